@@ -1,0 +1,1 @@
+"""What things cost, beside plain PyTorch renditions of the same work."""

@@ -1,0 +1,237 @@
+"""Strided and transposed convolutions, and a whole DCGAN step, beside PyTorch.
+
+    make bench                               sets up an environment with PyTorch, then runs
+    python -m benchmarks.layers              without PyTorch its columns are left out
+    python -m benchmarks.layers --seconds=10
+
+Contenders of a row run in turn, a few calls each, for `seconds` per row; a cell is the fastest call
+of each, so that neither a busy machine nor a warm-up favours one. Ratios compare such cells.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+import jax
+import numpy as np
+
+from gan_jax import settings
+from gan_jax.core import loop
+from gan_jax.models import convolution
+from gan_jax.setup import Setup
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+Call = Callable[[], object]  # returns when the work is done
+Contenders = dict[str, Call]
+
+FORMS = tuple(form for form in convolution.FORMS if form != "auto")
+CONFIG = "configs/quickstart.py"
+# kernel 4, stride 2, padding 1 everywhere; batch, height = width, channels in and out
+CONVOLUTIONS = ((64, 28, 1, 64), (64, 14, 64, 128), (4, 64, 64, 128))
+TRANSPOSED = ((64, 7, 128, 64), (64, 14, 64, 1), (4, 32, 128, 64))
+CALLS = 3  # in a row, so that each finds its own memory and threads warm
+
+
+def beside() -> bool:
+    """Whether PyTorch runs too: its renditions here are for a CPU."""
+    return torch is not None and jax.default_backend() == "cpu"
+
+
+def race(contenders: Contenders, seconds: float) -> dict[str, float]:
+    """Fastest call of each in milliseconds; they run in turn until `seconds` have passed."""
+    best = dict.fromkeys(contenders, float("inf"))
+    for call in contenders.values():
+        call()  # compiles, allocates
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < 2 or time.perf_counter() < end:
+        for name, call in contenders.items():
+            for _ in range(CALLS):
+                began = time.perf_counter()
+                call()
+                best[name] = min(best[name], time.perf_counter() - began)
+        rounds += 1
+    return {name: 1e3 * value for name, value in best.items()}
+
+
+def layer(transposed: bool, batch: int, size: int, channels: int, features: int) -> Contenders:
+    """One layer, forward and backward: its output and the gradients of input and kernel."""
+    rng = np.random.default_rng(0)
+    out = size * 2 if transposed else size // 2
+    x = rng.normal(size=(batch, size, size, channels)).astype(np.float32)
+    kernel = rng.normal(size=(4, 4, channels, features)).astype(np.float32)
+    pull = rng.normal(size=(batch, out, out, features)).astype(np.float32)
+    contenders = {form: jax_layer(transposed, form, x, kernel, pull) for form in FORMS}
+    if beside():
+        contenders["torch"] = torch_layer(transposed, x, kernel, pull)
+    return contenders
+
+
+def jax_layer(transposed: bool, form: str, *arrays: np.ndarray) -> Call:
+    def forward(x, kernel):
+        if transposed:
+            return convolution.conv_transpose(x, kernel, 2, 1, form=form)
+        return convolution.conv(x, kernel, 2, 1, form)
+
+    @jax.jit
+    def both(x, kernel, pull):
+        # the output is returned: nothing else needs it, and XLA would leave the forward pass out
+        y, gradients = jax.vjp(forward, x, kernel)
+        return y, gradients(pull)
+
+    placed = jax.device_put(arrays)
+    return lambda: jax.block_until_ready(both(*placed))
+
+
+def torch_layer(transposed: bool, x: np.ndarray, kernel: np.ndarray, pull: np.ndarray) -> Call:
+    place = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
+    # as PyTorch keeps kernels: [O, C, kh, kw], transposed convolutions [C, O, kh, kw]
+    order = (2, 3, 0, 1) if transposed else place
+    x, pull = (torch.tensor(a.transpose(0, 3, 1, 2).copy()) for a in (x, pull))
+    kernel = torch.tensor(kernel.transpose(order).copy(), requires_grad=True)
+    x.requires_grad_()
+    function = torch.nn.functional
+    forward = function.conv_transpose2d if transposed else function.conv2d
+    return lambda: torch.autograd.grad(forward(x, kernel, None, 2, 1), (x, kernel), pull)
+
+
+def jax_step(setup: Setup, form: str) -> Call:
+    """A whole training step as the loop runs it, metrics included."""
+    stage = setup.system.stages[0]
+    batch = setup.mesh.put(images(setup))
+    train = loop.train_function(setup.system, setup.mesh)
+    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+
+    def call():
+        nonlocal carry
+        carry, metrics = train(carry, batch, setup.key, stage)
+        jax.block_until_ready((carry, metrics))
+
+    # the first call traces: networks ask for "auto" and get this form
+    conv, transposed = convolution.conv, convolution.conv_transpose
+    with mock.patch.multiple(
+        convolution,
+        conv=lambda *a: conv(*a[:-1], form),
+        conv_transpose=lambda *a: transposed(*a[:-1], form),
+    ):
+        call()
+    return call
+
+
+def images(setup: Setup) -> dict[str, np.ndarray]:
+    """The first training batch: uint8 [B, H, W, C] and labels."""
+    batches: Iterator = setup.data("train", setup.system.stages[0], 0)
+    return next(batches)
+
+
+def torch_step(setup: Setup) -> Call:
+    """The same step in plain PyTorch: generator first, its fakes shown to the discriminator again.
+
+    Adam, cross entropy on logits and the average of the generator's weights and statistics as in
+    the config. Leaves out what ours measures on the way: gradient norms and accuracies.
+    """
+    config, nn = setup.config, torch.nn
+    z_dim, width, wide = config.model.z_dim, config.model.gen.width, config.model.disc.width
+    gen = nn.Sequential(
+        nn.Linear(z_dim, 2 * width * 49),
+        nn.Unflatten(1, (2 * width, 7, 7)),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, 1, 4, 2, 1),
+        nn.Tanh(),
+    )
+    disc = nn.Sequential(
+        nn.Conv2d(1, wide, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(wide, 2 * wide, 4, 2, 1),
+        nn.BatchNorm2d(2 * wide),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(2 * wide * 49, 1),
+    )
+    check_size(setup, {"gen": gen, "disc": disc})
+    adam = {
+        name: torch.optim.Adam(net.parameters(), section.lr, (section.b1, section.b2), section.eps)
+        for name, net, section in (
+            ("gen", gen, config.optim.gen),
+            ("disc", disc, config.optim.disc),
+        )
+    }
+    state = [t for t in gen.state_dict().values() if t.is_floating_point()]
+    average = [t.clone() for t in state]
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    pixels = torch.tensor(images(setup)["image"].transpose(0, 3, 1, 2).copy())  # uint8
+    ones, zeros = torch.ones(len(pixels), 1), torch.zeros(len(pixels), 1)
+
+    def call():
+        real = pixels.float() / 127.5 - 1
+        fake = gen(torch.randn(len(pixels), z_dim))
+        adam["gen"].zero_grad()
+        entropy(disc(fake), ones).backward()
+        adam["gen"].step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, state, 1 - config.optim.gen.ema[0])
+        adam["disc"].zero_grad()
+        (entropy(disc(real), ones) + entropy(disc(fake.detach()), zeros)).backward()
+        adam["disc"].step()
+
+    return call
+
+
+def check_size(setup: Setup, nets: dict) -> None:
+    """Raises ValueError when the config's networks are not those written down above."""
+    ours = loop.shapes(setup.system, setup.key, setup.batch()).state.nets
+    for name, net in nets.items():
+        here = sum(p.numel() for p in net.parameters())
+        there = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(ours[name].params))
+        if here != there:
+            raise ValueError(f"{CONFIG}: {name} has {there} parameters, its PyTorch twin {here}")
+
+
+def row(title: str, times: dict[str, float]) -> str:
+    """Milliseconds of every contender, with ratios to native and to PyTorch."""
+    cells = []
+    for value in times.values():
+        ratios = [f"{value / times[other]:5.2f}" for other in ("native", "torch") if other in times]
+        cells.append(f"{value:9.3f} ({' '.join(ratios)})")
+    return f"{title:34s}" + "  ".join(f"{cell:>24s}" for cell in cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="per row")
+    seconds = parser.parse_args().seconds
+    names = [*FORMS, *(["torch"] if beside() else [])]
+    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if beside() else "")
+    print(f"{versions} on {jax.devices()[0].device_kind}, {jax.default_backend()}")
+    others = " and of torch" if beside() else ""
+    print(f"fastest call in milliseconds (as a multiple of native{others})")
+    if torch is None:
+        print("PyTorch is not installed: pip install -r benchmarks/requirements-bench.txt")
+    elif not beside():
+        print("PyTorch is left out: it is measured on CPUs only")
+    print(f"\n{'forward and backward, k4 s2 p1':34s}" + "  ".join(f"{n:>24s}" for n in names))
+    for transposed, shapes in ((False, CONVOLUTIONS), (True, TRANSPOSED)):
+        for shape in shapes:
+            title = "{} {}, {}x{}, {} to {}".format(
+                "transposed" if transposed else "strided", shape[0], shape[1], *shape[1:]
+            )
+            print(row(title, race(layer(transposed, *shape), seconds)), flush=True)
+    setup = Setup(settings.load_file(CONFIG))
+    steps: Contenders = {form: jax_step(setup, form) for form in FORMS}
+    if beside():
+        steps["torch"] = torch_step(setup)
+    size = setup.system.stages[0].batch_size
+    print(row(f"{CONFIG}: a step of {size}", race(steps, 3 * seconds)))
+
+
+if __name__ == "__main__":
+    main()

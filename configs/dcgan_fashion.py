@@ -1,0 +1,33 @@
+"""DCGAN on Fashion-MNIST, 28 px.
+
+    python launch.py --config=configs/dcgan_fashion.py --workdir=runs/fashion \\
+        --config.data.path=/path/to/fashion-mnist
+
+The folder holds the four idx files, packed or not. Debian's package dataset-fashion-mnist puts them
+into /usr/share/datasets/fashion-mnist. Variants: labels (class-conditional), tiny.
+"""
+
+from gan_jax import api
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, ("labels", "tiny"))
+    config = api.defaults("gan")
+    config.data.update(source="idx", path="/usr/share/datasets/fashion-mnist")
+    config.batch_size = 64
+    config.model.gen.update(name="deconv", width=64)
+    config.model.disc.update(name="conv", width=64)
+    config.optim.gen.lr = 5e-4
+    config.optim.disc.lr = 5e-4
+    config.optim.gen.ema = (0.999,)
+    config.loss.r1 = 0.5
+    config.quality.classifier_steps = "4000"
+    config.best.metric = "fd_classifier"
+    config.run.update(steps="30 epochs", quality_every="1 epoch")
+    if "labels" in chosen:
+        config.model.conditioning = "projection"
+    if "tiny" in chosen:
+        api.tiny(config)
+        config.model.z_dim = 8
+        config.model.gen.width = config.model.disc.width = 4
+    return config

@@ -1,0 +1,385 @@
+"""Every mode as a function, and `load` for code that wants a trained model.
+
+    import gan_jax
+    model = gan_jax.load("runs/a")
+    images = model.sample(seeds=range(64))          # uint8 [64, H, W, C]
+
+The one place where the rooms meet: it builds data, system, engine and reports from a config and
+hands each what it needs of the others.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import export, settings
+from gan_jax import workdir as folders
+from gan_jax.core import checkpoint, loop
+from gan_jax.core.every import Every
+from gan_jax.core.mesh import fetch
+from gan_jax.core.system import Batch, Stage, TrainState
+from gan_jax.core.writer import Console, Writer, clock
+from gan_jax.errors import UserError
+from gan_jax.interop import restore
+from gan_jax.metrics import neighbours, quality
+from gan_jax.model import Model, load
+from gan_jax.report import curves, grids
+from gan_jax.setup import Setup
+
+SYSTEMS = settings.SYSTEMS
+defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
+load_file = settings.load_file
+sample, dry_run = export.sample, export.dry_run
+TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on
+QUALITY_BATCH = 250
+
+
+def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
+    """Trains, or goes on training, in `workdir`; returns the summary that summary.json holds.
+
+    Raises UserError for everything a user can get wrong; `summary["reason"]` is "finished",
+    "stopped early" or "terminated".
+    """
+    began = time.time()
+    main = jax.process_index() == 0
+    say = say if main else lambda text: None
+    folder = folders.claim(workdir, lock=main)
+    try:
+        stored = folders.check(folder, config, say)
+        setup = Setup(config)
+        _announce(setup, say)
+        return _train(setup, folder, stored, began, say, main)
+    finally:
+        folders.release(folder)
+
+
+def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bool) -> dict:
+    config, system, mesh = setup.config, setup.system, setup.mesh
+    length = setup.data.epoch_steps
+    intervals = _intervals(config)
+    _check_best(setup)
+    keep_every = Every.parse(config.run.keep_every, "config.run.keep_every")
+    rule = checkpoint.Best(config.best.metric, config.best.mode == "min")
+    states = checkpoint.Checkpoints(
+        folder / "checkpoints",
+        config.run.keep,
+        keep_every.steps(system.stages[0], length(system.stages[0])),
+        say,
+    )
+    best = checkpoint.BestStates(folder / "best", rule)
+    restored = states.restore_newest(setup.shapes())
+    if restored:
+        step, tree, meta = restored
+        carry, progress = loop.Carry(**tree), loop.Progress(**meta)
+        ended = step >= setup.last.end or 0 < intervals.patience <= progress.waited
+        summary = folders.read_summary(folder)
+        if ended and summary.get("step") == step:
+            states.close()
+            more = "steps" if step >= setup.last.end else "patience"
+            say(f"already finished at step {step}; raise config.run.{more} to go on")
+            _print_summary(summary, say)
+            return summary
+        say(f"resuming from step {step}")
+    else:
+        if stored:
+            say("no checkpoint yet: starting from step 0")
+        step, progress = 0, loop.Progress()
+        carry = loop.fresh(system, mesh, setup.key, setup.batch())
+        carry = _restore_weights(setup, carry, say)
+    if main:
+        folders.write_config(folder, config, mesh.size)
+        grids.save_png(folder / "reals.png", grids.grid(setup.data.examples("train", 64)["image"]))
+
+    probes, batch = _probes(setup, folder, say)
+    writer = Writer(folder, step, _grid_saver(batch[1]), quiet=not main)
+    console = Console(step, setup.last.end, quiet=not main)
+    try:
+        outcome = loop.run(
+            system, setup.data, length, mesh, setup.key, carry, progress, intervals, writer,
+            console, states, best, rule, probes,
+        )  # fmt: skip
+        console.close()
+        if outcome.reason != "terminated" and system.sample_step is not None and main:
+            _neighbour_sheet(setup, folder, outcome.carry.state)
+        summary = _summary(setup, folder, outcome, began, rule)
+        if main:
+            folders.write_json(folder / "summary.json", summary)
+            _print_summary(summary, say)
+        return summary
+    finally:
+        console.close()
+        writer.close()
+        states.close()
+        best.close()
+        if main:
+            curves.curves(folder / "metrics.jsonl", folder / "curves.png")
+
+
+def _intervals(config: ConfigDict) -> loop.Intervals:
+    run = config.run
+    every = lambda name: Every.parse(run[name], f"config.run.{name}")  # noqa: E731
+    if config.best.mode not in ("min", "max"):
+        raise UserError(f"config.best.mode={config.best.mode!r}: accepted are min, max")
+    return loop.Intervals(
+        log=every("log_every"),
+        sample=every("sample_every"),
+        evaluate=every("eval_every"),
+        quality=every("quality_every"),
+        save=every("save_every"),
+        save_minutes=run.save_minutes,
+        patience=run.patience,
+    )
+
+
+def _check_best(setup: Setup) -> None:
+    """Raises UserError when the metric that picks the best state is not measured in this run."""
+    config = setup.config
+    known = [f"val/{name}" for name in setup.evaluated()]
+    if setup.system.sample_step is not None and config.run.quality_every != "0":
+        known += quality.NAMES
+    if config.best.metric not in known:
+        raise UserError(
+            f"config.best.metric={config.best.metric!r} is not measured in this run; accepted are "
+            f"{', '.join(known)}"
+            + (
+                ""
+                if config.run.quality_every != "0"
+                else f", and with config.run.quality_every also {', '.join(quality.NAMES)}"
+            )
+        )
+
+
+def _announce(setup: Setup, say) -> None:
+    """What a person wants to know before the first step."""
+    devices = {d.device_kind for d in setup.mesh.mesh.devices.flat}
+    say(f"data: {setup.data.description}")
+    say(f"devices: {setup.mesh.size} x {', '.join(sorted(devices))}")
+    state = loop.shapes(setup.system, setup.key, setup.batch()).state
+    for name, net in state.nets.items():
+        count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))
+        rate = setup.system.rates.get(name)
+        say(
+            f"{name}: {count:,} parameters"
+            + (f", {_rate_line(rate, setup.last.end)}" if rate else "")
+        )
+    for notice in setup.system.notices:
+        say(notice)
+
+
+def _rate_line(rate, steps: int) -> str:
+    """First and last learning rate and their ratio; a warm-up's first step is no base for it."""
+    sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
+    top, end = float(sampled.max()), float(sampled[-1])
+    if top == end == float(sampled.min()):
+        return f"learning rate {top:.3g}"
+    return (
+        f"learning rate {top:.3g} at most, {end:.3g} at the end (ratio {end / max(top, 1e-30):.3g})"
+    )
+
+
+def _restore_weights(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
+    """config.restore: weights of a net from another run or file, by glob, before the first step."""
+    nets = dict(carry.state.nets)
+    for name, (source, pattern) in setup.config.restore.items():
+        if not source:
+            continue
+        key = f"config.restore.{name}"
+        arrays = folders.arrays(source, name, key)
+        params, stats, report = restore.replace(
+            arrays, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source
+        )
+        for line in report:
+            say(line)
+        nets[name] = folders.with_weights(
+            nets[name], setup.mesh.copy(params), setup.mesh.copy(stats)
+        )
+    return carry._replace(state=carry.state.replace(nets=nets))
+
+
+def _grid_saver(columns: int):
+    def save(path: Path, images: np.ndarray) -> np.ndarray:
+        picture = grids.grid(images, columns=columns)
+        grids.save_png(path, picture)
+        return picture
+
+    return save
+
+
+def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, int]]:
+    """What the loop measures and draws, and the fixed sample batch with its columns."""
+    if setup.system.sample_step is None:
+        return loop.Probes(refresh=_refresher(folder)), ({}, 0)
+    batch, columns = setup.grid_batch()
+    sampler = setup.sampler(len(batch["seed"]))
+    draw = lambda state, stage: sampler(state, batch, stage)  # noqa: E731
+    measure = None
+    if setup.config.run.quality_every != "0":
+        measure = _quality(setup, _judge(setup, folder, say))
+    return loop.Probes(draw, measure, _refresher(folder)), (batch, columns)
+
+
+def _refresher(folder: Path):
+    return lambda: curves.curves(folder / "metrics.jsonl", folder / "curves.png")
+
+
+def _judge(setup: Setup, folder: Path, say) -> Model:
+    """The classifier that judges samples: the named one, or one trained now beside the run."""
+    config = setup.config
+    if config.quality.classifier:
+        return _fitting(load(config.quality.classifier), setup)
+    own = settings.defaults("classifier")
+    with own.unlocked():
+        own.data.update(config.data.to_dict())
+        own.data.flip = False
+    own.seed, own.model.width = config.seed, config.quality.classifier_width
+    own.best.update(metric="val/accuracy", mode="max")
+    own.run.update(
+        steps=config.quality.classifier_steps, eval_every="0", save_every="0", keep=1,
+        devices=config.run.devices, workers=config.run.workers, log_every="250",
+    )  # fmt: skip
+    say("classifier that will judge the samples:")
+    summary = train(own, folder / "classifier", lambda text: say(f"  {text}"))
+    if summary["reason"] == "terminated":
+        raise Terminated
+    return _fitting(load(folder / "classifier"), setup)
+
+
+class Terminated(Exception):
+    """A signal ended the training of the classifier; there is no run to summarise yet."""
+
+
+def _fitting(judge: Model, setup: Setup) -> Model:
+    found, wanted = judge.setup.facts, setup.facts
+    if "features" not in judge.setup.system.tasks:
+        raise UserError("config.quality.classifier: that run is not a classifier's")
+    if found[:3] != wanted[:3]:
+        raise UserError(
+            f"config.quality.classifier was trained on {found.resolution} px, "
+            f"{found.channels} channels, {found.num_classes} classes; this run has "
+            f"{wanted.resolution}, {wanted.channels}, {wanted.num_classes}"
+        )
+    return judge
+
+
+def _quality(setup: Setup, judge: Model):
+    """(state, stage) → Fréchet distance on the classifier's features, coverage, confidence."""
+    count = setup.config.quality.samples
+    size = min(QUALITY_BATCH, count)
+    features = judge.features
+    real = setup.data.all("validation" if setup.data.sizes["validation"] else "train")["image"]
+    reference = quality.real_moments(features, real, size)
+    batch = setup.sample_batch(range(count))
+    sampler = setup.sampler(size)
+
+    def measure(state: TrainState, stage: Stage) -> dict[str, float]:
+        names = sampler.names(state, batch, stage)
+        name = "ema" if "ema" in names else names[0]
+
+        def draw(seeds: np.ndarray) -> np.ndarray:
+            part = {"seed": seeds, "label": batch["label"][seeds]}
+            return sampler(state, part, stage, (name,))[name]
+
+        return quality.measure(draw, features, reference, batch["seed"], size)
+
+    return measure
+
+
+def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 10) -> None:
+    """neighbours.png: samples beside their closest training images."""
+    batch = setup.sample_batch(range(rows))
+    made = setup.sampler(rows)(state, batch, setup.last)
+    samples = made.get("ema", next(iter(made.values())))
+    bank = setup.data.all("train", limit=50_000)["image"]
+    indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
+    sheet = grids.neighbour_sheet(samples, bank[indices], distances)
+    grids.save_png(folder / "neighbours.png", sheet)
+
+
+def _summary(setup: Setup, folder: Path, outcome: loop.Outcome, began: float, rule) -> dict:
+    progress = outcome.progress
+    return {
+        "reason": outcome.reason,
+        "step": outcome.step,
+        "best": {
+            "metric": rule.metric,
+            "value": progress.best_value,
+            "step": progress.best_step,
+        },
+        "scores": _last_scores(folder),
+        "wall_seconds": round(time.time() - began, 1),
+        "train_seconds": round(progress.seconds, 1),
+        "images_per_second": round(outcome.images_per_second, 1),
+        "memory": peak_memory(),
+        "last_grid": _last_grid(folder),
+        "workdir": str(folder),
+    }
+
+
+def _last_scores(folder: Path) -> dict[str, float]:
+    """The last value of every score in metrics.jsonl, whichever process wrote it."""
+    found: dict[str, float] = {}
+    for row in curves.read_rows(folder / "metrics.jsonl"):
+        if row.get("kind") == "eval":
+            found |= {k: float(v) for k, v in row.items() if k not in ("step", "kind")}
+    return found
+
+
+def _last_grid(folder: Path) -> str:
+    """The newest grid: of averaged weights where there are any."""
+    grids_ = sorted(folder.glob("samples/*.png"), key=lambda p: (p.name.split("_")[0], p.name))
+    newest = [p for p in grids_ if p.name.split("_")[0] == grids_[-1].name.split("_")[0]]
+    return str(newest[0]) if newest else ""
+
+
+def peak_memory() -> dict[str, Any]:
+    """Peak bytes: the device's own statistics where it keeps them, else the process's maximum."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return {"bytes": int(stats["peak_bytes_in_use"]), "source": "device statistics"}
+    scale = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return {"bytes": peak, "source": "maximum resident set of the process"}
+
+
+def _print_summary(summary: dict, say) -> None:
+    best = summary["best"]
+    say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
+    shown = {k: v for k, v in summary["scores"].items() if not k.startswith("class_fraction/")}
+    if shown:
+        say("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+    if best["value"] is not None:
+        say(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
+    if summary["last_grid"]:
+        say(f"last grid: {summary['last_grid']}")
+    say(f"run folder: {summary['workdir']}")
+
+
+def evaluate(workdir: str | Path, which: str = "newest", say=print) -> dict[str, float]:
+    """Validation losses, and where the config measures it the quality of samples; written to
+    evaluate.json in the run's folder."""
+    folder = Path(workdir)
+    model = load(folder, which)
+    scores = model.evaluate()
+    if model.setup.system.sample_step is not None and model.config.run.quality_every != "0":
+        scores |= _quality(model.setup, _judge(model.setup, folder, say))(
+            model.state, model.setup.last
+        )
+    folders.write_json(folder / "evaluate.json", {"step": model.step, "state": which, **scores})
+    for name, value in scores.items():
+        say(f"{name} {value:.6g}")
+    return scores
+
+
+def train_status(config: ConfigDict, workdir: str | Path, say=print) -> int:
+    """`train` as an exit status: 0, or TERMINATED after a signal."""
+    try:
+        summary = train(config, workdir, say)
+    except Terminated:
+        return TERMINATED
+    return TERMINATED if summary["reason"] == "terminated" else 0

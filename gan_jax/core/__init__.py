@@ -1,0 +1,1 @@
+"""The engine. Knows no system, no network and no data set."""

@@ -1,0 +1,398 @@
+"""The only training loop.
+
+Order of what happens after a step, when due: log, end of epoch, sample, validate, quality, offer
+best, save. Evaluation comes before saving, so a saved state knows its own score; a test holds the
+order. Everything that needs a data set, a metric or a picture arrives as an argument.
+"""
+
+import math
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.core.checkpoint import Best, BestStates, Checkpoints
+from gan_jax.core.every import Every
+from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.system import Batch, Stage, System, TrainState
+from gan_jax.core.writer import Console, Writer
+from gan_jax.errors import UserError
+
+Data = Callable[[str, Stage, int], Iterator[Batch]]
+Scores = dict[str, float]
+
+
+class NonFinite(UserError):
+    """A loss or a gradient norm is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """When the loop does what."""
+
+    log: Every
+    sample: Every
+    evaluate: Every
+    quality: Every
+    save: Every
+    save_minutes: float = 10.0
+    patience: int = 0  # evaluations without a better value before training stops; 0: never
+
+
+class Carry(NamedTuple):
+    """What the jitted step carries: the state, and sums over the running epoch."""
+
+    state: TrainState
+    sums: dict[str, jax.Array]  # float32, by metric
+    steps: jax.Array  # steps summed, int32
+    broken: dict[str, jax.Array]  # first step at which a metric was not finite, or −1
+
+
+@dataclass
+class Progress:
+    """Host-side facts that a checkpoint carries as JSON."""
+
+    stage: int = -1  # the stage that was entered last
+    best_value: float | None = None  # of the running stage
+    best_step: int | None = None
+    waited: int = 0  # evaluations since then
+    evaluations: int = 0
+    seconds: float = 0.0  # spent in training steps, over all processes of the run
+
+
+@dataclass
+class Probes:
+    """Measurements that arrive from outside."""
+
+    draw: Callable[[TrainState, Stage], dict[str, np.ndarray]] | None = None
+    quality: Callable[[TrainState, Stage], Scores] | None = None
+    refresh: Callable[[], None] | None = None  # redraw curves and the like
+
+
+@dataclass
+class Outcome:
+    """How a run ended: "finished", "stopped early" or "terminated" (by a signal)."""
+
+    reason: str
+    step: int
+    carry: Carry
+    progress: Progress
+    images_per_second: float = 0.0
+
+
+def shapes(system: System, key: jax.Array, batch: Batch) -> Carry:
+    """The carry as shapes, without computing anything."""
+    stage = system.stages[0]
+    arrays = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+    state = jax.eval_shape(lambda k, b: system.init(k, b, stage), key, arrays)
+    _, metrics = jax.eval_shape(
+        lambda s, b, k: system.train_step(s, b, k, stage), state, arrays, key
+    )
+    scalar = lambda dtype: {n: jax.ShapeDtypeStruct((), dtype) for n in metrics}  # noqa: E731
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    return Carry(state, scalar(jnp.float32), count, scalar(jnp.int32))
+
+
+def fresh(system: System, mesh: Mesh, key: jax.Array, batch: Batch) -> Carry:
+    """The carry at step 0. `batch` is one global batch (numpy), for its shapes."""
+    stage = system.stages[0]
+    init = jax.jit(lambda k, b: system.init(k, b, stage), out_shardings=mesh.replicated)
+    state = init(key, {k: np.zeros(v.shape, v.dtype) for k, v in batch.items()})
+    rest = shapes(system, key, batch)
+    return mesh.copy(
+        Carry(
+            state,
+            {n: jnp.zeros((), jnp.float32) for n in rest.sums},
+            jnp.zeros((), jnp.int32),
+            {n: jnp.full((), -1, jnp.int32) for n in rest.broken},
+        )
+    )
+
+
+def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[Carry, dict]]:
+    """(carry, batch, root key, stage) → (carry, metrics), jitted; the carry is donated."""
+
+    def train(carry: Carry, batch: Batch, root: jax.Array, stage: Stage):
+        # folded with the step before the update: what happens is a function of (seed, step)
+        key = jax.random.fold_in(root, carry.state.step)
+        state, metrics = system.train_step(carry.state, batch, key, stage)
+        sums = {n: carry.sums[n] + v.astype(jnp.float32) for n, v in metrics.items()}
+        broken = {
+            n: jnp.where((carry.broken[n] < 0) & ~jnp.isfinite(v), state.step, carry.broken[n])
+            for n, v in metrics.items()
+        }
+        return Carry(state, sums, carry.steps + 1, broken), metrics
+
+    return jax.jit(train, static_argnums=3, donate_argnums=0, out_shardings=mesh.replicated)
+
+
+RUN_AHEAD = 2  # steps whose batches may wait on the devices
+EVALUATION = 2**31 - 1  # folded into the root key for validation
+
+
+def validator(
+    system: System, mesh: Mesh, data: Data, key: jax.Array
+) -> Callable[[TrainState, Stage], Scores]:
+    """A function (state, stage) → {"val/<name>": mean over the validation set}.
+
+    Every image counts once: batches are padded and carry `valid` [B]. Batch i is evaluated with
+    the same key every time.
+    """
+
+    def values(state: TrainState, batch: Batch, root: jax.Array, index: jax.Array, stage: Stage):
+        out = system.eval_step(state, batch, jax.random.fold_in(root, index), stage)
+        weight = batch["valid"]
+        return {n: jnp.sum(jnp.where(weight > 0, v, 0)) for n, v in out.items()}, jnp.sum(weight)
+
+    evaluate = jax.jit(values, static_argnums=4, out_shardings=mesh.replicated)
+
+    def validate(state: TrainState, stage: Stage) -> Scores:
+        totals: dict[str, float] = {}
+        count = 0.0
+        for index, batch in enumerate(data("validation", stage, 0)):
+            sums, weight = fetch(evaluate(state, mesh.put(batch), key, np.int32(index), stage))
+            count += float(weight)
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return {f"val/{name}": total / max(count, 1.0) for name, total in totals.items()}
+
+    return validate
+
+
+class Stopper:
+    """Remembers that SIGTERM or Ctrl-C asked the run to end; a second Ctrl-C ends it at once."""
+
+    def __init__(self):
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stopper":
+        if jax.process_count() > 1:  # jax.distributed has a handler of its own, see `now`
+            return self
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._before[number] = signal.signal(number, self._ask)
+            except ValueError:  # not the main thread: signals go elsewhere
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def now(self, step: int) -> bool:
+        """Whether to stop after this step; all hosts agree on the step."""
+        if jax.process_count() == 1:
+            return self.asked
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _agree(flag: bool) -> bool:
+    """The first host's opinion, on every host."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
+
+
+def run(
+    system: System,
+    data: Data,
+    epoch_steps: Callable[[Stage], int],
+    mesh: Mesh,
+    key: jax.Array,
+    carry: Carry,
+    progress: Progress,
+    intervals: Intervals,
+    writer: Writer,
+    console: Console,
+    checkpoints: Checkpoints,
+    best: BestStates,
+    rule: Best,
+    probes: Probes,
+    start_from_best: Callable[[Path, Carry], Carry] | None = None,
+) -> Outcome:
+    """Trains from `carry` to the end of the last stage.
+
+    Args:
+      data: (split, stage, step) → iterator over batches that begins after `step`.
+      epoch_steps: steps in one epoch of a stage.
+      key: the root key; the step is folded into it before each update.
+      rule: the metric whose best state is kept.
+      start_from_best: reads a best state into a carry; when given, each stage starts from the
+        best state of the one before.
+
+    Raises NonFinite when a metric is not finite; the newest checkpoint is then a good one.
+    """
+    train = train_function(system, mesh)
+    validate = validator(system, mesh, data, jax.random.fold_in(key, EVALUATION))
+    final = system.stages[-1].end
+    step = int(carry.state.step)
+    trained_before = progress.seconds
+
+    def save() -> None:
+        _check(carry, checkpoints)
+        writer.flush()
+        progress.seconds = trained_before + console.trained_seconds
+        checkpoints.save(step, carry._asdict(), vars(progress))
+
+    def end(reason: str) -> Outcome:
+        seconds = console.trained_seconds
+        rate = trained_images / seconds if seconds else 0.0
+        return Outcome(reason, step, carry, progress, rate)
+
+    trained_images = 0
+    if 0 < intervals.patience <= progress.waited:
+        return end("stopped early")
+    with Stopper() as stopper:
+        for index, stage in enumerate(system.stages):
+            if step >= stage.end:
+                continue
+            length = epoch_steps(stage)
+            if progress.stage != index:
+                carry = _enter(system, carry, stage, index, best, start_from_best)
+                progress.stage, progress.best_value, progress.best_step = index, None, None
+                progress.waited = 0
+                if index:
+                    save()  # a resume never chooses the best state again
+            begun = logged = step
+            pending: deque[dict] = deque()
+            for step, batch in enumerate(data("train", stage, begun), start=begun + 1):
+                carry, metrics = train(carry, mesh.put(batch), key, stage)
+                pending.append(metrics)
+                if len(pending) > RUN_AHEAD:
+                    jax.block_until_ready(pending.popleft())
+                if step == begun + 1:  # the first step compiles: not part of any rate
+                    jax.block_until_ready(metrics)
+                    console.restart(step)
+                    logged = step
+                last, stop = step == final, stopper.now(step)
+                due = lambda every: every.due(step, stage, length)  # noqa: B023, E731
+
+                if due(intervals.log) or last or stop:
+                    values = fetch(metrics)
+                    seen = (step - logged) * stage.batch_size
+                    trained_images, logged = trained_images + seen, step
+                    values |= console.tick(step, seen)
+                    epoch = (step - stage.start) / length
+                    _check(carry, checkpoints)
+                    if due(intervals.log) or last:
+                        writer.write_scalars(step, {"epoch": epoch, **values})
+                    console.line(epoch, step, values)
+                with console.pause():
+                    if (step - stage.start) % length == 0:
+                        _check(carry, checkpoints)
+                        count = int(carry.steps)
+                        means = {n: float(v) / count for n, v in fetch(carry.sums).items()}
+                        number = (step - stage.start) // length
+                        writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
+                        carry = _new_epoch(carry)
+                    if probes.draw and (due(intervals.sample) or last):
+                        writer.write_images(step, probes.draw(carry.state, stage))
+                    measured: Scores = {}
+                    if due(intervals.evaluate) or last:
+                        measured |= validate(carry.state, stage)
+                    if probes.quality and (due(intervals.quality) or last):
+                        measured |= probes.quality(carry.state, stage)
+                    if measured:
+                        writer.write_scalars(step, measured, kind="eval")
+                        console.say(_score_line(step, measured))
+                    if rule.metric in measured:
+                        # an evaluation that only the end of the run asked for leaves no trace in
+                        # the state, so that a longer run passes through the same states
+                        counted = due(intervals.evaluate) or due(intervals.quality)
+                        carry = _offer(
+                            step, index, carry, measured[rule.metric], progress, best, rule,
+                            counted, checkpoints, mesh,
+                        )  # fmt: skip
+                    if measured and probes.refresh:
+                        writer.flush()
+                        probes.refresh()
+                    exhausted = 0 < intervals.patience <= progress.waited
+                    clock = False
+                    if intervals.save_minutes > 0 and (
+                        jax.process_count() == 1 or due(intervals.log)
+                    ):
+                        clock = _agree(checkpoints.minutes_since_save() >= intervals.save_minutes)
+                    # a stage's last state is saved when the next one has been entered
+                    crossing = step == stage.end and not last
+                    if not crossing and (due(intervals.save) or clock or last or stop or exhausted):
+                        save()
+                if stop and not last and not crossing:  # after a crossing: once saved
+                    return end("terminated")
+                if exhausted and not last:
+                    return end("stopped early")
+                if step == stage.end:
+                    break
+    return end("finished")
+
+
+def _enter(
+    system: System, carry: Carry, stage: Stage, index: int, best: BestStates, start_from_best
+) -> Carry:
+    """The carry that a stage begins with; with start_from_best, nets and extra of the best."""
+    path = best.path(index - 1) if start_from_best and index else None
+    if path is not None:
+        chosen = start_from_best(path, carry).state
+        state = carry.state.replace(nets=chosen.nets, extra=chosen.extra)
+        carry = carry._replace(state=state)
+    return _new_epoch(carry._replace(state=system.enter_stage(carry.state, stage)))
+
+
+def _new_epoch(carry: Carry) -> Carry:
+    zero = jax.tree.map(jnp.zeros_like, (carry.sums, carry.steps))
+    return carry._replace(sums=zero[0], steps=zero[1])
+
+
+def _check(carry: Carry, checkpoints: Checkpoints) -> None:
+    """Raises NonFinite if any metric has been NaN or infinite since the run began."""
+    broken = {n: int(s) for n, s in fetch(carry.broken).items() if s >= 0}
+    if broken:
+        name = min(broken, key=broken.get)
+        good = checkpoints.saved_step
+        kept = "no checkpoint was written yet" if good is None else f"checkpoint {good} is kept"
+        others = sorted(n for n, s in broken.items() if s == broken[name] and n != name)
+        also = f" (with {', '.join(others)})" if others else ""
+        raise NonFinite(
+            f"step {broken[name]}: {name} is not finite{also}; training stopped, {kept}. Try a "
+            "lower learning rate or config.optim.<net>.clip_norm in another --workdir"
+        )
+
+
+def _offer(
+    step: int, stage: int, carry: Carry, value: float, progress: Progress, best: BestStates,
+    rule: Best, counted: bool, checkpoints: Checkpoints, mesh: Mesh,
+) -> Carry:  # fmt: skip
+    """Keeps the state if `value` is the best of its stage; writes the value into the state."""
+    _check(carry, checkpoints)
+    if counted:
+        progress.evaluations += 1
+        progress.waited += 1
+        seen = jnp.array([value, progress.evaluations], jnp.float32)
+        carry = carry._replace(state=carry.state.replace(validation=mesh.copy(seen)))
+    if rule.better(value, progress.best_value):
+        progress.best_value, progress.best_step = value, step
+        progress.waited = 0 if counted else progress.waited
+        best.save(stage, step, carry._asdict(), vars(progress))
+    return carry
+
+
+def _score_line(step: int, scores: Scores) -> str:
+    shown = {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
+    return f"step {step}: " + " · ".join(
+        f"{k} {v:.4f}" if math.isfinite(v) else f"{k} {v}" for k, v in shown.items()
+    )

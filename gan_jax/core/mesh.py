@@ -1,0 +1,74 @@
+"""Where arrays live: one mesh over all devices, batches split along it, everything else copied.
+
+Code inside jit sees global arrays, so means, batch statistics and minibatch statistics are over
+the whole batch, whatever the number of devices.
+"""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gan_jax.core.system import PyTree, Stage
+from gan_jax.errors import UserError
+
+DATA = "data"
+
+
+class Mesh:
+    """One axis, "data". `replicated` and `split` are the two shardings there are."""
+
+    def __init__(self, devices: int = 0):
+        available = jax.devices()
+        if not 0 <= devices <= len(available):
+            raise UserError(
+                f"config.run.devices={devices}: this process sees {len(available)}; use 0 for all "
+                "of them"
+            )
+        chosen = available[: devices or len(available)]
+        # jax.make_mesh defaults to Explicit axes, which reject ordinary GAN code
+        self.mesh = jax.make_mesh(
+            (len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen
+        )
+        self.size = len(chosen)
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.split = NamedSharding(self.mesh, PartitionSpec(DATA))
+
+    def check(self, stages: tuple[Stage, ...], key: str = "batch size") -> None:
+        """Raises UserError where a stage's batch does not divide by the devices."""
+        for stage in stages:
+            if stage.batch_size % self.size:
+                near = max(stage.batch_size // self.size, 1) * self.size
+                raise UserError(
+                    f"{key} {stage.batch_size} does not divide by {self.size} devices; "
+                    f"use a multiple such as {near}, or set config.run.devices"
+                )
+
+    def put(self, batch: PyTree) -> PyTree:
+        """This process's share of a batch (numpy, [b, …]) as global arrays split along the mesh."""
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self.split, np.asarray(x)), batch
+        )
+
+    def copy(self, tree: PyTree) -> PyTree:
+        """Arrays copied to every device."""
+        return jax.device_put(tree, self.replicated)
+
+    def shape(self, tree: PyTree) -> PyTree:
+        """The shapes of `tree` with the replicated sharding: what a restore is asked for."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.replicated), tree
+        )
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Replicated or single-process arrays as numpy arrays on this host."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
+
+
+def gather(array: jax.Array) -> np.ndarray:
+    """A split array, whole, on every host."""
+    if jax.process_count() == 1:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

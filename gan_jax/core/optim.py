@@ -1,0 +1,354 @@
+"""Named optax chains: clip, weight decay, moments, rate, EMA of the weights.
+
+The learning rate is not counted inside the chain: it is computed from the step and handed to the
+`rate` link as an extra argument, together with what other links need (`stats`, `step`,
+`batch_images`, `validation`). The state of a chain is a dict by link name, arrays only.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gan_jax.core.system import Array, Net, PyTree
+from gan_jax.errors import UserError
+
+OPTIMISERS = ("adam", "adamw", "rmsprop", "sgd")
+
+
+class EmaState(NamedTuple):
+    """Moving averages of parameters and batch statistics, one pair per decay, in order."""
+
+    params: tuple[PyTree, ...]
+    stats: tuple[PyTree, ...]
+
+
+class PlateauState(NamedTuple):
+    """What a reduce-on-plateau rate remembers, all scalars."""
+
+    scale: Array
+    best: Array
+    waited: Array  # evaluations without improvement
+    cooling: Array  # evaluations still to be ignored
+    seen: Array  # number of validation values read so far
+
+
+class LossScaleState(NamedTuple):
+    """Dynamic loss scale and the chain inside it."""
+
+    scale: Array
+    good_steps: Array
+    inner: PyTree
+
+
+def scale_by_rate() -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by −rate, an extra argument (scalar)."""
+
+    def update(updates, state, params=None, *, rate, **extra):
+        del params, extra
+        return jax.tree.map(lambda u: (-rate * u).astype(u.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def plateau(
+    factor: float, patience: int, threshold: float, cooldown: int, floor: float, lowest: bool
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by a scale that is cut by `factor` whenever the validation value has not
+    improved by the relative `threshold` for more than `patience` evaluations (as PyTorch's
+    ReduceLROnPlateau counts them). `floor` is the smallest scale, `lowest` says whether lower is
+    better.
+
+    Extra argument `validation`: float [2], the last value and how many values there have been.
+    A value that is not finite counts as no improvement.
+    """
+    sign = 1.0 if lowest else -1.0
+
+    def init(params):
+        del params
+        zero = jnp.zeros((), jnp.int32)
+        return PlateauState(
+            scale=jnp.ones((), jnp.float32),
+            best=jnp.array(jnp.inf, jnp.float32),
+            waited=zero,
+            cooling=zero,
+            seen=jnp.zeros((), jnp.float32),
+        )
+
+    def update(updates, state, params=None, *, validation, **extra):
+        del params, extra
+        value, count = sign * validation[0], validation[1]
+        new = count > state.seen
+        margin = threshold * jnp.where(jnp.isfinite(state.best), jnp.abs(state.best), 0.0)
+        better = jnp.isfinite(value) & (value < state.best - margin)
+        cooling = jnp.where(new, jnp.maximum(state.cooling - 1, 0), state.cooling)
+        waited = jnp.where(
+            new, jnp.where(better | (state.cooling > 0), 0, state.waited + 1), state.waited
+        )
+        cut = new & (waited > patience)
+        state = PlateauState(
+            scale=jnp.where(cut, jnp.maximum(state.scale * factor, floor), state.scale),
+            best=jnp.where(new & better, value, state.best),
+            waited=jnp.where(cut, 0, waited),
+            cooling=jnp.where(cut, cooldown, cooling),
+            seen=count,
+        )
+        return jax.tree.map(lambda u: (u * state.scale).astype(u.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def ema(
+    decays: tuple[float, ...],
+    *,
+    of: str = "after",
+    start: int = 0,
+    warmup: bool = False,
+    half_life_images: float = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Moving averages of parameters and batch statistics; the tail link of a chain.
+
+    average ← d · average + (1 − d) · weights, for every decay d. Until step `start` the averages
+    follow the weights exactly. `of="after"` averages the weights that this update makes, "before"
+    those it starts from. With `warmup`, d is at most (1 + n) / (10 + n), n steps after the start
+    (the rule of TensorFlow's ExponentialMovingAverage). With `half_life_images` > 0 the decay is
+    0.5^(batch / half_life), whatever `decays` says (one average), batch being the extra argument
+    `batch_images`.
+
+    Batch statistics come as the extra argument `stats`, the training step as `step`.
+    """
+    count = 1 if half_life_images else len(decays)
+
+    def init(params):
+        copies = tuple(jax.tree.map(jnp.array, params) for _ in range(count))
+        return EmaState(params=copies, stats=({},) * count)
+
+    def update(updates, state, params=None, *, stats, step, batch_images, **extra):
+        del extra
+        weights = params if of == "before" else optax.apply_updates(params, updates)
+        rates = (jnp.power(0.5, batch_images / half_life_images),) if half_life_images else decays
+        n = jnp.maximum(step - start, 0).astype(float)  # double where doubles are on
+
+        def blend(decay, average, new):
+            d = jnp.minimum(decay, (1 + n) / (10 + n)) if warmup else decay
+            d = jnp.where(step < start, 0.0, d)
+            return jax.tree.map(lambda a, w: (a * d + w * (1 - d)).astype(a.dtype), average, new)
+
+        return updates, EmaState(
+            params=tuple(blend(d, a, weights) for d, a in zip(rates, state.params, strict=True)),
+            stats=tuple(blend(d, a, stats) for d, a in zip(rates, state.stats, strict=True)),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def with_loss_scale(
+    inner: optax.GradientTransformationExtraArgs,
+    initial: float = 2.0**15,
+    growth_steps: int = 2000,
+) -> optax.GradientTransformationExtraArgs:
+    """Wraps a chain for float16: gradients arrive multiplied by the scale (see `loss_scale`).
+
+    They are divided by it and checked; where any is not finite the inner chain (EMA included) is
+    left as it was, the updates are zero and the scale is halved. After `growth_steps` good steps
+    in a row it doubles, up to 2^126.
+    """
+
+    def init(params):
+        return LossScaleState(
+            jnp.array(initial, jnp.float32), jnp.zeros((), jnp.int32), inner.init(params)
+        )
+
+    def update(updates, state, params=None, **extra):
+        wide = lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32))  # noqa: E731
+        grads = jax.tree.map(lambda g: wide(g) / state.scale.astype(wide(g).dtype), updates)
+        finite = _all_finite(updates)
+        new, inner_state = inner.update(grads, state.inner, params, **extra)
+        keep = lambda fresh, old: jnp.where(finite, fresh, old)  # noqa: E731
+        grown = state.good_steps + 1 >= growth_steps
+        scale = jnp.where(
+            finite,
+            jnp.where(grown, jnp.minimum(state.scale * 2, 2.0**126), state.scale),
+            jnp.maximum(state.scale / 2, 1.0),
+        )
+        return jax.tree.map(lambda u: jnp.where(finite, u, 0), new), LossScaleState(
+            scale,
+            jnp.where(finite & ~grown, state.good_steps + 1, 0),
+            jax.tree.map(keep, inner_state, state.inner),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _all_finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+
+
+def loss_scale(opt: PyTree) -> Array | float:
+    """What to multiply a loss by before differentiating it: 1 unless the chain scales."""
+    return opt.scale if isinstance(opt, LossScaleState) else 1.0
+
+
+def decay_mask(mask: str):
+    """Which leaves weight decay touches: "kernels" (two and more dimensions) or "all"."""
+    return lambda params: jax.tree.map(lambda p: mask == "all" or jnp.ndim(p) >= 2, params)
+
+
+def defaults() -> dict:
+    """One optimiser's section of a config, without its schedule."""
+    return dict(
+        name="adam",  # adam | adamw | rmsprop | sgd
+        lr=2e-4,
+        b1=0.9,  # Adam; the momentum of sgd
+        b2=0.999,  # Adam; the smoothing of rmsprop
+        eps=1e-8,
+        nesterov=False,  # sgd
+        weight_decay=0.0,  # adamw: decoupled; otherwise added to the gradient
+        weight_decay_mask="kernels",  # kernels | all
+        clip_norm=0.0,  # global norm, 0: off
+        ema=(0.0,),  # decays of the weight averages; 0.0: none
+        ema_of="after",  # after | before the update
+        ema_start=0,  # step from which averaging begins
+        ema_warmup=False,
+        ema_half_life=0.0,  # in images; above 0 it replaces `ema`
+    )
+
+
+def make(config, key: str, lowest: bool = True) -> optax.GradientTransformationExtraArgs:
+    """The chain that an optimiser section describes (see `defaults`; `schedule` is read for
+    plateau only). `lowest`: whether a lower validation value is better, for plateau rates.
+
+    Links by name: clip, decay, moments, decoupled, plateau, rate, ema; those not asked for are
+    left out. Raises UserError naming `key` for values that are not accepted.
+    """
+    _check(config, key)
+    mask = decay_mask(config.weight_decay_mask)
+    links = []
+    if config.clip_norm:
+        links.append(("clip", optax.clip_by_global_norm(config.clip_norm)))
+    if config.weight_decay and config.name != "adamw":
+        links.append(("decay", optax.add_decayed_weights(config.weight_decay, mask=mask)))
+    links.append(("moments", _moments(config)))
+    if config.weight_decay and config.name == "adamw":
+        links.append(("decoupled", optax.add_decayed_weights(config.weight_decay, mask=mask)))
+    if config.schedule.name == "plateau":
+        s = config.schedule
+        floor = s.floor / config.lr if config.lr else 0.0
+        cut = plateau(s.factor, s.patience, s.threshold, s.cooldown, floor, lowest)
+        links.append(("plateau", cut))
+    links.append(("rate", scale_by_rate()))
+    if config.ema_half_life or any(config.ema):
+        average = ema(
+            tuple(config.ema),
+            of=config.ema_of,
+            start=config.ema_start,
+            warmup=config.ema_warmup,
+            half_life_images=config.ema_half_life,
+        )
+        links.append(("ema", average))
+    return _named_chain(links)
+
+
+def _named_chain(links: list[tuple[str, optax.GradientTransformation]]):
+    """optax.named_chain with plain dicts for its state, before and after an update."""
+    chain = optax.named_chain(*links)
+
+    def update(updates, state, params=None, **extra):
+        updates, state = chain.update(updates, state, params, **extra)
+        return updates, dict(state)
+
+    return optax.GradientTransformationExtraArgs(lambda params: dict(chain.init(params)), update)
+
+
+def _check(config, key: str) -> None:
+    accepted = {
+        "name": OPTIMISERS,
+        "weight_decay_mask": ("kernels", "all"),
+        "ema_of": ("after", "before"),
+    }
+    for name, values in accepted.items():
+        if getattr(config, name) not in values:
+            found = getattr(config, name)
+            raise UserError(f"{key}.{name}={found!r}: accepted are {', '.join(values)}")
+    for decay in config.ema:
+        if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
+            raise UserError(f"{key}.ema={tuple(config.ema)}: decays must lie in [0, 1)")
+    for name in ("b1", "b2"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"{key}.{name}={getattr(config, name)}: must lie in [0, 1)")
+    for name in ("eps", "weight_decay", "clip_norm", "ema_start", "ema_half_life"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{key}.{name}={getattr(config, name)}: must not be below 0")
+    if len(config.ema) > 1 and not all(config.ema):
+        raise UserError(f"{key}.ema={tuple(config.ema)}: 0 means none and stands alone")
+
+
+def _moments(config) -> optax.GradientTransformation:
+    if config.name in ("adam", "adamw"):
+        return optax.scale_by_adam(config.b1, config.b2, eps=config.eps)
+    if config.name == "rmsprop":  # eps outside the root, as PyTorch
+        return optax.scale_by_rms(config.b2, eps=config.eps, eps_in_sqrt=False)
+    if config.b1:
+        return optax.trace(config.b1, nesterov=config.nesterov)
+    return optax.identity()
+
+
+def new_net(tx: optax.GradientTransformation, params: PyTree, stats: PyTree) -> Net:
+    """A network at step 0: its averages begin at the initial parameters and statistics."""
+
+    def with_stats(opt):
+        if isinstance(opt, LossScaleState):
+            return opt._replace(inner=with_stats(opt.inner))
+        if "ema" not in opt:
+            return opt
+        copies = tuple(jax.tree.map(jnp.array, stats) for _ in opt["ema"].stats)
+        return {**opt, "ema": opt["ema"]._replace(stats=copies)}
+
+    return Net(params=params, stats=stats, opt=with_stats(tx.init(params)))
+
+
+def step(
+    net: Net,
+    tx: optax.GradientTransformationExtraArgs,
+    grads: PyTree,
+    stats: PyTree,
+    **extra: Any,
+) -> Net:
+    """One update. `extra` holds what the links read: rate, step, batch_images, validation.
+
+    A step that a loss scale skips leaves the batch statistics as they were too.
+    """
+    updates, opt = tx.update(grads, net.opt, net.params, stats=stats, **extra)
+    if isinstance(net.opt, LossScaleState):
+        finite = _all_finite(grads)
+        stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stats, net.stats)
+    return Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
+
+
+def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:
+    """(params, stats) of the moving average number `index`; the raw ones where there is none."""
+    links = net.opt.inner if isinstance(net.opt, LossScaleState) else net.opt
+    if "ema" not in links:
+        return net.params, net.stats
+    return links["ema"].params[index], links["ema"].stats[index]
+
+
+def rate_scale(net: Net) -> Array | float:
+    """What a plateau schedule has cut the learning rate to, as a factor."""
+    links = net.opt.inner if isinstance(net.opt, LossScaleState) else net.opt
+    return links["plateau"].scale if "plateau" in links else 1.0
+
+
+def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:
+    """The same net with fresh moments; averages and everything else stay."""
+    fresh = tx.init(net.params)
+    if isinstance(net.opt, LossScaleState):
+        inner = {**net.opt.inner, "moments": fresh.inner["moments"]}
+        return net.replace(opt=net.opt._replace(inner=inner))
+    return net.replace(opt={**net.opt, "moments": fresh["moments"]})
+
+
+def global_norm(tree: PyTree) -> Array:
+    """Euclidean norm over all leaves, in their own precision."""
+    return optax.tree.norm(tree)

@@ -1,0 +1,273 @@
+"""Learning rates: pure functions of the place in training.
+
+A rate maps a place t to a learning rate. The place is measured in steps, images or epochs, whole
+or fractional; `at_step` turns such a function into one of the step. Skipped updates, several critic
+steps and changing batch sizes cannot shift it, since nothing is counted anywhere.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.core.system import Stage
+from gan_jax.errors import UserError
+
+Rate = Callable[[jax.Array], jax.Array]  # place → learning rate, both scalars
+UNITS = ("steps", "images", "epochs")
+FARTHEST = 2.0**40  # a place that no training reaches
+
+
+def _periods(t: jax.Array, length: float) -> jax.Array:
+    """How many whole periods t holds, exact where t is a multiple of `length`. A plain
+    floor(t / length) is one too low at some: XLA turns the division into a multiplication."""
+    return jnp.floor_divide(t, jnp.float32(length))
+
+
+def constant(lr: float) -> Rate:
+    """lr."""
+    return lambda t: jnp.asarray(lr, jnp.float32)
+
+
+def piecewise_constant(
+    lr: float, boundaries: Sequence[float], factors: Sequence[float], floor: float = 0.0
+) -> Rate:
+    """max(floor, lr times every factor whose boundary is ≤ t); the factors multiply up."""
+    if len(boundaries) != len(factors):
+        raise UserError(
+            f"schedule: {len(boundaries)} boundaries but {len(factors)} factors; give one each"
+        )
+    if list(boundaries) != sorted(boundaries):
+        raise UserError(f"schedule.boundaries must rise, found {tuple(boundaries)}")
+    edges, scales = np.array(boundaries, np.float32), np.array(factors, np.float32)
+
+    def rate(t: jax.Array) -> jax.Array:
+        return jnp.maximum(floor, lr * jnp.prod(jnp.where(t >= edges, scales, 1.0)))
+
+    return rate
+
+
+def halving(lr: float, every: float, factor: float = 0.5, floor: float = 0.0) -> Rate:
+    """max(floor, lr · factor^floor((⌊t⌋ + 1) / every)), t in epochs: the first cut falls on the
+    epoch with index every − 1, as a loop that tests `(epoch + 1) % every == 0` before training
+    the epoch does."""
+    return lambda t: jnp.maximum(floor, lr * jnp.power(factor, _periods(jnp.floor(t) + 1, every)))
+
+
+def exponential(lr: float, decay: float, every: float, staircase: bool, floor: float = 0.0) -> Rate:
+    """max(floor, lr · decay^(t / every)); with `staircase` the exponent is rounded down."""
+
+    def rate(t: jax.Array) -> jax.Array:
+        exponent = _periods(t, every) if staircase else t / every
+        return jnp.maximum(floor, lr * jnp.power(decay, exponent))
+
+    return rate
+
+
+def cyclic(lr: float, low: float, half_cycle: float, mode: str, gamma: float = 1.0) -> Rate:
+    """low + (lr − low) · max(0, 1 − |t/s − 2c + 1|) · scale, with s = half_cycle and the cycle
+    c = ⌊1 + t / 2s⌋.
+
+    scale is 1 (triangular), 1 / 2^(c − 1) (triangular2) or gamma^t (exp_range).
+    Source: L. N. Smith, Cyclical learning rates for training neural networks, 2017.
+    """
+
+    def rate(t: jax.Array) -> jax.Array:
+        cycle = jnp.floor(1 + t / (2 * half_cycle))
+        height = jnp.maximum(0.0, 1 - jnp.abs(t / half_cycle - 2 * cycle + 1))
+        scale = {
+            "triangular": lambda: 1.0,
+            "triangular2": lambda: jnp.power(0.5, cycle - 1),
+            "exp_range": lambda: jnp.power(gamma, t),
+        }[mode]()
+        return low + (lr - low) * height * scale
+
+    return rate
+
+
+def cosine(lr: float, length: float, floor: float = 0.0) -> Rate:
+    """floor + (lr − floor) · (1 + cos(π · min(t / length, 1))) / 2."""
+    return lambda t: (
+        floor + (lr - floor) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(t / length, 1.0)))
+    )
+
+
+def cosine_restarts(lr: float, length: float, growth: float = 1.0, floor: float = 0.0) -> Rate:
+    """A cosine from lr to floor over `length`, restarted; each period is `growth` times the last.
+
+    Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017.
+    """
+
+    if growth == 1.0:
+
+        def through(t: jax.Array) -> jax.Array:
+            return jnp.mod(t, jnp.float32(length)) / length
+    else:
+        # where every period begins and how long it is, computed once in double precision
+        count = math.ceil(math.log1p(FARTHEST / length * (growth - 1)) / math.log(growth)) + 1
+        lengths = length * np.power(float(growth), np.arange(count))
+        begins = np.cumsum(lengths) - lengths
+        lengths, begins = lengths.astype(np.float32), begins.astype(np.float32)
+
+        def through(t: jax.Array) -> jax.Array:
+            period = jnp.sum(t >= begins) - 1
+            return (t - jnp.asarray(begins)[period]) / jnp.asarray(lengths)[period]
+
+    return lambda t: floor + (lr - floor) * 0.5 * (1 + jnp.cos(jnp.pi * through(t)))
+
+
+def linear(lr: float, begin: float, end: float, floor: float = 0.0) -> Rate:
+    """lr until `begin`, then a straight line down to `floor` at `end`, then `floor`."""
+    span = max(end - begin, 1e-9)
+    return lambda t: lr + (floor - lr) * jnp.clip((t - begin) / span, 0.0, 1.0)
+
+
+def warm_up(rate: Rate, lr: float, length: float, unit: float) -> Rate:
+    """A straight line to lr over `length`, then `rate` from its own beginning.
+
+    `unit` is one step expressed in the units of t: the first step already trains, at
+    lr · unit / length, and none goes above lr.
+    """
+    if length <= 0:
+        return rate
+
+    def warm(t: jax.Array) -> jax.Array:
+        rising = lr * jnp.minimum((t + unit) / length, 1.0)
+        return jnp.where(t < length, rising, rate(jnp.maximum(t - length, 0)))
+
+    return warm
+
+
+def place(
+    step: jax.Array, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
+) -> jax.Array:
+    """Where `step` lies, float32 []: steps taken, images seen, or epochs begun plus the fraction
+    of the running one, before the update of that step. Steps and epochs are counted in int32,
+    images (of which there may be more than 2^31) in float32."""
+    if unit == "steps":
+        return step.astype(jnp.float32)
+    whole, part = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+    for stage, length in zip(stages, epoch_steps, strict=True):
+        inside = jnp.clip(step - stage.start, 0, stage.steps)
+        if unit == "images":
+            part = part + inside.astype(jnp.float32) * stage.batch_size
+        else:
+            whole = whole + inside // length
+            part = part + (inside % length).astype(jnp.float32) / length
+    return whole.astype(jnp.float32) + part
+
+
+def at_step(
+    rate: Rate, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
+) -> Callable[[jax.Array], jax.Array]:
+    """The learning rate as a function of the step (int32 [])."""
+    if unit not in UNITS:
+        raise UserError(f"schedule.unit={unit!r}: accepted are {', '.join(UNITS)}")
+    return lambda step: rate(place(jnp.asarray(step, jnp.int32), unit, stages, epoch_steps))
+
+
+def defaults() -> dict:
+    """The `schedule` section of an optimiser's config.
+
+    `name` picks the shape; lengths are in `unit`; `length` 0 means the whole run.
+    """
+    return dict(
+        name="constant",  # constant | plateau | piecewise_constant | halving | exponential |
+        # cyclic | cosine | cosine_restarts | linear
+        unit="steps",  # steps | images | epochs
+        warmup=0.0,
+        length=0.0,  # cosine, cosine_restarts (first period), linear (where it ends); 0: whole run
+        begin=0.0,  # linear: where the line starts
+        every=0.0,  # halving, exponential: length of one decay; cyclic: half a cycle
+        factor=0.5,  # halving, exponential, plateau
+        floor=0.0,  # the rate never falls below; cyclic: its lower end
+        staircase=False,  # exponential
+        mode="triangular",  # cyclic: triangular | triangular2 | exp_range
+        gamma=1.0,  # cyclic exp_range
+        growth=1.0,  # cosine_restarts: each period this many times the last
+        boundaries=(0.0,),  # piecewise_constant, with factors
+        factors=(1.0,),
+        patience=5,  # plateau: evaluations without improvement before a cut
+        threshold=0.01,  # plateau: relative improvement that counts
+        cooldown=0,  # plateau: evaluations after a cut that are not counted
+    )
+
+
+NAMES = {
+    "constant": (),
+    "plateau": (),  # constant times what optim.plateau has cut so far
+    "piecewise_constant": ("boundaries", "factors"),
+    "halving": ("every",),
+    "exponential": ("every",),
+    "cyclic": ("every",),
+    "cosine": (),
+    "cosine_restarts": (),
+    "linear": (),
+}
+DEPENDS_ON_TOTAL = ("cosine", "cosine_restarts", "linear")  # where length is 0
+
+
+def depends_on_total(schedule) -> bool:
+    """Whether the rate would change if the run were made longer."""
+    return schedule.name in DEPENDS_ON_TOTAL and schedule.length == 0
+
+
+def make(
+    lr: float, schedule, stages: Sequence[Stage], epoch_steps: Sequence[int], key: str
+) -> Rate:
+    """The learning rate as a function of the step, from a schedule section (see `defaults`).
+
+    `schedule` is any object with those attributes; `key` is its place in the config, for errors.
+    Raises UserError for an unknown name, unit or mode, and for lengths that must be positive.
+    """
+    if schedule.name not in NAMES:
+        raise UserError(f"{key}.name={schedule.name!r}: accepted are {', '.join(NAMES)}")
+    if schedule.unit not in UNITS:
+        raise UserError(f"{key}.unit={schedule.unit!r}: accepted are {', '.join(UNITS)}")
+    if "every" in NAMES[schedule.name] and schedule.every <= 0:
+        raise UserError(f"{key}.every={schedule.every}: {schedule.name} needs a length above 0")
+    if schedule.mode not in ("triangular", "triangular2", "exp_range"):
+        raise UserError(
+            f"{key}.mode={schedule.mode!r}: accepted are triangular, triangular2, exp_range"
+        )
+    if not 0 <= schedule.floor <= lr:
+        raise UserError(f"{key}.floor={schedule.floor} with lr={lr}: needs 0 ≤ floor ≤ lr")
+    for name in ("warmup", "length", "begin"):
+        if getattr(schedule, name) < 0:
+            raise UserError(f"{key}.{name}={getattr(schedule, name)}: must not be below 0")
+    for name in ("factor", "gamma"):
+        if getattr(schedule, name) <= 0:
+            raise UserError(f"{key}.{name}={getattr(schedule, name)}: must be above 0")
+    if schedule.name == "plateau" and schedule.factor >= 1:
+        raise UserError(f"{key}.factor={schedule.factor}: plateau cuts by a factor below 1")
+    if schedule.growth < 1:
+        raise UserError(f"{key}.growth={schedule.growth}: a period cannot be shorter than the last")
+    end = stages[-1].end
+    total = float(place(jnp.asarray(end, jnp.int32), schedule.unit, stages, epoch_steps))
+    length = schedule.length or max(total - schedule.warmup, 1e-9)
+    if schedule.name == "linear" and 0 < schedule.length < schedule.begin:
+        raise UserError(
+            f"{key}.begin={schedule.begin}: the line would begin after its end at {key}.length="
+            f"{schedule.length}; lower the one or raise the other"
+        )
+    rate = {
+        "constant": lambda: constant(lr),
+        "plateau": lambda: constant(lr),
+        "piecewise_constant": lambda: piecewise_constant(
+            lr, schedule.boundaries, schedule.factors, schedule.floor
+        ),
+        "halving": lambda: halving(lr, schedule.every, schedule.factor, schedule.floor),
+        "exponential": lambda: exponential(
+            lr, schedule.factor, schedule.every, schedule.staircase, schedule.floor
+        ),
+        "cyclic": lambda: cyclic(lr, schedule.floor, schedule.every, schedule.mode, schedule.gamma),
+        "cosine": lambda: cosine(lr, length, schedule.floor),
+        "cosine_restarts": lambda: cosine_restarts(lr, length, schedule.growth, schedule.floor),
+        "linear": lambda: linear(lr, schedule.begin, length, schedule.floor),
+    }[schedule.name]()
+    first = stages[0]
+    unit = {"steps": 1.0, "images": float(first.batch_size), "epochs": 1.0 / epoch_steps[0]}
+    rate = warm_up(rate, lr, schedule.warmup, unit[schedule.unit])
+    return at_step(rate, schedule.unit, stages, epoch_steps)

@@ -1,0 +1,71 @@
+"""Drawing images from a state: one seed, one image, whatever the batch and the devices."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from gan_jax.core.mesh import Mesh, gather
+from gan_jax.core.system import Array, Batch, Stage, System, TrainState
+
+ToUint8 = Callable[[Array], Array]  # [-1, 1] → uint8
+
+
+class Sampler:
+    """Jitted sampling in chunks of one size, so that it compiles once.
+
+    Args:
+      system: whose `sample_step` draws.
+      mesh: chunks are split over its devices.
+      to_uint8: images in [-1, 1] to uint8.
+      chunk: images per call; rounded up to a multiple of the devices.
+    """
+
+    def __init__(self, system: System, mesh: Mesh, to_uint8: ToUint8, chunk: int = 64):
+        self.mesh = mesh
+        self.chunk = -(-chunk // mesh.size) * mesh.size
+        # a constant: the same seed means the same latents in every run
+        self.key = mesh.copy(jax.random.key(0))
+
+        def draw(state: TrainState, batch: Batch, key: Array, stage: Stage, names: tuple[str, ...]):
+            made = system.sample_step(state, batch, key, stage)
+            return {n: to_uint8(v) for n, v in made.items() if not names or n in names}
+
+        self._draw = jax.jit(draw, static_argnums=(3, 4), out_shardings=mesh.split)
+
+    def __call__(
+        self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Images uint8 [N, H, W, C] by name, for a batch of arrays [N, …] with at least `seed`.
+
+        `names` limits which of the system's images are made ("raw", "ema"); () makes all.
+        """
+        count = len(batch["seed"])
+        parts: list[dict[str, np.ndarray]] = []
+        for start in range(0, count, self.chunk):
+            part = {
+                k: _filled(np.asarray(v)[start : start + self.chunk], self.chunk)
+                for k, v in batch.items()
+            }
+            made = self._draw(state, self._spread(part), self.key, stage, tuple(names))
+            parts.append({k: gather(v) for k, v in made.items()})
+        return {k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]}
+
+    def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:
+        """Which images this system makes, without making any."""
+        part = self._spread({k: _filled(np.asarray(v)[:1], self.chunk) for k, v in batch.items()})
+        return tuple(
+            jax.eval_shape(lambda s, b: self._draw(s, b, self.key, stage, ()), state, part)
+        )
+
+    def _spread(self, batch: Batch) -> Batch:
+        """Rows that every process holds whole, split over the devices."""
+        return {
+            k: jax.make_array_from_callback(v.shape, self.mesh.split, lambda index, v=v: v[index])
+            for k, v in batch.items()
+        }
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows repeated from the last one up to `size`."""
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

@@ -1,0 +1,121 @@
+"""The contract between the engine and a system, in types.
+
+A system is a handful of pure functions over arrays. The engine folds the step into the random key
+before it calls them, so what happens at a step is a function of (seed, step) and no system ever
+sees a seed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+PyTree = Any
+Array = jax.Array
+Batch = Mapping[str, Any]  # "image" uint8 [B, H, W, C], "label" int32 [B], "seed" int32 [N], …
+Metrics = dict[str, Array]  # flat, scalars, global means: "loss/gen", "grad_norm/disc"
+Images = dict[str, Array]  # [N, H, W, C] in [-1, 1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A static jit argument: one compilation per (resolution, batch_size).
+
+    `batch_size` is the number of training images that one step takes, over all devices; a system
+    with n critic steps per generator step takes n times its mini-batch. `start` and `steps` are in
+    training steps and do not take part in comparison, so stages that differ only in them share
+    one compilation: a step reads its place from `state.step` alone.
+    """
+
+    resolution: int
+    batch_size: int
+    start: int = field(compare=False)
+    steps: int = field(compare=False)
+
+    @property
+    def end(self) -> int:
+        """The step at which the stage is over."""
+        return self.start + self.steps
+
+
+@struct.dataclass
+class Net:
+    """One trainable network: parameters, batch statistics ({} when none), optimiser arrays."""
+
+    params: PyTree
+    stats: PyTree
+    opt: PyTree
+
+
+@struct.dataclass
+class TrainState:
+    """All that training carries from step to step. Arrays only: no functions, config or keys."""
+
+    step: Array  # int32 []
+    nets: dict[str, Net]
+    extra: PyTree  # a system's own arrays
+    validation: Array  # float32 [2]: last value of the best metric, number of values seen so far
+
+
+class Task(NamedTuple):
+    """Something only some systems can do: `launch.py --mode=<name>` finds it by name.
+
+    `run(state, batch, key, stage)` takes arrays and returns a dict of arrays, or, when
+    `transforms` is true, a TrainState to sample from in place of the given one.
+    """
+
+    run: Callable[..., Any]
+    description: str
+    options: Mapping[str, Any] = {}
+    transforms: bool = False
+
+
+class System(NamedTuple):
+    """Pure functions; every one takes the stage as its last, static argument.
+
+    init:        (key, batch, stage) → TrainState
+    train_step:  (state, batch, key, stage) → (TrainState, Metrics)
+    eval_step:   (state, batch, key, stage) → dict of per-example values [B]
+    sample_step: (state, batch, key, stage) → Images; the batch holds `seed` [N] and what else
+                 the system's samples are made from (`label`, `input`, …)
+    enter_stage: (state, stage) → TrainState
+    tasks:       what only this system can do
+    """
+
+    stages: tuple[Stage, ...]
+    init: Callable[..., TrainState]
+    train_step: Callable[..., tuple[TrainState, Metrics]]
+    eval_step: Callable[..., dict[str, Array]]
+    sample_step: Callable[..., Images] | None  # None: a system that makes no images
+    enter_stage: Callable[[TrainState, Stage], TrainState] = lambda state, stage: state
+    tasks: Mapping[str, Task] = {}
+    rates: Mapping[str, Callable[[Array], Array]] = {}  # learning rate of each net at a step
+    labelled: bool = False  # whether samples are made for a class, given as `label` [N]
+    notices: tuple[str, ...] = ()  # lines a person should read before training starts
+
+
+class Facts(NamedTuple):
+    """What a system needs to know of the data: sizes, not images."""
+
+    resolution: int
+    channels: int
+    num_classes: int  # 0: no labels
+    train_size: int
+
+
+def new_state(nets: dict[str, Net], extra: PyTree | None = None) -> TrainState:
+    """The state at step 0. No validation value has been seen: (inf, 0)."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        nets=nets,
+        extra={} if extra is None else extra,
+        validation=jnp.array([jnp.inf, 0.0], jnp.float32),
+    )
+
+
+def images_seen(step: int, stages: tuple[Stage, ...]) -> int:
+    """Training images taken before `step` (host-side integer arithmetic)."""
+    return sum(min(max(step - s.start, 0), s.steps) * s.batch_size for s in stages)

@@ -1,0 +1,156 @@
+"""One split of a data set: its images made ready, from memory or decoded when asked for."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import numpy as np
+
+from gan_jax.data.decode import UnreadableError
+from gan_jax.data.options import Options
+from gan_jax.data.prepare import Prepare
+from gan_jax.data.sources import Source
+from gan_jax.errors import UserError
+
+Shape = tuple[int, int, int]
+
+
+class Examples:
+    """The images `indices` of a source, in that order, as rows 0..n-1."""
+
+    def __init__(
+        self, source: Source, indices: np.ndarray, class_count: int, options: Options
+    ) -> None:
+        """`class_count` 0 means: no labels, whatever the source says."""
+        self.source = source
+        self.indices = indices
+        self.class_count = class_count
+        self.options = options
+        self.unreadable: set[int] = set()  # rows found so; the next readable one stands in
+        self.prepare: Prepare | None = None
+        self.squares: np.ndarray | None = None  # [n, R, R, C], when kept and no crop is random
+        self.bases: list[np.ndarray] | None = None  # n x [h, w, C], when kept for random crops
+        self.labels: np.ndarray | None = None  # [n], when the images are kept
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def name(self, row: int) -> str:
+        return self.source.name(int(self.indices[row]))
+
+    def scan(self, pool: Executor) -> list[Shape | None]:
+        """The shape of every image from its header; None where it cannot be read."""
+
+        def shape(row: int) -> Shape | None:
+            try:
+                return self.source.shape(int(self.indices[row]))
+            except UnreadableError as error:
+                self._unreadable(row, error)
+                return None
+
+        return _each(pool, shape, len(self))
+
+    def keep(self, pool: Executor, budget: int, shapes: list[Shape | None], augment: bool) -> int:
+        """Reads everything into memory if it fits into `budget` bytes; returns the bytes taken.
+
+        `shapes` may be empty where the source did not give them. `augment`: random crops will be
+        asked for, so whole images are kept.
+        """
+        channels, size, pad = self.prepare.channels, self.options.resolution, 2 * self.options.pad
+        whole_images = augment and self.options.resize == "random_crop"
+        if not whole_images:
+            cost = len(self) * size * size * channels
+        elif len(shapes) == len(self):
+            readable = [shape for shape in shapes if shape is not None]
+            cost = sum((h + pad) * (w + pad) * channels for h, w, _ in readable)
+        else:
+            return 0
+        if cost > budget or not len(self):
+            return 0
+        labels = np.zeros(len(self), np.int32)
+        images: list | np.ndarray = (
+            [None] * len(self)
+            if whole_images
+            else np.zeros((len(self), size, size, channels), np.uint8)
+        )
+
+        def read(row: int) -> None:
+            base, labels[row], name = self._load(row)
+            images[row] = base if whole_images else self.prepare.square(base, name)
+
+        _each(pool, read, len(self))
+        if whole_images:
+            self.bases = images
+        else:
+            self.squares = images
+        self.labels = labels
+        return cost
+
+    def gather(
+        self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [b, R, R, C] and labels int32 [b] of the given rows [b].
+
+        `seeds` [b] asks for the training form: each seed decides its image's crop and flip.
+        """
+        if self.squares is not None:
+            images, labels = self.squares[rows], self.labels[rows]
+        else:
+            seeds_or_none = [None] * len(rows) if seeds is None else seeds
+            pairs = list(pool.map(self._square, rows, seeds_or_none))
+            images = np.stack([image for image, _ in pairs])
+            labels = np.array([label for _, label in pairs], np.int32)
+        if seeds is not None and self.options.flip:
+            mirrored = (seeds & 1).astype(bool)  # [b]
+            images[mirrored] = images[mirrored, :, ::-1]
+        return images, labels
+
+    def _square(self, row: int, seed: int | None) -> tuple[np.ndarray, int]:
+        if self.bases is not None:
+            base, label, name = self.bases[row], int(self.labels[row]), self.name(row)
+        else:
+            base, label, name = self._load(int(row))
+        random = seed is not None and self.options.resize == "random_crop"
+        rng = np.random.default_rng(int(seed)) if random else None
+        return self.prepare.square(base, name, rng), label
+
+    def _load(self, row: int) -> tuple[np.ndarray, int, str]:
+        """The image, label and name of a row, or of the next readable one."""
+        for offset in range(len(self)):
+            candidate = (row + offset) % len(self)
+            if candidate in self.unreadable:
+                continue
+            i = int(self.indices[candidate])
+            try:
+                return self.prepare.base(self.source.image(i)), self._label(i), self.name(candidate)
+            except UnreadableError as error:
+                self._unreadable(candidate, error)
+        raise UserError(
+            f"data.source={self.options.source}: none of its {len(self)} images can be read, e.g. "
+            f"{self.name(row)}; check the files, or set data.on_error=raise to see the reason"
+        )
+
+    def _label(self, i: int) -> int:
+        if not self.class_count:
+            return 0
+        label = self.source.label(i)
+        if not 0 <= label < self.class_count:
+            raise UserError(
+                f"{self.source.name(i)}: has class {label}, outside 0..{self.class_count - 1}; "
+                "correct it, or set data.labels=none"
+            )
+        return label
+
+    def _unreadable(self, row: int, error: UnreadableError) -> None:
+        if self.options.on_error == "raise":
+            raise UserError(
+                f"cannot read {error}; replace or remove it, or set data.on_error=skip to let the "
+                "next readable image stand in"
+            ) from error
+        self.unreadable.add(row)
+
+
+def _each(pool: Executor, function: Callable, count: int) -> list:
+    """[function(0), …, function(count - 1)], in chunks: a task of its own costs more than a row."""
+    chunks = [range(first, min(first + 64, count)) for first in range(0, count, 64)]
+    parts = pool.map(lambda rows: [function(row) for row in rows], chunks)
+    return [result for part in parts for result in part]

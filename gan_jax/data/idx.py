@@ -1,0 +1,65 @@
+"""MNIST's idx files: a big-endian header (magic number, one length per axis), then the bytes."""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.errors import UserError
+
+MAGIC = {3: 0x00000803, 1: 0x00000801}  # unsigned bytes with that many axes
+
+
+def read_part(directory: Path, part: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Reads the images and labels of `part` ('train' or 't10k') in a directory.
+
+    Returns uint8 [N, H, W] and uint8 [N] (None without a label file), or None without images.
+    Raises UserError for damaged files and for counts that disagree.
+    """
+    images_path = _find(directory, f"{part}-images", 3)
+    if images_path is None:
+        return None
+    images = _read(images_path, 3)
+    labels_path = _find(directory, f"{part}-labels", 1)
+    if labels_path is None:
+        return images, None
+    labels = _read(labels_path, 1)
+    if len(labels) != len(images):
+        raise UserError(
+            f"{labels_path}: {len(labels)} labels for the {len(images)} images of "
+            f"{images_path.name}; fetch both files again"
+        )
+    return images, labels
+
+
+def _find(directory: Path, stem: str, axes: int) -> Path | None:
+    for name in (f"{stem}-idx{axes}-ubyte", f"{stem}.idx{axes}-ubyte"):  # both spellings are about
+        for suffix in ("", ".gz"):
+            if (directory / f"{name}{suffix}").is_file():
+                return directory / f"{name}{suffix}"
+    return None
+
+
+def _read(path: Path, axes: int) -> np.ndarray:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged ({error}); fetch it again") from error
+    header = 4 + 4 * axes
+    magic = int.from_bytes(content[:4], "big")
+    if len(content) < header or magic != MAGIC[axes]:
+        raise UserError(
+            f"{path}: starts with 0x{magic:08x}, an idx file of {axes} axes of bytes with "
+            f"0x{MAGIC[axes]:08x}; fetch it again"
+        )
+    shape = struct.unpack(f">{axes}I", content[4:header])
+    if len(content) - header != int(np.prod(shape)) or 0 in shape:
+        raise UserError(
+            f"{path}: its header announces {'x'.join(map(str, shape))} bytes, "
+            f"{len(content) - header} follow; fetch it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -1,0 +1,136 @@
+"""`config.data` → Data: opens the source, cuts the splits, checks the files, fills the memory."""
+
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from gan_jax.data import options as config_data
+from gan_jax.data.examples import Examples
+from gan_jax.data.files import open_folder
+from gan_jax.data.options import Options
+from gan_jax.data.pipeline import Data, Share
+from gan_jax.data.prepare import Prepare, check_shapes
+from gan_jax.data.sources import Opened, open_digits, open_idx, open_npz
+from gan_jax.data.synthetic import open_synthetic
+from gan_jax.data.tfds import open_tfds
+from gan_jax.errors import UserError
+
+OPEN = {
+    "digits": open_digits,
+    "idx": open_idx,
+    "npz": open_npz,
+    "folder": open_folder,
+    "tfds": open_tfds,
+    "synthetic": open_synthetic,
+}
+
+
+def make(
+    config: Any, process_index: int = 0, process_count: int = 1, seed: int = 0, workers: int = 1
+) -> Data:
+    """Opens the data set that `config` (the section `config.data`) describes.
+
+    Args:
+        config: any object with the attributes of `defaults()`.
+        process_index, process_count: which share of every batch to deliver.
+        seed: of the training order, crops and flips.
+        workers: threads that make batches; 0 makes each batch when it is asked for.
+
+    The images' headers are looked at before anything is trained, and decoded images are kept in
+    memory if they fit into data.cache_mb, the training images first.
+
+    Raises UserError for everything the config or the files can have wrong.
+    """
+    options = config_data.read(config)
+    opened = OPEN[options.source](options)
+    splits = {
+        name: Examples(source, indices, len(opened.class_names), options)
+        for name, (source, indices) in _divide(opened, options).items()
+    }
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        shapes = {name: _shapes(examples, options, pool) for name, examples in splits.items()}
+        check_shapes(
+            (
+                (shape, splits[name].name(row))
+                for name in splits
+                for row, shape in enumerate(shapes[name])
+            ),
+            options,
+        )
+        channels = _channels(splits, shapes, options)
+        budget = options.cache_mb * 2**20
+        for name, examples in splits.items():
+            examples.prepare = Prepare(options, channels)
+            budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
+    return Data(
+        splits,
+        options,
+        opened.class_names,
+        _describe(splits, opened, channels, options),
+        Share(process_index, process_count),
+        seed,
+        ThreadPoolExecutor(max(1, workers)),
+        workers,
+    )
+
+
+def _divide(opened: Opened, options: Options) -> dict[str, tuple[Any, np.ndarray]]:
+    """Which images of which source each split has: {"train": …, "validation": …}."""
+    permute = np.random.default_rng(options.split_seed).permutation
+    count = len(opened.train)
+    if opened.validation is None:
+        held_out = round(count * options.validation_fraction)
+        if options.validation_fraction > 0 and count > 1:
+            held_out = min(max(1, held_out), count - 1)
+        order = permute(count)
+        train, validation = order[held_out:], (opened.train, order[:held_out])
+    else:
+        # The first n of a directory would be of one class: give it a fixed random order.
+        order = permute if opened.sorted_by_class else np.arange
+        train = order(count)
+        validation = (opened.validation, order(len(opened.validation)))
+    if options.limit:
+        train = train[: options.limit]
+    return {"train": (opened.train, train), "validation": validation}
+
+
+def _shapes(
+    examples: Examples, options: Options, pool: Executor
+) -> list[tuple[int, int, int] | None]:
+    """Every image's shape, by row; [] where nothing needs them."""
+    height, width, channels = examples.source.known
+    if height and width and channels:
+        return [examples.source.known] * len(examples)
+    if channels and options.resize != "none":
+        return []
+    return examples.scan(pool)
+
+
+def _channels(splits: dict[str, Examples], shapes: dict[str, list], options: Options) -> int:
+    if options.channels != "as_is":
+        return 1 if options.channels == "grey" else 3
+    found = {shape[2] for known in shapes.values() for shape in known if shape is not None}
+    found |= {examples.source.known[2] for examples in splits.values() if len(examples)} - {0}
+    if not found:
+        raise UserError(
+            f"data.source={options.source}, data.path={options.path}: none of the images can be "
+            "read; check the files, or set data.on_error=raise to see the reason"
+        )
+    return 1 if found <= {1, 2} else 3
+
+
+def _describe(splits: dict[str, Examples], opened: Opened, channels: int, options: Options) -> str:
+    where = options.name or options.path
+    title = f"{options.source} {where}" if where and options.source != "digits" else options.source
+    counts = " + ".join(
+        f"{len(examples):,} {name}" for name, examples in splits.items() if len(examples)
+    )
+    colours = {1: "grey", 3: "RGB"}[channels]
+    policy = "as the images are" if options.channels == "as_is" else "as data.channels asks"
+    classes = f"{len(opened.class_names)} classes ({opened.labels_from})"
+    return (
+        f"{title}: {counts} images, {options.resolution}x{options.resolution} {colours} ({policy}; "
+        f"alpha dropped), {classes if opened.class_names else 'no labels'}"
+    )

@@ -1,0 +1,114 @@
+"""What `config.data` may say: the defaults, and the check that turns it into plain values once."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gan_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """The section `config.data`. Every value is a string, number or bool, never None or a list."""
+
+    source: str = "digits"  # digits | idx | npz | folder | tfds | synthetic
+    path: str = ""  # folder: directory or .zip; npz: the file; idx: directory; tfds: data_dir
+    name: str = ""  # tfds: the data set's name
+    train_split: str = "train"  # tfds: a split; folder: a sub-folder, read when both are named
+    validation_split: str = ""  # "": the source's own, else a fraction; "fraction": always cut it
+    validation_path: str = ""  # folder: a second directory or .zip, all of it for validation
+    validation_fraction: float = 0.1  # of the images, where nothing above decides
+    split_seed: int = 0  # of the permutation that cuts the fraction
+    resolution: int = 28  # side of the square images delivered, in pixels
+    channels: str = "as_is"  # grey | rgb | as_is: grey if all images are. Alpha is dropped
+    resize: str = "none"  # none | crop | random_crop | squash
+    resize_filter: str = "bicubic"  # of squash: bicubic | bilinear | lanczos | box
+    pad: int = 0  # pixels added on each of the four sides, before anything else
+    pad_value: int = 0  # 0..255
+    flip: bool = False  # left-right with probability 1/2, training images only
+    labels: str = "auto"  # none | auto | folder | prefix | json
+    on_error: str = "raise"  # raise | skip, for images that cannot be read
+    limit: int = 0  # use only the first n training examples; 0: all
+    cache_mb: int = 1024  # decoded images are kept in memory if they fit
+    synthetic_size: int = 256  # training images of the synthetic source
+    synthetic_classes: int = 10
+
+
+ACCEPTED = {
+    "source": ("digits", "idx", "npz", "folder", "tfds", "synthetic"),
+    "channels": ("grey", "rgb", "as_is"),
+    "resize": ("none", "crop", "random_crop", "squash"),
+    "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
+    "labels": ("none", "auto", "folder", "prefix", "json"),
+    "on_error": ("raise", "skip"),
+}
+LOWEST = {
+    "resolution": 1,
+    "pad": 0,
+    "pad_value": 0,
+    "limit": 0,
+    "cache_mb": 0,
+    "split_seed": 0,
+    "synthetic_size": 1,
+    "synthetic_classes": 1,
+}
+
+
+def defaults() -> dict[str, Any]:
+    """The section `config.data` with its default values, as a new plain dict."""
+    return {field.name: field.default for field in fields(Options)}
+
+
+def read(config: Any) -> Options:
+    """Reads `config.data` (any object with these attributes) and checks every value.
+
+    Raises UserError for a value of the wrong type, a word that is not accepted, a number out of
+    range, or a key that makes no sense with the source.
+    """
+    values = {}
+    for field in fields(Options):
+        value = getattr(config, field.name)
+        if field.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not field.type:
+            raise UserError(
+                f"data.{field.name}={value!r}: a {field.type.__name__} is expected, e.g. "
+                f"{field.default!r}"
+            )
+        values[field.name] = value
+    options = Options(**values)
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    for key, accepted in ACCEPTED.items():
+        value = getattr(options, key)
+        if value not in accepted:
+            raise UserError(f"data.{key}={value!r} is unknown; accepted: {', '.join(accepted)}")
+    for key, lowest in LOWEST.items():
+        value = getattr(options, key)
+        if value < lowest:
+            raise UserError(f"data.{key}={value}: must be at least {lowest}")
+    if options.pad_value > 255:
+        raise UserError(f"data.pad_value={options.pad_value}: must be 0..255")
+    if not 0.0 <= options.validation_fraction < 1.0:
+        raise UserError(
+            f"data.validation_fraction={options.validation_fraction}: must be in [0, 1), "
+            "e.g. 0.1 keeps every tenth image for validation"
+        )
+    needs = {"idx": "path", "npz": "path", "folder": "path", "tfds": "name"}.get(options.source)
+    if needs and not getattr(options, needs):
+        raise UserError(
+            f"data.{needs} is empty: data.source={options.source} needs it; set data.{needs}, or "
+            "data.source=digits for the digits that come with gan_jax"
+        )
+    if options.labels in ("folder", "prefix", "json") and options.source != "folder":
+        raise UserError(
+            f"data.labels={options.labels} needs data.source=folder, not {options.source}; "
+            "use data.labels=auto for the source's own labels, or none"
+        )
+    if options.validation_path and options.source != "folder":
+        raise UserError(
+            f"data.validation_path is read with data.source=folder only, not {options.source}; "
+            "leave it empty and use data.validation_split or data.validation_fraction"
+        )

@@ -1,0 +1,190 @@
+"""From examples to batches: shuffled epochs, seeking, the rows of this process."""
+
+import functools
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+import grain
+import numpy as np
+
+from gan_jax.data.examples import Examples
+from gan_jax.data.options import Options
+from gan_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+class Stage(Protocol):
+    """What the data needs to know of a training stage."""
+
+    batch_size: int  # over all processes
+    start: int  # the stage's first step
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a global batch this process delivers."""
+
+    process_index: int
+    process_count: int
+
+    def rows(self, batch_size: int) -> slice:
+        """The contiguous rows of this process; UserError if the batch cannot be divided."""
+        if batch_size % self.process_count:
+            raise UserError(
+                f"batch size {batch_size} cannot be divided among {self.process_count} processes; "
+                "choose a multiple"
+            )
+        own = batch_size // self.process_count
+        return slice(self.process_index * own, (self.process_index + 1) * own)
+
+
+class Data:
+    """A data set, ready to be read.
+
+    Attributes:
+        sizes: number of images, {"train": N, "validation": M}; M may be 0.
+        channels: 1 or 3.
+        resolution: side of the square images in pixels.
+        num_classes: 0 without labels.
+        class_names: one name per class.
+        description: one line for the console.
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, Examples],
+        options: Options,
+        class_names: tuple[str, ...],
+        description: str,
+        share: Share,
+        seed: int,
+        pool: Executor,
+        workers: int,
+    ) -> None:
+        """`pool` decodes what is not kept in memory; `workers` batches are made at a time."""
+        self.sizes = {name: len(examples) for name, examples in splits.items()}
+        self.channels = splits["train"].prepare.channels
+        self.resolution = options.resolution
+        self.class_names = class_names
+        self.num_classes = len(class_names)
+        self.description = description
+        self._splits = splits
+        self._options = options
+        self._pool = pool
+        self._share = share
+        self._seed = seed % 2**64  # numpy takes no negative entropy
+        self._workers = workers
+
+    @property
+    def skipped(self) -> int:
+        """How many unreadable images were met so far (data.on_error=skip)."""
+        return sum(len(examples.unreadable) for examples in self._splits.values())
+
+    def epoch_steps(self, stage: Stage) -> int:
+        """Steps per epoch, floor(N / batch size): the remainder of an epoch is dropped.
+
+        Raises UserError when the training images do not fill one batch.
+        """
+        count = self.sizes["train"]
+        if count < stage.batch_size:
+            raise UserError(
+                f"data.source={self._options.source} has {count} training images (data.limit="
+                f"{self._options.limit}, data.validation_fraction="
+                f"{self._options.validation_fraction}), fewer than one batch of "
+                f"{stage.batch_size}; lower the batch size or give more images"
+            )
+        return count // stage.batch_size
+
+    def __call__(self, split: str, stage: Stage, step: int) -> Iterator[Batch]:
+        """Batches of this process: "image" uint8 [b, R, R, C] and "label" int32 [b] (0 unlabelled).
+
+        Args:
+            split: "train": without end, reshuffled every epoch, starting with the batch that
+                follows `step` done steps. "validation": every image once, in a fixed order, the
+                last batch filled up by repeating its last image, with "valid" float32 [b] (1 for
+                an image, 0 for filling).
+            stage: its batch size counts over all processes, its start selects the order.
+            step: global step; stage.start is the beginning of the stage's stream.
+
+        A training batch is a function of (seed, stage.start, step), random crops and flips
+        included, whatever the number of processes.
+        """
+        if split not in self._splits:
+            raise ValueError(f"split {split!r}: 'train' or 'validation'")
+        if step < stage.start:
+            raise ValueError(f"step {step} lies before the stage's start {stage.start}")
+        own = self._share.rows(stage.batch_size)
+        if split == "train":
+            self.epoch_steps(stage)  # raises when there is not one batch
+            return self._read(self._train(stage, own), step - stage.start)
+        return self._validation(stage.batch_size, own)
+
+    def examples(self, split: str, count: int) -> Batch:
+        """The first `count` images of a split (all, if it has fewer), without augmentation."""
+        rows = np.arange(min(count, self.sizes[split]))
+        if not len(rows):
+            shape = (0, self.resolution, self.resolution, self.channels)
+            return {"image": np.zeros(shape, np.uint8), "label": np.zeros(0, np.int32)}
+        image, label = self._splits[split].gather(rows, self._pool)
+        return {"image": image, "label": label}
+
+    def all(self, split: str, limit: int = 0) -> Batch:
+        """All images of a split (the first `limit`, if that is not 0), without augmentation."""
+        return self.examples(split, limit or self.sizes[split])
+
+    def _train(self, stage: Stage, own: slice) -> grain.MapDataset:
+        """The stage's stream, by position: element k is the batch of step stage.start + k.
+
+        An epoch's order is drawn at once: grain's own shuffle computes each index alone, which
+        costs 8 microseconds per image, and 80 where a set has only a few hundred of them.
+        """
+        examples, size, steps = self._splits["train"], stage.batch_size, self.epoch_steps(stage)
+        entropy = (self._seed, zlib.crc32(b"train"), stage.start)
+
+        @functools.lru_cache(maxsize=2)  # reading ahead passes from one epoch into the next
+        def order(epoch: int) -> np.ndarray:
+            return np.random.default_rng((*entropy, epoch)).permutation(len(examples))
+
+        def rows(position: int) -> np.ndarray:
+            epoch, k = divmod(position, steps)
+            return order(epoch)[k * size : (k + 1) * size]  # [B], over all processes
+
+        def plain(position: int) -> Batch:
+            return _batch(*examples.gather(rows(position)[own], self._pool))
+
+        def augmented(position: int, rng: np.random.Generator) -> Batch:
+            # One seed per image of the whole batch: the number of processes changes none of them.
+            seeds = rng.integers(0, 2**63, size=size)
+            return _batch(*examples.gather(rows(position)[own], self._pool, seeds[own]))
+
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        positions = grain.MapDataset.range(2**62).seed(seed)  # endless: the loop stops it
+        if self._options.flip or self._options.resize == "random_crop":
+            return positions.random_map(augmented)  # rng is a function of (seed, position)
+        return positions.map(plain)
+
+    def _validation(self, size: int, own: slice) -> Iterator[Batch]:
+        examples = self._splits["validation"]
+        for first in range(0, len(examples), size):
+            rows = np.arange(first, first + size)[own]
+            valid = (rows < len(examples)).astype(np.float32)
+            batch = _batch(*examples.gather(np.minimum(rows, len(examples) - 1), self._pool))
+            yield batch | {"valid": valid}
+
+    def _read(self, stream: grain.MapDataset, position: int) -> Iterator[Batch]:
+        # After .batch() an element is a batch: grain's default of 500 buffered ones fills memory.
+        ahead = grain.ReadOptions(num_threads=self._workers, prefetch_buffer_size=4)
+        batches = iter(stream.to_iter_dataset(ahead))
+        try:
+            grain.experimental.set_next_index(batches, position)
+            yield from batches
+        finally:
+            batches.close()  # ends the reading threads when the caller stops
+
+
+def _batch(image: np.ndarray, label: np.ndarray) -> Batch:
+    return {"image": image, "label": label}

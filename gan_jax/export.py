@@ -1,0 +1,127 @@
+"""Samples as files, and what a config amounts to before anything is trained."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from gan_jax import settings
+from gan_jax.core import loop
+from gan_jax.errors import UserError
+from gan_jax.model import load
+from gan_jax.report import grids
+from gan_jax.setup import Setup
+
+FORMATS = ("grid", "png", "npz")
+
+
+def numbers(text: str, key: str) -> list[int]:
+    """ "0-3,8" → [0, 1, 2, 3, 8]. UserError naming `key` for anything else."""
+    found: list[int] = []
+    try:
+        for part in filter(None, text.replace(" ", "").split(",")):
+            first, dash, last = part.partition("-")
+            found += range(int(first), int(last) + 1) if dash else [int(first)]
+    except ValueError:
+        found = []
+    if not found and text:
+        raise UserError(f"{key}={text!r}: write numbers and ranges, such as 0-63 or 1,5,8-11")
+    return found
+
+
+def sample(
+    workdir: str | Path,
+    out: str | Path,
+    seeds: Sequence[int],
+    classes: Sequence[int] = (),
+    formats: Sequence[str] = ("grid",),
+    which: str = "newest",
+    weights: str = "",
+    truncation: float = 0.0,
+    standing_batches: int = 0,
+    say=print,
+) -> list[Path]:
+    """Draws one image per seed into `out`; returns the files.
+
+    Formats: `grid` (grid.png), `png` (seed<NNNNNN>.png, with the class where there is one), `npz`
+    (images uint8 [N, H, W, C], seeds, labels).
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(
+                f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
+            )
+    model = load(workdir, which)
+    if standing_batches:
+        model = model.standing_statistics(standing_batches)
+    images = model.sample(seeds, classes, truncation, weights)
+    labels = model.setup.sample_batch(seeds, classes)["label"]
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out={out} cannot be made ({error.strerror}); name another folder"
+        ) from None
+    files = []
+    if "grid" in formats:
+        # a column per class, where classes come in turn and fill whole rows
+        kinds = len(classes) or model.setup.facts.num_classes
+        turns = model.setup.system.labelled and kinds > 1 and len(images) % kinds == 0
+        columns = kinds if turns and kinds <= 20 else 0
+        files.append(folder / "grid.png")
+        grids.save_png(files[-1], grids.grid(images, columns=columns))
+    if "png" in formats:
+        for seed, label, image in zip(seeds, labels, images, strict=True):
+            suffix = f"_class{label}" if model.setup.system.labelled else ""
+            files.append(folder / f"seed{seed:06d}{suffix}.png")
+            grids.save_png(files[-1], image if image.shape[-1] == 3 else image.repeat(3, -1))
+    if "npz" in formats:
+        files.append(folder / "samples.npz")
+        np.savez_compressed(files[-1], images=images, seeds=np.asarray(seeds), labels=labels)
+    shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
+    say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
+    return files
+
+
+def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
+    """Prints the resolved config, parameter tables, stages and the state's exact bytes; with
+    `compile_step` also XLA's own estimate of the memory of one training step."""
+    say(json.dumps(settings.plain(config), indent=2))
+    setup = Setup(config)
+    say(f"data: {setup.data.description}")
+    carry = loop.shapes(setup.system, setup.key, setup.batch())
+    for name, net in carry.state.nets.items():
+        table = parameter_overview.get_parameter_overview(net.params, include_stats=False)
+        say(f"\n{name}\n{table}")
+    for index, stage in enumerate(setup.system.stages):
+        epochs = stage.steps / setup.data.epoch_steps(stage)
+        say(
+            f"stage {index}: {stage.resolution} px, {stage.batch_size} images per step, "
+            f"steps {stage.start} to {stage.end} ({epochs:.2f} epochs)"
+        )
+    bytes_ = {
+        name: sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+        for name, tree in {"state": carry.state, **dict(carry.state.nets)}.items()
+    }
+    say("bytes: " + ", ".join(f"{k} {v:,}" for k, v in bytes_.items()))
+    report = {"bytes": bytes_}
+    if compile_step:
+        train = loop.train_function(setup.system, setup.mesh)
+        stage, shapes = setup.system.stages[0], loop.Carry(**setup.shapes())
+        batch = {
+            k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=setup.mesh.split)
+            for k, v in setup.batch().items()
+        }
+        memory = train.lower(shapes, batch, setup.key, stage).compile().memory_analysis()
+        names = ("argument", "output", "temp", "alias", "generated_code")
+        report["xla"] = {n: int(getattr(memory, f"{n}_size_in_bytes")) for n in names}
+        say(
+            "XLA bytes per device for one step: "
+            + ", ".join(f"{k} {v:,}" for k, v in report["xla"].items())
+        )
+    return report

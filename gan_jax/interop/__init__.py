@@ -1,0 +1,1 @@
+"""Weights of other libraries as trees of named arrays, and back."""

@@ -1,0 +1,77 @@
+"""Weights from elsewhere into a net's trees, by glob, with a report of what matched."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from gan_jax.errors import UserError
+
+PyTree = Any
+
+
+def replace(
+    arrays: Mapping[str, np.ndarray],
+    pattern: str,
+    params: PyTree,
+    stats: PyTree,
+    key: str,
+    source: str,
+) -> tuple[PyTree, PyTree, list[str]]:
+    """(params, stats, report) with every leaf replaced whose name matches and which has a twin.
+
+    Args:
+      arrays: "params/a/kernel" and "stats/batch_stats/a/mean" → array.
+      pattern: a glob over names inside the tree ("conv*", "*/kernel"); the collection of
+        statistics is not part of the name ("a/mean").
+      params, stats: nested dicts of arrays, the net as initialised.
+      key, source: named in errors and in the report.
+
+    Raises UserError when nothing matches, or a matching array has another shape.
+    """
+    used, missing, left, wrong = [], [], [], []
+
+    def visit(tree: PyTree, prefix: str, shown: str) -> PyTree:
+        out = {}
+        for name, leaf in tree.items():
+            path, label = f"{prefix}/{name}", f"{shown}/{name}" if shown else name
+            if isinstance(leaf, Mapping):
+                # collections ("batch_stats") are not something a person thinks of
+                inner = "" if prefix == "stats" else label
+                out[name] = visit(leaf, path, inner)
+                continue
+            out[name] = leaf
+            if not fnmatchcase(label, pattern):
+                left.append(label)
+            elif path not in arrays:
+                missing.append(label)
+            elif tuple(arrays[path].shape) != tuple(np.shape(leaf)):
+                wrong.append(f"{label} is {tuple(arrays[path].shape)} there, {np.shape(leaf)} here")
+            else:
+                out[name] = np.asarray(arrays[path], np.asarray(leaf).dtype)
+                used.append(label)
+        return out
+
+    params, stats = visit(params, "params", ""), visit(stats, "stats", "")
+    if wrong:
+        more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
+        raise UserError(f"{key}: {source} has other shapes: {'; '.join(wrong[:5])}{more}")
+    if not used:
+        some = ", ".join(sorted(k.split("/", 1)[1] for k in arrays)[:5])
+        raise UserError(f"{key}: {pattern!r} matches nothing in {source}, which holds {some}, …")
+    report = [f"{key}: {len(used)} arrays from {source}: {_some(used)}"]
+    if missing:
+        report.append(
+            f"{key}: {len(missing)} match but are not there, left as initialised: {_some(missing)}"
+        )
+    if left:
+        report.append(
+            f"{key}: {len(left)} do not match {pattern!r}, left as initialised: {_some(left)}"
+        )
+    return params, stats, report
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    more = f", … {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,32 @@
+"""Which classes a set of images covers, judged by a classifier: the gauge of mode collapse."""
+
+import numpy as np
+
+
+def coverage(logits: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """Class statistics of a set of images.
+
+    Args:
+      logits: [N, K], a classifier's, N ≥ 1.
+
+    Returns:
+      `class_entropy`, the entropy of the histogram in nats (ln K when every class is as frequent, 0
+      when there is one), and `class_confidence`, the mean largest probability; then the histogram
+      [K], the share of images whose largest logit is that class (it sums to 1). Both values are nan
+      where a logit is: argmax would call that a class.
+
+    Raises:
+      ValueError: not two axes, or no images.
+    """
+    logits = np.asarray(logits, np.float64)
+    if logits.ndim != 2 or not len(logits):
+        raise ValueError(f"logits are [N, K] with N >= 1, found shape {logits.shape}")
+    histogram = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
+    if np.isnan(logits).any():
+        return {"class_entropy": float("nan"), "class_confidence": float("nan")}, histogram
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    confidence = 1 / np.exp(shifted).sum(axis=1)  # softmax at its largest entry, [N]
+    seen = histogram[histogram > 0]
+    entropy = -np.sum(seen * np.log(seen)) + 0.0  # + 0.0: one class gives -0.0
+    values = {"class_entropy": float(entropy), "class_confidence": float(confidence.mean())}
+    return values, histogram

@@ -1,0 +1,109 @@
+"""A trained model, as code that wants images sees it."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gan_jax import settings
+from gan_jax import workdir as folders
+from gan_jax.core import checkpoint, loop
+from gan_jax.core.sampler import Sampler
+from gan_jax.core.system import TrainState
+from gan_jax.errors import UserError
+from gan_jax.setup import Setup
+
+
+class Model:
+    """A trained model. `config`, `step`, `setup` and `state` are there to look at."""
+
+    def __init__(self, setup: Setup, state: TrainState, step: int):
+        self.setup, self.state, self.step = setup, state, step
+        self.config = setup.config
+        self._samplers: dict[int, Sampler] = {}
+
+    def sample(
+        self,
+        seeds: Iterable[int],
+        classes: Sequence[int] = (),
+        truncation: float = 0.0,
+        weights: str = "",
+    ) -> np.ndarray:
+        """One image per seed, uint8 [N, H, W, C]; the same seed is the same image in any batch.
+
+        Args:
+          seeds: integers ≥ 0.
+          classes: class of each image, cycled over the seeds; all classes in turn when empty.
+          truncation: latents beyond ± this value are drawn again; 0 for none.
+          weights: "ema" or "raw"; averaged ones where there are any when empty.
+
+        Raises UserError for classes or weights this model does not have.
+        """
+        if self.setup.system.sample_step is None:
+            raise UserError(f"config.system={self.config.system!r} makes no images")
+        batch = self.setup.sample_batch(seeds, classes)
+        if len(batch["seed"]) == 0 or batch["seed"].min() < 0:
+            raise UserError("--seeds: give one or more whole numbers from 0, such as 0-63")
+        if truncation < 0:
+            raise UserError(f"--truncation={truncation}: must be above 0, or 0 for none")
+        if truncation:
+            batch["truncation"] = np.full(len(batch["seed"]), truncation, np.float32)
+        sampler = self._sampler(min(len(batch["seed"]), 64))
+        names = sampler.names(self.state, batch, self.setup.last)
+        weights = weights or ("ema" if "ema" in names else names[0])
+        if weights not in names:
+            raise UserError(f"--weights={weights}: this model has {', '.join(names)}")
+        return sampler(self.state, batch, self.setup.last, (weights,))[weights]
+
+    def standing_statistics(self, batches: int, size: int = 64) -> "Model":
+        """A model that samples with batch statistics measured over `batches` batches of samples."""
+        task = self.setup.system.tasks.get("standing_statistics")
+        if task is None:
+            raise UserError(
+                f"config.system={self.config.system!r} has no batch statistics to measure"
+            )
+        # seeds far from those people ask for
+        batch = self.setup.sample_batch(range(10**9, 10**9 + batches * size))
+        parts = {k: v.reshape(batches, size) for k, v in batch.items()}
+        run = jax.jit(task.run, static_argnums=3)
+        state = run(self.state, parts, jax.random.key(0), self.setup.last)
+        return Model(self.setup, state, self.step)
+
+    def evaluate(self) -> dict[str, float]:
+        """Validation losses of this state."""
+        setup = self.setup
+        key = jax.random.fold_in(setup.key, loop.EVALUATION)
+        return loop.validator(setup.system, setup.mesh, setup.data, key)(self.state, setup.last)
+
+    def features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits [B, K] and features [B, D] of uint8 images, for a classifier."""
+        if not hasattr(self, "_features"):
+            run = self.setup.system.tasks["features"].run
+            self._features = jax.jit(run, static_argnums=3)
+        out = self._features(self.state, {"image": pixels}, self.setup.key, self.setup.last)
+        return np.asarray(out["logits"]), np.asarray(out["features"])
+
+    def _sampler(self, chunk: int) -> Sampler:
+        # powers of two: a handful of compilations serve every number of seeds
+        size = 1 << (chunk - 1).bit_length()
+        if size not in self._samplers:
+            self._samplers[size] = self.setup.sampler(size)
+        return self._samplers[size]
+
+
+def load(workdir: str | Path, which: str = "newest") -> Model:
+    """The model that a run has trained.
+
+    Args:
+      workdir: the run's folder.
+      which: "newest" checkpoint, "best" state, or a step as text.
+
+    Raises UserError when there is no such run or state.
+    """
+    folder = Path(workdir)
+    config = settings.typed(folders.read_config(folder)["config"])
+    setup = Setup(config)
+    path = folders.state_path(folder, which)
+    tree, _ = checkpoint.read(path, setup.shapes())
+    return Model(setup, loop.Carry(**tree).state, int(path.name))

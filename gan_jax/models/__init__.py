@@ -1,0 +1,1 @@
+"""The networks. flax.linen is imported here and nowhere else."""

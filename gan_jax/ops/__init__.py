@@ -1,0 +1,1 @@
+"""Mathematics on arrays: losses, penalties, augmentation, image formulas, Fréchet distance."""

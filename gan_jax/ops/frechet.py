@@ -1,0 +1,82 @@
+"""Fréchet distance between Gaussians, and the means and covariances it needs: numpy, float64."""
+
+import numpy as np
+
+
+class Moments:
+    """Mean and covariance of features that arrive in batches and are not kept.
+
+    Batches are merged by Chan's update (Chan, Golub & LeVeque 1979), so neither the order nor the
+    size of batches matters beyond rounding.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: np.ndarray | None = None  # [D]
+        self._scatter: np.ndarray | None = None  # [D, D], Σ (x - mean)(x - mean)ᵀ
+
+    def add(self, features: np.ndarray) -> None:
+        """Takes in features [N, D] of any float type.
+
+        Raises:
+          ValueError: not two axes, or another D than before.
+        """
+        features = np.asarray(features, np.float64)
+        if features.ndim != 2:
+            raise ValueError(f"features are [N, D], found shape {features.shape}")
+        if not len(features):
+            return
+        mean = features.mean(axis=0)
+        centred = features - mean
+        scatter = centred.T @ centred
+        if self._mean is None:
+            self.count, self._mean, self._scatter = len(features), mean, scatter
+            return
+        if mean.shape != self._mean.shape:
+            raise ValueError(f"features of width {mean.size} after width {self._mean.size}")
+        total = self.count + len(features)
+        delta = mean - self._mean
+        self._scatter += scatter + np.outer(delta, delta) * (self.count * len(features) / total)
+        self._mean = self._mean + delta * (len(features) / total)
+        self.count = total
+
+    @property
+    def mean(self) -> np.ndarray:
+        """[D]. Raises ValueError before the first feature."""
+        if self._mean is None:
+            raise ValueError("no features were added")
+        return self._mean
+
+    @property
+    def cov(self) -> np.ndarray:
+        """[D, D], divided by n - 1. Raises ValueError with fewer than two features."""
+        if self.count < 2:
+            raise ValueError(f"a covariance needs two features or more, found {self.count}")
+        return self._scatter / (self.count - 1)
+
+
+def frechet_distance(
+    mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray
+) -> float:
+    """‖μ₁-μ₂‖² + tr(C₁ + C₂ - 2 (C₁C₂)^½), never negative (Dowson & Landau 1982).
+
+    The trace of (C₁C₂)^½ is that of (C₁^½ C₂ C₁^½)^½, a symmetric matrix: two symmetric eigenvalue
+    problems in float64, where a general matrix square root gives imaginary parts on singular C.
+
+    Args:
+      mean_1, mean_2: [D].
+      cov_1, cov_2: [D, D], symmetric, positive semi-definite, possibly singular.
+
+    Returns:
+      The squared distance; nan where an input is not finite.
+    """
+    parts = [np.asarray(part, np.float64) for part in (mean_1, cov_1, mean_2, cov_2)]
+    if not all(np.isfinite(part).all() for part in parts):
+        return float("nan")
+    mean_1, cov_1, mean_2, cov_2 = parts
+    values, vectors = np.linalg.eigh(cov_1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_2 @ root).clip(0)).sum()
+    difference = mean_1 - mean_2
+    distance = difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * cross
+    return max(float(distance), 0.0)

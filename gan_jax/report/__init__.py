@@ -1,0 +1,1 @@
+"""What a person looks at: grids of images, curves, one page per run."""

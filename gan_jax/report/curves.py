@@ -1,0 +1,303 @@
+"""A run's numbers over time, drawn from its metrics.jsonl.
+
+A row is {"step": 100, "kind": "train", "loss/gen": 0.7, …}; kinds are `train` (every log interval,
+drawn faint), `epoch` (averages, drawn strong) and `eval` (drawn with markers, the best one marked).
+The part of a name before its first "/" is its group; a group is a panel, an evaluated metric one
+of its own, because their scales have nothing in common.
+"""
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+from gan_jax.report import atomic
+from gan_jax.report.rates_plot import compact
+
+Row = Mapping[str, Any]
+Points = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
+
+TITLES = {  # group → title and axis label, in the order of the panels
+    "loss": ("losses", "loss"),
+    "accuracy": ("accuracies", "fraction"),
+    "rate": ("learning rates", "learning rate"),
+    "grad_norm": ("gradient norms", "norm"),
+}
+KINDS = ("eval", "epoch", "train")  # the first that a metric has is its strong line
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
+FIXED = {"gen": COLOURS[0], "disc": COLOURS[1]}  # the two players look the same in every picture
+HIGHER_IS_BETTER = (
+    *("accuracy", "entropy", "confidence", "inception", "precision", "recall", "density"),
+    *("coverage", "psnr", "ssim", "rank", "likelihood"),
+)
+MANY = matplotlib.colormaps["tab20"]  # more lines than that need more colours
+LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
+MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
+# A panel whose values span a larger ratio is drawn on a logarithmic axis. Losses are read by their
+# differences, so they keep a linear one for longer.
+LOG_RATIOS = {"loss": 1000, "learning rate": 50, "norm": 50}
+
+
+def curves(
+    jsonl_path: str | os.PathLike[str],
+    png_path: str | os.PathLike[str],
+    best: Mapping[str, str] | None = None,
+) -> None:
+    """Draws metrics.jsonl into a PNG of three panels per row; a missing file gives a notice.
+
+    Args:
+        best: for evaluated metrics "min" or "max": which end is marked as the best. By default the
+            lowest, but the highest of accuracies, entropies and their like.
+    """
+    atomic.write_bytes(png_path, draw(read_rows(jsonl_path), best))
+
+
+def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a metrics.jsonl; unfinished or foreign lines are left out, [] without a file."""
+    path = Path(jsonl_path)
+    rows = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # a run was killed while it wrote this line
+        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
+            rows.append(row)
+    return rows
+
+
+def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
+    """The picture of `curves` as PNG bytes."""
+    series = _series(rows)
+    panels = _panels(series)
+    columns = min(3, max(1, len(panels)))
+    lines = max(1, math.ceil(len(panels) / columns))
+    figure = Figure(figsize=(4.3 * columns, 3.0 * lines), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    if not panels:
+        figure.text(0.5, 0.5, "nothing logged yet", ha="center", va="center", color="0.4")
+    colours = _colours(names for _, _, names in panels)
+    first = None
+    for index, (title, label, names) in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, index + 1, sharex=first)
+        first = first or axes
+        _draw_panel(axes, title, label, {name: series[name] for name in names}, colours, best or {})
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    """PNG bytes with a palette of 256 colours: a third of the size, the same picture."""
+    figure.set_facecolor("white")
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    # The default, median cut, drops rare colours such as the star's.
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    picture = Image.fromarray(pixels).quantize(256, method=method, dither=dither)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
+    """name → kind → points in order of step; what is no number is left out."""
+    found: dict[str, dict[str, dict[float, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if "/" not in name or name in ("time/eta_seconds", "time/steps_per_second"):
+                continue
+            number = _number(value)
+            if number is not None:
+                kinds = found.setdefault(name, {})
+                kinds.setdefault(str(row.get("kind", "train")), {})[row["step"]] = number
+    return {
+        name: {
+            kind: (np.array(sorted(points)), np.array([points[step] for step in sorted(points)]))
+            for kind, points in kinds.items()
+        }
+        for name, kinds in found.items()
+    }
+
+
+def _number(value: Any) -> float | None:
+    """JSON's numbers, and "nan" and "inf", which JSON has no numbers for."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, list[str]]]:
+    """(title, axis label, names) of every panel: training first, evaluation after it."""
+    train: dict[str, list[str]] = {}
+    evaluated: dict[str, list[str]] = {}
+    for name, kinds in series.items():
+        groups = evaluated if "eval" in kinds else train
+        groups.setdefault(name.split("/")[0], []).append(name)
+    panels = []
+    for group in sorted(train, key=lambda g: ([*TITLES, g].index(g), g == "time", g)):
+        title, label = TITLES.get(group, (group.replace("_", " "), "value"))
+        if group == "time":
+            title, label = "speed", "per second"
+        panels.append((title, label, train[group]))
+    for group, names in evaluated.items():
+        if len(names) > LARGEST_SPLIT:
+            panels.append((f"evaluation: {group.replace('_', ' ')}", "value", names))
+        else:
+            panels += [(f"evaluation: {name}", name.split("/", 1)[1], [name]) for name in names]
+    return panels
+
+
+def _colours(panels: Iterable[Sequence[str]]) -> dict[str, str]:
+    """One colour per name after the group, the same in every panel where it can be."""
+    chosen = dict(FIXED)
+    for names in panels:
+        if len(names) > len(COLOURS):
+            chosen |= {_short(n): MANY(i % MANY.N) for i, n in enumerate(names)}
+        taken = {chosen[_short(n)] for n in names if _short(n) in chosen}
+        for name in names:
+            if _short(name) not in chosen:
+                free = [c for c in COLOURS if c not in taken] or COLOURS
+                chosen[_short(name)] = free[len(chosen) % len(free)]
+                taken.add(chosen[_short(name)])
+    return chosen
+
+
+def _short(name: str) -> str:
+    return name.split("/", 1)[1]
+
+
+def _draw_panel(
+    axes: Axes,
+    title: str,
+    label: str,
+    series: Mapping[str, Mapping[str, Points]],
+    colours: Mapping[str, str],
+    best: Mapping[str, str],
+) -> None:
+    shown: list[np.ndarray] = []  # values that the axis has to reach
+    strongest: list[np.ndarray] = []
+    missing = 0
+    for name, kinds in series.items():
+        colour = colours[_short(name)] if len(series) > 1 else COLOURS[0]
+        if _short(name) in FIXED:
+            colour = FIXED[_short(name)]
+        missing += sum(int((~np.isfinite(values)).sum()) for _, values in kinds.values())
+        label_line = _short(name) if len(series) > 1 else None  # else the title says it
+        strong, faint = _draw_series(axes, name, kinds, colour, label_line)
+        strongest.append(strong)
+        shown += [strong, faint]
+        if "eval" in kinds and len(series) == 1:
+            _mark_best(axes, name, kinds["eval"], best)
+    _set_axes(axes, _finite(shown), _finite(strongest), label)
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    columns = 6 if longest <= 3 else 3 if longest < 14 else 2
+    lines = math.ceil(len(labels) / columns)
+    if labels:
+        axes.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=columns,
+            frameon=False, fontsize=8, handlelength=1.4, columnspacing=1.0, labelspacing=0.2,
+        )  # fmt: skip
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=6 + 12.5 * lines)
+    if missing:
+        note = f"{missing} value{'s' if missing > 1 else ''} not finite"
+        axes.text(
+            0.98, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=8,
+            color="#b00020", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+        )  # fmt: skip
+
+
+def _finite(values: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.zeros(0)
+
+
+def _draw_series(
+    axes: Axes, name: str, kinds: Mapping[str, Points], colour: str, label: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one metric; returns the values of its strong line and the range of its faint one."""
+    faint = np.zeros(0)
+    strong = next(kind for kind in (*KINDS, *kinds) if kind in kinds)
+    if name.startswith("rate/") and "train" in kinds:
+        strong = "train"  # an average over an epoch is no rate that was ever used
+    for kind, (steps, values) in kinds.items():
+        if kind == "epoch" and strong == "train":
+            continue
+        steps, kept = _thin(steps, values)
+        if kind == strong:
+            mark = "o" if kind == "eval" or len(steps) <= 30 else ""
+            dash = (0, (4, 3)) if name == "rate/disc" else "-"  # two players often share one rate
+            axes.plot(
+                steps, kept, color=colour, lw=1.6, ls=dash, marker=mark, ms=3.5, label=label,
+                zorder=3,
+            )  # fmt: skip
+            main = values
+        else:
+            axes.plot(steps, kept, color=colour, lw=0.8, alpha=0.3, zorder=2)
+            finite = values[np.isfinite(values)]
+            # A few wild steps must not flatten everything else.
+            faint = np.percentile(finite, [0.5, 99.5]) if finite.size else finite
+    return main, faint
+
+
+def _thin(steps: np.ndarray, values: np.ndarray) -> Points:
+    every = math.ceil(len(steps) / MOST_POINTS)
+    values = np.where(np.isfinite(values), values, np.nan)
+    return steps[::every], values[::every]
+
+
+def _mark_best(axes: Axes, name: str, points: Points, best: Mapping[str, str]) -> None:
+    steps, values = points
+    finite = np.flatnonzero(np.isfinite(values))
+    if not finite.size:
+        return
+    high = any(word in name.lower() for word in HIGHER_IS_BETTER)
+    direction = best.get(name, "max" if high else "min")
+    choose = np.argmax if direction == "max" else np.argmin
+    at = finite[choose(values[finite])]
+    label = f"best {values[at]:.4g} at step {steps[at]:,}"
+    axes.plot(
+        steps[at], values[at], marker="*", ms=12, color="#e6ab02", mec="0.2", mew=0.6, ls="",
+        label=label, zorder=4,
+    )  # fmt: skip
+
+
+def _set_axes(axes: Axes, finite: np.ndarray, strong: np.ndarray, label: str) -> None:
+    axes.set_xlabel("step", fontsize=8)
+    axes.set_ylabel(label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(color="0.9", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _steps(x)))
+    if not finite.size:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    ratio = strong.max() / strong.min() if strong.size and strong.min() > 0 else 1
+    if low > 0 and ratio > LOG_RATIOS.get(label, 1000):
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.15, high * 1.15)
+        return
+    room = 0.05 * (high - low) or 0.1 * abs(high) or 0.1
+    axes.set_ylim(low - room, high + room)
+    if high < 0.01:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: compact(y)))
+
+
+def _steps(step: float) -> str:
+    if abs(step) >= 1e6:
+        return f"{step / 1e6:g}M"
+    return f"{step / 1e3:g}k" if abs(step) >= 10_000 else f"{step:g}"

@@ -1,0 +1,133 @@
+"""Configs: defaults, reading, comparing.
+
+ConfigDicts come in here and in api; nothing else reads them but systems/*.make and data.make.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax import data
+from gan_jax.errors import UserError
+from gan_jax.systems import classifier, gan
+
+SYSTEMS = {"gan": gan, "classifier": classifier}
+
+RUN = dict(
+    # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never
+    steps="20 epochs",
+    log_every="100",
+    sample_every="1 epoch",
+    eval_every="1 epoch",
+    quality_every="0",  # scores of generated images, see `quality`
+    save_every="1 epoch",
+    save_minutes=10.0,  # a state at least this often as well; 0: by steps only
+    keep=2,  # newest states kept
+    keep_every="0",  # states kept for good; a multiple of save_every
+    patience=0,  # evaluations without a better `best.metric` before the run stops; 0: never
+    sample_count=64,  # images in a grid
+    devices=0,  # 0: all
+    workers=1,  # threads that prepare batches
+)
+QUALITY = dict(
+    samples=2000,  # images drawn for each measurement, seeds 0, 1, …
+    classifier="",  # folder of a classifier's run; "": one is trained first, beside this run
+    classifier_steps="1500",
+    classifier_width=32,
+)
+RUN_KEYS = "run."  # what a resumption may change
+
+
+def defaults(system: str) -> ConfigDict:
+    """The complete config of a system with its default values, typed and locked.
+
+    Sections: system, seed, data, the system's own, quality, best, restore, run. A config file
+    changes what its experiment changes; `launch.py --dry_run` prints all of it.
+    """
+    if system not in SYSTEMS:
+        raise UserError(f"config.system={system!r}: accepted are {', '.join(SYSTEMS)}")
+    own = SYSTEMS[system].defaults()
+    config = dict(
+        system=system,
+        seed=0,
+        data=data.defaults(),
+        **own,
+        quality=dict(QUALITY),
+        best=dict(metric="val/loss", mode="min"),
+        # where the first weights of a net come from: (a run, a checkpoint, a .pth or .npz file;
+        # a glob over names); "" for its own initialisation
+        restore=dict.fromkeys(own["optim"], ("", "*")),
+        run=dict(RUN),
+    )
+    return ConfigDict(config).lock()
+
+
+def variants(text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
+    """The variants named after the colon of --config=configs/x.py:a,b.
+
+    Raises UserError for one that the config does not have.
+    """
+    chosen = tuple(filter(None, text.replace(" ", "").split(",")))
+    for name in chosen:
+        if name not in accepted:
+            raise UserError(f"variant {name!r}: this config has {', '.join(accepted)}")
+    return chosen
+
+
+def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> ConfigDict:
+    """Turns any config into one that trains for seconds on synthetic data. In place."""
+    config.data.source = "synthetic"
+    config.data.update(
+        path="", name="", validation_split="", validation_path="", validation_fraction=0.25
+    )
+    config.data.update(resolution=resolution, channels=channels, resize="none", pad=0, limit=0)
+    config.data.update(synthetic_size=64, synthetic_classes=4)
+    config.batch_size = 8
+    config.run.update(steps="6", log_every="2", sample_every="3", eval_every="3", save_every="3")
+    config.run.update(sample_count=8)
+    if config.run.quality_every != "0":
+        config.run.quality_every = "3"
+    config.quality.update(samples=16, classifier_steps="4", classifier_width=4)
+    return config
+
+
+def load_file(path: str, variant: str = "") -> ConfigDict:
+    """`get_config(variant)` of a config file."""
+    if not Path(path).is_file():
+        raise UserError(
+            f"--config={path}: no such file; configs/ holds the ones that come with gan_jax"
+        )
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant)
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """A config as JSON values (tuples become lists)."""
+    return json.loads(config.copy_and_resolve_references().to_json())
+
+
+def typed(values: dict[str, Any]) -> ConfigDict:
+    """The config that `plain` was made from: types and tuples come from the system's defaults."""
+    config = defaults(values.get("system", ""))
+    try:
+        config.update(values)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"the saved config does not fit this version of gan_jax: {error}") from None
+    return config
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """{"optim.gen.lr": (old, new)} for every leaf that differs; a missing one is None."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[f"{prefix}{key}"] = (a, b)
+    return found

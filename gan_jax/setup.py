@@ -1,0 +1,93 @@
+"""What a config stands for: data, system, devices and keys, built once."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import data as data_room
+from gan_jax import settings
+from gan_jax.core import loop
+from gan_jax.core.mesh import Mesh
+from gan_jax.core.sampler import Sampler
+from gan_jax.core.system import Batch, Facts, Stage, System
+from gan_jax.errors import UserError
+from gan_jax.ops.images import to_uint8
+
+
+class Setup:
+    """What a config stands for: data, system, mesh, keys. Built once per mode."""
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.mesh = Mesh(config.run.devices)
+        self.data = data_room.make(
+            config.data,
+            jax.process_index(),
+            jax.process_count(),
+            seed=config.seed,
+            workers=config.run.workers,
+        )
+        self.facts = Facts(
+            self.data.resolution,
+            self.data.channels,
+            self.data.num_classes,
+            self.data.sizes["train"],
+        )
+        self.system: System = settings.SYSTEMS[config.system].make(config, self.facts)
+        for stage in self.system.stages:
+            self.data.epoch_steps(stage)  # fewer images than a batch: said before anything compiles
+        self.mesh.check(self.system.stages)
+        self.key = self.mesh.copy(jax.random.key(config.seed))
+
+    @property
+    def last(self) -> Stage:
+        """The stage that samples are taken from."""
+        return self.system.stages[-1]
+
+    def batch(self) -> Batch:
+        """One global batch of the first stage, zeros: for shapes."""
+        f, size = self.facts, self.system.stages[0].batch_size
+        image = np.zeros((size, f.resolution, f.resolution, f.channels), np.uint8)
+        return {"image": image, "label": np.zeros((size,), np.int32)}
+
+    def shapes(self) -> dict:
+        """The saved tree as shapes on this mesh."""
+        return self.mesh.shape(loop.shapes(self.system, self.key, self.batch())._asdict())
+
+    def evaluated(self) -> list[str]:
+        """Names of the values that validation gives, without computing any."""
+        batch = {**self.batch(), "valid": np.ones(len(self.batch()["label"]), np.float32)}
+        state = loop.shapes(self.system, self.key, self.batch()).state
+        step = self.system.eval_step
+        return sorted(
+            jax.eval_shape(lambda s, b, k: step(s, b, k, self.last), state, batch, self.key)
+        )
+
+    def sampler(self, chunk: int = 64) -> Sampler:
+        """Draws images in chunks."""
+        return Sampler(self.system, self.mesh, to_uint8, chunk)
+
+    def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
+        """Seeds and classes as a batch; classes cycle, all of them in order when none are given."""
+        seeds = np.asarray(list(seeds), np.int32)
+        known = max(self.facts.num_classes, 1)
+        chosen = np.asarray(list(classes) or range(known), np.int32)
+        if chosen.min() < 0 or chosen.max() >= known:
+            raise UserError(
+                f"--classes: {chosen.tolist()} with {known} classes; accepted are 0 to {known - 1}"
+            )
+        if len(classes) and not self.system.labelled:
+            raise UserError(
+                "--classes: this model was trained without classes (config.model.conditioning=none)"
+            )
+        return {"seed": seeds, "label": chosen[np.arange(len(seeds)) % len(chosen)]}
+
+    def grid_batch(self) -> tuple[Batch, int]:
+        """Fixed seeds for the whole run, and the number of columns: a column per class."""
+        count, columns = self.config.run.sample_count, 0
+        if self.system.labelled:
+            columns = self.facts.num_classes
+            count = max(count // columns, 1) * columns
+        return self.sample_batch(range(count)), columns

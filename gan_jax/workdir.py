@@ -1,0 +1,245 @@
+"""A run's folder: who owns it, which config it holds, which states can be read from it."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import settings
+from gan_jax.core import checkpoint, optim, rates
+from gan_jax.core.system import Net, PyTree
+from gan_jax.errors import UserError
+from gan_jax.interop import npz_file, pytorch_gan
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: two runs in one folder are then not noticed
+    fcntl = None
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "ml-collections",
+)
+_locks: dict[Path, Any] = {}
+
+
+def claim(workdir: str | Path, lock: bool = True) -> Path:
+    """Makes the folder and locks it for this process (one of a run's processes is enough).
+
+    Raises UserError when it cannot be written, or another process trains in it.
+    """
+    if not str(workdir):
+        raise UserError("--workdir is empty: name the folder this run lives in, such as runs/a")
+    folder = Path(workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"--workdir={workdir} cannot be written ({reason}); name another folder"
+        ) from None
+    if fcntl and lock:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise UserError(
+                f"--workdir={workdir}: another process trains there; wait for it, or name "
+                "another folder"
+            ) from None
+    _locks[folder] = file
+    return folder
+
+
+def release(folder: Path) -> None:
+    """Gives the folder free for other processes."""
+    if folder in _locks:
+        _locks.pop(folder).close()
+
+
+def check(folder: Path, config: ConfigDict, say) -> bool:
+    """Whether the folder already holds this run; keys under run.* may differ and are reported.
+
+    Raises UserError listing the keys when it holds another config, or when the number of steps
+    changed and a learning rate depends on it.
+    """
+    if not (folder / "config.json").exists():
+        return False
+    old, new = read_config(folder)["config"], settings.plain(config)
+    changed = settings.differences(old, new)
+    foreign = {k: v for k, v in changed.items() if not k.startswith(settings.RUN_KEYS)}
+    if foreign:
+        raise UserError(
+            f"--workdir={folder} holds a run with another config: {_listed(foreign)}; name another "
+            "--workdir, or use the run's own values"
+        )
+    if "run.steps" in changed:
+        for name, section in config.optim.items():
+            if rates.depends_on_total(section.schedule):
+                raise UserError(
+                    f"config.run.steps changed from {old['run']['steps']} to "
+                    f"{config.run.steps}, but "
+                    f"config.optim.{name}.schedule.name={section.schedule.name} depends on the "
+                    f"total; set config.optim.{name}.schedule.length at the start, or use "
+                    "another --workdir"
+                )
+    if changed:
+        say(f"changed since this run began: {_listed(changed)}")
+    return True
+
+
+def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
+    shown = [f"config.{k} is {old!r} there, {new!r} here" for k, (old, new) in changed.items()]
+    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+    return "; ".join(shown[:8]) + more
+
+
+def write_config(folder: Path, config: ConfigDict, devices: int) -> None:
+    """config.json: the resolved config with versions, git revision and devices."""
+    write_json(
+        folder / "config.json",
+        {
+            "config": settings.plain(config),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "git": git_revision(),
+            "devices": {"platform": jax.default_backend(), "count": devices},
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def git_revision() -> str:
+    """The commit of the code, with "-dirty" where it was changed since; "" outside a checkout."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes JSON so that a kill leaves the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What config.json holds. UserError when there is none or it is damaged."""
+    path = Path(folder) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json, so this is not the folder of a run") from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What summary.json holds, {} where there is none that can be read."""
+    try:
+        return json.loads((folder / "summary.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def state_path(folder: Path, which: str = "newest") -> Path:
+    """The folder of a saved state: "newest", "best", or a step as text."""
+    states = {int(p.name): p for p in (folder / "checkpoints").glob("*") if p.name.isdigit()}
+    if which == "best":
+        best = sorted(
+            (p for p in (folder / "best").glob("stage*/*") if p.name.isdigit()),
+            key=lambda p: (int(p.parent.name.removeprefix("stage")), int(p.name)),
+        )
+        if not best:
+            raise UserError(f"{folder}: no best state yet")
+        return best[-1].resolve()
+    if not states:
+        raise UserError(f"{folder}: no checkpoint yet; train first")
+    if which == "newest":
+        return states[max(states)].resolve()
+    if which.isdigit() and int(which) in states:
+        return states[int(which)].resolve()
+    raise UserError(
+        f"{folder}: no state {which!r}; there are newest, best and the steps {sorted(states)}"
+    )
+
+
+def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
+    """Weights of one net by name ("params/…", "stats/…") from a run, a checkpoint or a file.
+
+    A run gives its best state, else its newest, and averaged weights where it has them. A .pth file
+    holds the weights of a PyTorch-GAN network; a .npz file arrays by these names.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f"{key}={source!r}: no such run or file")
+    if path.suffix in (".pth", ".pt"):
+        params, stats = pytorch_gan.to_trees(pytorch_gan.torch_file.state_dict(path))
+        return checkpoint.named({"params": params, "stats": stats})
+    if path.suffix == ".npz":
+        return checkpoint.named(npz_file.read_npz(path))
+    if (path / "config.json").exists():
+        has_best = any((path / "best").glob("stage*/[0-9]*"))
+        path = state_path(path, "best" if has_best else "newest")
+    if not (path / "state").is_dir():
+        raise UserError(f"{key}={source!r}: neither a run, a checkpoint, a .pth nor a .npz file")
+    saved = checkpoint.read_arrays(path.resolve())
+    prefix = f"state/nets/{net}/"
+    own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+    if not own:
+        raise UserError(f"{key}={source!r}: that run has no net {net!r}")
+    chosen = {k: v for k, v in own.items() if k.startswith(("params/", "stats/"))}
+    for kind in ("params", "stats"):
+        averaged = f"opt/ema/{kind}/0/"
+        chosen |= {
+            k.replace(averaged, f"{kind}/"): v for k, v in own.items() if k.startswith(averaged)
+        }
+    return chosen
+
+
+def with_weights(net: Net, params: PyTree, stats: PyTree) -> Net:
+    """The net with other weights, its averages beginning at them."""
+    opt = net.opt
+    if isinstance(opt, dict) and "ema" in opt:
+        count = len(opt["ema"].params)
+        averages = optim.EmaState(
+            tuple(jax.tree.map(jax.numpy.array, params) for _ in range(count)),
+            tuple(jax.tree.map(jax.numpy.array, stats) for _ in range(count)),
+        )
+        opt = {**opt, "ema": averages}
+    return Net(params, stats, opt)

@@ -1,0 +1,132 @@
+"""The one door for a shell.
+
+    python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
+    python launch.py --mode=sample --workdir=runs/a --seeds=0-63 --format=grid,png
+    python launch.py --mode=evaluate --workdir=runs/a
+    python launch.py --config=configs/dcgan_mnist.py --dry_run
+
+Running the same command again resumes. Exit status: 0 done, 1 something to fix, 2 a flag that is
+not understood, 75 stopped by a signal with the state saved.
+"""
+
+import os
+import sys
+
+# XLA and TensorStore log to stderr what a person running a training does not need
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from gan_jax.errors import UserError
+
+MODES = ("train", "sample", "evaluate", "report")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
+)
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: states, metrics, samples.")
+MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print config, parameters, stages and bytes, and exit."
+)
+COMPILE = flags.DEFINE_bool("compile", False, "With --dry_run: XLA's memory analysis of a step.")
+SEEDS = flags.DEFINE_string("seeds", "0-63", "sample: which images, such as 0-63 or 1,5,8-11.")
+CLASSES = flags.DEFINE_string("classes", "", "sample: classes, cycled over the seeds; empty: all.")
+OUT = flags.DEFINE_string("out", "", "sample: folder for the files; report: the page.")
+FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, separated by commas.")
+STATE = flags.DEFINE_string("state", "newest", "sample, evaluate: newest, best, or a step.")
+WEIGHTS = flags.DEFINE_string("weights", "", "sample: ema or raw; empty: ema where there is one.")
+TRUNCATION = flags.DEFINE_float("truncation", 0.0, "sample: latents beyond ± this are drawn again.")
+STANDING = flags.DEFINE_integer(
+    "standing_stats", 0, "sample: measure batch statistics over n batches."
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the other hosts of a TPU pod or cluster before anything else."
+)
+CACHE = flags.DEFINE_string(
+    "compilation_cache", "", "Folder where compiled steps are kept between runs."
+)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Flags, with one line and status 2 for what is not understood."""
+    try:
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is not None:
+            _ = CONFIG.value.system  # a file that could not be loaded says so on first use
+        return rest
+    except flags.Error as error:
+        fail(str(error), 2)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        # ml_collections raises these for unknown keys and wrong types of --config.x=y
+        fail(f"--config: {error.args[0] if error.args else error}", 2)
+    except (OSError, ImportError, SyntaxError) as error:
+        fail(f"--config cannot be read: {error}", 2)
+    except UserError as error:
+        fail(f"--config: {error}", 2)
+
+
+def fail(message: str, status: int) -> None:
+    """One line on stderr, and out."""
+    line = " ".join(message.split())
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        fail(f"unexpected argument {argv[1]!r}; flags begin with --", 2)
+    logging.set_verbosity(logging.ERROR)
+    try:
+        status = run()
+    except UserError as error:
+        fail(str(error), 1)
+    sys.exit(status)
+
+
+def run() -> int:
+    """Does what --mode asks; returns the exit status."""
+    import jax
+
+    from gan_jax import api, export
+
+    if DISTRIBUTED.value:
+        jax.distributed.initialize()  # addresses come from the environment
+    if CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", CACHE.value)
+    if MODE.value not in MODES:
+        raise UserError(f"--mode={MODE.value}: accepted are {', '.join(MODES)}")
+    if MODE.value == "train":
+        if CONFIG.value is None:
+            raise UserError(
+                "--config is missing: name an experiment, such as configs/dcgan_mnist.py"
+            )
+        if DRY_RUN.value:
+            export.dry_run(CONFIG.value, COMPILE.value)
+            return 0
+        return api.train_status(CONFIG.value, WORKDIR.value)
+    if not WORKDIR.value:
+        raise UserError(f"--workdir is missing: --mode={MODE.value} needs the folder of a run")
+    if MODE.value == "sample":
+        export.sample(
+            WORKDIR.value,
+            OUT.value or os.path.join(WORKDIR.value, "sampled"),
+            export.numbers(SEEDS.value, "--seeds"),
+            export.numbers(CLASSES.value, "--classes"),
+            tuple(FORMAT.value.split(",")),
+            STATE.value,
+            WEIGHTS.value,
+            TRUNCATION.value,
+            STANDING.value,
+        )
+    elif MODE.value == "evaluate":
+        api.evaluate(WORKDIR.value, STATE.value)
+    else:
+        from gan_jax.report import page
+
+        print(page.page(WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "report.html")))
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,173 @@
+"""What every system owes the engine, checked for every config at its tiny size."""
+
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from gan_jax import api
+from gan_jax.core import checkpoint, loop
+from gan_jax.core.mesh import fetch
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
+BITS = "same bits"
+
+
+class Prepared:
+    """A tiny config with its system on one device and on eight."""
+
+    def __init__(self, name: str):
+        config = api.load_file(str(ROOT / "configs" / f"{name}.py"), "tiny")
+        # Adam turns the rounding of a zero gradient into a full step unless eps is large
+        for section in config.optim.values():
+            section.eps = 1e-3
+        self.config = config
+        self.setups = {}
+        for devices in (1, 8):
+            config.run.devices = devices
+            self.setups[devices] = api.Setup(config)
+        self.setup = self.setups[1]
+        self.stage = self.setup.system.stages[0]
+        self.batches = [
+            batch
+            for _, batch in zip(range(3), self.setup.data("train", self.stage, 0), strict=False)
+        ]
+
+    def train(self, devices: int, steps: int, first=None):
+        """The carry and metrics after `steps` steps, from the beginning or from `first`."""
+        setup = self.setups[devices]
+        carry = self.initial(devices) if first is None else first
+        begin = int(carry.state.step)
+        step = self.step(devices)
+        for batch in self.batches[begin : begin + steps]:
+            carry, metrics = step(carry, setup.mesh.put(batch), setup.key, self.stage)
+        return carry, fetch(metrics)
+
+    @functools.cache  # noqa: B019
+    def saved(self):
+        """The carry at step 0 on the host."""
+        setup = self.setup
+        return fetch(loop.fresh(setup.system, setup.mesh, setup.key, setup.batch()))
+
+    def initial(self, devices: int = 1):
+        """The carry at step 0 on the devices; a step donates it."""
+        return self.setups[devices].mesh.copy(jax.tree.map(np.array, self.saved()))
+
+    @functools.cache  # noqa: B019
+    def step(self, devices: int):
+        setup = self.setups[devices]
+        return loop.train_function(setup.system, setup.mesh)
+
+    @functools.cache  # noqa: B019
+    def lowered(self) -> str:
+        """The step as XLA sees it: configs that lower to the same text need only one run."""
+        shapes = loop.Carry(**self.setup.shapes())
+        batch = {
+            k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=self.setup.mesh.split)
+            for k, v in self.batches[0].items()
+        }
+        return self.step(1).lower(shapes, batch, self.setup.key, self.stage).as_text()
+
+
+PREPARED: dict[str, Prepared] = {}  # by lowered step
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def system(request):
+    """Every config; those whose lowered step is the same program share one run of it."""
+    made = Prepared(request.param)
+    return PREPARED.setdefault(made.lowered(), made)
+
+
+def named(carry) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v) for k, v in checkpoint.named(fetch(carry.state)).items()}
+
+
+def test_two_steps_once_traced_with_finite_flat_metrics(system):
+    carry, metrics = system.train(1, 2)
+    assert int(carry.state.step) == 2
+    assert system.step(1)._cache_size() == 1
+    for name, value in metrics.items():
+        assert isinstance(name, str)
+        assert value.shape == ()
+        assert np.isfinite(value), name
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(carry))
+    assert any(name.startswith("loss/") for name in metrics)
+    assert any(name.startswith("grad_norm/") for name in metrics)
+
+
+def test_same_input_same_bits_and_stop_resume_equals_straight_through(system):
+    """Two steps, twice; and one step, out to the host and back, and another."""
+    straight = named(system.train(1, 2)[0])
+    again = named(system.train(1, 2)[0])
+    half, _ = system.train(1, 1)
+    saved = jax.tree.map(np.array, fetch(half))
+    resumed = named(system.train(1, 1, system.setup.mesh.copy(saved))[0])
+    for name in straight:
+        assert straight[name].tobytes() == again[name].tobytes(), (BITS, name)
+        assert straight[name].tobytes() == resumed[name].tobytes(), (BITS, name)
+
+
+def test_one_device_against_eight(system):
+    """Losses, gradients of the first step, states after two."""
+    (one, first), (eight, other) = system.train(1, 1), system.train(8, 1)
+    for name in first:
+        if name.startswith(("loss/", "grad_norm/")):
+            np.testing.assert_allclose(other[name], first[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    for net, section in system.config.optim.items():
+        # after one step Adam's first moment is (1 − b1) times the gradient
+        moments = [c.state.nets[net].opt["moments"].mu for c in (one, eight)]
+        grads = [
+            {k: v / (1 - section.b1) for k, v in checkpoint.named(fetch(m)).items()}
+            for m in moments
+        ]
+        norm = np.sqrt(sum(np.sum(np.square(g)) for g in grads[0].values()))
+        for name in grads[0]:
+            np.testing.assert_allclose(
+                grads[1][name], grads[0][name], rtol=1e-4, atol=1e-5 * norm, err_msg=name
+            )
+    a, b = named(system.train(1, 2)[0]), named(system.train(8, 2)[0])
+    for name in a:
+        np.testing.assert_allclose(b[name], a[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_evaluation_counts_every_image_once(system):
+    setup = system.setup
+    carry = system.initial()
+    validate = loop.validator(setup.system, setup.mesh, setup.data, setup.key)
+    scores = validate(carry.state, system.stage)
+    assert scores
+    for name, value in scores.items():
+        assert name.startswith("val/")
+        assert np.isfinite(value), name
+
+
+def test_one_seed_one_image_in_any_batch_on_any_devices(system):
+    """Image 5 alone, among eight, and on eight devices: within one grey level; all in range."""
+    setup = system.setup
+    if setup.system.sample_step is None:
+        assert "features" in setup.system.tasks
+        return
+    carry = system.initial()
+    eight = setup.sampler(8)(carry.state, setup.sample_batch(range(8)), system.stage)
+    batch = {k: v[5:6] for k, v in setup.sample_batch(range(8)).items()}
+    alone = setup.sampler(1)(carry.state, batch, system.stage)
+    wide = system.setups[8]
+    spread = wide.sampler(8)(
+        wide.mesh.copy(fetch(carry.state)), wide.sample_batch(range(8)), system.stage
+    )
+    facts = setup.facts
+    for name, images in eight.items():
+        assert images.shape == (8, facts.resolution, facts.resolution, facts.channels)
+        assert images.dtype == np.uint8
+        assert np.abs(images[5].astype(int) - alone[name][0]).max() <= 1
+        assert np.abs(images.astype(int) - spread[name]).max() <= 1
+        assert not np.array_equal(images[0], images[1])
+    made = setup.system.sample_step(
+        carry.state, setup.sample_batch(range(2)), jax.random.key(0), system.stage
+    )
+    for images in made.values():
+        assert float(abs(images).max()) <= 1.0

@@ -1,0 +1,66 @@
+"""Batches split along the devices, everything else copied to all of them."""
+
+import jax
+import numpy as np
+import pytest
+
+from gan_jax.core.mesh import Mesh, fetch, gather
+from gan_jax.core.system import Stage
+from gan_jax.errors import UserError
+
+
+def test_all_devices_or_some():
+    available = len(jax.devices())
+    assert Mesh().size == available
+    assert Mesh(1).size == 1
+    for devices in (available + 1, -1):
+        with pytest.raises(UserError, match=rf"run.devices={devices}: .*sees {available}") as error:
+            Mesh(devices)
+        assert "\n" not in str(error.value)
+
+
+def test_a_batch_that_does_not_divide_is_named_with_one_that_does():
+    mesh = Mesh()
+    mesh.size = 8  # as on a machine with eight devices
+    mesh.check((Stage(4, 16, 0, 1), Stage(8, 8, 1, 1)))
+    with pytest.raises(UserError, match=r"batch_size 20 does not divide by 8 devices.* 16"):
+        mesh.check((Stage(4, 16, 0, 1), Stage(8, 20, 1, 1)), "batch_size")
+    with pytest.raises(UserError, match=r"3 does not divide by 8 devices.* 8"):
+        mesh.check((Stage(4, 3, 0, 1),))
+
+
+def test_put_splits_copy_replicates_gather_and_fetch_bring_back():
+    mesh = Mesh()
+    rows = 2 * mesh.size
+    batch = {
+        "image": np.arange(rows * 4, dtype=np.uint8).reshape(rows, 2, 2, 1),
+        "label": np.arange(rows, dtype=np.int32),
+    }
+    split = mesh.put(batch)
+    for name, array in split.items():
+        assert array.shape == batch[name].shape
+        assert array.dtype == batch[name].dtype
+        assert {s.data.shape[0] for s in array.addressable_shards} == {2}
+        np.testing.assert_array_equal(gather(array), batch[name])
+    copied = mesh.copy(batch)
+    for name, array in copied.items():
+        assert len(array.addressable_shards) == mesh.size
+        assert {s.data.shape for s in array.addressable_shards} == {batch[name].shape}
+    fetched = fetch(copied)
+    for name, array in fetched.items():
+        assert isinstance(array, np.ndarray)
+        np.testing.assert_array_equal(array, batch[name])
+
+
+def test_a_mean_over_a_split_batch_is_over_the_whole_batch():
+    mesh = Mesh()
+    x = np.random.default_rng(0).standard_normal((4 * mesh.size, 3)).astype(np.float32)
+    mean = jax.jit(lambda x: x.mean(0), out_shardings=mesh.replicated)(mesh.put(x))
+    np.testing.assert_allclose(fetch(mean), x.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_shapes_carry_the_sharding_that_a_restore_needs():
+    mesh = Mesh()
+    shape = mesh.shape({"a": np.zeros((3, 2), np.float32)})["a"]
+    assert (shape.shape, shape.dtype) == ((3, 2), np.float32)
+    assert shape.sharding == mesh.replicated

@@ -1,0 +1,242 @@
+"""Histories that never show a step twice, and a console that reads well in a log file."""
+
+import io
+import json
+import math
+import struct
+import sys
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan_jax.core import writer
+from gan_jax.core.writer import Console, Writer, clock
+
+PIXELS = np.zeros((2, 4, 4, 1), np.uint8)
+
+
+def save_grid(path, images):
+    """A picture of the right kind, as the report room makes them."""
+    path.write_bytes(b"a picture")
+    return np.full((4, 4, 3), len(images), np.uint8)
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def events(workdir) -> dict[str, list[tuple[int, float]]]:
+    """Scalars as TensorBoard reads them: {tag: [(step, value)]}."""
+    accumulator = EventAccumulator(str(workdir / "events"))
+    accumulator.Reload()
+    tags = accumulator.Tags()["scalars"]
+    return {t: sorted((e.step, e.value) for e in accumulator.Scalars(t)) for t in tags}
+
+
+def write(workdir, steps, resumed_at=0, quiet=False):
+    made = Writer(workdir, resumed_at, save_grid, quiet)
+    for step in steps:
+        made.write_scalars(step, {"loss/gen": step / 2})
+        made.write_images(step, {"raw": PIXELS})
+    made.close()
+
+
+def test_rows_have_a_step_a_kind_and_plain_numbers(tmp_path):
+    made = Writer(tmp_path, 0, save_grid)
+    made.write_scalars(1, {"loss/gen": np.float32(0.5), "n": np.int64(3), "m": 4})
+    made.write_scalars(1, {"loss/gen": 0.25}, kind="epoch")
+    made.write_scalars(
+        2, {"val/loss": math.nan, "a": math.inf, "b": np.float32(-np.inf)}, kind="eval"
+    )
+    assert rows(tmp_path) == [  # there at once, before anything is closed
+        {"step": 1, "kind": "train", "loss/gen": 0.5, "n": 3, "m": 4},
+        {"step": 1, "kind": "epoch", "loss/gen": 0.25},
+        {"step": 2, "kind": "eval", "val/loss": "nan", "a": "inf", "b": "-inf"},
+    ]
+    made.write_texts(0, {"config": "{}"})
+    made.close()
+    found = events(tmp_path)
+    assert found["loss/gen"] == [(1, 0.5)]
+    assert found["loss/gen_epoch"] == [(1, 0.25)]
+    assert math.isnan(found["val/loss"][0][1])
+
+
+def test_pictures_are_named_by_step_and_go_to_the_events(tmp_path):
+    made = Writer(tmp_path, 0, save_grid)
+    paths = made.write_images(20, {"raw": PIXELS, "ema": PIXELS})
+    made.close()
+    assert paths == [tmp_path / "samples" / f"000020_{name}.png" for name in ("raw", "ema")]
+    assert all(path.read_bytes() == b"a picture" for path in paths)
+    accumulator = EventAccumulator(str(tmp_path / "events"))
+    accumulator.Reload()
+    assert accumulator.Tags()["images"] == ["samples/raw", "samples/ema"]
+    assert [e.step for e in accumulator.Images("samples/raw")] == [20]
+
+
+def test_resuming_removes_what_lies_beyond_the_step(tmp_path):
+    """Three processes, killed and resumed within a second; the history shows every step once."""
+    write(tmp_path, [2, 4, 6, 8])
+    (tmp_path / "samples" / "notes.png").write_bytes(b"mine")
+    (tmp_path / "samples" / "mine_too.png").write_bytes(b"mine")
+    write(tmp_path, [6, 8, 10], resumed_at=4)
+    write(tmp_path, [10, 12], resumed_at=8)
+    steps = [2, 4, 6, 8, 10, 12]
+    assert [row["step"] for row in rows(tmp_path)] == steps
+    assert events(tmp_path) == {"loss/gen": [(s, s / 2) for s in steps]}
+    pictures = {p.name for p in (tmp_path / "samples").iterdir()}
+    assert pictures == {f"{s:06d}_raw.png" for s in steps} | {"notes.png", "mine_too.png"}
+    write(tmp_path, [], resumed_at=4)
+    assert [row["step"] for row in rows(tmp_path)] == [2, 4]
+    assert events(tmp_path) == {"loss/gen": [(2, 1.0), (4, 2.0)]}
+
+
+@pytest.mark.parametrize("rest", ['{"step": 3, "ki', '{"step": 3}garbage', "\0\0\0"])
+def test_a_row_that_a_kill_left_unfinished(tmp_path, rest):
+    write(tmp_path, [1, 2])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(rest)
+    write(tmp_path, [3], resumed_at=2)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
+
+
+def test_a_last_row_without_its_newline_is_kept_whole(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}')
+    write(tmp_path, [3], resumed_at=2)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 17])
+def test_an_event_file_that_a_kill_left_unfinished(tmp_path, cut):
+    made = Writer(tmp_path, 0, save_grid)
+    made.write_scalars(1, {"loss/gen": 0.5})
+    made.write_scalars(2, {"loss/gen": 1.0})
+    made.close()
+    (file,) = (tmp_path / "events").iterdir()
+    file.write_bytes(file.read_bytes()[:-cut])
+    write(tmp_path, [2], resumed_at=1)
+    assert events(tmp_path) == {"loss/gen": [(1, 0.5), (2, 1.0)]}
+
+
+def test_an_event_file_of_something_else(tmp_path):
+    """What cannot be read as events is cut off, and does not stop the run."""
+    (tmp_path / "events").mkdir()
+    file = tmp_path / "events" / "events.out.tfevents.1.other"
+    file.write_bytes(struct.pack("<QI", 4, 0) + b"\xff\xff\xff\xff" + b"\0" * 20)
+    write(tmp_path, [1])
+    assert file.read_bytes() == b""
+    assert events(tmp_path) == {"loss/gen": [(1, 0.5)]}
+
+
+def test_other_processes_write_nothing(tmp_path):
+    made = Writer(tmp_path / "run", 0, save_grid, quiet=True)
+    made.write_scalars(1, {"a": 1.0})
+    made.write_texts(1, {"a": "b"})
+    assert made.write_images(1, {"raw": PIXELS}) == []
+    made.flush()
+    made.close()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that moves when told: `now[0] += seconds`."""
+    time_ = [100.0]
+    monkeypatch.setattr(writer.time, "perf_counter", lambda: time_[0])
+    assert time.perf_counter() == 100.0
+    return time_
+
+
+SCALARS = {"loss/gen": 1.25, "loss/disc": 0.5, "rate/gen": 2e-4, "grad_norm/gen": 9.0}
+LINE = "gen 1.2500 · disc 0.5000 · lr gen 2.00e-04 · 128 img/s · ETA 0:40"
+
+
+def test_plain_lines_when_the_output_is_a_file(now, capsys):
+    console = Console(10, 100)
+    now[0] += 5
+    values = SCALARS | console.tick(20, 640)
+    console.line(1.5, 20, values)
+    console.say("step 20: val/loss 0.5000")
+    console.close()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"epoch 1.50 · step 20/100 · {LINE}",
+        "step 20: val/loss 0.5000",
+    ]
+    assert err == ""
+
+
+def test_neither_compilation_nor_pauses_count(now):
+    """10 steps in 5 seconds, however long evaluation takes in between."""
+    console = Console(0, 100)
+    now[0] += 60
+    console.restart(1)  # the first step compiles
+    assert console.tick(1, 0) == {}  # nothing was timed yet
+    last = 1
+    for step in (11, 21, 31):
+        now[0] += 2
+        with console.pause():
+            now[0] += 1000
+        now[0] += 3
+        with console.pause():
+            now[0] += 500
+        found = console.tick(step, 64 * (step - last))
+        last = step
+        assert found["time/eta_seconds"] == pytest.approx(0.5 * (100 - step))
+        assert found["time/images_per_second"] == pytest.approx(128)
+        assert found["time/steps_per_second"] == pytest.approx(2)
+    assert console.trained_seconds == pytest.approx(15)
+
+
+def test_the_rate_is_a_moving_average(now):
+    console = Console(0, 1000, window=3)
+    for step, seconds in ((10, 99), (20, 10), (30, 20), (40, 30)):
+        now[0] += seconds
+        found = console.tick(step, 10)
+    assert found["time/images_per_second"] == pytest.approx(30 / (10 + 20 + 30))
+    assert found["time/eta_seconds"] == pytest.approx(2 * 960)
+
+
+def test_a_quiet_console_says_nothing(capsys):
+    console = Console(0, 10, quiet=True)
+    console.line(0.1, 1, SCALARS | console.tick(1, 8))
+    console.say("hello")
+    console.close()
+    assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_on_a_terminal(now, monkeypatch, capsys):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    console = Console(10, 100)
+    now[0] += 5
+    console.line(1.5, 20, SCALARS | console.tick(20, 640))
+    console.say("step 20: val/loss 0.5000")
+    console.close()
+    shown = screen.getvalue()
+    assert "epoch 1.50" in shown
+    assert "20/100" in shown
+    assert LINE in shown
+    assert "step 20: val/loss 0.5000\n" in shown
+    assert capsys.readouterr().out == ""
+
+
+def test_a_loss_that_is_not_a_number_is_shown(now, capsys):
+    console = Console(0, 10)
+    console.line(0.1, 1, {"loss/gen": math.nan})
+    assert "gen nan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (75, "1:15"), (3599.5, "1:00:00"),
+     (3700, "1:01:40"), (90061, "25:01:01"), (math.inf, "?"), (math.nan, "?")],
+)  # fmt: skip
+def test_clock(seconds, text):
+    assert clock(seconds) == text
