@@ -40,6 +40,12 @@ TRUNCATION = flags.DEFINE_float("truncation", 0.0, "sample: latents beyond ± th
 STANDING = flags.DEFINE_integer(
     "standing_stats", 0, "sample: measure batch statistics over n batches."
 )
+PLATFORM = flags.DEFINE_enum(
+    "platform", "", ["", "cpu", "cuda", "tpu"], "Where to compute; empty: the best there is."
+)
+PREALLOCATE = flags.DEFINE_bool(
+    "preallocate", True, "GPU: take most of the memory at once; false grows it as needed."
+)
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other hosts of a TPU pod or cluster before anything else."
 )
@@ -86,9 +92,22 @@ def main(argv: list[str]) -> None:
 
 def run() -> int:
     """Does what --mode asks; returns the exit status."""
+    # read when the first device is opened, so it is not too late here
+    if not PREALLOCATE.value:
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
     from gan_jax import api, export
+
+    if PLATFORM.value:
+        jax.config.update("jax_platforms", PLATFORM.value)
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError):
+            raise UserError(
+                f"--platform={PLATFORM.value}: jax finds no such device here; install "
+                "gan_jax[cuda] or gan_jax[tpu], or choose cpu"
+            ) from None
 
     if DISTRIBUTED.value:
         jax.distributed.initialize()  # addresses come from the environment

@@ -118,7 +118,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         states.close()
         best.close()
         if main:
-            curves.curves(folder / "metrics.jsonl", folder / "curves.png")
+            _refresher(setup, folder)()
 
 
 def _intervals(config: ConfigDict) -> loop.Intervals:
@@ -214,18 +214,20 @@ def _grid_saver(columns: int):
 def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, int]]:
     """What the loop measures and draws, and the fixed sample batch with its columns."""
     if setup.system.sample_step is None:
-        return loop.Probes(refresh=_refresher(folder)), ({}, 0)
+        return loop.Probes(refresh=_refresher(setup, folder)), ({}, 0)
     batch, columns = setup.grid_batch()
     sampler = setup.sampler(len(batch["seed"]))
     draw = lambda state, stage: sampler(state, batch, stage)  # noqa: E731
     measure = None
     if setup.config.run.quality_every != "0":
         measure = _quality(setup, _judge(setup, folder, say))
-    return loop.Probes(draw, measure, _refresher(folder)), (batch, columns)
+    return loop.Probes(draw, measure, _refresher(setup, folder)), (batch, columns)
 
 
-def _refresher(folder: Path):
-    return lambda: curves.curves(folder / "metrics.jsonl", folder / "curves.png")
+def _refresher(setup: Setup, folder: Path):
+    """Redraws curves.png, the best value of the chosen metric marked."""
+    best = {setup.config.best.metric: setup.config.best.mode}
+    return lambda: curves.curves(folder / "metrics.jsonl", folder / "curves.png", best)
 
 
 def _judge(setup: Setup, folder: Path, say) -> Model:
@@ -297,6 +299,7 @@ def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 
     samples = made.get("ema", next(iter(made.values())))
     bank = setup.data.all("train", limit=50_000)["image"]
     indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
+    distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
     sheet = grids.neighbour_sheet(samples, bank[indices], distances)
     grids.save_png(folder / "neighbours.png", sheet)
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import settings
 from gan_jax.core import loop
+from gan_jax.core.checkpoint import named
 from gan_jax.errors import UserError
 from gan_jax.model import load
 from gan_jax.report import grids
@@ -97,7 +98,7 @@ def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
     carry = loop.shapes(setup.system, setup.key, setup.batch())
     for name, net in carry.state.nets.items():
         table = parameter_overview.get_parameter_overview(net.params, include_stats=False)
-        say(f"\n{name}\n{table}")
+        say(f"\n{name}\n{table}\n{_layers(net.params)}")
     for index, stage in enumerate(setup.system.stages):
         epochs = stage.steps / setup.data.epoch_steps(stage)
         say(
@@ -125,3 +126,13 @@ def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
             + ", ".join(f"{k} {v:,}" for k, v in report["xla"].items())
         )
     return report
+
+
+def _layers(params) -> str:
+    """Parameters by layer, kernel and bias together: one line each."""
+    counts: dict[str, int] = {}
+    for path, leaf in named(params).items():
+        layer = path.rpartition("/")[0]
+        counts[layer] = counts.get(layer, 0) + int(np.prod(leaf.shape))
+    width = max(map(len, counts), default=0)
+    return "\n".join(f"  {layer:<{width}}  {count:>12,}" for layer, count in counts.items())

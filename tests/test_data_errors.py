@@ -223,10 +223,10 @@ def test_labels_that_are_absent(tmp_path):
 def test_folders_that_overlap(tmp_path):
     section = class_folders(tmp_path / "a")
     inside = str(tmp_path / "a" / "cat")
-    assert "overlaps with data.path" in complaint(**section, validation_path=section["path"])
-    assert "overlaps with data.path" in complaint(**section, validation_path=inside)
+    assert "overlaps with config.data.path" in complaint(**section, validation_path=section["path"])
+    assert "overlaps with config.data.path" in complaint(**section, validation_path=inside)
     same = complaint(**section, train_split="cat", validation_split="cat")
-    assert "data.validation_split=cat overlaps with data.train_split=cat" in same
+    assert "validation_split=cat overlaps with config.data.train_split=cat" in same
     nested = complaint(**section, train_split="cat", validation_split="cat/deep")
     assert "overlaps" in nested
     assert "data.validation_split=dog" in complaint(

@@ -164,7 +164,7 @@ class Console:
         self._step, self._since, self._stalled = first, time.perf_counter(), 0.0
         self.trained_seconds = 0.0
         live = sys.stderr.isatty() and not quiet
-        shape = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
+        shape = "{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"
         self._bar = tqdm(total=total, initial=first, bar_format=shape) if live else None
 
     def pause(self) -> "Console":
@@ -213,12 +213,14 @@ class Console:
             f"lr {k.split('/', 1)[1]} {v:.2e}" for k, v in scalars.items() if k.startswith("rate/")
         ]
         speed = f"{scalars.get('time/images_per_second', 0.0):.0f} img/s"
-        text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
         if self._bar is not None:
             self._bar.set_description_str(f"epoch {epoch:.2f}", refresh=False)
+            # what a narrow terminal cuts off comes last
+            text = " · ".join([f"ETA {eta}", speed, *losses, *rates])
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
         else:
+            text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
             self.say(f"epoch {epoch:.2f} · step {step}/{self.total} · {text}")
 
     def say(self, text: str) -> None:

@@ -125,8 +125,10 @@ class Examples:
             except UnreadableError as error:
                 self._unreadable(candidate, error)
         raise UserError(
-            f"data.source={self.options.source}: none of its {len(self)} images can be read, e.g. "
-            f"{self.name(row)}; check the files, or set data.on_error=raise to see the reason"
+            f"config.data.source={self.options.source}: none of its {len(self)} images can be "
+            "read, e.g. "
+            f"{self.name(row)}; check the files, or set config.data.on_error=raise to see the "
+            "reason"
         )
 
     def _label(self, i: int) -> int:
@@ -136,14 +138,15 @@ class Examples:
         if not 0 <= label < self.class_count:
             raise UserError(
                 f"{self.source.name(i)}: has class {label}, outside 0..{self.class_count - 1}; "
-                "correct it, or set data.labels=none"
+                "correct it, or set config.data.labels=none"
             )
         return label
 
     def _unreadable(self, row: int, error: UnreadableError) -> None:
         if self.options.on_error == "raise":
             raise UserError(
-                f"cannot read {error}; replace or remove it, or set data.on_error=skip to let the "
+                f"cannot read {error}; replace or remove it, or set config.data.on_error=skip to "
+                "let the "
                 "next readable image stand in"
             ) from error
         self.unreadable.add(row)

@@ -39,12 +39,12 @@ class FileSource:
 
 
 def open_folder(options: Options) -> Opened:
-    """A directory or zip of images, its labels by data.labels, its validation part by folders.
+    """A directory or zip of images, labels by config.data.labels, a validation part by folders.
 
     The validation part is data.validation_path; or the sub-folder data.validation_split beside
     data.train_split; or val, validation or test where `train` exists too; or left to a fraction.
     """
-    files = listing.open_files(options.path, "data.path")
+    files = listing.open_files(options.path, "config.data.path")
     found = _split_folders(files, options)
     parts = [(part, listing.image_names(part)) for part in found]
     labels, class_names, origin = listing.classes(parts, options.labels)
@@ -56,7 +56,7 @@ def open_folder(options: Options) -> Opened:
 def _split_folders(files: listing.Files, options: Options) -> list[listing.Files]:
     if options.validation_path:
         _check_apart(options)
-        return [files, listing.open_files(options.validation_path, "data.validation_path")]
+        return [files, listing.open_files(options.validation_path, "config.data.validation_path")]
     if options.validation_split == "fraction":
         return [files]
     if options.validation_split:
@@ -64,8 +64,8 @@ def _split_folders(files: listing.Files, options: Options) -> list[listing.Files
             name = getattr(options, key)
             if not files.has_folder(name):
                 raise UserError(
-                    f"data.{key}={name}: {files.root} has no such sub-folder; name one that "
-                    "exists, or leave data.validation_split empty"
+                    f"config.data.{key}={name}: {files.root} has no such sub-folder; name one that "
+                    "exists, or leave config.data.validation_split empty"
                 )
         check_distinct(options)
         return [files.folder(options.train_split), files.folder(options.validation_split)]
@@ -75,8 +75,9 @@ def _split_folders(files: listing.Files, options: Options) -> list[listing.Files
                 return [files.folder(options.train_split), files.folder(name)]
     if options.train_split != "train":
         raise UserError(
-            f"data.train_split={options.train_split}: not a sub-folder of {files.root} beside one "
-            "to validate on; name both data.train_split and data.validation_split"
+            f"config.data.train_split={options.train_split}: not a sub-folder of {files.root} "
+            "beside one "
+            "to validate on; name both config.data.train_split and config.data.validation_split"
         )
     return [files]
 
@@ -86,8 +87,8 @@ def _check_apart(options: Options) -> None:
     train, validation = (Path(p).resolve() for p in (options.path, options.validation_path))
     if train.is_relative_to(validation) or validation.is_relative_to(train):
         raise UserError(
-            f"data.validation_path={options.validation_path} overlaps with data.path="
-            f"{options.path}; give two separate places, or leave data.validation_path empty"
+            f"config.data.validation_path={options.validation_path} overlaps with config.data.path="
+            f"{options.path}; give two separate places, or leave config.data.validation_path empty"
         )
 
 
@@ -99,6 +100,7 @@ def check_distinct(options: Options) -> None:
     nested = train.startswith(f"{validation}/") or validation.startswith(f"{train}/")
     if train == validation or nested:
         raise UserError(
-            f"data.validation_split={options.validation_split} overlaps with data.train_split="
+            f"config.data.validation_split={options.validation_split} overlaps with "
+            "config.data.train_split="
             f"{options.train_split}; name two splits that share no image"
         )

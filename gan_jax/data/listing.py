@@ -108,7 +108,7 @@ def image_names(files: Files) -> list[str]:
         accepted = " ".join(f".{extension}" for extension in EXTENSIONS)
         raise UserError(
             f"{files.root}: holds no image ({len(every)} other files); accepted: {accepted}, in "
-            "sub-folders too; check data.path and data.validation_path"
+            "sub-folders too; check config.data.path and config.data.validation_path"
         )
     return sorted(names, key=lambda name: name.split("/"))
 
@@ -165,7 +165,7 @@ def classes(
             if stray is not None:
                 raise UserError(
                     f"{files.root}/{stray}: lies in no sub-folder, so it has no class; put every "
-                    "image into the sub-folder of its class, or set data.labels=none"
+                    "image into the sub-folder of its class, or set config.data.labels=none"
                 )
         return *_number(parts, lambda name: name.partition("/")[0]), "sub-folders"
     return unlabelled, (), "none"
@@ -181,14 +181,15 @@ def _from_tables(parts, tables) -> tuple[list[list[int]], tuple[str, ...]]:
     for (files, names), table in zip(parts, tables, strict=True):
         if table is None:
             raise UserError(
-                f"data.labels: {files.root}/{LABEL_FILE} is absent or holds no labels; add it "
-                '({"labels": [["path", class], …]}), or set data.labels=none'
+                f"config.data.labels: {files.root}/{LABEL_FILE} is absent or holds no labels; "
+                "add it "
+                '({"labels": [["path", class], …]}), or set config.data.labels=none'
             )
         missing = next((name for name in names if name not in table), None)
         if missing is not None:
             raise UserError(
                 f"{files.root}/{LABEL_FILE}: has no class for {missing}; add it, or set "
-                "data.labels=none"
+                "config.data.labels=none"
             )
     labels = [[table[n] for n in names] for (_, names), table in zip(parts, tables, strict=True)]
     return labels, tuple(str(c) for c in range(max(map(max, labels)) + 1))

@@ -115,8 +115,9 @@ def _channels(splits: dict[str, Examples], shapes: dict[str, list], options: Opt
     found |= {examples.source.known[2] for examples in splits.values() if len(examples)} - {0}
     if not found:
         raise UserError(
-            f"data.source={options.source}, data.path={options.path}: none of the images can be "
-            "read; check the files, or set data.on_error=raise to see the reason"
+            f"config.data.source={options.source}, config.data.path={options.path}: none of the "
+            "images can be "
+            "read; check the files, or set config.data.on_error=raise to see the reason"
         )
     return 1 if found <= {1, 2} else 3
 
@@ -128,7 +129,7 @@ def _describe(splits: dict[str, Examples], opened: Opened, channels: int, option
         f"{len(examples):,} {name}" for name, examples in splits.items() if len(examples)
     )
     colours = {1: "grey", 3: "RGB"}[channels]
-    policy = "as the images are" if options.channels == "as_is" else "as data.channels asks"
+    policy = "as the images are" if options.channels == "as_is" else "as config.data.channels asks"
     classes = f"{len(opened.class_names)} classes ({opened.labels_from})"
     return (
         f"{title}: {counts} images, {options.resolution}x{options.resolution} {colours} ({policy}; "

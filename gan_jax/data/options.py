@@ -71,7 +71,7 @@ def read(config: Any) -> Options:
             value = float(value)
         if type(value) is not field.type:
             raise UserError(
-                f"data.{field.name}={value!r}: a {field.type.__name__} is expected, e.g. "
+                f"config.data.{field.name}={value!r}: a {field.type.__name__} is expected, e.g. "
                 f"{field.default!r}"
             )
         values[field.name] = value
@@ -84,31 +84,36 @@ def _check(options: Options) -> None:
     for key, accepted in ACCEPTED.items():
         value = getattr(options, key)
         if value not in accepted:
-            raise UserError(f"data.{key}={value!r} is unknown; accepted: {', '.join(accepted)}")
+            raise UserError(
+                f"config.data.{key}={value!r} is unknown; accepted: {', '.join(accepted)}"
+            )
     for key, lowest in LOWEST.items():
         value = getattr(options, key)
         if value < lowest:
-            raise UserError(f"data.{key}={value}: must be at least {lowest}")
+            raise UserError(f"config.data.{key}={value}: must be at least {lowest}")
     if options.pad_value > 255:
-        raise UserError(f"data.pad_value={options.pad_value}: must be 0..255")
+        raise UserError(f"config.data.pad_value={options.pad_value}: must be 0..255")
     if not 0.0 <= options.validation_fraction < 1.0:
         raise UserError(
-            f"data.validation_fraction={options.validation_fraction}: must be in [0, 1), "
+            f"config.data.validation_fraction={options.validation_fraction}: must be in [0, 1), "
             "e.g. 0.1 keeps every tenth image for validation"
         )
     needs = {"idx": "path", "npz": "path", "folder": "path", "tfds": "name"}.get(options.source)
     if needs and not getattr(options, needs):
         raise UserError(
-            f"data.{needs} is empty: data.source={options.source} needs it; set data.{needs}, or "
-            "data.source=digits for the digits that come with gan_jax"
+            f"config.data.{needs} is empty: config.data.source={options.source} needs it; set "
+            f"config.data.{needs}, or "
+            "config.data.source=digits for the digits that come with gan_jax"
         )
     if options.labels in ("folder", "prefix", "json") and options.source != "folder":
         raise UserError(
-            f"data.labels={options.labels} needs data.source=folder, not {options.source}; "
-            "use data.labels=auto for the source's own labels, or none"
+            f"config.data.labels={options.labels} needs config.data.source=folder, not "
+            f"{options.source}; "
+            "use config.data.labels=auto for the source's own labels, or none"
         )
     if options.validation_path and options.source != "folder":
         raise UserError(
-            f"data.validation_path is read with data.source=folder only, not {options.source}; "
-            "leave it empty and use data.validation_split or data.validation_fraction"
+            f"config.data.validation_path is read with config.data.source=folder only, not "
+            f"{options.source}; "
+            "leave it empty and use config.data.validation_split or config.data.validation_fraction"
         )

@@ -81,7 +81,7 @@ class Data:
 
     @property
     def skipped(self) -> int:
-        """How many unreadable images were met so far (data.on_error=skip)."""
+        """How many unreadable images were met so far (config.data.on_error=skip)."""
         return sum(len(examples.unreadable) for examples in self._splits.values())
 
     def epoch_steps(self, stage: Stage) -> int:
@@ -92,8 +92,9 @@ class Data:
         count = self.sizes["train"]
         if count < stage.batch_size:
             raise UserError(
-                f"data.source={self._options.source} has {count} training images (data.limit="
-                f"{self._options.limit}, data.validation_fraction="
+                f"config.data.source={self._options.source} has {count} training images "
+                "(config.data.limit="
+                f"{self._options.limit}, config.data.validation_fraction="
                 f"{self._options.validation_fraction}), fewer than one batch of "
                 f"{stage.batch_size}; lower the batch size or give more images"
             )

@@ -50,7 +50,7 @@ class Prepare:
 def check_shapes(
     shapes: Iterable[tuple[tuple[int, int, int] | None, str]], options: Options
 ) -> None:
-    """UserError for shapes that data.resize=none cannot bring to data.resolution.
+    """UserError for shapes that config.data.resize=none cannot bring to config.data.resolution.
 
     `shapes` are (shape in the source, before padding; name of the image), of all splits together;
     a shape of None stands for an unreadable image.
@@ -66,7 +66,8 @@ def check_shapes(
         (a, first), (b, second) = list(sizes.items())[:2]
         raise UserError(
             f"images of different sizes, e.g. {first} is {a[1]}x{a[0]} and {second} is "
-            f"{b[1]}x{b[0]} (width x height), but data.resize=none; set data.resize=crop, "
+            f"{b[1]}x{b[0]} (width x height), but config.data.resize=none; set "
+            "config.data.resize=crop, "
             "random_crop or squash"
         )
     for size, name in sizes.items():
@@ -75,12 +76,14 @@ def check_shapes(
 
 
 def wrong_size(name: str, shape: tuple[int, ...], options: Options) -> str:
-    """The message for an image that does not have data.resolution under data.resize=none."""
+    """The message for an image that does not have config.data.resolution under "
+    "config.data.resize=none."""
     height, width = shape[:2]
-    padded = f" with data.pad={options.pad}" if options.pad else ""
-    fitting = f"data.resolution={height}, or " if height == width else ""
+    padded = f" with config.data.pad={options.pad}" if options.pad else ""
+    fitting = f"config.data.resolution={height}, or " if height == width else ""
     return (
-        f"{name} is {width}x{height} (width x height){padded}, but data.resolution="
-        f"{options.resolution} and data.resize=none; set {fitting}data.resize=crop, random_crop "
-        "or squash, or data.pad"
+        f"{name} is {width}x{height} (width x height){padded}, but config.data.resolution="
+        f"{options.resolution} and config.data.resize=none; set "
+        f"{fitting}config.data.resize=crop, random_crop "
+        "or squash, or config.data.pad"
     )

@@ -77,13 +77,15 @@ def open_idx(options: Options) -> Opened:
     directory = Path(options.path)
     if not directory.is_dir():
         raise UserError(
-            f"data.path={options.path}: no such directory; data.source=idx wants the one that "
+            f"config.data.path={options.path}: no such directory; config.data.source=idx wants "
+            "the one that "
             "holds train-images-idx3-ubyte[.gz]"
         )
     parts = {part: idx.read_part(directory, part) for part in ("train", "t10k")}
     if parts["train"] is None:
         raise UserError(
-            f"data.path={options.path}: train-images-idx3-ubyte[.gz] is missing; put the data "
+            f"config.data.path={options.path}: train-images-idx3-ubyte[.gz] is missing; put the "
+            "data "
             "set's idx files there"
         )
     sources = {
@@ -101,7 +103,9 @@ def open_npz(options: Options) -> Opened:
     """
     path = Path(options.path)
     if not path.is_file():
-        raise UserError(f"data.path={options.path}: no such file; data.source=npz wants an .npz")
+        raise UserError(
+            f"config.data.path={options.path}: no such file; config.data.source=npz wants an .npz"
+        )
     return _open_npz_file(path, options)
 
 
@@ -167,7 +171,8 @@ def _settle(
     class_names: tuple[str, ...],
     options: Options,
 ) -> Opened:
-    """Applies data.labels and data.validation_split to a source that has its own of both."""
+    """Applies config.data.labels and config.data.validation_split to a source that has its own "
+    "of both."""
     validation = _own_validation(validation, options)
     parts = [train] if validation is None else [train, validation]
     if options.labels == "none" or any(part.labels is None for part in parts):
@@ -181,20 +186,23 @@ def _settle(
 def _own_validation(validation: ArraySource | None, options: Options) -> ArraySource | None:
     if options.train_split != "train":
         raise UserError(
-            f"data.train_split={options.train_split}: data.source={options.source} trains on its "
+            f"config.data.train_split={options.train_split}: config.data.source={options.source} "
+            "trains on its "
             "training part only; leave it at 'train'"
         )
     if options.validation_split == "fraction":
         return None
     if options.validation_split not in ("", "test", "t10k", "validation"):
         raise UserError(
-            f"data.validation_split={options.validation_split} is unknown for "
-            f"data.source={options.source}; accepted: '' (the source's own part, else a fraction), "
+            f"config.data.validation_split={options.validation_split} is unknown for "
+            f"config.data.source={options.source}; accepted: '' (the source's own part, else a "
+            "fraction), "
             "validation, test, t10k (the source's own part), fraction"
         )
     if options.validation_split and validation is None:
         raise UserError(
-            f"data.validation_split={options.validation_split}: {options.path} has no such part; "
-            "leave it empty and set data.validation_fraction"
+            f"config.data.validation_split={options.validation_split}: {options.path} has no "
+            "such part; "
+            "leave it empty and set config.data.validation_fraction"
         )
     return validation

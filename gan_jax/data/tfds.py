@@ -50,7 +50,7 @@ class TfdsSource:
 
 
 def open_tfds(options: Options) -> Opened:
-    """A data set by its tfds name, already prepared as array_record below data.path.
+    """A data set by its tfds name, already prepared as array_record below config.data.path.
 
     Splits are tfds's own ("train[:90%]"). Nothing is downloaded and TensorFlow is not needed.
     """
@@ -67,7 +67,8 @@ def open_tfds(options: Options) -> Opened:
     ]
     if any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in ranges[0] for b in ranges[1]):
         raise UserError(
-            f"data.validation_split={options.validation_split} overlaps with data.train_split="
+            f"config.data.validation_split={options.validation_split} overlaps with "
+            "config.data.train_split="
             f"{options.train_split}; name two splits that share no image, e.g. train[:90%] and "
             "train[90%:]"
         )
@@ -96,15 +97,17 @@ def _open_tfds_split(options: Options, split: str) -> tuple[TfdsSource, tuple[st
     except Exception as error:  # tfds raises many kinds, all about what the config names
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(
-            f"data.name={options.name}, split {split}, data_dir={options.path or '(default)'}: "
+            f"config.data.name={options.name}, split {split}, "
+            f"data_dir={options.path or '(default)'}: "
             f"tfds cannot open it ({reason}); prepare the data set once with "
-            "file_format=array_record and set data.path to its data_dir"
+            "file_format=array_record and set config.data.path to its data_dir"
         ) from error
     features = dict(features.items())
     image = features.get("image")
     if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
         raise UserError(
-            f"data.name={options.name}: has the features {', '.join(features)}; a feature 'image' "
+            f"config.data.name={options.name}: has the features {', '.join(features)}; a feature "
+            "'image' "
             "of uint8 [H, W, C] is needed; choose another data set"
         )
     label = features.get("label")

@@ -42,6 +42,7 @@ HIGHER_IS_BETTER = (
     *("coverage", "psnr", "ssim", "rank", "likelihood"),
 )
 MANY = matplotlib.colormaps["tab20"]  # more lines than that need more colours
+NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
 # A panel whose values span a larger ratio is drawn on a logarithmic axis. Losses are read by their
@@ -57,8 +58,8 @@ def curves(
     """Draws metrics.jsonl into a PNG of three panels per row; a missing file gives a notice.
 
     Args:
-        best: for evaluated metrics "min" or "max": which end is marked as the best. By default the
-            lowest, but the highest of accuracies, entropies and their like.
+        best: evaluated metric → "min" or "max": the ones whose best value is marked. By default all
+            of them: the lowest, but the highest of accuracies, entropies and their like.
     """
     atomic.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
@@ -114,7 +115,7 @@ def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
     found: dict[str, dict[str, dict[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
-            if "/" not in name or name in ("time/eta_seconds", "time/steps_per_second"):
+            if name in NOT_DRAWN or ("/" not in name and row.get("kind") != "eval"):
                 continue
             number = _number(value)
             if number is not None:
@@ -153,10 +154,11 @@ def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, 
             title, label = "speed", "per second"
         panels.append((title, label, train[group]))
     for group, names in evaluated.items():
-        if len(names) > LARGEST_SPLIT:
+        numbered = len(names) > 1 and all(_short(name).isdigit() for name in names)
+        if numbered or len(names) > LARGEST_SPLIT:
             panels.append((f"evaluation: {group.replace('_', ' ')}", "value", names))
         else:
-            panels += [(f"evaluation: {name}", name.split("/", 1)[1], [name]) for name in names]
+            panels += [(f"evaluation: {name}", _short(name), [name]) for name in names]
     return panels
 
 
@@ -176,7 +178,7 @@ def _colours(panels: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def _short(name: str) -> str:
-    return name.split("/", 1)[1]
+    return name.split("/", 1)[-1]
 
 
 def _draw_panel(
@@ -259,6 +261,8 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> Points:
 
 
 def _mark_best(axes: Axes, name: str, points: Points, best: Mapping[str, str]) -> None:
+    if best and name not in best:  # an adversarial loss has no best value
+        return
     steps, values = points
     finite = np.flatnonzero(np.isfinite(values))
     if not finite.size:
