@@ -141,7 +141,7 @@ def _check_best(setup: Setup) -> None:
     """Raises UserError when the metric that picks the best state is not measured in this run."""
     config = setup.config
     known = [f"val/{name}" for name in setup.evaluated()]
-    if setup.system.sample_step is not None and config.run.quality_every != "0":
+    if setup.measures_quality:
         known += quality.NAMES
     if config.best.metric not in known:
         raise UserError(
@@ -149,7 +149,7 @@ def _check_best(setup: Setup) -> None:
             f"{', '.join(known)}"
             + (
                 ""
-                if config.run.quality_every != "0"
+                if setup.measures_quality
                 else f", and with config.run.quality_every also {', '.join(quality.NAMES)}"
             )
         )
@@ -219,7 +219,7 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, 
     sampler = setup.sampler(len(batch["seed"]))
     draw = lambda state, stage: sampler(state, batch, stage)  # noqa: E731
     measure = None
-    if setup.config.run.quality_every != "0":
+    if setup.measures_quality:
         measure = _quality(setup, _judge(setup, folder, say))
     return loop.Probes(draw, measure, _refresher(setup, folder)), (batch, columns)
 
@@ -233,6 +233,11 @@ def _refresher(setup: Setup, folder: Path):
 def _judge(setup: Setup, folder: Path, say) -> Model:
     """The classifier that judges samples: the named one, or one trained now beside the run."""
     config = setup.config
+    if not setup.facts.num_classes:
+        raise UserError(
+            "config.run.quality_every: samples are judged by a classifier and this data has no "
+            "labels; set it to 0 and config.best.metric to a validation value such as val/gen"
+        )
     if config.quality.classifier:
         return _fitting(load(config.quality.classifier), setup)
     own = settings.defaults("classifier")
@@ -274,7 +279,8 @@ def _quality(setup: Setup, judge: Model):
     count = setup.config.quality.samples
     size = min(QUALITY_BATCH, count)
     features = judge.features
-    real = setup.data.all("validation" if setup.data.sizes["validation"] else "train")["image"]
+    split = "validation" if setup.data.sizes["validation"] else "train"
+    real = setup.data.all(split, limit=_fitting_count(setup))["image"]
     reference = quality.real_moments(features, real, size)
     batch = setup.sample_batch(range(count))
     sampler = setup.sampler(size)
@@ -292,12 +298,18 @@ def _quality(setup: Setup, judge: Model):
     return measure
 
 
+def _fitting_count(setup: Setup) -> int:
+    """How many images make up 512 MB: comparisons with real images use no more of them."""
+    facts = setup.facts
+    return max(2**29 // (facts.resolution**2 * facts.channels), 1)
+
+
 def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 10) -> None:
     """neighbours.png: samples beside their closest training images."""
     batch = setup.sample_batch(range(rows))
     made = setup.sampler(rows)(state, batch, setup.last)
     samples = made.get("ema", next(iter(made.values())))
-    bank = setup.data.all("train", limit=50_000)["image"]
+    bank = setup.data.all("train", limit=_fitting_count(setup))["image"]
     indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
     distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
     sheet = grids.neighbour_sheet(samples, bank[indices], distances)
@@ -369,7 +381,7 @@ def evaluate(workdir: str | Path, which: str = "newest", say=print) -> dict[str,
     folder = Path(workdir)
     model = load(folder, which)
     scores = model.evaluate()
-    if model.setup.system.sample_step is not None and model.config.run.quality_every != "0":
+    if model.setup.measures_quality:
         scores |= _quality(model.setup, _judge(model.setup, folder, say))(
             model.state, model.setup.last
         )

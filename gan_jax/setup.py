@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from gan_jax import data as data_room
 from gan_jax import settings
 from gan_jax.core import loop
+from gan_jax.core.every import Every
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, System
@@ -45,6 +46,12 @@ class Setup:
     def last(self) -> Stage:
         """The stage that samples are taken from."""
         return self.system.stages[-1]
+
+    @property
+    def measures_quality(self) -> bool:
+        """Whether samples are scored during training (config.run.quality_every)."""
+        every = Every.parse(self.config.run.quality_every, "config.run.quality_every")
+        return self.system.sample_step is not None and every.count > 0
 
     def batch(self) -> Batch:
         """One global batch of the first stage, zeros: for shapes."""
