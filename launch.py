@@ -110,7 +110,10 @@ def run() -> int:
             ) from None
 
     if DISTRIBUTED.value:
-        jax.distributed.initialize()  # addresses come from the environment
+        try:
+            jax.distributed.initialize()  # addresses come from the environment
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"--distributed: no cluster found here ({error})") from None
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", CACHE.value)
     if MODE.value not in MODES:

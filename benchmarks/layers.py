@@ -5,16 +5,19 @@
     python -m benchmarks.layers --seconds=10
 
 Contenders of a row run in turn, a few calls each, for `seconds` per row; a cell is the fastest call
-of each, so that neither a busy machine nor a warm-up favours one. Ratios compare such cells.
+of each, so that neither a busy machine nor a warm-up favours one. Where other programs run as well,
+PyTorch's threads wait for each other, up to tens of times as long; one core for all is fair then:
+taskset -c 0 python -m benchmarks.layers
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from unittest import mock
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from gan_jax import settings
 from gan_jax.core import loop
@@ -30,7 +33,7 @@ Call = Callable[[], object]  # returns when the work is done
 Contenders = dict[str, Call]
 
 FORMS = tuple(form for form in convolution.FORMS if form != "auto")
-CONFIG = "configs/quickstart.py"
+QUICKSTART = "configs/quickstart.py"
 # kernel 4, stride 2, padding 1 everywhere; batch, height = width, channels in and out
 CONVOLUTIONS = ((64, 28, 1, 64), (64, 14, 64, 128), (4, 64, 64, 128))
 TRANSPOSED = ((64, 7, 128, 64), (64, 14, 64, 1), (4, 32, 128, 64))
@@ -89,15 +92,25 @@ def jax_layer(transposed: bool, form: str, *arrays: np.ndarray) -> Call:
 
 
 def torch_layer(transposed: bool, x: np.ndarray, kernel: np.ndarray, pull: np.ndarray) -> Call:
-    place = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
     # as PyTorch keeps kernels: [O, C, kh, kw], transposed convolutions [C, O, kh, kw]
-    order = (2, 3, 0, 1) if transposed else place
+    order = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
     x, pull = (torch.tensor(a.transpose(0, 3, 1, 2).copy()) for a in (x, pull))
     kernel = torch.tensor(kernel.transpose(order).copy(), requires_grad=True)
     x.requires_grad_()
     function = torch.nn.functional
     forward = function.conv_transpose2d if transposed else function.conv2d
     return lambda: torch.autograd.grad(forward(x, kernel, None, 2, 1), (x, kernel), pull)
+
+
+def dcgan() -> ConfigDict:
+    """A plain DCGAN of quickstart's size on the digits: cross entropy, batch norm, Adam."""
+    config = settings.defaults("gan")
+    config.data.source = "digits"
+    config.model.z_dim = 64
+    config.model.gen.update(name="deconv", width=32)
+    config.model.disc.update(name="conv", width=32)
+    config.optim.gen.ema = (0.998,)
+    return config
 
 
 def jax_step(setup: Setup, form: str) -> Call:
@@ -125,8 +138,7 @@ def jax_step(setup: Setup, form: str) -> Call:
 
 def images(setup: Setup) -> dict[str, np.ndarray]:
     """The first training batch: uint8 [B, H, W, C] and labels."""
-    batches: Iterator = setup.data("train", setup.system.stages[0], 0)
-    return next(batches)
+    return next(setup.data("train", setup.system.stages[0], 0))
 
 
 def torch_step(setup: Setup) -> Call:
@@ -159,11 +171,8 @@ def torch_step(setup: Setup) -> Call:
     )
     check_size(setup, {"gen": gen, "disc": disc})
     adam = {
-        name: torch.optim.Adam(net.parameters(), section.lr, (section.b1, section.b2), section.eps)
-        for name, net, section in (
-            ("gen", gen, config.optim.gen),
-            ("disc", disc, config.optim.disc),
-        )
+        name: torch.optim.Adam(net.parameters(), lr=o.lr, betas=(o.b1, o.b2), eps=o.eps)
+        for name, net, o in (("gen", gen, config.optim.gen), ("disc", disc, config.optim.disc))
     }
     state = [t for t in gen.state_dict().values() if t.is_floating_point()]
     average = [t.clone() for t in state]
@@ -187,13 +196,13 @@ def torch_step(setup: Setup) -> Call:
 
 
 def check_size(setup: Setup, nets: dict) -> None:
-    """Raises ValueError when the config's networks are not those written down above."""
+    """Raises ValueError when the config's networks are not those written down in PyTorch."""
     ours = loop.shapes(setup.system, setup.key, setup.batch()).state.nets
     for name, net in nets.items():
         here = sum(p.numel() for p in net.parameters())
         there = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(ours[name].params))
         if here != there:
-            raise ValueError(f"{CONFIG}: {name} has {there} parameters, its PyTorch twin {here}")
+            raise ValueError(f"{name} has {there} parameters, its PyTorch twin {here}")
 
 
 def row(title: str, times: dict[str, float]) -> str:
@@ -202,7 +211,7 @@ def row(title: str, times: dict[str, float]) -> str:
     for value in times.values():
         ratios = [f"{value / times[other]:5.2f}" for other in ("native", "torch") if other in times]
         cells.append(f"{value:9.3f} ({' '.join(ratios)})")
-    return f"{title:34s}" + "  ".join(f"{cell:>24s}" for cell in cells)
+    return f"{title:37s}" + "  ".join(f"{cell:24s}" for cell in cells)
 
 
 def main() -> None:
@@ -218,19 +227,22 @@ def main() -> None:
         print("PyTorch is not installed: pip install -r benchmarks/requirements-bench.txt")
     elif not beside():
         print("PyTorch is left out: it is measured on CPUs only")
-    print(f"\n{'forward and backward, k4 s2 p1':34s}" + "  ".join(f"{n:>24s}" for n in names))
+    print(
+        f"\n{'forward and backward, k4 s2 p1':37s}" + "  ".join(f"{n:>9s}{'':15s}" for n in names)
+    )
     for transposed, shapes in ((False, CONVOLUTIONS), (True, TRANSPOSED)):
         for shape in shapes:
             title = "{} {}, {}x{}, {} to {}".format(
                 "transposed" if transposed else "strided", shape[0], shape[1], *shape[1:]
             )
             print(row(title, race(layer(transposed, *shape), seconds)), flush=True)
-    setup = Setup(settings.load_file(CONFIG))
-    steps: Contenders = {form: jax_step(setup, form) for form in FORMS}
-    if beside():
-        steps["torch"] = torch_step(setup)
-    size = setup.system.stages[0].batch_size
-    print(row(f"{CONFIG}: a step of {size}", race(steps, 3 * seconds)))
+    for title, config in (("DCGAN", dcgan()), (QUICKSTART, settings.load_file(QUICKSTART))):
+        setup = Setup(config)
+        steps: Contenders = {form: jax_step(setup, form) for form in FORMS}
+        if beside() and title != QUICKSTART:  # it is not written down in PyTorch
+            steps["torch"] = torch_step(setup)
+        size = setup.system.stages[0].batch_size
+        print(row(f"{title}: a step of {size}", race(steps, 3 * seconds)), flush=True)
 
 
 if __name__ == "__main__":

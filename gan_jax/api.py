@@ -105,7 +105,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
             console, states, best, rule, probes,
         )  # fmt: skip
         console.close()
-        if outcome.reason != "terminated" and system.sample_step is not None and main:
+        if outcome.reason != "terminated" and system.sample_step is not None:
             _neighbour_sheet(setup, folder, outcome.carry.state)
         summary = _summary(setup, folder, outcome, began, rule)
         if main:
@@ -313,7 +313,8 @@ def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 
     indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
     distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
     sheet = grids.neighbour_sheet(samples, bank[indices], distances)
-    grids.save_png(folder / "neighbours.png", sheet)
+    if jax.process_index() == 0:  # drawing is a matter for all processes
+        grids.save_png(folder / "neighbours.png", sheet)
 
 
 def _summary(setup: Setup, folder: Path, outcome: loop.Outcome, began: float, rule) -> dict:

@@ -44,6 +44,11 @@ def claim(workdir: str | Path, lock: bool = True) -> Path:
     """
     if not str(workdir):
         raise UserError("--workdir is empty: name the folder this run lives in, such as runs/a")
+    if "://" in str(workdir):
+        raise UserError(
+            f"--workdir={workdir} is a bucket, not a folder: mount it, or let jobs/tpu_vm.sh copy "
+            "the run to it"
+        )
     folder = Path(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)

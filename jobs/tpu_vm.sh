@@ -86,7 +86,7 @@ start() {
   # a process of the run before may still wait for a host that has gone
   # shellcheck disable=SC2016
   on all 'if [ -f pid ]; then
-      for _ in $(seq 60); do kill -0 "$(cat pid)" 2>/dev/null || break; sleep 2; done
+      for _ in $(seq 240); do kill -0 "$(cat pid)" 2>/dev/null || break; sleep 0.5; done
       kill -KILL -- "-$(cat pid)" 2>/dev/null || true
     fi'
   # detached: a lost connection does not end the training

@@ -7,6 +7,7 @@ leaves the old or the new one, never half of one. Each carries checksums of its 
 does not notice a byte that changed inside an array.
 """
 
+import contextlib
 import json
 import math
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gan_jax.core.system import PyTree
@@ -260,6 +262,18 @@ def _value(folder: Path) -> float:
         return math.nan
 
 
+@contextlib.contextmanager
+def _hushed():
+    """Without orbax's notes to itself about files that this layout does not have."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@_hushed()
 def read(folder: Path, shapes: PyTree) -> tuple[PyTree, dict]:
     """(state, meta) from one checkpoint folder.
 
@@ -300,6 +314,7 @@ def named(tree: PyTree) -> dict[str, Any]:
     return {"/".join(name(e) for e in path): leaf for path, leaf in leaves}
 
 
+@_hushed()
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Every array of a saved state by path, on the host, without knowing its structure.
 

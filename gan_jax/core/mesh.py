@@ -51,7 +51,15 @@ class Mesh:
 
     def copy(self, tree: PyTree) -> PyTree:
         """Arrays copied to every device."""
-        return jax.device_put(tree, self.replicated)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, self.replicated)
+        return jax.tree.map(self._whole, tree)  # device_put reaches this process's devices only
+
+    def _whole(self, x) -> jax.Array:
+        """An array or key that every process holds, as one global array."""
+        if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(self._whole(jax.random.key_data(x)))
+        return jax.make_array_from_process_local_data(self.replicated, np.asarray(x))
 
     def shape(self, tree: PyTree) -> PyTree:
         """The shapes of `tree` with the replicated sharding: what a restore is asked for."""
