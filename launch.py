@@ -65,11 +65,30 @@ def parse(argv: list[str]) -> list[str]:
         fail(str(error), 2)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         # ml_collections raises these for unknown keys and wrong types of --config.x=y
-        fail(f"--config: {error.args[0] if error.args else error}", 2)
+        fail(unknown_key(argv) or f"--config: {error.args[0] if error.args else error}", 2)
     except (OSError, ImportError, SyntaxError) as error:
         fail(f"--config cannot be read: {error}", 2)
     except UserError as error:
         fail(f"--config: {error}", 2)
+
+
+def unknown_key(argv: list[str]) -> str:
+    """What to say of the first --config.x=y whose key the config does not have; "" if all are."""
+    from gan_jax import settings
+
+    chosen = [a.split("=", 1)[1] for a in argv if a.lstrip("-").startswith("config=")]
+    path, _, variant = chosen[-1].partition(":") if chosen else ("", "", "")
+    for argument in argv if path else []:
+        name = argument.lstrip("-").split("=")[0].removeprefix("no")
+        if not name.startswith("config."):
+            continue
+        section, known = settings.load_file(path, variant), "config"
+        for part in name.split(".")[1:]:
+            keys = list(section) if hasattr(section, "keys") else []
+            if part not in keys:
+                return f"--{name}: {known} has no {part!r}; accepted are {', '.join(sorted(keys))}"
+            section, known = section[part], f"{known}.{part}"
+    return ""
 
 
 def fail(message: str, status: int) -> None:
@@ -146,7 +165,9 @@ def run() -> int:
     else:
         from gan_jax.report import page
 
-        print(page.page(WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "report.html")))
+        target = OUT.value or os.path.join(WORKDIR.value, "report.html")
+        page.page(WORKDIR.value, target)
+        print(target)
     return 0
 
 

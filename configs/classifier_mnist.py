@@ -18,7 +18,7 @@ def get_config(variant: str = ""):
     chosen = api.variants(variant, ("tiny",))
     config = api.defaults("classifier")
     config.data.source = "digits"
-    config.model.width = 32
+    config.model.width = 16
     config.run.steps = "1500"
     config.run.eval_every = "500"
     config.best.update(metric="val/accuracy", mode="max")

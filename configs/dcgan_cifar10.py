@@ -19,7 +19,7 @@ def get_config(variant: str = ""):
     config = api.defaults("gan")
     config.data.update(source="npz", path="cifar10.npz", resolution=32, channels="rgb", flip=True)
     config.batch_size = 64
-    config.model.z_dim = 100
+    config.model.z_dim = 128
     config.model.gen.name = "deep_conv"
     config.model.disc.name = "deep_conv"
     config.loss.update(name="non_saturating", order="discriminator_first", disc_steps=2)

@@ -33,7 +33,7 @@ def get_config(variant: str = ""):
     config.run.update(steps="60 epochs", quality_every="5 epochs", eval_every="5 epochs")
     config.run.sample_every = "2 epochs"
     if "pytorch_gan" in chosen:
-        config.data.update(pad=2, resolution=32)
+        config.data.update(resize="squash", resize_filter="bilinear", resolution=32)
         config.model.gen.update(name="pytorch_gan_dcgan", width=0)
         config.model.disc.update(name="pytorch_gan_dcgan", width=0)
         config.loss.update(disc_weight=0.5, r1=0.0)

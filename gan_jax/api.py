@@ -8,6 +8,7 @@ The one place where the rooms meet: it builds data, system, engine and reports f
 hands each what it needs of the others.
 """
 
+import math
 import resource
 import sys
 import time
@@ -93,7 +94,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         carry = loop.fresh(system, mesh, setup.key, setup.batch())
         carry = _restore_weights(setup, carry, say)
     if main:
-        folders.write_config(folder, config, mesh.size)
+        folders.write_config(folder, config, mesh.size, setup.facts)
         grids.save_png(folder / "reals.png", grids.grid(setup.data.examples("train", 64)["image"]))
 
     probes, batch = _probes(setup, folder, say)
@@ -108,6 +109,8 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         if outcome.reason != "terminated" and system.sample_step is not None:
             _neighbour_sheet(setup, folder, outcome.carry.state)
         summary = _summary(setup, folder, outcome, began, rule)
+        if setup.data.skipped:
+            say(f"{setup.data.skipped} images could not be read; others took their place")
         if main:
             folders.write_json(folder / "summary.json", summary)
             _print_summary(summary, say)
@@ -140,18 +143,16 @@ def _intervals(config: ConfigDict) -> loop.Intervals:
 def _check_best(setup: Setup) -> None:
     """Raises UserError when the metric that picks the best state is not measured in this run."""
     config = setup.config
-    known = [f"val/{name}" for name in setup.evaluated()]
+    known = [f"val/{name}" for name in setup.evaluated() if setup.data.sizes["validation"]]
     if setup.measures_quality:
         known += quality.NAMES
-    if config.best.metric not in known:
+    if known and config.best.metric not in known:  # where nothing is measured, nothing is best
+        accepted = ", ".join(known)
+        if not setup.measures_quality:
+            accepted += f", and with config.run.quality_every also {', '.join(quality.NAMES)}"
         raise UserError(
             f"config.best.metric={config.best.metric!r} is not measured in this run; accepted are "
-            f"{', '.join(known)}"
-            + (
-                ""
-                if setup.measures_quality
-                else f", and with config.run.quality_every also {', '.join(quality.NAMES)}"
-            )
+            f"{accepted}"
         )
 
 
@@ -164,10 +165,8 @@ def _announce(setup: Setup, say) -> None:
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))
         rate = setup.system.rates.get(name)
-        say(
-            f"{name}: {count:,} parameters"
-            + (f", {_rate_line(rate, setup.last.end)}" if rate else "")
-        )
+        schedule = f", {_rate_line(rate, setup.last.end)}" if rate else ""
+        say(f"{name}: {count:,} parameters{schedule}")
     for notice in setup.system.notices:
         say(notice)
 
@@ -246,9 +245,11 @@ def _judge(setup: Setup, folder: Path, say) -> Model:
         own.data.flip = False
     own.seed, own.model.width = config.seed, config.quality.classifier_width
     own.best.update(metric="val/accuracy", mode="max")
+    own.batch_size = min(own.batch_size, setup.facts.train_size)
     own.run.update(
-        steps=config.quality.classifier_steps, eval_every="0", save_every="0", keep=1,
-        devices=config.run.devices, workers=config.run.workers, log_every="250",
+        steps=config.quality.classifier_steps, eval_every="0", save_every="0", log_every="250",
+        # its batch need not divide by as many devices as the run's does
+        devices=math.gcd(own.batch_size, setup.mesh.size), workers=config.run.workers, keep=1,
     )  # fmt: skip
     say("classifier that will judge the samples:")
     summary = train(own, folder / "classifier", lambda text: say(f"  {text}"))
@@ -332,6 +333,7 @@ def _summary(setup: Setup, folder: Path, outcome: loop.Outcome, began: float, ru
         "train_seconds": round(progress.seconds, 1),
         "images_per_second": round(outcome.images_per_second, 1),
         "memory": peak_memory(),
+        "skipped_images": setup.data.skipped,
         "last_grid": _last_grid(folder),
         "workdir": str(folder),
     }
@@ -348,9 +350,8 @@ def _last_scores(folder: Path) -> dict[str, float]:
 
 def _last_grid(folder: Path) -> str:
     """The newest grid: of averaged weights where there are any."""
-    grids_ = sorted(folder.glob("samples/*.png"), key=lambda p: (p.name.split("_")[0], p.name))
-    newest = [p for p in grids_ if p.name.split("_")[0] == grids_[-1].name.split("_")[0]]
-    return str(newest[0]) if newest else ""
+    newest_first = lambda p: (-int(p.name.split("_")[0]), p.name)  # noqa: E731
+    return str(min(folder.glob("samples/[0-9]*_*.png"), key=newest_first, default=""))
 
 
 def peak_memory() -> dict[str, Any]:

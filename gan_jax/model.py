@@ -5,12 +5,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from gan_jax import settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.sampler import Sampler
-from gan_jax.core.system import TrainState
+from gan_jax.core.system import Facts, TrainState
 from gan_jax.errors import UserError
 from gan_jax.setup import Setup
 
@@ -102,8 +103,18 @@ def load(workdir: str | Path, which: str = "newest") -> Model:
     Raises UserError when there is no such run or state.
     """
     folder = Path(workdir)
-    config = settings.typed(folders.read_config(folder)["config"])
-    setup = Setup(config)
+    stored = folders.read_config(folder)
+    config = settings.typed(stored["config"])
+    config.run.devices = _devices(config)
+    facts = Facts(**stored["data"]) if "data" in stored else None
+    setup = Setup(config, facts)
     path = folders.state_path(folder, which)
     tree, _ = checkpoint.read(path, setup.shapes())
     return Model(setup, loop.Carry(**tree).state, int(path.name))
+
+
+def _devices(config: ConfigDict) -> int:
+    """As many devices as the run asks for, as far as they are here and divide its batch."""
+    here = len(jax.devices())
+    wanted = min(config.run.devices or here, here)
+    return next(n for n in range(wanted, 0, -1) if config.batch_size % n == 0)

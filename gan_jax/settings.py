@@ -36,7 +36,7 @@ QUALITY = dict(
     samples=2000,  # images drawn for each measurement, seeds 0, 1, …
     classifier="",  # folder of a classifier's run; "": one is trained first, beside this run
     classifier_steps="1500",
-    classifier_width=32,
+    classifier_width=16,
 )
 RUN_KEYS = "run."  # what a resumption may change
 

@@ -1,5 +1,6 @@
 """What a config stands for: data, system, devices and keys, built once."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -20,27 +21,32 @@ from gan_jax.ops.images import to_uint8
 class Setup:
     """What a config stands for: data, system, mesh, keys. Built once per mode."""
 
-    def __init__(self, config: ConfigDict):
+    def __init__(self, config: ConfigDict, facts: Facts | None = None):
+        """`facts` of a run that was trained before: its data is then opened only when needed."""
         self.config = config
         self.mesh = Mesh(config.run.devices)
-        self.data = data_room.make(
-            config.data,
-            jax.process_index(),
-            jax.process_count(),
-            seed=config.seed,
-            workers=config.run.workers,
-        )
-        self.facts = Facts(
-            self.data.resolution,
-            self.data.channels,
-            self.data.num_classes,
-            self.data.sizes["train"],
-        )
+        self.facts = facts or self._measured()
         self.system: System = settings.SYSTEMS[config.system].make(config, self.facts)
-        for stage in self.system.stages:
-            self.data.epoch_steps(stage)  # fewer images than a batch: said before anything compiles
+        if not facts:
+            for stage in self.system.stages:
+                self.data.epoch_steps(stage)  # too few images: said before anything compiles
         self.mesh.check(self.system.stages)
         self.key = self.mesh.copy(jax.random.key(config.seed))
+
+    @functools.cached_property
+    def data(self) -> data_room.Data:
+        """This process's share of the images."""
+        return data_room.make(
+            self.config.data,
+            jax.process_index(),
+            jax.process_count(),
+            seed=self.config.seed,
+            workers=self.config.run.workers,
+        )
+
+    def _measured(self) -> Facts:
+        data = self.data
+        return Facts(data.resolution, data.channels, data.num_classes, data.sizes["train"])
 
     @property
     def last(self) -> Stage:

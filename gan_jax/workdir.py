@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import settings
 from gan_jax.core import checkpoint, optim, rates
-from gan_jax.core.system import Net, PyTree
+from gan_jax.core.system import Facts, Net, PyTree
 from gan_jax.errors import UserError
 from gan_jax.interop import npz_file, pytorch_gan
 
@@ -114,14 +114,15 @@ def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
     return "; ".join(shown[:8]) + more
 
 
-def write_config(folder: Path, config: ConfigDict, devices: int) -> None:
-    """config.json: the resolved config with versions, git revision and devices."""
+def write_config(folder: Path, config: ConfigDict, devices: int, facts: Facts) -> None:
+    """config.json: the resolved config with versions, git revision, devices, facts of the data."""
     write_json(
         folder / "config.json",
         {
             "config": settings.plain(config),
             "versions": {"python": platform.python_version(), **_versions()},
             "git": git_revision(),
+            "data": facts._asdict(),
             "devices": {"platform": jax.default_backend(), "count": devices},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },

@@ -175,6 +175,7 @@ def test_initialisers(name):
     np.testing.assert_allclose(kernel.std(), deviation, rtol=0.03)
     if name == "default":
         assert np.abs(kernel).max() <= bound
+    if name in ("default", "normal_0.02"):  # DCGAN leaves biases as PyTorch starts them
         assert 0.5 * bound < np.abs(bias).max() <= bound
     else:
         assert not bias.any()

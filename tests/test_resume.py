@@ -25,6 +25,11 @@ def straight(tmp_path_factory):
     return workdir
 
 
+def judged_by(straight) -> str:
+    """The same classifier, already trained: the same scores in less time."""
+    return f"--config.quality.classifier={straight / 'classifier'}"
+
+
 def same_history(one, other) -> None:
     assert rows(one) == rows(other)
     pictures = sorted(p.name for p in (one / "samples").iterdir())
@@ -39,10 +44,10 @@ def same_history(one, other) -> None:
 def test_a_run_killed_twice_ends_bit_identical(straight, tmp_path):
     """SIGKILL at two places, once between saves and once more: states, rows and pictures agree."""
     workdir = tmp_path / "run"
+    run = (TINY, f"--workdir={workdir}", judged_by(straight), *LONG)
     for step in (9, 33):
-        status = launch_and_kill(workdir, step, TINY, f"--workdir={workdir}", *LONG)
-        assert status == -signal.SIGKILL
-    done = launch(TINY, f"--workdir={workdir}", *LONG)
+        assert launch_and_kill(workdir, step, *run) == -signal.SIGKILL
+    done = launch(*run)
     assert done.returncode == 0, done.stderr
     assert "resuming from step" in done.stdout
     same_history(straight, workdir)
@@ -51,11 +56,9 @@ def test_a_run_killed_twice_ends_bit_identical(straight, tmp_path):
 def test_sigterm_saves_and_exits_with_its_own_status(straight, tmp_path):
     """The state at the signal is saved off-interval; going on from it changes nothing."""
     workdir = tmp_path / "run"
-    status = launch_and_kill(
-        workdir, 17, TINY, f"--workdir={workdir}", *LONG, number=signal.SIGTERM
-    )
-    assert status == 75
-    done = launch(TINY, f"--workdir={workdir}", *LONG)
+    run = (TINY, f"--workdir={workdir}", judged_by(straight), *LONG)
+    assert launch_and_kill(workdir, 17, *run, number=signal.SIGTERM) == 75
+    done = launch(*run)
     assert done.returncode == 0, done.stderr
     same_history(straight, workdir)
 
@@ -63,7 +66,8 @@ def test_sigterm_saves_and_exits_with_its_own_status(straight, tmp_path):
 def test_a_save_by_the_clock_changes_no_result(straight, tmp_path):
     """save_minutes so short that every step saves."""
     workdir = tmp_path / "run"
-    done = launch(TINY, f"--workdir={workdir}", *LONG, "--config.run.save_minutes=0.00001")
+    often = "--config.run.save_minutes=0.00001"
+    done = launch(TINY, f"--workdir={workdir}", judged_by(straight), *LONG, often)
     assert done.returncode == 0, done.stderr
     same_history(straight, workdir)
 
@@ -71,14 +75,15 @@ def test_a_save_by_the_clock_changes_no_result(straight, tmp_path):
 def test_more_steps_continue_and_a_finished_run_says_so(straight, tmp_path):
     """40 steps, then 60 in the same folder, equal 60 at once; then nothing is left to do."""
     workdir = tmp_path / "run"
+    run = (TINY, f"--workdir={workdir}", judged_by(straight))
     shorter = [a for a in LONG if "run.steps" not in a]
-    done = launch(TINY, f"--workdir={workdir}", *shorter, "--config.run.steps=40")
+    done = launch(*run, *shorter, "--config.run.steps=40")
     assert done.returncode == 0, done.stderr
-    done = launch(TINY, f"--workdir={workdir}", *LONG)
+    done = launch(*run, *LONG)
     assert done.returncode == 0, done.stderr
     assert "config.run.steps is '40' there, '60' here" in done.stdout
     assert_same(arrays(straight), arrays(workdir))
-    done = launch(TINY, f"--workdir={workdir}", *LONG)
+    done = launch(*run, *LONG)
     assert done.returncode == 0
     assert "already finished at step 60" in done.stdout
     assert rows(workdir) == rows(straight)

@@ -329,7 +329,7 @@ def run(
                     ):
                         clock = _agree(checkpoints.minutes_since_save() >= intervals.save_minutes)
                     # a stage's last state is saved when the next one has been entered
-                    crossing = step == stage.end and not last
+                    crossing = step == stage.end and not last and not exhausted
                     if not crossing and (due(intervals.save) or clock or last or stop or exhausted):
                         save()
                 if stop and not last and not crossing:  # after a crossing: once saved

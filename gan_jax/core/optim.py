@@ -191,8 +191,13 @@ def loss_scale(opt: PyTree) -> Array | float:
 
 
 def decay_mask(mask: str):
-    """Which leaves weight decay touches: "kernels" (two and more dimensions) or "all"."""
-    return lambda params: jax.tree.map(lambda p: mask == "all" or jnp.ndim(p) >= 2, params)
+    """Which leaves weight decay touches: "kernels" (by that name: no bias, no norm) or "all"."""
+
+    def touched(path, leaf) -> bool:
+        del leaf
+        return mask == "all" or getattr(path[-1], "key", None) == "kernel"
+
+    return lambda params: jax.tree_util.tree_map_with_path(touched, params)
 
 
 def defaults() -> dict:

@@ -44,7 +44,10 @@ def _normal_around_one(key: Array, shape: tuple[int, ...], dtype=jnp.float32) ->
 
 INITIALIZERS = {
     "default": Initializer(_uniform, _uniform, initializers.ones),
-    "normal_0.02": _plain(initializers.normal(0.02), _normal_around_one),
+    # DCGAN and PyTorch-GAN draw kernels and norms anew and leave biases as PyTorch starts them
+    "normal_0.02": Initializer(
+        lambda fan_in: initializers.normal(0.02), _uniform, _normal_around_one
+    ),
     "xavier": _plain(initializers.xavier_uniform()),
     "he": _plain(initializers.he_normal()),
     "orthogonal": _plain(initializers.orthogonal()),

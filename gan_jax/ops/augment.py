@@ -30,6 +30,7 @@ def policy(names: tuple[str, ...]) -> Policy:
     Raises:
       UserError: an unknown name.
     """
+    names = tuple(part for name in names for part in name.split(","))  # "color,cutout" is two
     for name in names:
         if name not in _AUGMENTATIONS:
             raise UserError(

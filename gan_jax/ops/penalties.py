@@ -45,8 +45,8 @@ def orthogonal(params: PyTree, form: str = "biggan") -> Array:
     - `brock`: Σ ‖WᵀW - I‖²_F, norms pulled to 1 as well (Brock 2017).
 
     W is every leaf called `kernel` with two axes or more, as [inputs, outputs]: outputs are its
-    last axis. Biases, norms' scales and embeddings are left alone. A kernel with more outputs than
-    inputs cannot reach 0.
+    last axis. Tables of embeddings are called so too and count; biases and norms' scales do not. A
+    kernel with more outputs than inputs cannot reach 0.
 
     Raises:
       UserError: another form.

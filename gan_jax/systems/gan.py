@@ -299,30 +299,30 @@ def make(config, facts: Facts) -> System:
 
     def standing_statistics(state: TrainState, batch, key, stage: Stage) -> TrainState:
         """The generator with batch statistics measured over `seed` [n, B] in place of the running
-        ones: the mean over n batches drawn with the sampling weights (Brock et al. 2019)."""
+        ones: the mean over n batches drawn with the same weights (Brock et al. 2019)."""
         net = state.nets["gen"]
-        params, stats = optim.averaged(net)
-        if not stats:
-            return state
 
-        def own(path, old, new):
-            # a running value moves by the momentum towards the batch's own, which follows from
-            # that; other statistics (spectral norm's vectors) stay as they are
-            if getattr(path[-1], "key", None) not in ("mean", "var"):
-                return old
-            return old + (new - old) / BatchNorm.momentum
+        def measured(params, stats):
+            def one(_, part):
+                z = sample_latents(part, key)
+                new = gen.apply(params, stats, z, part["label"], train=True, key=key)[1]
+                # a running value moves by the momentum towards the batch's own: that follows
+                return None, jax.tree.map(lambda a, b: a + (b - a) / BatchNorm.momentum, stats, new)
 
-        def one(_, part):
-            z = sample_latents(part, key)
-            new = gen.apply(params, stats, z, part["label"], train=True, key=key)[1]
-            return None, jax.tree_util.tree_map_with_path(own, stats, new)
+            def mean(path, old, batches):
+                # other statistics (spectral norm's vectors) stay as they are
+                name = getattr(path[-1], "key", None)
+                return jnp.mean(batches, axis=0) if name in ("mean", "var") else old
 
-        _, measured = jax.lax.scan(one, None, batch)
-        mean = jax.tree.map(lambda a: jnp.mean(a, axis=0), measured)
+            _, batches = jax.lax.scan(one, None, batch)
+            return jax.tree_util.tree_map_with_path(mean, stats, batches)
+
         opt = net.opt
         if "ema" in opt:
-            opt = {**opt, "ema": opt["ema"]._replace(stats=(mean, *opt["ema"].stats[1:]))}
-        return state.replace(nets={**state.nets, "gen": net.replace(stats=mean, opt=opt)})
+            averaged = measured(*optim.averaged(net))
+            opt = {**opt, "ema": opt["ema"]._replace(stats=(averaged, *opt["ema"].stats[1:]))}
+        net = net.replace(stats=measured(net.params, net.stats), opt=opt)
+        return state.replace(nets={**state.nets, "gen": net})
 
     return System(
         stages=stages,
