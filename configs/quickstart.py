@@ -23,10 +23,10 @@ def get_config(variant: str = ""):
     config.loss.name = "hinge"
     for section in (config.optim.gen, config.optim.disc):
         section.update(lr=1e-3, b1=0.0)
-        section.schedule.update(name="linear", begin=3000.0, length=6000.0, floor=1e-4)
+        section.schedule.update(name="linear", begin=2000.0, length=4000.0, floor=1e-4)
     config.optim.gen.ema = (0.998,)
     config.best.metric = "fd_classifier"
-    config.run.update(steps="6000", log_every="50", sample_every="500")
+    config.run.update(steps="4000", log_every="50", sample_every="500")
     config.run.update(eval_every="1000", quality_every="1000", save_every="1000")
     if "tiny" in chosen:
         api.tiny(config)

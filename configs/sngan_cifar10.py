@@ -30,4 +30,5 @@ def get_config(variant: str = ""):
         api.tiny(config, resolution=32, channels="rgb")
         config.model.z_dim = 8
         config.model.gen.width = config.model.disc.width = 2
+        config.loss.disc_steps = 2
     return config

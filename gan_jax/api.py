@@ -251,6 +251,8 @@ def _judge(setup: Setup, folder: Path, say) -> Model:
         # its batch need not divide by as many devices as the run's does
         devices=math.gcd(own.batch_size, setup.mesh.size), workers=config.run.workers, keep=1,
     )  # fmt: skip
+    if folders.read_summary(folder / "classifier").get("reason") == "finished":
+        say = lambda text: None  # noqa: E731  nothing new to tell
     say("classifier that will judge the samples:")
     summary = train(own, folder / "classifier", lambda text: say(f"  {text}"))
     if summary["reason"] == "terminated":

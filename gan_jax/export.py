@@ -70,10 +70,11 @@ def sample(
         ) from None
     files = []
     if "grid" in formats:
-        # a column per class, where classes come in turn and fill whole rows
+        # classes come in turn: columns of one class each, as near to a square as that allows
         kinds = len(classes) or model.setup.facts.num_classes
         turns = model.setup.system.labelled and kinds > 1 and len(images) % kinds == 0
-        columns = kinds if turns and kinds <= 20 else 0
+        wide = kinds * max(round(len(images) ** 0.5 / max(kinds, 1)), 1)
+        columns = wide if turns and kinds <= 20 else 0
         files.append(folder / "grid.png")
         grids.save_png(files[-1], grids.grid(images, columns=columns))
     if "png" in formats:
