@@ -10,6 +10,7 @@ not understood, 75 stopped by a signal with the state saved.
 """
 
 import os
+import signal
 import sys
 
 # XLA and TensorStore log to stderr what a person running a training does not need
@@ -56,6 +57,9 @@ CACHE = flags.DEFINE_string(
 
 def parse(argv: list[str]) -> list[str]:
     """Flags, with one line and status 2 for what is not understood."""
+    path = config_path(argv)[0]
+    if path and not os.path.isfile(path):
+        fail(f"--config={path}: no such file; configs/ holds those that come with gan_jax", 2)
     try:
         rest = flags.FLAGS(argv)
         if CONFIG.value is not None:
@@ -72,12 +76,18 @@ def parse(argv: list[str]) -> list[str]:
         fail(f"--config: {error}", 2)
 
 
+def config_path(argv: list[str]) -> tuple[str, str]:
+    """File and variant of --config=FILE:variant."""
+    chosen = [a.split("=", 1)[1] for a in argv if a.lstrip("-").startswith("config=")]
+    path, _, variant = chosen[-1].partition(":") if chosen else ("", "", "")
+    return path, variant
+
+
 def unknown_key(argv: list[str]) -> str:
     """What to say of the first --config.x=y whose key the config does not have; "" if all are."""
     from gan_jax import settings
 
-    chosen = [a.split("=", 1)[1] for a in argv if a.lstrip("-").startswith("config=")]
-    path, _, variant = chosen[-1].partition(":") if chosen else ("", "", "")
+    path, variant = config_path(argv)
     for argument in argv if path else []:
         name = argument.lstrip("-").split("=")[0].removeprefix("no")
         if not name.startswith("config."):
@@ -102,10 +112,15 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         fail(f"unexpected argument {argv[1]!r}; flags begin with --", 2)
     logging.set_verbosity(logging.ERROR)
+    # before and after the training loop, which has a handler of its own
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = run()
     except UserError as error:
         fail(str(error), 1)
+    except KeyboardInterrupt:
+        print("stopped outside training: nothing is lost, run the same command again", flush=True)
+        os._exit(75)  # without the teardown of a compiler that was interrupted
     sys.exit(status)
 
 

@@ -9,8 +9,6 @@ hands each what it needs of the others.
 """
 
 import math
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import export, settings
+from gan_jax import export, outcomes, settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.every import Every
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Batch, Stage, TrainState
-from gan_jax.core.writer import Console, Writer, clock
+from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
 from gan_jax.interop import restore
 from gan_jax.metrics import neighbours, quality
@@ -54,8 +52,12 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
     try:
         stored = folders.check(folder, config, say)
         setup = Setup(config)
+        if stored:
+            folders.check_facts(folder, setup.facts)
         _announce(setup, say)
         return _train(setup, folder, stored, began, say, main)
+    except Terminated:
+        return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
         folders.release(folder)
 
@@ -84,7 +86,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
             states.close()
             more = "steps" if step >= setup.last.end else "patience"
             say(f"already finished at step {step}; raise config.run.{more} to go on")
-            _print_summary(summary, say)
+            outcomes.show(summary, say)
             return summary
         say(f"resuming from step {step}")
     else:
@@ -94,6 +96,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         carry = loop.fresh(system, mesh, setup.key, setup.batch())
         carry = _restore_weights(setup, carry, say)
     if main:
+        best.cut(step)
         folders.write_config(folder, config, mesh.size, setup.facts)
         grids.save_png(folder / "reals.png", grids.grid(setup.data.examples("train", 64)["image"]))
 
@@ -108,12 +111,12 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         console.close()
         if outcome.reason != "terminated" and system.sample_step is not None:
             _neighbour_sheet(setup, folder, outcome.carry.state)
-        summary = _summary(setup, folder, outcome, began, rule)
+        summary = outcomes.summary(setup, folder, outcome, began, rule)
         if setup.data.skipped:
             say(f"{setup.data.skipped} images could not be read; others took their place")
         if main:
             folders.write_json(folder / "summary.json", summary)
-            _print_summary(summary, say)
+            outcomes.show(summary, say)
         return summary
     finally:
         console.close()
@@ -256,11 +259,11 @@ def _judge(setup: Setup, folder: Path, say) -> Model:
     say("classifier that will judge the samples:")
     summary = train(own, folder / "classifier", lambda text: say(f"  {text}"))
     if summary["reason"] == "terminated":
-        raise Terminated
+        raise Terminated("stopped by a signal while the classifier was trained; run it again")
     return _fitting(load(folder / "classifier"), setup)
 
 
-class Terminated(Exception):
+class Terminated(UserError):
     """A signal ended the training of the classifier; there is no run to summarise yet."""
 
 
@@ -320,65 +323,6 @@ def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 
         grids.save_png(folder / "neighbours.png", sheet)
 
 
-def _summary(setup: Setup, folder: Path, outcome: loop.Outcome, began: float, rule) -> dict:
-    progress = outcome.progress
-    return {
-        "reason": outcome.reason,
-        "step": outcome.step,
-        "best": {
-            "metric": rule.metric,
-            "value": progress.best_value,
-            "step": progress.best_step,
-        },
-        "scores": _last_scores(folder),
-        "wall_seconds": round(time.time() - began, 1),
-        "train_seconds": round(progress.seconds, 1),
-        "images_per_second": round(outcome.images_per_second, 1),
-        "memory": peak_memory(),
-        "skipped_images": setup.data.skipped,
-        "last_grid": _last_grid(folder),
-        "workdir": str(folder),
-    }
-
-
-def _last_scores(folder: Path) -> dict[str, float]:
-    """The last value of every score in metrics.jsonl, whichever process wrote it."""
-    found: dict[str, float] = {}
-    for row in curves.read_rows(folder / "metrics.jsonl"):
-        if row.get("kind") == "eval":
-            found |= {k: float(v) for k, v in row.items() if k not in ("step", "kind")}
-    return found
-
-
-def _last_grid(folder: Path) -> str:
-    """The newest grid: of averaged weights where there are any."""
-    newest_first = lambda p: (-int(p.name.split("_")[0]), p.name)  # noqa: E731
-    return str(min(folder.glob("samples/[0-9]*_*.png"), key=newest_first, default=""))
-
-
-def peak_memory() -> dict[str, Any]:
-    """Peak bytes: the device's own statistics where it keeps them, else the process's maximum."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return {"bytes": int(stats["peak_bytes_in_use"]), "source": "device statistics"}
-    scale = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    return {"bytes": peak, "source": "maximum resident set of the process"}
-
-
-def _print_summary(summary: dict, say) -> None:
-    best = summary["best"]
-    say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
-    shown = {k: v for k, v in summary["scores"].items() if not k.startswith("class_fraction/")}
-    if shown:
-        say("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()))
-    if best["value"] is not None:
-        say(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
-    if summary["last_grid"]:
-        say(f"last grid: {summary['last_grid']}")
-    say(f"run folder: {summary['workdir']}")
-
-
 def evaluate(workdir: str | Path, which: str = "newest", say=print) -> dict[str, float]:
     """Validation losses, and where the config measures it the quality of samples; written to
     evaluate.json in the run's folder."""
@@ -397,8 +341,5 @@ def evaluate(workdir: str | Path, which: str = "newest", say=print) -> dict[str,
 
 def train_status(config: ConfigDict, workdir: str | Path, say=print) -> int:
     """`train` as an exit status: 0, or TERMINATED after a signal."""
-    try:
-        summary = train(config, workdir, say)
-    except Terminated:
-        return TERMINATED
+    summary = train(config, workdir, say)
     return TERMINATED if summary["reason"] == "terminated" else 0

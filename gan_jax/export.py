@@ -26,7 +26,10 @@ def numbers(text: str, key: str) -> list[int]:
     try:
         for part in filter(None, text.replace(" ", "").split(",")):
             first, dash, last = part.partition("-")
-            found += range(int(first), int(last) + 1) if dash else [int(first)]
+            part = range(int(first), int(last) + 1) if dash else [int(first)]
+            if not part:
+                raise ValueError
+            found += part
     except ValueError:
         found = []
     if not found and text:

@@ -44,8 +44,6 @@ class Model:
         if self.setup.system.sample_step is None:
             raise UserError(f"config.system={self.config.system!r} makes no images")
         batch = self.setup.sample_batch(seeds, classes)
-        if len(batch["seed"]) == 0 or batch["seed"].min() < 0:
-            raise UserError("--seeds: give one or more whole numbers from 0, such as 0-63")
         if truncation < 0:
             raise UserError(f"--truncation={truncation}: must be above 0, or 0 for none")
         if truncation:
@@ -60,10 +58,11 @@ class Model:
     def standing_statistics(self, batches: int, size: int = 64) -> "Model":
         """A model that samples with batch statistics measured over `batches` batches of samples."""
         task = self.setup.system.tasks.get("standing_statistics")
-        if task is None:
-            raise UserError(
-                f"config.system={self.config.system!r} has no batch statistics to measure"
-            )
+        if batches < 1:
+            raise UserError(f"--standing_stats={batches}: give a number of batches above 0")
+        names = checkpoint.named({k: net.stats for k, net in self.state.nets.items()})
+        if task is None or not any(n.startswith("gen/") and n.endswith("/mean") for n in names):
+            raise UserError("--standing_stats: this model's generator has no batch statistics")
         # seeds far from those people ask for
         batch = self.setup.sample_batch(range(10**9, 10**9 + batches * size))
         parts = {k: v.reshape(batches, size) for k, v in batch.items()}

@@ -65,6 +65,37 @@ def defaults(system: str) -> ConfigDict:
     return ConfigDict(config).lock()
 
 
+BOUNDS = {  # key: lowest accepted value
+    "seed": 0,
+    "run.keep": 1,
+    "run.workers": 0,
+    "run.sample_count": 1,
+    "run.patience": 0,
+    "run.save_minutes": 0,
+    "run.devices": 0,
+    "quality.samples": 2,
+    "quality.classifier_width": 1,
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for numbers out of range that no other room checks."""
+    for key, lowest in BOUNDS.items():
+        value = config
+        for part in key.split("."):
+            value = value[part]
+        if value < lowest:
+            raise UserError(f"config.{key}={value}: must be at least {lowest}")
+    if config.seed >= 2**32:
+        raise UserError(f"config.seed={config.seed}: must be below {2**32}")
+    for name, pair in config.restore.items():
+        if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise UserError(
+                f"config.restore.{name}={tuple(pair)}: give a source and a glob, such as "
+                "\"('runs/a', '*')\""
+            )
+
+
 def variants(text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
     """The variants named after the colon of --config=configs/x.py:a,b.
 
@@ -117,7 +148,10 @@ def typed(values: dict[str, Any]) -> ConfigDict:
     try:
         config.update(values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"the saved config does not fit this version of gan_jax: {error}") from None
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"the saved config does not fit this version of gan_jax: {reason}"
+        ) from None
     return config
 
 

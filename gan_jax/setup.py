@@ -23,6 +23,7 @@ class Setup:
 
     def __init__(self, config: ConfigDict, facts: Facts | None = None):
         """`facts` of a run that was trained before: its data is then opened only when needed."""
+        settings.check(config)
         self.config = config
         self.mesh = Mesh(config.run.devices)
         self.facts = facts or self._measured()
@@ -30,7 +31,7 @@ class Setup:
         if not facts:
             for stage in self.system.stages:
                 self.data.epoch_steps(stage)  # too few images: said before anything compiles
-        self.mesh.check(self.system.stages)
+        self.mesh.check(self.system.stages, "config.batch_size (times discriminator steps):")
         self.key = self.mesh.copy(jax.random.key(config.seed))
 
     @functools.cached_property
@@ -46,7 +47,13 @@ class Setup:
 
     def _measured(self) -> Facts:
         data = self.data
-        return Facts(data.resolution, data.channels, data.num_classes, data.sizes["train"])
+        return Facts(
+            data.resolution,
+            data.channels,
+            data.num_classes,
+            data.sizes["train"],
+            data.sizes["validation"],
+        )
 
     @property
     def last(self) -> Stage:
@@ -84,7 +91,10 @@ class Setup:
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
         """Seeds and classes as a batch; classes cycle, all of them in order when none are given."""
-        seeds = np.asarray(list(seeds), np.int32)
+        seeds = list(seeds)
+        if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
+            raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
+        seeds = np.asarray(seeds, np.int32)
         known = max(self.facts.num_classes, 1)
         chosen = np.asarray(list(classes) or range(known), np.int32)
         if chosen.min() < 0 or chosen.max() >= known:

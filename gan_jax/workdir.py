@@ -108,6 +108,21 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     return True
 
 
+def check_facts(folder: Path, facts: Facts) -> None:
+    """Raises UserError when the data is not what the run began with: images would change sides
+    between training and validation, and epochs their length."""
+    old = read_config(folder).get("data", facts._asdict())
+    changed = [
+        f"{k} was {old.get(k)}, is {v}" for k, v in facts._asdict().items() if old.get(k) != v
+    ]
+    if changed:
+        raise UserError(
+            f"--workdir={folder}: the data has changed since the run began "
+            f"({'; '.join(changed)}); "
+            "restore it, or use another --workdir"
+        )
+
+
 def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
     shown = [f"config.{k} is {old!r} there, {new!r} here" for k, (old, new) in changed.items()]
     more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
@@ -168,19 +183,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What config.json holds. UserError when there is none or it is damaged."""
     path = Path(folder) / "config.json"
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{folder}: no config.json, so this is not the folder of a run") from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+        raise UserError(f"{path} is damaged: it holds no config")
+    return found
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """What summary.json holds, {} where there is none that can be read."""
     try:
-        return json.loads((folder / "summary.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        found = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def state_path(folder: Path, which: str = "newest") -> Path:

@@ -291,7 +291,7 @@ def test_classifier():
     assert logits.shape == (4, 3)
     assert features.shape == (4, 64)
     assert jax.tree.structure(stats) == jax.tree.structure(new)
-    with pytest.raises(ValueError, match="4 pixels and more"):
+    with pytest.raises(UserError, match="4 pixels and more"):
         classifier(3, 1, 10)
 
 

@@ -11,7 +11,7 @@ from shell import ROOT, launch, rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_jax
-from gan_jax import api
+from gan_jax import api, outcomes
 from gan_jax.core import loop
 from gan_jax.errors import UserError
 from gan_jax.report import grids
@@ -133,7 +133,7 @@ def test_the_last_grid_is_that_of_the_highest_step(tmp_path):
     (tmp_path / "samples").mkdir()
     for name in ("999999_raw.png", "1000000_raw.png", "1000000_ema.png"):
         (tmp_path / "samples" / name).touch()
-    assert api._last_grid(tmp_path) == str(tmp_path / "samples" / "1000000_ema.png")
+    assert outcomes._last_grid(tmp_path) == str(tmp_path / "samples" / "1000000_ema.png")
 
 
 def test_a_best_metric_that_nothing_measures_is_refused(tmp_path):

@@ -206,6 +206,12 @@ class BestStates:
         self.folder, self.rule = Path(folder).resolve(), rule
         self._managers: dict[int, ocp.CheckpointManager] = {}
 
+    def cut(self, step: int) -> None:
+        """Removes states beyond the step that a run resumes from: it may not pass them again."""
+        for path in self.folder.glob("stage*/*"):
+            if path.name.isdigit() and int(path.name) > step:
+                shutil.rmtree(path)
+
     def save(self, stage: int, step: int, tree: PyTree, meta: dict) -> None:
         """Starts writing `tree` as the best; the one before goes when this one is complete."""
         manager = self._manager(stage)

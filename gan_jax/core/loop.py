@@ -5,6 +5,7 @@ best, save. Evaluation comes before saving, so a saved state knows its own score
 order. Everything that needs a data set, a metric or a picture arrives as an argument.
 """
 
+import dataclasses
 import math
 import signal
 from collections import deque
@@ -253,9 +254,9 @@ def run(
     def end(reason: str) -> Outcome:
         seconds = console.trained_seconds
         rate = trained_images / seconds if seconds else 0.0
-        return Outcome(reason, step, carry, progress, rate)
+        return Outcome(reason, step, carry, shown, rate)
 
-    trained_images = 0
+    trained_images, shown = 0, progress
     if 0 < intervals.patience <= progress.waited:
         return end("stopped early")
     with Stopper() as stopper:
@@ -304,18 +305,23 @@ def run(
                     if probes.draw and (due(intervals.sample) or last):
                         writer.write_images(step, probes.draw(carry.state, stage))
                     measured: Scores = {}
-                    if due(intervals.evaluate) or last:
-                        measured |= validate(carry.state, stage)
-                    if probes.quality and (due(intervals.quality) or last):
-                        measured |= probes.quality(carry.state, stage)
+                    timely: set[str] = set()  # not only because the run ends here
+                    for every, probe in (
+                        (intervals.evaluate, validate),
+                        (intervals.quality, probes.quality),
+                    ):
+                        if probe and (due(every) or last):
+                            found = probe(carry.state, stage)
+                            measured |= found
+                            timely |= found.keys() if due(every) else set()
                     if measured:
                         writer.write_scalars(step, measured, kind="eval")
                         console.say(_score_line(step, measured))
                     if rule.metric in measured:
                         # an evaluation that only the end of the run asked for leaves no trace in
                         # the state, so that a longer run passes through the same states
-                        counted = due(intervals.evaluate) or due(intervals.quality)
-                        carry = _offer(
+                        counted = rule.metric in timely
+                        carry, shown = _offer(
                             step, index, carry, measured[rule.metric], progress, best, rule,
                             counted, checkpoints, mesh,
                         )  # fmt: skip
@@ -376,19 +382,22 @@ def _check(carry: Carry, checkpoints: Checkpoints) -> None:
 def _offer(
     step: int, stage: int, carry: Carry, value: float, progress: Progress, best: BestStates,
     rule: Best, counted: bool, checkpoints: Checkpoints, mesh: Mesh,
-) -> Carry:  # fmt: skip
-    """Keeps the state if `value` is the best of its stage; writes the value into the state."""
+) -> tuple[Carry, Progress]:  # fmt: skip
+    """Keeps the state if `value` is the best of its stage; writes a counted value into the state.
+
+    Returns the progress to show: that of the run, with a value that was not counted beside it.
+    """
     _check(carry, checkpoints)
+    shown = progress if counted else dataclasses.replace(progress)
     if counted:
         progress.evaluations += 1
         progress.waited += 1
         seen = jnp.array([value, progress.evaluations], jnp.float32)
         carry = carry._replace(state=carry.state.replace(validation=mesh.copy(seen)))
-    if rule.better(value, progress.best_value):
-        progress.best_value, progress.best_step = value, step
-        progress.waited = 0 if counted else progress.waited
-        best.save(stage, step, carry._asdict(), vars(progress))
-    return carry
+    if rule.better(value, shown.best_value):
+        shown.best_value, shown.best_step, shown.waited = value, step, 0
+        best.save(stage, step, carry._asdict(), vars(shown))
+    return carry, shown
 
 
 def _score_line(step: int, scores: Scores) -> str:

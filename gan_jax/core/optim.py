@@ -276,6 +276,8 @@ def _check(config, key: str) -> None:
         if getattr(config, name) not in values:
             found = getattr(config, name)
             raise UserError(f"{key}.{name}={found!r}: accepted are {', '.join(values)}")
+    if not config.lr >= 0:
+        raise UserError(f"{key}.lr={config.lr}: must be at least 0")
     for decay in config.ema:
         if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
             raise UserError(f"{key}.ema={tuple(config.ema)}: decays must lie in [0, 1)")

@@ -104,6 +104,7 @@ class Facts(NamedTuple):
     channels: int
     num_classes: int  # 0: no labels
     train_size: int
+    validation_size: int = 0
 
 
 def new_state(nets: dict[str, Net], extra: PyTree | None = None) -> TrainState:

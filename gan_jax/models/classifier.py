@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 from jax import Array
 
+from gan_jax.errors import UserError
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
 
@@ -40,8 +41,10 @@ class Classifier(nn.Module):
 def classifier(resolution: int, channels: int, num_classes: int, width: int = 16) -> Network:
     """apply(images [B, H, W, C] in [-1, 1]) → (logits [B, num_classes], features [B, 64]).
 
-    Training needs a key, for dropout. Raises ValueError for images below 4 pixels.
+    Training needs a key, for dropout. Raises UserError for images below 4 pixels.
     """
     if resolution < 4:
-        raise ValueError(f"the classifier takes images of 4 pixels and more, not {resolution}")
+        raise UserError(
+            f"config.data.resolution={resolution}: the classifier takes images of 4 pixels and more"
+        )
     return functional(Classifier(num_classes, width))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
+from gan_jax.errors import UserError
 from gan_jax.models import convolution
 
 Init = Callable[..., Array]
@@ -196,6 +197,11 @@ class BatchNorm(nn.Module):
         if train:
             axes = tuple(range(x.ndim - 1))
             count = x.size // x.shape[-1]
+            if count < 2:
+                raise UserError(
+                    "batch norm needs more than one value per channel to train on: raise "
+                    "config.batch_size above 1, or choose a network without it"
+                )
             mean = jnp.mean(h, axes)
             var = jnp.mean(jnp.square(h - mean), axes)
             unbiased = var * (count / max(count - 1, 1))

@@ -375,6 +375,21 @@ def _check(config, facts: Facts) -> None:
             f"config.model.conditioning={model.conditioning!r} needs labelled data and this "
             "source has no labels; set it to none, or choose config.data.labels"
         )
+    weights = ("disc_weight", "gradient_penalty", "clip_weights", "r1", "orthogonal")
+    for name in (*weights, "mode_seeking", "reconstruction", "noise"):
+        if not loss[name] >= 0:
+            raise UserError(f"config.loss.{name}={loss[name]}: must be at least 0")
+    group = model.disc.minibatch_stddev
+    if group < 0 or (group and config.batch_size % min(group, config.batch_size)):
+        raise UserError(
+            f"config.model.disc.minibatch_stddev={group}: groups must divide config.batch_size "
+            f"{config.batch_size}; 0 for none"
+        )
+    if model.disc.minibatch_discrimination < 0 or model.disc.minibatch_discrimination_dims < 1:
+        raise UserError(
+            "config.model.disc.minibatch_discrimination: needs 0 (none) or more kernels of "
+            "minibatch_discrimination_dims 1 or more"
+        )
     if loss.noise and loss.noise_steps < 1:
         raise UserError("config.loss.noise needs config.loss.noise_steps: steps until it is zero")
     if not 0 <= loss.flip < 0.5:
