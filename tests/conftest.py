@@ -16,3 +16,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAG = "--xla_force_host_platform_device_count=8"
 if FLAG not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}".strip()
+
+# the files that take longest, first: two workers then end at about the same time
+LONGEST = ("resume", "bad_input", "restore", "contract", "outputs", "notebook", "gan_sampling")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; the order inside a file stays."""
+    place = {f"test_{name}.py": index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))

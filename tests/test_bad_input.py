@@ -55,6 +55,14 @@ WRONG = {
     "best.mode": ("most", ["config.best.mode", "most", "min"]),
     "quality.classifier": ("/no/where", ["/no/where"]),
     "restore.gen": (("/no/where", "*"), ["config.restore.gen", "/no/where"]),
+    "restore.disc": (("runs/a",), ["config.restore.disc", "runs/a"]),
+    "run.keep": (0, ["config.run.keep", "0", "1"]),
+    "run.sample_count": (0, ["config.run.sample_count"]),
+    "quality.samples": (1, ["config.quality.samples", "2"]),
+    "seed": (-1, ["config.seed", "-1"]),
+    "loss.r1": (-1.0, ["config.loss.r1", "-1.0"]),
+    "optim.disc.lr": (-1.0, ["config.optim.disc.lr", "-1.0"]),
+    "model.disc.minibatch_stddev": (3, ["config.model.disc.minibatch_stddev", "8"]),
     "run.devices": (99, ["config.run.devices", "99"]),
 }
 
@@ -136,6 +144,20 @@ def test_a_workdir_with_another_config_shows_the_keys_and_stays(trained):
     for word in ("optim.gen.lr", "0.0005", "0.1", "config.seed"):
         assert word in line
     assert_same(before, arrays(trained))
+
+
+def test_data_that_changed_since_the_run_began(tmp_path):
+    """More images would move some from training to validation: refused, with the numbers."""
+    folder = pictures(tmp_path / "images")
+    config = api.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
+    config.run.update(devices=1, quality_every="0", steps="2")
+    config.best.metric = "val/gen"
+    config.data.update(source="folder", path=str(folder))
+    api.train(config, tmp_path / "run", say=lambda text: None)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "more.png")
+    config.run.steps = "4"
+    with pytest.raises(UserError, match=r"data has changed.*train_size was 18, is 19"):
+        api.train(config, tmp_path / "run", say=lambda text: None)
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):

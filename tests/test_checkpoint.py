@@ -296,6 +296,20 @@ def offer(best: BestStates, stage: int, values: dict[int, float]) -> None:
             best.save(stage, step, STATES[step], {"best_value": value})
 
 
+def test_best_states_beyond_the_step_resumed_from_go(tmp_path):
+    best = BestStates(tmp_path / "best", LOWEST)
+    offer(best, 0, {3: 4.0})
+    offer(best, 1, {5: 9.0})
+    best.close()
+    again = BestStates(tmp_path / "best", LOWEST)
+    again.cut(3)
+    assert folders(tmp_path / "best" / "stage0") == ["3"]
+    assert again.path(1) is None
+    offer(again, 1, {4: 9.5})
+    assert again.path(1).name == "4"
+    again.close()
+
+
 def test_exactly_one_best_state_for_each_stage(tmp_path):
     best = BestStates(tmp_path / "best", LOWEST)
     assert best.path(0) is None

@@ -7,12 +7,11 @@ order. Everything that needs a data set, a metric or a picture arrives as an arg
 
 import dataclasses
 import math
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ import numpy as np
 
 from gan_jax.core.checkpoint import Best, BestStates, Checkpoints
 from gan_jax.core.every import Every
+from gan_jax.core.interrupt import Stopper, agree
 from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.core.writer import Console, Writer
@@ -166,50 +166,6 @@ def validator(
     return validate
 
 
-class Stopper:
-    """Remembers that SIGTERM or Ctrl-C asked the run to end; a second Ctrl-C ends it at once."""
-
-    def __init__(self):
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Stopper":
-        if jax.process_count() > 1:  # jax.distributed has a handler of its own, see `now`
-            return self
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._before[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread: signals go elsewhere
-                break
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def now(self, step: int) -> bool:
-        """Whether to stop after this step; all hosts agree on the step."""
-        if jax.process_count() == 1:
-            return self.asked
-        from jax.experimental import multihost_utils
-
-        return multihost_utils.reached_preemption_sync_point(step)
-
-
-def _agree(flag: bool) -> bool:
-    """The first host's opinion, on every host."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
-
-
 def run(
     system: System,
     data: Data,
@@ -333,7 +289,7 @@ def run(
                     if intervals.save_minutes > 0 and (
                         jax.process_count() == 1 or due(intervals.log)
                     ):
-                        clock = _agree(checkpoints.minutes_since_save() >= intervals.save_minutes)
+                        clock = agree(checkpoints.minutes_since_save() >= intervals.save_minutes)
                     # a stage's last state is saved when the next one has been entered
                     crossing = step == stage.end and not last and not exhausted
                     if not crossing and (due(intervals.save) or clock or last or stop or exhausted):
