@@ -88,11 +88,14 @@ def unknown_key(argv: list[str]) -> str:
     from gan_jax import settings
 
     path, variant = config_path(argv)
-    for argument in argv if path else []:
+    if not path:
+        return ""
+    config = settings.load_file(path, variant)
+    for argument in argv:
         name = argument.lstrip("-").split("=")[0].removeprefix("no")
         if not name.startswith("config."):
             continue
-        section, known = settings.load_file(path, variant), "config"
+        section, known = config, "config"
         for part in name.split(".")[1:]:
             keys = list(section) if hasattr(section, "keys") else []
             if part not in keys:

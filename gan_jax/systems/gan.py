@@ -311,6 +311,9 @@ def make(config, facts: Facts) -> System:
         """The generator with batch statistics measured over `seed` [n, B] in place of the running
         ones: the mean over n batches drawn with the same weights (Brock et al. 2019)."""
         net = state.nets["gen"]
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(net.stats)]
+        if not any(getattr(path[-1], "key", None) == "mean" for path in paths):
+            raise UserError("--standing_stats: this model's generator has no batch statistics")
 
         def measured(params, stats):
             def one(_, part):
