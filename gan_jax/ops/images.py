@@ -9,8 +9,8 @@ SSIM_WINDOW = 11
 
 
 def to_unit(pixels: Array | np.ndarray) -> Array:
-    """uint8 [...] in 0..255 → float32 in [-1, 1]: (x - 127.5) / 127.5."""
-    return (jnp.asarray(pixels, jnp.float32) - 127.5) / 127.5
+    """[...] in 0..255 → [-1, 1]: (x - 127.5) / 127.5, in float32 unless the pixels are doubles."""
+    return (_floats(pixels) - 127.5) / 127.5
 
 
 def to_uint8(x: Array | np.ndarray) -> Array:
