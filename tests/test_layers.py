@@ -94,6 +94,29 @@ def test_transposed_convolution_forms_agree():
     compare_forms(TRANSPOSED, convolution.conv_transpose, transposed_by_hand)
 
 
+def test_products_of_matrices_for_few_pixels_agree_too(monkeypatch):
+    """What large kernels on small images are computed by, at sizes where every case is one."""
+    monkeypatch.setattr(convolution, "LARGE_KERNEL", 1)
+    compare_forms(CONVS, convolution.conv, conv_by_hand)
+    compare_forms(TRANSPOSED, convolution.conv_transpose, transposed_by_hand)
+
+
+def test_large_kernels_on_small_images_take_that_way():
+    """256 x 256 channels: no convolution is left in the program, forwards and backwards."""
+    x, kernel = arrays((2, 4, 4, 256), (4, 4, 256, 256))
+
+    def program(function, *arguments):
+        def loss(x, kernel):
+            return jnp.sum(jnp.square(function(x, kernel, *arguments, form="explicit")))
+
+        return jax.jit(jax.grad(loss, (0, 1))).lower(x, kernel).as_text()
+
+    assert "stablehlo.convolution" not in program(convolution.conv, 2, 1)
+    assert "stablehlo.convolution" not in program(convolution.conv_transpose, 2, 1)
+    x = np.zeros((2, 64, 64, 256), np.float32)
+    assert "stablehlo.convolution" in program(convolution.conv, 2, 1)
+
+
 def test_third_derivatives_stay_available():
     x, kernel = arrays((1, 4, 4, 1), (4, 4, 1, 1))
 

@@ -7,7 +7,8 @@ convolution, and of every convolution inside a gradient penalty. The form "expli
 
 A convolution is the trilinear form sum(y * conv(x, k)) seen from y. Seen from x it is the
 transposed convolution, seen from k the weight gradient, and every derivative of any of the three,
-of any order, is again one of the three. Each is spelled here as one convolution of the fast kind.
+of any order, is again one of the three. Each is spelled here as one convolution of the fast kind,
+or, where the small image has few pixels and the kernel is large, as one matrix product.
 """
 
 from functools import partial
@@ -18,6 +19,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 FORMS = ("auto", "native", "explicit")
+# A product of matrices is the faster form for at most this many pixels of the small image, over the
+# batch, and at least this large a kernel (inputs times outputs); see benchmarks/layers.py
+FEW_PIXELS = 256
+LARGE_KERNEL = 2**16
+FEW_OUTPUTS = 4  # and for the weight gradient of stride 1 with at most so many channels in y
 
 
 class Geometry(NamedTuple):
@@ -27,6 +33,7 @@ class Geometry(NamedTuple):
     padding: int  # zeros on every side of the large image
     image: tuple[int, int]  # height and width of the large image
     taps: tuple[int, int]  # height and width of the kernel
+    swapped: bool = False  # the kernel's last two axes are those of a transposed convolution
 
 
 def conv(x: Array, kernel: Array, strides: int, padding: int, form: str = "auto") -> Array:
@@ -64,7 +71,7 @@ def conv_transpose(
             (n - 1) * strides - 2 * padding + k + output_padding
             for n, k in zip(x.shape[1:3], taps, strict=True)
         )
-        return _grow(Geometry(strides, padding, image, taps), x, kernel.swapaxes(2, 3))
+        return _grow(Geometry(strides, padding, image, taps, swapped=True), x, kernel)
     sides = [(k - 1 - padding, k - 1 - padding + output_padding) for k in taps]
     return lax.conv_general_dilated(
         x, kernel[::-1, ::-1], (1, 1), sides, (strides, strides),
@@ -83,38 +90,142 @@ def _explicit(form: str) -> bool:
     return form == "explicit" or (form == "auto" and jax.default_backend() == "cpu")
 
 
-# x [B, *image, I] is the large image, y [B, H', W', O] the small one, kernel [*taps, I, O].
+# x [B, *image, I] is the large image, y [B, H', W', O] the small one, kernel [*taps, I, O], or with
+# `swapped` [*taps, O, I]: a large kernel is not turned around, which would take as long as its use
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _shrink(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """y: the convolution."""
-    p = geometry.padding
-    return _correlate(
-        x, kernel, [(p, p), (p, p)], ("NHWC", "HWIO", "NHWC"), strides=geometry.strides
-    )
+    s, p, image, taps, swapped = geometry
+    size = tuple((n + 2 * p - k) // s + 1 for n, k in zip(image, taps, strict=True))
+    if _few(x.shape[0], size, *kernel.shape[2:]):
+        columns, kernel = _columns(geometry, x, size), _flat(kernel)  # [taps, pixels, I]
+        matrix = (lambda t: kernel[t].T) if swapped else (lambda t: kernel[t])
+        # a loop: the sum over a product for all taps at once is several times slower
+        y = lax.fori_loop(
+            1, len(kernel), lambda t, y: y + columns[t] @ matrix(t), columns[0] @ matrix(0)
+        )
+        return y.reshape(x.shape[0], *size, -1)
+    layout = ("NHWC", "HWOI" if swapped else "HWIO", "NHWC")
+    return _correlate(x, kernel, [(p, p), (p, p)], layout, strides=s)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _grow(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """x: the transposed convolution."""
-    s, p, image, taps = geometry
+    s, p, image, taps, swapped = geometry
+    if _few(y.shape[0], y.shape[1:3], *kernel.shape[2:]):
+        pixels = jnp.broadcast_to(_rows(y), (kernel.shape[0] * kernel.shape[1], *_rows(y).shape))
+        columns = jnp.einsum("tno,toi->tni" if swapped else "tno,tio->tni", pixels, _flat(kernel))
+        return _fold(geometry, columns, y.shape[:3])
+    if s > 1 and all(k % s == 0 and (n + 2 * p) % s == 0 for n, k in zip(image, taps, strict=True)):
+        return _grow_phases(geometry, y, kernel)
     sides = []
     for n, k, size in zip(y.shape[1:3], taps, image, strict=True):
         low = k - 1 - p
         sides.append((low, size + k - 2 - (n - 1) * s - low))
-    return _correlate(y, kernel[::-1, ::-1], sides, ("NHWC", "HWOI", "NHWC"), dilation=s)
+    layout = ("NHWC", "HWIO" if swapped else "HWOI", "NHWC")
+    return _correlate(y, kernel[::-1, ::-1], sides, layout, dilation=s)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _taps(geometry: Geometry, x: Array, y: Array) -> Array:
     """kernel: the weight gradient, a convolution over the batch whose window is the small image."""
-    s, p, image, taps = geometry
+    s, p, image, taps, swapped = geometry
+    if _few(y.shape[0], y.shape[1:3], x.shape[3], y.shape[3]):
+        columns = _columns(geometry, x, y.shape[1:3])
+        pixels = jnp.broadcast_to(_rows(y), (columns.shape[0], *_rows(y).shape))
+        pair = (pixels, columns) if swapped else (columns, pixels)
+        return jnp.einsum("tni,tno->tio", *pair).reshape(*taps, pair[0].shape[2], -1)
+    if s == 1 and y.shape[3] <= FEW_OUTPUTS:
+        kernel = _taps_of_few_outputs(geometry, x, y)
+        return kernel.swapaxes(2, 3) if swapped else kernel
     sides = [
         (p, k + (n - 1) * s - size - p)
         for n, k, size in zip(y.shape[1:3], taps, image, strict=True)
     ]
-    return _correlate(x, y, sides, ("CHWN", "IHWO", "HWNC"), window_dilation=s)
+    layout = ("CHWN", "IHWO", "HWCN" if swapped else "HWNC")
+    return _correlate(x, y, sides, layout, window_dilation=s)
+
+
+def _flat(kernel: Array) -> Array:
+    """[kh, kw, I, O] → [kh*kw, I, O]."""
+    return kernel.reshape(-1, *kernel.shape[2:])
+
+
+def _rows(y: Array) -> Array:
+    """[B, H, W, C] → [B*H*W, C]."""
+    return y.reshape(-1, y.shape[3])
+
+
+def _taps_of_few_outputs(geometry: Geometry, x: Array, y: Array) -> Array:
+    """`_taps` for stride 1 where y has few channels: they are copied once for each tap, so that
+    one product of matrices over all pixels of x remains."""
+    _, p, _, taps, _ = geometry
+    x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    free = [n - m for n, m in zip(x.shape[1:3], y.shape[1:3], strict=True)]
+    moved = [
+        jnp.pad(y, ((0, 0), (i, free[0] - i), (j, free[1] - j), (0, 0)))
+        for i in range(taps[0])
+        for j in range(taps[1])
+    ]
+    kernel = _rows(x).T @ _rows(jnp.concatenate(moved, axis=3))  # [I, kh*kw*O]
+    return kernel.reshape(x.shape[3], *taps, y.shape[3]).transpose(1, 2, 0, 3)
+
+
+def _grow_phases(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """`_grow` without zeros between the pixels of y: the s*s phases of x as channels of one
+    convolution of stride 1, then put in their places."""
+    s, p, image, (kh, kw), swapped = geometry
+    kernel = kernel.swapaxes(2, 3) if swapped else kernel
+    inputs, outputs = kernel.shape[2:]
+    split = kernel.reshape(kh // s, s, kw // s, s, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)
+    window = split.reshape(kh // s, kw // s, s * s * inputs, outputs)
+    sides = [(k // s - 1, k // s - 1) for k in (kh, kw)]
+    phases = _correlate(y, window[::-1, ::-1], sides, ("NHWC", "HWOI", "NHWC"))
+    batch, rows, columns, _ = phases.shape
+    x = phases.reshape(batch, rows, columns, s, s, inputs).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, rows * s, columns * s, inputs)
+    return x[:, p : p + image[0], p : p + image[1]]
+
+
+def _few(batch: int, size: tuple[int, ...], inputs: int, outputs: int) -> bool:
+    """Whether a matrix product is faster: few pixels in the small image, a large kernel."""
+    return inputs * outputs >= LARGE_KERNEL and batch * size[0] * size[1] <= FEW_PIXELS
+
+
+def _columns(geometry: Geometry, x: Array, size: tuple[int, ...]) -> Array:
+    """What each tap of the kernel meets at each pixel of the small image: [kh*kw, B*h*w, I]."""
+    s, p, _, taps, _ = geometry
+    x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    batch, _, _, features = x.shape
+    ends = [(n - 1) * s + 1 for n in size]
+    met = [
+        lax.slice(x, (0, i, j, 0), (batch, i + ends[0], j + ends[1], features), (1, s, s, 1))
+        for i in range(taps[0])
+        for j in range(taps[1])
+    ]
+    return jnp.stack(met).reshape(len(met), -1, features)
+
+
+def _fold(geometry: Geometry, columns: Array, small: tuple[int, ...]) -> Array:
+    """The transpose of `_columns`: [kh*kw, B*h*w, I] added up into [B, *image, I]; `small` is
+    (B, h, w)."""
+    s, p, image, taps, _ = geometry
+    size, zero = small[1:], jnp.zeros((), columns.dtype)
+    # as large as the padded image, output padding included
+    full = [max(n + 2 * p, (m - 1) * s + k) for n, m, k in zip(image, size, taps, strict=True)]
+    total = zero
+    for i in range(taps[0]):
+        for j in range(taps[1]):
+            sides = [
+                (at, n - at - (m - 1) * s - 1, s - 1)
+                for at, n, m in zip((i, j), full, size, strict=True)
+            ]
+            tap = columns[i * taps[1] + j].reshape(*small, -1)
+            total += lax.pad(tap, zero, [(0, 0, 0), *sides, (0, 0, 0)])
+    return total[:, p : p + image[0], p : p + image[1]]
 
 
 def _correlate(
