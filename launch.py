@@ -3,6 +3,7 @@
     python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
     python launch.py --mode=sample --workdir=runs/a --seeds=0-63 --format=grid,png
     python launch.py --mode=evaluate --workdir=runs/a
+    python launch.py --mode=translate --workdir=runs/f --input=DIR --out=DIR
     python launch.py --config=configs/dcgan_mnist.py --dry_run
 
 Running the same command again resumes. Exit status: 0 done, 1 something to fix, 2 a flag that is
@@ -21,7 +22,7 @@ from ml_collections import config_flags
 
 from gan_jax.errors import UserError
 
-MODES = ("train", "sample", "evaluate", "report")
+MODES = ("train", "sample", "evaluate", "report", "translate")
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
 )
@@ -31,11 +32,17 @@ DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print config, parameters, stages and bytes, and exit."
 )
 COMPILE = flags.DEFINE_bool("compile", False, "With --dry_run: XLA's memory analysis of a step.")
-SEEDS = flags.DEFINE_string("seeds", "0-63", "sample: which images, such as 0-63 or 1,5,8-11.")
+SEEDS = flags.DEFINE_string(
+    "seeds", "0-63", "sample: which images, such as 0-63 or 1,5,8-11; translate: the first one's."
+)
 CLASSES = flags.DEFINE_string("classes", "", "sample: classes, cycled over the seeds; empty: all.")
-OUT = flags.DEFINE_string("out", "", "sample: folder for the files; report: the page.")
+INPUT = flags.DEFINE_string("input", "", "translate: folder or .zip of images.")
+LAYOUT = flags.DEFINE_string(
+    "layout", "auto", "translate: single, side_by_side (input and target), or auto, by the shape."
+)
+OUT = flags.DEFINE_string("out", "", "sample, translate: folder for files; report: the page.")
 FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, separated by commas.")
-STATE = flags.DEFINE_string("state", "newest", "sample, evaluate: newest, best, or a step.")
+STATE = flags.DEFINE_string("state", "newest", "sample, evaluate, translate: newest, best, a step.")
 WEIGHTS = flags.DEFINE_string("weights", "", "sample: ema or raw; empty: ema where there is one.")
 TRUNCATION = flags.DEFINE_float("truncation", 0.0, "sample: latents beyond ± this are drawn again.")
 STANDING = flags.DEFINE_integer(
@@ -134,7 +141,7 @@ def run() -> int:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
-    from gan_jax import api, export
+    from gan_jax import api, export, tasks
 
     if PLATFORM.value:
         jax.config.update("jax_platforms", PLATFORM.value)
@@ -164,6 +171,13 @@ def run() -> int:
             export.dry_run(CONFIG.value, COMPILE.value)
             return 0
         return api.train_status(CONFIG.value, WORKDIR.value)
+    if MODE.value == "translate":
+        tasks.run(
+            MODE.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, "translated"),
+            WORKDIR.value, None if WORKDIR.value else CONFIG.value, STATE.value, WEIGHTS.value,
+            LAYOUT.value, (export.numbers(SEEDS.value, "--seeds") or [0])[0],
+        )  # fmt: skip
+        return 0
     if not WORKDIR.value:
         raise UserError(f"--workdir is missing: --mode={MODE.value} needs the folder of a run")
     if MODE.value == "sample":

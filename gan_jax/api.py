@@ -21,15 +21,13 @@ from gan_jax import export, outcomes, settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.every import Every
-from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
-from gan_jax.interop import restore
 from gan_jax.metrics import neighbours, quality
-from gan_jax.model import Model, load
-from gan_jax.report import curves, grids
-from gan_jax.setup import Setup
+from gan_jax.model import Model, load, with_restored
+from gan_jax.report import curves, epochs, grids
+from gan_jax.setup import TITLES, Setup
 
 SYSTEMS = settings.SYSTEMS
 defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
@@ -94,14 +92,15 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
             say("no checkpoint yet: starting from step 0")
         step, progress = 0, loop.Progress()
         carry = loop.fresh(system, mesh, setup.key, setup.batch())
-        carry = _restore_weights(setup, carry, say)
+        carry = with_restored(setup, carry, say)
     if main:
         best.cut(step)
         folders.write_config(folder, config, mesh.size, setup.facts)
-        grids.save_png(folder / "reals.png", grids.grid(setup.data.examples("train", 64)["image"]))
+        grids.save_png(folder / "reals.png", _reals(setup))
 
     probes, batch = _probes(setup, folder, say)
-    writer = Writer(folder, step, _grid_saver(batch[1]), quiet=not main)
+    titles = TITLES if setup.facts.input_channels else ()
+    writer = Writer(folder, step, _grid_saver(batch[1], titles), quiet=not main)
     console = Console(step, setup.last.end, quiet=not main)
     try:
         outcome = loop.run(
@@ -109,7 +108,9 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
             console, states, best, rule, probes,
         )  # fmt: skip
         console.close()
-        if outcome.reason != "terminated" and system.sample_step is not None:
+        # a translation has its own target to be compared with
+        new = system.sample_step is not None and not setup.facts.input_channels
+        if outcome.reason != "terminated" and new:
             _neighbour_sheet(setup, folder, outcome.carry.state)
         summary = outcomes.summary(setup, folder, outcome, began, rule)
         if setup.data.skipped:
@@ -185,28 +186,17 @@ def _rate_line(rate, steps: int) -> str:
     )
 
 
-def _restore_weights(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
-    """config.restore: weights of a net from another run or file, by glob, before the first step."""
-    nets = dict(carry.state.nets)
-    for name, (source, pattern) in setup.config.restore.items():
-        if not source:
-            continue
-        key = f"config.restore.{name}"
-        arrays = folders.arrays(source, name, key)
-        params, stats, report = restore.replace(
-            arrays, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source
-        )
-        for line in report:
-            say(line)
-        nets[name] = folders.with_weights(
-            nets[name], setup.mesh.copy(params), setup.mesh.copy(stats)
-        )
-    return carry._replace(state=carry.state.replace(nets=nets))
+def _reals(setup: Setup) -> np.ndarray:
+    """The first training images as a grid; pairs as input beside target."""
+    if not setup.facts.input_channels:
+        return grids.grid(setup.data.examples("train", 64)["image"])
+    found = setup.data.examples("train", 16)
+    return grids.grid(grids.triples(found["input"], found["target"], None), columns=4)
 
 
-def _grid_saver(columns: int):
+def _grid_saver(columns: int, titles: tuple[str, ...] = ()):
     def save(path: Path, images: np.ndarray) -> np.ndarray:
-        picture = grids.grid(images, columns=columns)
+        picture = grids.grid(images, columns=columns, column_titles=titles)
         grids.save_png(path, picture)
         return picture
 
@@ -219,7 +209,13 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, 
         return loop.Probes(refresh=_refresher(setup, folder)), ({}, 0)
     batch, columns = setup.grid_batch()
     sampler = setup.sampler(len(batch["seed"]))
-    draw = lambda state, stage: sampler(state, batch, stage)  # noqa: E731
+
+    def draw(state: TrainState, stage: Stage) -> dict[str, np.ndarray]:
+        made = sampler(state, batch, stage)
+        if not setup.facts.input_channels:
+            return made
+        return {k: grids.triples(batch["input"], v, batch["target"]) for k, v in made.items()}
+
     measure = None
     if setup.measures_quality:
         measure = _quality(setup, _judge(setup, folder, say))
@@ -227,9 +223,15 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, 
 
 
 def _refresher(setup: Setup, folder: Path):
-    """Redraws curves.png, the best value of the chosen metric marked."""
-    best = {setup.config.best.metric: setup.config.best.mode}
-    return lambda: curves.curves(folder / "metrics.jsonl", folder / "curves.png", best)
+    """Redraws curves.png, the best value of the chosen metric marked, and epochs.csv."""
+    best = setup.config.best
+
+    def refresh() -> None:
+        curves.curves(folder / "metrics.jsonl", folder / "curves.png", {best.metric: best.mode})
+        rows = curves.read_rows(folder / "metrics.jsonl")
+        epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
+
+    return refresh
 
 
 def _judge(setup: Setup, folder: Path, say) -> Model:
@@ -238,7 +240,7 @@ def _judge(setup: Setup, folder: Path, say) -> Model:
     if not setup.facts.num_classes:
         raise UserError(
             "config.run.quality_every: samples are judged by a classifier and this data has no "
-            "labels; set it to 0 and config.best.metric to a validation value such as val/gen"
+            "labels; set it to 0 and config.best.metric to a validation value"
         )
     if config.quality.classifier:
         return _fitting(load(config.quality.classifier), setup)

@@ -15,7 +15,7 @@ from gan_jax.core.checkpoint import named
 from gan_jax.errors import UserError
 from gan_jax.model import load
 from gan_jax.report import grids
-from gan_jax.setup import Setup
+from gan_jax.setup import TITLES, Setup
 
 FORMATS = ("grid", "png", "npz")
 
@@ -52,7 +52,7 @@ def sample(
     """Draws one image per seed into `out`; returns the files.
 
     Formats: `grid` (grid.png), `png` (seed<NNNNNN>.png, with the class where there is one), `npz`
-    (images uint8 [N, H, W, C], seeds, labels).
+    (images uint8 [N, H, W, C], seeds, labels, of translations also input and target).
     """
     for name in formats:
         if name not in FORMATS:
@@ -63,7 +63,8 @@ def sample(
     if standing_batches:
         model = model.standing_statistics(standing_batches)
     images = model.sample(seeds, classes, truncation, weights)
-    labels = model.setup.sample_batch(seeds, classes)["label"]
+    batch = model.setup.sample_batch(seeds, classes)
+    labels = batch.get("label", np.zeros(len(images), np.int32))
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,12 @@ def sample(
         wide = kinds * max(round(len(images) ** 0.5 / max(kinds, 1)), 1)
         columns = wide if turns and kinds <= 20 else 0
         files.append(folder / "grid.png")
-        grids.save_png(files[-1], grids.grid(images, columns=columns))
+        if "input" in batch:
+            shown = grids.triples(batch["input"], images, batch["target"])
+            picture = grids.grid(shown, columns=len(TITLES), column_titles=TITLES)
+        else:
+            picture = grids.grid(images, columns=columns)
+        grids.save_png(files[-1], picture)
     if "png" in formats:
         for seed, label, image in zip(seeds, labels, images, strict=True):
             suffix = f"_class{label}" if model.setup.system.labelled else ""
@@ -87,7 +93,10 @@ def sample(
             grids.save_png(files[-1], image if image.shape[-1] == 3 else image.repeat(3, -1))
     if "npz" in formats:
         files.append(folder / "samples.npz")
-        np.savez_compressed(files[-1], images=images, seeds=np.asarray(seeds), labels=labels)
+        pairs = {k: batch[k] for k in ("input", "target") if k in batch}
+        np.savez_compressed(
+            files[-1], images=images, seeds=np.asarray(seeds), labels=labels, **pairs
+        )
     shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
     say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files

@@ -1,6 +1,6 @@
 """A trained model, as code that wants images sees it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -10,9 +10,13 @@ from ml_collections import ConfigDict
 from gan_jax import settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
+from gan_jax.core.mesh import fetch
 from gan_jax.core.sampler import Sampler
-from gan_jax.core.system import Facts, TrainState
+from gan_jax.core.system import Batch, Facts, System, TrainState
+from gan_jax.data import options as config_data
+from gan_jax.data import pairs
 from gan_jax.errors import UserError
+from gan_jax.interop import pix2pix, restore
 from gan_jax.setup import Setup
 
 
@@ -22,7 +26,7 @@ class Model:
     def __init__(self, setup: Setup, state: TrainState, step: int):
         self.setup, self.state, self.step = setup, state, step
         self.config = setup.config
-        self._samplers: dict[int, Sampler] = {}
+        self._samplers: dict[tuple[Callable, int], Sampler] = {}
 
     def sample(
         self,
@@ -32,6 +36,8 @@ class Model:
         weights: str = "",
     ) -> np.ndarray:
         """One image per seed, uint8 [N, H, W, C]; the same seed is the same image in any batch.
+
+        A model that translates makes them of the inputs of its validation images, in order.
 
         Args:
           seeds: integers ≥ 0.
@@ -44,11 +50,18 @@ class Model:
         if self.setup.system.sample_step is None:
             raise UserError(f"config.system={self.config.system!r} makes no images")
         batch = self.setup.sample_batch(seeds, classes)
+        if truncation and self.setup.facts.input_channels:
+            raise UserError(f"--truncation={truncation}: this model translates, it has no latents")
         if truncation < 0:
             raise UserError(f"--truncation={truncation}: must be above 0, or 0 for none")
         if truncation:
             batch["truncation"] = np.full(len(batch["seed"]), truncation, np.float32)
-        sampler = self._sampler(min(len(batch["seed"]), 64))
+        return self.images(self.setup.system.sample_step, batch, weights, len(batch["seed"]))
+
+    def images(self, step: Callable, batch: Batch, weights: str, chunk: int) -> np.ndarray:
+        """What `step`, like a system's sample_step, draws for a batch with `seed` [N]: uint8
+        [N, H, W, C], at most 64 and about `chunk` at a time."""
+        sampler = self._sampler(step, min(chunk, 64))
         names = sampler.names(self.state, batch, self.setup.last)
         weights = weights or ("ema" if "ema" in names else names[0])
         if weights not in names:
@@ -83,12 +96,12 @@ class Model:
         out = self._features(self.state, {"image": pixels}, self.setup.key, self.setup.last)
         return np.asarray(out["logits"]), np.asarray(out["features"])
 
-    def _sampler(self, chunk: int) -> Sampler:
+    def _sampler(self, step: Callable, chunk: int) -> Sampler:
         # powers of two: a handful of compilations serve every number of seeds
         size = 1 << (chunk - 1).bit_length()
-        if size not in self._samplers:
-            self._samplers[size] = self.setup.sampler(size)
-        return self._samplers[size]
+        if (step, size) not in self._samplers:
+            self._samplers[step, size] = self.setup.sampler(size, step)
+        return self._samplers[step, size]
 
 
 def load(workdir: str | Path, which: str = "newest") -> Model:
@@ -116,3 +129,51 @@ def _devices(config: ConfigDict) -> int:
     here = len(jax.devices())
     wanted = min(config.run.devices or here, here)
     return next(n for n in range(wanted, 0, -1) if config.batch_size % n == 0)
+
+
+def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say=print) -> Model:
+    """A model that was not trained here: networks of a config, weights that its `restore` names.
+
+    `uses`: which nets of the system must have been named. Raises UserError where one is not, or
+    weights do not fit. The config is changed: it has no data of its own any more.
+    """
+    config.data.update(source="synthetic", path="", name="", path_b="")
+    config.data.update(validation_path="", validation_path_b="", validation_split="")
+    if config.data.pairs == "folders":
+        config.data.pairs = "side_by_side"
+    config.run.devices = 1
+    settings.check(config)
+    options = config_data.read(config.data)
+    # what the data would tell: here the shapes of images count, nothing else
+    channels = 1 if options.channels == "grey" else 3
+    inputs = pairs.channels(options, channels)
+    facts = Facts(options.resolution, channels, 0, config.batch_size, input_channels=inputs)
+    setup = Setup(config, facts)
+    for net in uses(setup.system):
+        if not config.restore[net][0]:
+            raise UserError(
+                "--workdir is missing: name the folder of a run, or a file with weights, such as "
+                f"--config.restore.{net}=\"('net.pth', '*')\""
+            )
+    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    return Model(setup, with_restored(setup, carry, say).state, 0)
+
+
+def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
+    """config.restore: weights of a net from another run or file, by glob, before the first step."""
+    nets = dict(carry.state.nets)
+    for name, (source, pattern) in setup.config.restore.items():
+        if not source:
+            continue
+        key = f"config.restore.{name}"
+        arrays = folders.arrays(source, name, key)
+        params, stats, report = restore.replace(
+            arrays, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source,
+            kind=pix2pix.family(arrays),
+        )  # fmt: skip
+        for line in report:
+            say(line)
+        nets[name] = folders.with_weights(
+            nets[name], setup.mesh.copy(params), setup.mesh.copy(stats)
+        )
+    return carry._replace(state=carry.state.replace(nets=nets))

@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 from gan_jax import data
 from gan_jax.errors import UserError
-from gan_jax.systems import classifier, gan
+from gan_jax.systems import classifier, gan, pix2pix
 
-SYSTEMS = {"gan": gan, "classifier": classifier}
+SYSTEMS = {"gan": gan, "classifier": classifier, "pix2pix": pix2pix}
 
 RUN = dict(
     # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never
@@ -114,6 +114,9 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
     config.data.update(
         path="", name="", validation_split="", validation_path="", validation_fraction=0.25
     )
+    config.data.update(path_b="", validation_path_b="")
+    if config.data.pairs == "folders":
+        config.data.pairs = "side_by_side"
     config.data.update(resolution=resolution, channels=channels, resize="none", pad=0, limit=0)
     config.data.update(synthetic_size=64, synthetic_classes=4)
     config.batch_size = 8

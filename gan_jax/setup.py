@@ -1,7 +1,7 @@
 """What a config stands for: data, system, devices and keys, built once."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -16,6 +16,8 @@ from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, System
 from gan_jax.errors import UserError
 from gan_jax.ops.images import to_uint8
+
+TITLES = ("input", "output", "target")  # columns of a translation's grid
 
 
 class Setup:
@@ -53,6 +55,7 @@ class Setup:
             data.num_classes,
             data.sizes["train"],
             data.sizes["validation"],
+            data.input_channels,
         )
 
     @property
@@ -69,8 +72,10 @@ class Setup:
     def batch(self) -> Batch:
         """One global batch of the first stage, zeros: for shapes."""
         f, size = self.facts, self.system.stages[0].batch_size
-        image = np.zeros((size, f.resolution, f.resolution, f.channels), np.uint8)
-        return {"image": image, "label": np.zeros((size,), np.int32)}
+        image = lambda c: np.zeros((size, f.resolution, f.resolution, c), np.uint8)  # noqa: E731
+        if f.input_channels:
+            return {"input": image(f.input_channels), "target": image(f.channels)}
+        return {"image": image(f.channels), "label": np.zeros((size,), np.int32)}
 
     def shapes(self) -> dict:
         """The saved tree as shapes on this mesh."""
@@ -78,23 +83,33 @@ class Setup:
 
     def evaluated(self) -> list[str]:
         """Names of the values that validation gives, without computing any."""
-        batch = {**self.batch(), "valid": np.ones(len(self.batch()["label"]), np.float32)}
+        valid = np.ones(self.system.stages[0].batch_size, np.float32)
+        batch = {**self.batch(), "valid": valid}
         state = loop.shapes(self.system, self.key, self.batch()).state
         step = self.system.eval_step
         return sorted(
             jax.eval_shape(lambda s, b, k: step(s, b, k, self.last), state, batch, self.key)
         )
 
-    def sampler(self, chunk: int = 64) -> Sampler:
-        """Draws images in chunks."""
-        return Sampler(self.system, self.mesh, to_uint8, chunk)
+    def sampler(self, chunk: int = 64, step: Callable | None = None) -> Sampler:
+        """Draws images in chunks, by the system's sample_step or a task like it."""
+        return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
-        """Seeds and classes as a batch; classes cycle, all of them in order when none are given."""
+        """Seeds and classes as a batch; classes cycle, all of them in order when none are given.
+
+        A system that translates gets inputs and targets instead of classes: validation pair n,
+        or without such training pair n, for seed n, from the first again after the last.
+        """
         seeds = list(seeds)
         if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
             raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
         seeds = np.asarray(seeds, np.int32)
+        if len(classes) and self.facts.input_channels:
+            raise UserError("--classes: this model translates, it has no classes")
+        if self.facts.input_channels:
+            split = "validation" if self.facts.validation_size else "train"
+            return {"seed": seeds, **self.data.rows(split, seeds % self.data.sizes[split])}
         known = max(self.facts.num_classes, 1)
         chosen = np.asarray(list(classes) or range(known), np.int32)
         if chosen.min() < 0 or chosen.max() >= known:
@@ -108,8 +123,11 @@ class Setup:
         return {"seed": seeds, "label": chosen[np.arange(len(seeds)) % len(chosen)]}
 
     def grid_batch(self) -> tuple[Batch, int]:
-        """Fixed seeds for the whole run, and the number of columns: a column per class."""
+        """Fixed seeds for the whole run, and the number of columns: a column per class, or one
+        each for input, output and target."""
         count, columns = self.config.run.sample_count, 0
+        if self.facts.input_channels:
+            return self.sample_batch(range(count)), len(TITLES)
         if self.system.labelled:
             columns = self.facts.num_classes
             count = max(count // columns, 1) * columns

@@ -17,7 +17,7 @@ from gan_jax import settings
 from gan_jax.core import checkpoint, optim, rates
 from gan_jax.core.system import Facts, Net, PyTree
 from gan_jax.errors import UserError
-from gan_jax.interop import npz_file, pytorch_gan
+from gan_jax.interop import npz_file, pix2pix, pytorch_gan, torch_file
 
 try:
     import fcntl
@@ -85,7 +85,9 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     """
     if not (folder / "config.json").exists():
         return False
-    old, new = read_config(folder)["config"], settings.plain(config)
+    # keys that came after the run began have their defaults
+    old = settings.plain(settings.typed(read_config(folder)["config"]))
+    new = settings.plain(config)
     changed = settings.differences(old, new)
     foreign = {k: v for k, v in changed.items() if not k.startswith(settings.RUN_KEYS)}
     if foreign:
@@ -111,7 +113,8 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
 def check_facts(folder: Path, facts: Facts) -> None:
     """Raises UserError when the data is not what the run began with: images would change sides
     between training and validation, and epochs their length."""
-    old = read_config(folder).get("data", facts._asdict())
+    # a run from before a fact was known has its default
+    old = Facts(**read_config(folder).get("data", facts._asdict()))._asdict()
     changed = [
         f"{k} was {old.get(k)}, is {v}" for k, v in facts._asdict().items() if old.get(k) != v
     ]
@@ -228,13 +231,16 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     """Weights of one net by name ("params/…", "stats/…") from a run, a checkpoint or a file.
 
     A run gives its best state, else its newest, and averaged weights where it has them. A .pth file
-    holds the weights of a PyTorch-GAN network; a .npz file arrays by these names.
+    holds the weights of a PyTorch-GAN network, or of a pix2pix network in PyTorch's names; a .npz
+    file arrays by these names.
     """
     path = Path(source)
     if not path.exists():
         raise UserError(f"{key}={source!r}: no such run or file")
     if path.suffix in (".pth", ".pt"):
-        params, stats = pytorch_gan.to_trees(pytorch_gan.torch_file.state_dict(path))
+        tensors = torch_file.state_dict(path)
+        networks = pix2pix if pix2pix.identify(tensors) else pytorch_gan
+        params, stats = networks.to_trees(tensors)
         return checkpoint.named({"params": params, "stats": stats})
     if path.suffix == ".npz":
         return checkpoint.named(npz_file.read_npz(path))

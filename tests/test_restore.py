@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from shell import ROOT, arrays
 
-from gan_jax import api
+from gan_jax import api, model
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
@@ -40,7 +40,7 @@ def first(chosen, net: str = "gen"):
     """(net at step 0 as initialised, the same with config.restore, what was said)."""
     setup, said = api.Setup(chosen), []
     carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
-    restored = api._restore_weights(setup, carry, said.append)
+    restored = model.with_restored(setup, carry, said.append)
     for name in carry.state.nets:
         if name != net:
             assert restored.state.nets[name] is carry.state.nets[name]
@@ -180,7 +180,7 @@ def test_a_run_moves_to_other_devices(tmp_path, monkeypatch):
     images = api.load(tmp_path / "moved").sample(range(3))
     every = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda *_: every[:3])
-    model = api.load(tmp_path / "moved")
-    assert model.setup.mesh.size == 2  # batches of 8
-    assert np.abs(model.sample(range(3)).astype(int) - images).max() <= 1
-    assert np.isfinite(model.evaluate()["val/disc"])
+    moved = api.load(tmp_path / "moved")
+    assert moved.setup.mesh.size == 2  # batches of 8
+    assert np.abs(moved.sample(range(3)).astype(int) - images).max() <= 1
+    assert np.isfinite(moved.evaluate()["val/disc"])

@@ -249,7 +249,7 @@ def run(
                     _check(carry, checkpoints)
                     if due(intervals.log) or last:
                         writer.write_scalars(step, {"epoch": epoch, **values})
-                    console.line(epoch, step, values)
+                    console.line(epoch, step, values, round(stage.steps / length, 2))
                 with console.pause():
                     if (step - stage.start) % length == 0:
                         _check(carry, checkpoints)
@@ -257,6 +257,8 @@ def run(
                         means = {n: float(v) / count for n, v in fetch(carry.sums).items()}
                         number = (step - stage.start) // length
                         writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
+                        losses = {n: v for n, v in means.items() if n.startswith("loss/")}
+                        console.say(_score_line(f"epoch {number}, averages", losses))
                         carry = _new_epoch(carry)
                     if probes.draw and (due(intervals.sample) or last):
                         writer.write_images(step, probes.draw(carry.state, stage))
@@ -272,7 +274,7 @@ def run(
                             timely |= found.keys() if due(every) else set()
                     if measured:
                         writer.write_scalars(step, measured, kind="eval")
-                        console.say(_score_line(step, measured))
+                        console.say(_score_line(f"step {step}", measured))
                     if rule.metric in measured:
                         # an evaluation that only the end of the run asked for leaves no trace in
                         # the state, so that a longer run passes through the same states
@@ -356,8 +358,8 @@ def _offer(
     return carry, shown
 
 
-def _score_line(step: int, scores: Scores) -> str:
+def _score_line(place: str, scores: Scores) -> str:
     shown = {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
-    return f"step {step}: " + " · ".join(
+    return f"{place}: " + " · ".join(
         f"{k} {v:.4f}" if math.isfinite(v) else f"{k} {v}" for k, v in shown.items()
     )

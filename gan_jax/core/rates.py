@@ -124,6 +124,18 @@ def linear(lr: float, begin: float, end: float, floor: float = 0.0) -> Rate:
     return lambda t: lr + (floor - lr) * jnp.clip((t - begin) / span, 0.0, 1.0)
 
 
+def in_steps(rate: Rate, staircase: bool = True) -> Rate:
+    """With `staircase` the rate of ⌊t⌋: one that a loop sets once per epoch, say."""
+    return (lambda t: rate(jnp.floor(t))) if staircase else rate
+
+
+def halving_period(epochs: float, ratio: float, factor: float = 0.5) -> int:
+    """The longest period in whole epochs with which `halving` ends at `ratio` or less of where it
+    began: ⌊epochs / n⌋ cuts, n = ⌈log ratio / log factor⌉ of them needed. 200, 1/100 → 28."""
+    cuts = math.ceil(math.log(ratio) / math.log(factor) - 1e-9)
+    return max(math.floor(epochs / cuts), 1)
+
+
 def warm_up(rate: Rate, lr: float, length: float, unit: float) -> Rate:
     """A straight line to lr over `length`, then `rate` from its own beginning.
 
@@ -183,7 +195,7 @@ def defaults() -> dict:
         every=0.0,  # halving, exponential: length of one decay; cyclic: half a cycle
         factor=0.5,  # halving, exponential, plateau
         floor=0.0,  # the rate never falls below; cyclic: its lower end
-        staircase=False,  # exponential
+        staircase=False,  # exponential: whole periods only; linear, cosine: whole units only
         mode="triangular",  # cyclic: triangular | triangular2 | exp_range
         gamma=1.0,  # cyclic exp_range
         growth=1.0,  # cosine_restarts: each period this many times the last
@@ -263,9 +275,11 @@ def make(
             lr, schedule.factor, schedule.every, schedule.staircase, schedule.floor
         ),
         "cyclic": lambda: cyclic(lr, schedule.floor, schedule.every, schedule.mode, schedule.gamma),
-        "cosine": lambda: cosine(lr, length, schedule.floor),
+        "cosine": lambda: in_steps(cosine(lr, length, schedule.floor), schedule.staircase),
         "cosine_restarts": lambda: cosine_restarts(lr, length, schedule.growth, schedule.floor),
-        "linear": lambda: linear(lr, schedule.begin, length, schedule.floor),
+        "linear": lambda: in_steps(
+            linear(lr, schedule.begin, length, schedule.floor), schedule.staircase
+        ),
     }[schedule.name]()
     first = stages[0]
     unit = {"steps": 1.0, "images": float(first.batch_size), "epochs": 1.0 / epoch_steps[0]}

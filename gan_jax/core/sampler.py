@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from gan_jax.core.mesh import Mesh, gather
-from gan_jax.core.system import Array, Batch, Stage, System, TrainState
+from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
 
+Step = Callable[[TrainState, Batch, Array, Stage], Images]
 ToUint8 = Callable[[Array], Array]  # [-1, 1] → uint8
 
 
@@ -15,20 +16,20 @@ class Sampler:
     """Jitted sampling in chunks of one size, so that it compiles once.
 
     Args:
-      system: whose `sample_step` draws.
+      step: a system's `sample_step`, or a task like it.
       mesh: chunks are split over its devices.
       to_uint8: images in [-1, 1] to uint8.
       chunk: images per call; rounded up to a multiple of the devices.
     """
 
-    def __init__(self, system: System, mesh: Mesh, to_uint8: ToUint8, chunk: int = 64):
+    def __init__(self, step: Step, mesh: Mesh, to_uint8: ToUint8, chunk: int = 64):
         self.mesh = mesh
         self.chunk = -(-chunk // mesh.size) * mesh.size
         # a constant: the same seed means the same latents in every run
         self.key = mesh.copy(jax.random.key(0))
 
         def draw(state: TrainState, batch: Batch, key: Array, stage: Stage, names: tuple[str, ...]):
-            made = system.sample_step(state, batch, key, stage)
+            made = step(state, batch, key, stage)
             return {n: to_uint8(v) for n, v in made.items() if not names or n in names}
 
         self._draw = jax.jit(draw, static_argnums=(3, 4), out_shardings=mesh.split)

@@ -15,7 +15,8 @@ from flax import struct
 
 PyTree = Any
 Array = jax.Array
-Batch = Mapping[str, Any]  # "image" uint8 [B, H, W, C], "label" int32 [B], "seed" int32 [N], …
+# "image" uint8 [B, H, W, C], "label" int32 [B], "seed" int32 [N]; of pairs "input" and "target"
+Batch = Mapping[str, Any]
 Metrics = dict[str, Array]  # flat, scalars, global means: "loss/gen", "grad_norm/disc"
 Images = dict[str, Array]  # [N, H, W, C] in [-1, 1]
 
@@ -64,13 +65,17 @@ class Task(NamedTuple):
     """Something only some systems can do: `launch.py --mode=<name>` finds it by name.
 
     `run(state, batch, key, stage)` takes arrays and returns a dict of arrays, or, when
-    `transforms` is true, a TrainState to sample from in place of the given one.
+    `transforms` is true, a TrainState to sample from in place of the given one. A task that
+    `reads` images gets those of --input under that name, beside `seed`, and returns images. `uses`
+    are the nets it needs.
     """
 
     run: Callable[..., Any]
     description: str
     options: Mapping[str, Any] = {}
     transforms: bool = False
+    reads: str = ""
+    uses: tuple[str, ...] = ()
 
 
 class System(NamedTuple):
@@ -105,6 +110,7 @@ class Facts(NamedTuple):
     num_classes: int  # 0: no labels
     train_size: int
     validation_size: int = 0
+    input_channels: int = 0  # of pairs; 0: single images
 
 
 def new_state(nets: dict[str, Net], extra: PyTree | None = None) -> TrainState:

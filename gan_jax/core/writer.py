@@ -201,8 +201,11 @@ class Console:
             "time/eta_seconds": spent / steps * (self.total - step),
         }
 
-    def line(self, epoch: float, step: int, scalars: Mapping[str, float]) -> None:
-        """One progress line: epoch, step, every loss, learning rates, images/s, ETA."""
+    def line(
+        self, epoch: float, step: int, scalars: Mapping[str, float], epochs: float = 0.0
+    ) -> None:
+        """One progress line: epoch (of `epochs`), step, every loss, learning rates, images/s,
+        ETA."""
         if self.quiet:
             return
         eta = clock(scalars.get("time/eta_seconds", math.nan))
@@ -212,16 +215,18 @@ class Console:
         rates = [
             f"lr {k.split('/', 1)[1]} {v:.2e}" for k, v in scalars.items() if k.startswith("rate/")
         ]
-        speed = f"{scalars.get('time/images_per_second', 0.0):.0f} img/s"
+        images = scalars.get("time/images_per_second", 0.0)
+        speed = f"{images:.0f} img/s" if images >= 10 else f"{images:.2f} img/s"
+        place = f"epoch {epoch:.2f}/{epochs:g}" if epochs else f"epoch {epoch:.2f}"
         if self._bar is not None:
-            self._bar.set_description_str(f"epoch {epoch:.2f}", refresh=False)
+            self._bar.set_description_str(place, refresh=False)
             # what a narrow terminal cuts off comes last
             text = " · ".join([f"ETA {eta}", speed, *losses, *rates])
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
         else:
             text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
-            self.say(f"epoch {epoch:.2f} · step {step}/{self.total} · {text}")
+            self.say(f"{place} · step {step}/{self.total} · {text}")
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar if there is one."""

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from gan_jax.data.decode import UnreadableError
-from gan_jax.data.options import Options
+from gan_jax.data.options import RANDOM, Options
 from gan_jax.data.prepare import Prepare
 from gan_jax.data.sources import Source
 from gan_jax.errors import UserError
@@ -55,13 +55,13 @@ class Examples:
         `shapes` may be empty where the source did not give them. `augment`: random crops will be
         asked for, so whole images are kept.
         """
-        channels, size, pad = self.prepare.channels, self.options.resolution, 2 * self.options.pad
-        whole_images = augment and self.options.resize == "random_crop"
+        depth, size, pad = self.prepare.depth, self.options.resolution, 2 * self.options.pad
+        whole_images = augment and self.options.resize in RANDOM
         if not whole_images:
-            cost = len(self) * size * size * channels
+            cost = len(self) * size * size * depth
         elif len(shapes) == len(self):
             readable = [shape for shape in shapes if shape is not None]
-            cost = sum((h + pad) * (w + pad) * channels for h, w, _ in readable)
+            cost = sum((h + pad) * (w + pad) * depth for h, w, _ in readable)
         else:
             return 0
         if cost > budget or not len(self):
@@ -70,7 +70,7 @@ class Examples:
         images: list | np.ndarray = (
             [None] * len(self)
             if whole_images
-            else np.zeros((len(self), size, size, channels), np.uint8)
+            else np.zeros((len(self), size, size, depth), np.uint8)
         )
 
         def read(row: int) -> None:
@@ -88,7 +88,7 @@ class Examples:
     def gather(
         self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [b, R, R, C] and labels int32 [b] of the given rows [b].
+        """Images uint8 [b, R, R, depth] and labels int32 [b] of the given rows [b].
 
         `seeds` [b] asks for the training form: each seed decides its image's crop and flip.
         """
@@ -109,9 +109,7 @@ class Examples:
             base, label, name = self.bases[row], int(self.labels[row]), self.name(row)
         else:
             base, label, name = self._load(int(row))
-        random = seed is not None and self.options.resize == "random_crop"
-        rng = np.random.default_rng(int(seed)) if random else None
-        return self.prepare.square(base, name, rng), label
+        return self.prepare.square(base, name, None if seed is None else int(seed)), label
 
     def _load(self, row: int) -> tuple[np.ndarray, int, str]:
         """The image, label and name of a row, or of the next readable one."""
@@ -121,7 +119,8 @@ class Examples:
                 continue
             i = int(self.indices[candidate])
             try:
-                return self.prepare.base(self.source.image(i)), self._label(i), self.name(candidate)
+                name = self.name(candidate)
+                return self.prepare.base(self.source.image(i), name), self._label(i), name
             except UnreadableError as error:
                 self._unreadable(candidate, error)
         raise UserError(

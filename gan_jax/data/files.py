@@ -45,7 +45,7 @@ def open_folder(options: Options) -> Opened:
     data.train_split; or val, validation or test where `train` exists too; or left to a fraction.
     """
     files = listing.open_files(options.path, "config.data.path")
-    found = _split_folders(files, options)
+    found = split_folders(files, options)
     parts = [(part, listing.image_names(part)) for part in found]
     labels, class_names, origin = listing.classes(parts, options.labels)
     sources = [FileSource(*part, labels=own) for part, own in zip(parts, labels, strict=True)]
@@ -53,7 +53,8 @@ def open_folder(options: Options) -> Opened:
     return Opened(sources[0], validation, class_names, origin, sorted_by_class=True)
 
 
-def _split_folders(files: listing.Files, options: Options) -> list[listing.Files]:
+def split_folders(files: listing.Files, options: Options) -> list[listing.Files]:
+    """[training images] or [training images, validation images], by the rules of `open_folder`."""
     if options.validation_path:
         _check_apart(options)
         return [files, listing.open_files(options.validation_path, "config.data.validation_path")]

@@ -91,8 +91,12 @@ def open_files(path: str, key: str) -> Files:
     raise UserError(f"{key}={path}: {state}; give a directory or a .zip of images")
 
 
-def image_names(files: Files) -> list[str]:
+def image_names(
+    files: Files, keys: str = "config.data.path and config.data.validation_path"
+) -> list[str]:
     """The images among the files, in order. Names that start with a dot are not looked at.
+
+    `keys` are those to check, for the error.
 
     Raises UserError when there is none.
     """
@@ -108,7 +112,7 @@ def image_names(files: Files) -> list[str]:
         accepted = " ".join(f".{extension}" for extension in EXTENSIONS)
         raise UserError(
             f"{files.root}: holds no image ({len(every)} other files); accepted: {accepted}, in "
-            "sub-folders too; check config.data.path and config.data.validation_path"
+            f"sub-folders too; check {keys}"
         )
     return sorted(names, key=lambda name: name.split("/"))
 

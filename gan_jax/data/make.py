@@ -1,5 +1,6 @@
 """`config.data` → Data: opens the source, cuts the splits, checks the files, fills the memory."""
 
+import dataclasses
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gan_jax.data import options as config_data
+from gan_jax.data import pairs
 from gan_jax.data.examples import Examples
 from gan_jax.data.files import open_folder
 from gan_jax.data.options import Options
@@ -44,7 +46,10 @@ def make(
     Raises UserError for everything the config or the files can have wrong.
     """
     options = config_data.read(config)
-    opened = OPEN[options.source](options)
+    opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
+    opened = opener(options)
+    if options.pairs != "none":
+        opened = dataclasses.replace(opened, class_names=(), labels_from="none")
     splits = {
         name: Examples(source, indices, len(opened.class_names), options)
         for name, (source, indices) in _divide(opened, options).items()
@@ -60,9 +65,10 @@ def make(
             options,
         )
         channels = _channels(splits, shapes, options)
+        parts = _parts(channels, options)
         budget = options.cache_mb * 2**20
         for name, examples in splits.items():
-            examples.prepare = Prepare(options, channels)
+            examples.prepare = Prepare(options, parts)
             budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
     return Data(
         splits,
@@ -102,15 +108,30 @@ def _shapes(
     """Every image's shape, by row; [] where nothing needs them."""
     height, width, channels = examples.source.known
     if height and width and channels:
-        return [examples.source.known] * len(examples)
-    if channels and options.resize != "none":
+        found = [examples.source.known] * len(examples)
+    elif channels and options.resize not in ("none", "plain_crop") and options.pairs == "none":
         return []
-    return examples.scan(pool)
+    else:
+        found = examples.scan(pool)
+    if options.pairs not in pairs.STACKED:
+        return found
+    return [
+        shape and pairs.half_shape(shape, examples.name(row)) for row, shape in enumerate(found)
+    ]
+
+
+def _parts(channels: int, options: Options) -> tuple[int, ...]:
+    """The channels of the images that travel together: (input, target), or of the only one."""
+    if options.pairs not in pairs.STACKED:
+        return (channels,)
+    return pairs.channels(options, channels), channels
 
 
 def _channels(splits: dict[str, Examples], shapes: dict[str, list], options: Options) -> int:
     if options.channels != "as_is":
         return 1 if options.channels == "grey" else 3
+    if options.pairs == "colorize":
+        return 3
     found = {shape[2] for known in shapes.values() for shape in known if shape is not None}
     found |= {examples.source.known[2] for examples in splits.values() if len(examples)} - {0}
     if not found:
@@ -130,8 +151,15 @@ def _describe(splits: dict[str, Examples], opened: Opened, channels: int, option
     )
     colours = {1: "grey", 3: "RGB"}[channels]
     policy = "as the images are" if options.channels == "as_is" else "as config.data.channels asks"
+    if options.pairs in pairs.STACKED:
+        a, b = ("A", "B") if options.direction == "a_to_b" else ("B", "A")
+        sides = {"side_by_side": "left and right halves", "folders": "path and path_b"}
+        pairing = f"{a} to {b} ({options.direction}; A and B are {sides[options.pairs]})"
+    else:
+        pairing = options.pairs
     classes = f"{len(opened.class_names)} classes ({opened.labels_from})"
     return (
         f"{title}: {counts} images, {options.resolution}x{options.resolution} {colours} ({policy}; "
-        f"alpha dropped), {classes if opened.class_names else 'no labels'}"
+        f"alpha dropped), "
+        + (classes if opened.class_names else "no labels" if options.pairs == "none" else pairing)
     )

@@ -20,12 +20,19 @@ class Options:
     split_seed: int = 0  # of the permutation that cuts the fraction
     resolution: int = 28  # side of the square images delivered, in pixels
     channels: str = "as_is"  # grey | rgb | as_is: grey if all images are. Alpha is dropped
-    resize: str = "none"  # none | crop | random_crop | squash
-    resize_filter: str = "bicubic"  # of squash: bicubic | bilinear | lanczos | box
+    resize: str = "none"  # none | crop | random_crop | squash | jitter | plain_crop
+    resize_filter: str = "bicubic"  # of squash, jitter: bicubic | bilinear | lanczos | box
+    load_resolution: int = 286  # jitter: squashed to this side, then a random crop
     pad: int = 0  # pixels added on each of the four sides, before anything else
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
+    # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint
+    pairs: str = "none"
+    direction: str = "a_to_b"  # | b_to_a; side_by_side: A is the left half; folders: `path` holds A
+    path_b: str = ""  # folders: the B of every A, under the same name
+    validation_path_b: str = ""  # folders: the B of validation_path
+    input_channels: str = "same"  # of pairs: | grey | rgb, where the input's are not the target's
     on_error: str = "raise"  # raise | skip, for images that cannot be read
     limit: int = 0  # use only the first n training examples; 0: all
     cache_mb: int = 1024  # decoded images are kept in memory if they fit
@@ -36,11 +43,15 @@ class Options:
 ACCEPTED = {
     "source": ("digits", "idx", "npz", "folder", "tfds", "synthetic"),
     "channels": ("grey", "rgb", "as_is"),
-    "resize": ("none", "crop", "random_crop", "squash"),
+    "resize": ("none", "crop", "random_crop", "squash", "jitter", "plain_crop"),
     "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
     "labels": ("none", "auto", "folder", "prefix", "json"),
     "on_error": ("raise", "skip"),
+    "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint"),
+    "direction": ("a_to_b", "b_to_a"),
+    "input_channels": ("same", "grey", "rgb"),
 }
+RANDOM = ("random_crop", "jitter", "plain_crop")  # ways to resize that draw a place in training
 LOWEST = {
     "resolution": 1,
     "pad": 0,
@@ -116,4 +127,48 @@ def _check(options: Options) -> None:
             f"config.data.validation_path is read with config.data.source=folder only, not "
             f"{options.source}; "
             "leave it empty and use config.data.validation_split or config.data.validation_fraction"
+        )
+    _check_pairs(options)
+
+
+def _check_pairs(options: Options) -> None:
+    if options.resize == "jitter" and options.load_resolution < options.resolution:
+        raise UserError(
+            f"config.data.load_resolution={options.load_resolution}: smaller than the crop, "
+            f"config.data.resolution={options.resolution}; 286 goes with 256"
+        )
+    folders = options.pairs == "folders"
+    if folders and options.source != "folder":
+        raise UserError(
+            f"config.data.pairs=folders needs config.data.source=folder, not {options.source}"
+        )
+    if folders and not options.path_b:
+        raise UserError(
+            "config.data.path_b is empty: config.data.pairs=folders takes A from config.data.path "
+            "and B from there"
+        )
+    for key in ("path_b", "validation_path_b"):
+        if getattr(options, key) and not folders:
+            raise UserError(
+                f"config.data.{key} is read with config.data.pairs=folders only, not "
+                f"{options.pairs}; leave it empty"
+            )
+    if folders and bool(options.validation_path) != bool(options.validation_path_b):
+        raise UserError(
+            "config.data.validation_path and config.data.validation_path_b go together: set both, "
+            "or neither"
+        )
+    if options.pairs in ("colorize", "inpaint") and options.direction != "a_to_b":
+        raise UserError(
+            f"config.data.direction={options.direction}: config.data.pairs={options.pairs} makes "
+            "the input from the target and has no other direction; leave it at a_to_b"
+        )
+    if options.pairs == "colorize" and options.channels == "grey":
+        raise UserError(
+            "config.data.channels=grey: config.data.pairs=colorize learns colours; set it to rgb"
+        )
+    if options.input_channels != "same" and options.pairs in ("none", "colorize", "inpaint"):
+        raise UserError(
+            f"config.data.input_channels={options.input_channels}: config.data.pairs="
+            f"{options.pairs} leaves no choice; set it to same"
         )

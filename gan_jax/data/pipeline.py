@@ -10,8 +10,9 @@ from typing import Protocol
 import grain
 import numpy as np
 
+from gan_jax.data import pairs
 from gan_jax.data.examples import Examples
-from gan_jax.data.options import Options
+from gan_jax.data.options import RANDOM, Options
 from gan_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -47,7 +48,8 @@ class Data:
 
     Attributes:
         sizes: number of images, {"train": N, "validation": M}; M may be 0.
-        channels: 1 or 3.
+        channels: 1 or 3; of pairs, those of the targets.
+        input_channels: of pairs, those of the inputs; 0: these are no pairs.
         resolution: side of the square images in pixels.
         num_classes: 0 without labels.
         class_names: one name per class.
@@ -67,7 +69,8 @@ class Data:
     ) -> None:
         """`pool` decodes what is not kept in memory; `workers` batches are made at a time."""
         self.sizes = {name: len(examples) for name, examples in splits.items()}
-        self.channels = splits["train"].prepare.channels
+        self.channels = splits["train"].prepare.parts[-1]
+        self.input_channels = pairs.channels(options, self.channels)
         self.resolution = options.resolution
         self.class_names = class_names
         self.num_classes = len(class_names)
@@ -101,7 +104,8 @@ class Data:
         return count // stage.batch_size
 
     def __call__(self, split: str, stage: Stage, step: int) -> Iterator[Batch]:
-        """Batches of this process: "image" uint8 [b, R, R, C] and "label" int32 [b] (0 unlabelled).
+        """Batches of this process: "image" uint8 [b, R, R, C] and "label" int32 [b] (0 unlabelled);
+        of pairs "input" and "target", uint8 [b, R, R, C] each.
 
         Args:
             split: "train": without end, reshuffled every epoch, starting with the batch that
@@ -126,12 +130,15 @@ class Data:
 
     def examples(self, split: str, count: int) -> Batch:
         """The first `count` images of a split (all, if it has fewer), without augmentation."""
-        rows = np.arange(min(count, self.sizes[split]))
+        return self.rows(split, np.arange(min(count, self.sizes[split])))
+
+    def rows(self, split: str, rows: np.ndarray) -> Batch:
+        """The images with these numbers [n] of a split, without augmentation."""
         if not len(rows):
-            shape = (0, self.resolution, self.resolution, self.channels)
-            return {"image": np.zeros(shape, np.uint8), "label": np.zeros(0, np.int32)}
-        image, label = self._splits[split].gather(rows, self._pool)
-        return {"image": image, "label": label}
+            depth = self._splits[split].prepare.depth
+            empty = np.zeros((0, self.resolution, self.resolution, depth), np.uint8)
+            return self._batch(empty, np.zeros(0, np.int32))
+        return self._batch(*self._splits[split].gather(rows, self._pool))
 
     def all(self, split: str, limit: int = 0) -> Batch:
         """All images of a split (the first `limit`, if that is not 0), without augmentation."""
@@ -155,16 +162,16 @@ class Data:
             return order(epoch)[k * size : (k + 1) * size]  # [B], over all processes
 
         def plain(position: int) -> Batch:
-            return _batch(*examples.gather(rows(position)[own], self._pool))
+            return self._batch(*examples.gather(rows(position)[own], self._pool))
 
         def augmented(position: int, rng: np.random.Generator) -> Batch:
             # One seed per image of the whole batch: the number of processes changes none of them.
             seeds = rng.integers(0, 2**63, size=size)
-            return _batch(*examples.gather(rows(position)[own], self._pool, seeds[own]))
+            return self._batch(*examples.gather(rows(position)[own], self._pool, seeds[own]))
 
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         positions = grain.MapDataset.range(2**62).seed(seed)  # endless: the loop stops it
-        if self._options.flip or self._options.resize == "random_crop":
+        if self._options.flip or self._options.resize in RANDOM:
             return positions.random_map(augmented)  # rng is a function of (seed, position)
         return positions.map(plain)
 
@@ -173,7 +180,7 @@ class Data:
         for first in range(0, len(examples), size):
             rows = np.arange(first, first + size)[own]
             valid = (rows < len(examples)).astype(np.float32)
-            batch = _batch(*examples.gather(np.minimum(rows, len(examples) - 1), self._pool))
+            batch = self._batch(*examples.gather(np.minimum(rows, len(examples) - 1), self._pool))
             yield batch | {"valid": valid}
 
     def _read(self, stream: grain.MapDataset, position: int) -> Iterator[Batch]:
@@ -186,6 +193,7 @@ class Data:
         finally:
             batches.close()  # ends the reading threads when the caller stops
 
-
-def _batch(image: np.ndarray, label: np.ndarray) -> Batch:
-    return {"image": image, "label": label}
+    def _batch(self, image: np.ndarray, label: np.ndarray) -> Batch:
+        if self.input_channels:
+            return pairs.batch(image, self._options, self.input_channels)
+        return {"image": image, "label": label}

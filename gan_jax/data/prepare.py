@@ -1,39 +1,61 @@
-"""What happens to every image between its source and a batch: channels, padding, square shape."""
+"""What happens to every image between its source and a batch: halves, channels, padding, shape."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from gan_jax.data import decode, resize
-from gan_jax.data.options import Options
+from gan_jax.data import decode, pairs, resize
+from gan_jax.data.options import RANDOM, Options
 from gan_jax.errors import UserError
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """The steps in their order, fixed for one run: `base`, then `square`."""
+    """The steps in their order, fixed for one run: `base`, then `square`.
+
+    `parts` are the channels of the images that are stacked: (3,) for plain ones, (1, 3) for pairs
+    of a grey input and a coloured target.
+    """
 
     options: Options
-    channels: int
+    parts: tuple[int, ...]
 
-    def base(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [h, w, 1..4] → [h + 2 pad, w + 2 pad, channels]."""
-        image = decode.to_channels(image, self.channels)
+    @property
+    def depth(self) -> int:
+        """Channels of the stack."""
+        return sum(self.parts)
+
+    def base(self, image: np.ndarray, name: str) -> np.ndarray:
+        """uint8 [h, w, 1..4] → [h + 2 pad, w + 2 pad, depth]; of pairs the halves are stacked."""
+        images = [image]
+        if self.options.pairs in pairs.STACKED:
+            images = pairs.halves(image, self.options.direction, name)
+        stack = [decode.to_channels(i, c) for i, c in zip(images, self.parts, strict=True)]
+        image = stack[0] if len(stack) == 1 else np.concatenate(stack, axis=2)
         pad = self.options.pad
         if not pad:
             return image
         widths = ((pad, pad), (pad, pad), (0, 0))
         return np.pad(image, widths, constant_values=self.options.pad_value)
 
-    def square(
-        self, image: np.ndarray, name: str, rng: np.random.Generator | None = None
-    ) -> np.ndarray:
-        """uint8 [h, w, channels] → [resolution, resolution, channels].
+    def square(self, image: np.ndarray, name: str, seed: int | None = None) -> np.ndarray:
+        """uint8 [h, w, depth] → [resolution, resolution, depth].
 
-        `rng` asks for the training form of data.resize=random_crop; without it the crop is central.
+        `seed` asks for the training form of random crops, the same for every part of the stack;
+        without it a crop is central.
         """
+        if len(self.parts) == 1:
+            return self._square(image, name, seed)
+        ends = np.cumsum(self.parts)[:-1]
+        stack = np.split(image, ends, axis=2)
+        return np.concatenate([self._square(part, name, seed) for part in stack], axis=2)
+
+    def _square(self, image: np.ndarray, name: str, seed: int | None) -> np.ndarray:
         size = self.options.resolution
+        rng = None
+        if seed is not None and self.options.resize in RANDOM:
+            rng = np.random.default_rng(seed)
         match self.options.resize:
             case "none":
                 if image.shape[:2] != (size, size):
@@ -41,7 +63,15 @@ class Prepare:
                 return image
             case "random_crop" if rng is not None:
                 return resize.random_crop(image, size, rng)
-            case "squash":
+            case "jitter" if rng is not None:
+                wide = self.options.load_resolution
+                scaled = resize.resize_uint8(image, wide, wide, self.options.resize_filter)
+                return resize.cut(scaled, size, rng)
+            case "plain_crop":
+                if min(image.shape[:2]) < size:
+                    raise UserError(too_small(name, image.shape, self.options))
+                return resize.cut(image, size, rng)
+            case "squash" | "jitter":
                 return resize.resize_uint8(image, size, size, self.options.resize_filter)
             case _:
                 return resize.center_crop(image, size)
@@ -50,14 +80,18 @@ class Prepare:
 def check_shapes(
     shapes: Iterable[tuple[tuple[int, int, int] | None, str]], options: Options
 ) -> None:
-    """UserError for shapes that config.data.resize=none cannot bring to config.data.resolution.
+    """UserError for shapes that config.data.resize cannot bring to config.data.resolution.
 
     `shapes` are (shape in the source, before padding; name of the image), of all splits together;
     a shape of None stands for an unreadable image.
     """
+    pad = 2 * options.pad
+    if options.resize == "plain_crop":
+        for shape, name in shapes:
+            if shape is not None and min(shape[:2]) + pad < options.resolution:
+                raise UserError(too_small(name, (shape[0] + pad, shape[1] + pad), options))
     if options.resize != "none":
         return
-    pad = 2 * options.pad
     sizes = {}
     for shape, name in shapes:
         if shape is not None:
@@ -73,6 +107,15 @@ def check_shapes(
     for size, name in sizes.items():
         if size != (options.resolution, options.resolution):
             raise UserError(wrong_size(name, size, options))
+
+
+def too_small(name: str, shape: tuple[int, ...], options: Options) -> str:
+    """The message for an image that config.data.resize=plain_crop cannot cut a square from."""
+    return (
+        f"{name} is {shape[1]}x{shape[0]} (width x height), smaller than the crop, "
+        f"config.data.resolution={options.resolution}: lower it, or set "
+        "config.data.resize=squash or jitter"
+    )
 
 
 def wrong_size(name: str, shape: tuple[int, ...], options: Options) -> str:

@@ -52,6 +52,14 @@ def random_crop_at(
     return scaled[crop_y : crop_y + size, crop_x : crop_x + size]
 
 
+def cut(image: np.ndarray, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """A square [size, size, C] of the pixels of [H, W, C] as they are: a random one, or without
+    `rng` the central one."""
+    free = (image.shape[0] - size, image.shape[1] - size)
+    top, left = (int(rng.integers(n + 1)) for n in free) if rng else (n // 2 for n in free)
+    return image[top : top + size, left : left + size]
+
+
 def resize_uint8(image: np.ndarray, height: int, width: int, filter: str = "bicubic") -> np.ndarray:
     """Resizes uint8 [H, W, C] to uint8 [height, width, C] (Pillow rounds after each pass)."""
     resized = _to_pil(image).resize((width, height), FILTERS[filter])

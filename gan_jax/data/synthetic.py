@@ -14,13 +14,18 @@ class SyntheticSource:
     """`count` pictures of side `size`; picture i is of class i % classes.
 
     Hue and shape follow the class; place, size, background and grain follow the picture's number.
+    `paired`: at the right of the picture its map, the shape flat on a dark ground.
     """
 
-    def __init__(self, count: int, first: int, classes: int, size: int, channels: int) -> None:
+    def __init__(
+        self, count: int, first: int, classes: int, size: int, channels: int, paired: bool = False
+    ) -> None:
         self.count = count
         self.first = first
         self.classes = classes
-        self.known = (size, size, channels)
+        self.size = size
+        self.paired = paired
+        self.known = (size, (1 + paired) * size, channels)
 
     def __len__(self) -> int:
         return self.count
@@ -35,8 +40,8 @@ class SyntheticSource:
         return self.known
 
     def image(self, i: int) -> np.ndarray:
-        """uint8 [size, size, channels]."""
-        size, _, channels = self.known
+        """uint8 [size, size, channels], with its map [size, 2 size, channels]."""
+        size, channels = self.size, self.known[2]
         label = self.label(i)
         rng = np.random.default_rng((self.first + i, 20_221_122))
         y, x = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")  # [H, W]
@@ -50,7 +55,11 @@ class SyntheticSource:
         cover = np.clip(0.5 - inside * size / 2, 0.0, 1.0)[..., None]  # soft over one pixel
         picture = ground * (1 - cover) + colour * cover  # [H, W, C]
         grain = rng.integers(-6, 7, picture.shape)  # tells apart pictures of very few pixels
-        return np.clip(np.round(picture * 240 + 6 + grain), 0, 255).astype(np.uint8)
+        drawn = np.clip(np.round(picture * 240 + 6 + grain), 0, 255).astype(np.uint8)
+        if not self.paired:
+            return drawn
+        flat = np.round(255 * (cover * colour)).astype(np.uint8)
+        return np.concatenate([drawn, flat], axis=1)
 
 
 def open_synthetic(options: Options) -> Opened:
@@ -61,11 +70,12 @@ def open_synthetic(options: Options) -> Opened:
         extra = max(1, extra)
     size = options.resolution - 2 * options.pad
     channels = 1 if options.channels == "grey" else 3
+    paired = options.pairs == "side_by_side"
     train, validation = (
-        SyntheticSource(n, first, classes, max(1, size), channels)
+        SyntheticSource(n, first, classes, max(1, size), channels, paired)
         for n, first in ((count, 0), (extra, count))
     )
-    if options.labels == "none":
+    if options.labels == "none" or options.pairs != "none":
         return Opened(train, validation, (), "none")
     return Opened(train, validation, tuple(str(c) for c in range(classes)), "the source's own")
 

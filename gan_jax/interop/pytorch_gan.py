@@ -26,16 +26,16 @@ from gan_jax.interop import torch_file
 
 Tree = dict[str, Any]
 
-_AXES_IN = {4: (2, 3, 1, 0), 2: (1, 0)}  # OIHW → HWIO, OI → IO
-_AXES_OUT = {4: (3, 2, 0, 1), 2: (1, 0)}
-_TORCH_LEAF = {
+AXES_IN = {4: (2, 3, 1, 0), 2: (1, 0)}  # OIHW → HWIO, OI → IO
+AXES_OUT = {4: (3, 2, 0, 1), 2: (1, 0)}
+TORCH_LEAF = {
     "kernel": "weight",
     "scale": "weight",
     "bias": "bias",
     "mean": "running_mean",
     "var": "running_var",
 }
-_STAT_LEAF = {"running_mean": "mean", "running_var": "var"}
+STAT_LEAF = {"running_mean": "mean", "running_var": "var"}
 _LISTED = 10
 
 
@@ -53,16 +53,16 @@ def to_trees(state_dict: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
         array = np.asarray(tensor)
         if leaf == "num_batches_tracked":
             continue
-        if leaf in _STAT_LEAF and array.ndim == 1:
-            batch_stats.setdefault(module, {})[_STAT_LEAF[leaf]] = array
-        elif leaf == "weight" and array.ndim in _AXES_IN:
-            kernel = np.ascontiguousarray(array.transpose(_AXES_IN[array.ndim]))
+        if leaf in STAT_LEAF and array.ndim == 1:
+            batch_stats.setdefault(module, {})[STAT_LEAF[leaf]] = array
+        elif leaf == "weight" and array.ndim in AXES_IN:
+            kernel = np.ascontiguousarray(array.transpose(AXES_IN[array.ndim]))
             params.setdefault(module, {})["kernel"] = kernel
         elif leaf in ("weight", "bias") and array.ndim == 1 and module:
             params.setdefault(module, {})["scale" if leaf == "weight" else "bias"] = array
         else:
             raise UserError(
-                f"tensor {name} {_show(array.shape)} is none of PyTorch-GAN's: accepted are "
+                f"tensor {name} {shown(array.shape)} is none of PyTorch-GAN's: accepted are "
                 "weight, bias, running_mean and running_var of dense, convolution and batch norm "
                 "layers"
             )
@@ -76,12 +76,12 @@ def from_trees(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str,
         ValueError: a leaf that PyTorch-GAN's networks do not have.
     """
     found = {}
-    for path, leaf in _leaves(params, stats).items():
+    for path, leaf in named_leaves(params, stats).items():
         name = _torch_name(path)
         if name == path:
             raise ValueError(f"{path} has no counterpart in PyTorch-GAN's networks")
         array = np.asarray(leaf)
-        axes = _AXES_OUT[array.ndim] if path.endswith("/kernel") else range(array.ndim)
+        axes = AXES_OUT[array.ndim] if path.endswith("/kernel") else range(array.ndim)
         found[name] = np.ascontiguousarray(array.transpose(axes))
         if name.endswith(".running_var"):
             counter = name.replace("running_var", "num_batches_tracked")
@@ -109,7 +109,7 @@ def load(
     state_dict = torch_file.state_dict(path)
     expected = {
         _torch_name(at): _torch_shape(at, leaf.shape)
-        for at, leaf in _leaves(params_like, stats_like).items()
+        for at, leaf in named_leaves(params_like, stats_like).items()
     }
     given = {
         name: tensor.shape
@@ -117,7 +117,7 @@ def load(
         if not name.endswith("num_batches_tracked")
     }
     wrong = [
-        f"{name} {_show(given.get(name))} in the file, {_show(expected.get(name))} in the network"
+        f"{name} {shown(given.get(name))} in the file, {shown(expected.get(name))} in the network"
         for name in sorted(expected.keys() | given.keys(), key=_torch_order)
         if given.get(name) != expected.get(name)
     ]
@@ -127,12 +127,12 @@ def load(
             f"{path} does not fit the network, {len(wrong)} of {len(expected)} tensors differ: "
             f"{'; '.join(wrong[:_LISTED])}{more}; choose the config that the file was trained with"
         )
-    leaves = _leaves(*to_trees(state_dict))
+    leaves = named_leaves(*to_trees(state_dict))
     # An absent collection and an empty one are the same to the file, not to the caller.
     return _like(params_like, "params", leaves), _like(stats_like, "stats", leaves)
 
 
-def _leaves(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
+def named_leaves(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves by path: params/conv_blocks_3/kernel, stats/batch_stats/conv_blocks_3/mean."""
     found = {}
 
@@ -157,13 +157,13 @@ def _like(tree: Mapping[str, Any], path: str, leaves: Mapping[str, np.ndarray]) 
 def _torch_name(path: str) -> str:
     """PyTorch's name of the leaf at `path`, or `path` itself if it has none."""
     match = re.fullmatch(r"(?:params|stats/batch_stats)/(\w+)_(\d+)/(\w+)", path)
-    if not match or match[3] not in _TORCH_LEAF:
+    if not match or match[3] not in TORCH_LEAF:
         return path
-    return f"{match[1]}.{match[2]}.{_TORCH_LEAF[match[3]]}"
+    return f"{match[1]}.{match[2]}.{TORCH_LEAF[match[3]]}"
 
 
 def _torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    axes = _AXES_OUT.get(len(shape), ()) if path.endswith("/kernel") else ()
+    axes = AXES_OUT.get(len(shape), ()) if path.endswith("/kernel") else ()
     return tuple(shape[axis] for axis in axes) if axes else tuple(shape)
 
 
@@ -177,5 +177,6 @@ def _torch_order(name: str) -> tuple:
     return (blocks.index(match[1]), int(match[2]), tensors.index(match[3]), name)
 
 
-def _show(shape: tuple[int, ...] | None) -> str:
+def shown(shape: tuple[int, ...] | None) -> str:
+    """A shape as errors print it: [64, 3, 4, 4]."""
     return "absent" if shape is None else str(list(shape))

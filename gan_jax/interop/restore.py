@@ -18,6 +18,7 @@ def replace(
     stats: PyTree,
     key: str,
     source: str,
+    kind: str = "",
 ) -> tuple[PyTree, PyTree, list[str]]:
     """(params, stats, report) with every leaf replaced whose name matches and which has a twin.
 
@@ -27,10 +28,12 @@ def replace(
         statistics is not part of the name ("a/mean").
       params, stats: nested dicts of arrays, the net as initialised.
       key, source: named in errors and in the report.
+      kind: what the source is known to be ("original generator"), for errors.
 
     Raises UserError when nothing matches, or a matching array has another shape.
     """
     used, missing, left, wrong = [], [], [], []
+    told = f" (the file is of a {kind})" if kind else ""
 
     def visit(tree: PyTree, prefix: str, shown: str) -> PyTree:
         out = {}
@@ -56,10 +59,14 @@ def replace(
     params, stats = visit(params, "params", ""), visit(stats, "stats", "")
     if wrong:
         more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
-        raise UserError(f"{key}: {source} has other shapes: {'; '.join(wrong[:5])}{more}")
+        raise UserError(f"{key}: {source} has other shapes: {'; '.join(wrong[:5])}{more}{told}")
     if not used:
         some = ", ".join(sorted(k.split("/", 1)[1] for k in arrays)[:5])
-        raise UserError(f"{key}: {pattern!r} matches nothing in {source}, which holds {some}, …")
+        here = ", ".join(sorted(missing + left)[:3])
+        raise UserError(
+            f"{key}: {pattern!r} matches nothing in {source}, which holds {some}, …; this net "
+            f"has {here}, …{told}"
+        )
     report = [f"{key}: {len(used)} arrays from {source}: {_some(used)}"]
     if missing:
         report.append(

@@ -221,6 +221,18 @@ class BatchNorm(nn.Module):
         return h.astype(x.dtype)
 
 
+def instance_norm(x: Array, eps: float = 1e-5) -> Array:
+    """torch.nn.InstanceNorm2d without affine on [B, H, W, C]: each image and channel by itself.
+
+    Divides by the biased standard deviation; a 1x1 image would become 0. Moments are at least
+    float32.
+    """
+    h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centred = h - jnp.mean(h, (1, 2), keepdims=True)
+    var = jnp.mean(jnp.square(centred), (1, 2), keepdims=True)
+    return (centred * jax.lax.rsqrt(var + eps)).astype(x.dtype)
+
+
 class Embed(nn.Module):
     """One vector per class: label [B] → [B, features]."""
 

@@ -70,6 +70,13 @@ def grid(
     return canvas
 
 
+def triples(input: np.ndarray, output: np.ndarray, target: np.ndarray | None) -> np.ndarray:
+    """Inputs, outputs and targets [N, H, W, C] uint8, one after the other for rows of a `grid`:
+    [3N, H, W, 3], or [2N, H, W, 3] without targets."""
+    parts = [_rgb(part) for part in (input, output, target) if part is not None]
+    return np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
+
+
 def neighbour_sheet(
     samples: np.ndarray, neighbours: np.ndarray, distances: np.ndarray
 ) -> np.ndarray:

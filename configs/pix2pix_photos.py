@@ -1,0 +1,43 @@
+"""pix2pix on any folder of photos: it learns to colour grey ones, or to fill in their centre.
+
+    python launch.py --config=configs/pix2pix_photos.py --config.data.path=DIR --workdir=runs/c
+
+The pairs are made from the photos, so no labels are needed. junyanz' networks and settings as in
+configs/pix2pix_facades.py:original, 256 px, jitter from 286. Colours are learnt as a* and b* of
+CIE L*a*b* from the lightness L*, as in the paper's own code.
+
+Variants, separated by commas:
+
+    inpaint  the central square of half the side is white in the input; the output is all of it
+    tiny     seconds, synthetic pictures
+"""
+
+from gan_jax import api
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, ("inpaint", "tiny"))
+    config = api.defaults("pix2pix")
+    config.data.update(source="folder", pairs="colorize", labels="none")
+    config.data.update(resolution=256, channels="rgb", resize="jitter", load_resolution=286)
+    config.data.flip = True
+    config.model.gen.update(name="original", norm="batch")
+    config.model.disc.update(name="original", norm="batch", layers=3)
+    config.loss.update(name="non_saturating", order="discriminator_first")
+    config.test.update(dropout=True, norm="batch")
+    for section in (config.optim.gen, config.optim.disc):
+        section.lr = 2e-4
+        # 100 epochs, then 100 down to 0; the scheduler steps at the end of an epoch
+        section.schedule.update(name="linear", unit="epochs", begin=99.0, length=200.0)
+        section.schedule.staircase = True
+    config.best.update(metric="val/l1", mode="min")
+    config.run.update(steps="200 epochs", log_every="50", eval_every="1 epoch", sample_count=5)
+    config.run.update(sample_every="1 epoch", save_every="5 epochs", keep_every="50 epochs")
+    if "inpaint" in chosen:
+        config.data.pairs = "inpaint"
+    if "tiny" in chosen:
+        api.tiny(config, resolution=16, channels="rgb")
+        config.data.load_resolution = 18
+        config.model.gen.width = config.model.disc.width = 4
+        config.model.disc.layers = 2
+    return config

@@ -1,0 +1,46 @@
+"""A run's epochs as a table that a spreadsheet opens."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gan_jax.report import atomic
+
+KINDS = ("epoch", "eval")
+
+
+def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best: tuple) -> None:
+    """Writes epochs.csv from the rows of metrics.jsonl; nothing where no epoch has ended yet.
+
+    A line per epoch or evaluation: `epoch`, `step`, the averages over the epoch (`loss/gen`), what
+    was evaluated (`val/l1`), and `best`: yes for the best value so far of the metric `best[0]`,
+    the lowest where `best[1]` is "min", else the highest. The file appears whole or not at all.
+    """
+    lines: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row.get("kind") in KINDS:
+            kept = {k: v for k, v in row.items() if k != "kind"}
+            lines.setdefault(int(row["step"]), {}).update(kept)
+    names = sorted({name for line in lines.values() for name in line} - {"epoch", "step"})
+    if not names:
+        return
+    metric, mode = best
+    found = {s: v for s, v in ((s, _number(line.get(metric))) for s, line in lines.items())
+             if v is not None}  # fmt: skip
+    chosen = (min if mode == "min" else max)(found, key=found.get, default=None)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["epoch", "step", *names, "best"])
+    for step, line in sorted(lines.items()):
+        values = [line.get(name, "") for name in ("epoch", "step", *names)]
+        table.writerow([*values, "yes" if step == chosen else ""])
+    atomic.write_bytes(path, text.getvalue().encode())
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, else None."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) else None

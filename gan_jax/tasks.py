@@ -1,0 +1,136 @@
+"""What only some systems can do, on a folder of images: `launch.py --mode=<task> --input=DIR`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax.core.system import System, Task
+from gan_jax.data.inputs import Inputs
+from gan_jax.errors import UserError
+from gan_jax.model import from_config, load
+from gan_jax.ops import images
+from gan_jax.report import grids
+
+CHUNK = 16  # images read and translated at a time
+MOST_SHOWN = 40  # rows of the contact sheet
+
+
+def run(
+    name: str,
+    source: str,
+    out: str | Path,
+    workdir: str | Path = "",
+    config: ConfigDict | None = None,
+    which: str = "newest",
+    weights: str = "",
+    layout: str = "auto",
+    seed: int = 0,
+    say=print,
+) -> list[Path]:
+    """Runs the task `name` on every image of the folder or zip `source`; returns the files.
+
+    Writes one PNG per image under its own name, contact_sheet.png, and where targets are known
+    scores.json. The model is that of a run, `workdir`, or of a `config` whose `restore` names
+    weights. Image i has the seed `seed` + i.
+
+    Raises UserError for a model that has no such task, and for images that cannot be read.
+    """
+    if not source:
+        raise UserError(f"--input is missing: --mode={name} reads a folder or zip of images")
+    folder = Path(out)
+    _check_apart(folder, Path(source))
+    if workdir:
+        model = load(workdir, which)
+    elif config is not None:
+        model = from_config(config, lambda system: find(system, name).uses, say)
+    else:
+        raise UserError(
+            f"--workdir is missing: --mode={name} needs the folder of a run, or a --config whose "
+            "config.restore names weights"
+        )
+    task = find(model.setup.system, name)
+    facts = model.setup.facts
+    inputs = Inputs(source, model.config.data, facts.input_channels, facts.channels, layout)
+    if not 0 <= seed <= 2**31 - 1 - len(inputs):
+        raise UserError(f"--seeds={seed}: the first image's seed, from 0 to {2**31 - 1}")
+    files, shown, scores = [], [], []
+    for first in range(0, len(inputs), CHUNK):
+        rows = range(first, min(first + CHUNK, len(inputs)))
+        read = [inputs.read(i) for i in rows]
+        batch = {
+            task.reads: np.stack([x for x, _ in read]),
+            "seed": np.arange(seed + first, seed + first + len(read), dtype=np.int32),
+        }
+        made = model.images(task.run, batch, weights, CHUNK)
+        for row, (x, y), image in zip(rows, read, made, strict=True):
+            files.append(folder / f"{inputs.names[row]}.png")
+            _save(files[-1], image)
+            if len(shown) < MOST_SHOWN:
+                shown.append((x, image, y))
+            if y is not None:
+                scores.append(_scores(image, y))
+    files.append(folder / "contact_sheet.png")
+    _save(files[-1], sheet(shown))
+    most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
+    say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on contact_sheet.png")
+    (folder / "scores.json").unlink(missing_ok=True)  # of another run of this
+    if scores:
+        means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
+        files.append(folder / "scores.json")
+        files[-1].write_text(json.dumps({"images": len(scores), **means}, indent=2) + "\n")
+        say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
+    return files
+
+
+def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> np.ndarray:
+    """Input, output and, where known, target of every image beside each other, titled."""
+    with_targets = any(target is not None for *_, target in shown)
+    titles = ("input", "output", "target")[: 2 + with_targets]
+    blank = np.full_like(shown[0][1], 255)
+    inputs, outputs, targets = zip(*shown, strict=True)
+    targets = [blank if target is None else target for target in targets]
+    rows = grids.triples(
+        np.stack(inputs), np.stack(outputs), np.stack(targets) if with_targets else None
+    )
+    return grids.grid(rows, columns=len(titles), column_titles=titles, scale=1)
+
+
+def _check_apart(out: Path, source: Path) -> None:
+    """UserError where the files to write would lie among those to read, and replace some."""
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"--out={out} lies in --input={source}: name a folder outside it, so that no image is "
+            "replaced"
+        )
+
+
+def find(system: System, name: str) -> Task:
+    """The task called `name`; UserError where this system has no such task on images."""
+    reading = {n: task for n, task in system.tasks.items() if task.reads}
+    if name not in reading:
+        has = ", ".join(reading) or "none"
+        raise UserError(f"--mode={name}: this model's system has no such task on images, but {has}")
+    return reading[name]
+
+
+def _scores(made: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """L1 in units of [-1, 1], PSNR in dB and SSIM of one image as it was written."""
+    found = {
+        "l1": float(np.mean(np.abs(made.astype(float) - target)) / 127.5),
+        "psnr": min(float(images.psnr(made[None], target[None], 255.0)[0]), 100.0),
+    }
+    if made.shape[0] >= images.SSIM_WINDOW:
+        found["ssim"] = float(images.ssim(made[None], target[None], 255.0)[0])
+    return found
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grids.save_png(path, image if image.shape[-1] == 3 else image.repeat(3, -1))
+    except OSError as error:
+        raise UserError(
+            f"--out: {path} cannot be written ({error.strerror}); name another folder"
+        ) from None
