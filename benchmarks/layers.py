@@ -113,10 +113,10 @@ def dcgan() -> ConfigDict:
     return config
 
 
-def jax_step(setup: Setup, form: str) -> Call:
-    """A whole training step as the loop runs it, metrics included."""
+def jax_step(setup: Setup, form: str = "auto", batch: dict | None = None) -> Call:
+    """A whole training step as the loop runs it, metrics included; on `batch`, or the first one."""
     stage = setup.system.stages[0]
-    batch = setup.mesh.put(images(setup))
+    batch = setup.mesh.put(images(setup) if batch is None else batch)
     train = loop.train_function(setup.system, setup.mesh)
     carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
 

@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from benchmarks import layers
 from gan_jax import settings
-from gan_jax.core import loop
 from gan_jax.core.system import Facts
 from gan_jax.setup import Setup
 
@@ -48,21 +47,6 @@ def batch_of(setup: Setup) -> dict[str, np.ndarray]:
         name: random.integers(0, 256, zeros.shape).astype(np.uint8)
         for name, zeros in setup.batch().items()
     }
-
-
-def jax_step(setup: Setup) -> layers.Call:
-    """A whole training step as the loop runs it, metrics included."""
-    stage = setup.system.stages[0]
-    batch = setup.mesh.put(batch_of(setup))
-    train = loop.train_function(setup.system, setup.mesh)
-    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
-
-    def call():
-        nonlocal carry
-        carry, metrics = train(carry, batch, setup.key, stage)
-        jax.block_until_ready((carry, metrics))
-
-    return call
 
 
 def torch_generator():
@@ -167,7 +151,7 @@ def main() -> None:
     for batch in map(int, options.batches.split(",")):
         # sizes are all that is needed of the data
         setup = Setup(config(batch), Facts(SIZE, 3, 0, batch, input_channels=3))
-        steps = {"gan_jax": jax_step(setup)}
+        steps = {"gan_jax": layers.jax_step(setup, batch=batch_of(setup))}
         if beside:
             steps["torch"] = torch_step(setup)
         print(layers.row(f"pix2pix: a step of {batch}", layers.race(steps, options.seconds)))

@@ -8,6 +8,7 @@ import json
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,3 +39,26 @@ def weights(meta: dict, key: str) -> dict[str, np.ndarray]:
     scale = meta["weight_rule"]["matrix_scale"]
     scale = "fan_in" if scale == "1/sqrt(prod(shape[1:]))" else float(scale)
     return {name: rule(name, tuple(shape), scale) for name, shape in meta[key]}
+
+
+def gradient(old, new, b1: float):
+    """The gradient of a step from the nets before and after it: Adam's first moment moves by
+    (1 − b1) of it."""
+    return jax.tree.map(
+        lambda n, o: (n.astype(np.float64) - b1 * o) / (1 - b1),
+        new.opt["moments"].mu,
+        old.opt["moments"].mu,
+    )
+
+
+def compare(found, golden, key, skip, rtol, atol_of_global) -> None:
+    """Norms by tensor name against `golden[key]`, those in `skip` left out; the absolute tolerance
+    is a share of the norm over all tensors."""
+    names, values = golden[f"{key}_names"], golden[key]
+    atol = atol_of_global * float(np.sqrt(np.sum(values**2)))
+    assert len(names)
+    for name, value in zip(names, values, strict=True):
+        if name not in skip:
+            np.testing.assert_allclose(
+                found[str(name)], value, rtol=rtol, atol=atol, err_msg=f"{key} {name}"
+            )

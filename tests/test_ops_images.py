@@ -86,6 +86,20 @@ def test_ssim_equals_its_formula_window_by_window():
     np.testing.assert_allclose(ssim(x, y, 255.0), [np.mean(values)], rtol=1e-5)
 
 
+def test_psnr_and_ssim_equal_scikit_images():
+    """structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False) and
+    peak_signal_noise_ratio of scikit-image 0.26.0 on these images."""
+    random = np.random.RandomState(7)
+    x = random.rand(3, 40, 48, 3) * 2 - 1
+    y = np.clip(x + 0.3 * random.randn(3, 40, 48, 3), -1, 1)
+    y[1], y[2] = x[1] * 0.5 + 0.1, random.rand(40, 48, 3) * 2 - 1
+    expected = [0.5797747061002975, 0.06264916194940748, 0.008122006228157242]
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    np.testing.assert_allclose(ssim(x, y, 2.0), expected, rtol=1e-5, atol=1e-6)
+    expected = [17.2609313254673, 16.195427386086518, 7.732857866546824]
+    np.testing.assert_allclose(images.psnr(x, y, 2.0), expected, rtol=1e-5)
+
+
 def test_ssim_refuses_images_smaller_than_its_window():
     with pytest.raises(ValueError, match="11 pixels or more, found 10"):
         images.ssim(jnp.zeros((1, 16, 10, 1)), jnp.zeros((1, 16, 10, 1)), 2.0)

@@ -66,6 +66,23 @@ SGD = {
 }
 
 
+@pytest.mark.parametrize(("family", "side"), [("original", 64), ("pytorch_gan", 512)])
+def test_a_step_at_other_sizes(family, side):
+    """Both ends of the range, with real arrays, one channel wide."""
+    config = api.defaults("pix2pix")
+    config.data.pairs, config.run.steps = "side_by_side", "2"
+    for section in (config.model.gen, config.model.disc):
+        section.update(name=family, width=1)
+    system = api.SYSTEMS["pix2pix"].make(config, Facts(side, 3, 0, 2, 1, 3))
+    stage = system.stages[0]
+    state = jax.jit(system.init, static_argnums=2)(jax.random.key(0), {}, stage)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, side, side, 3)).astype(np.uint8)
+    batch = dict(zip(("input", "target"), pixels, strict=True))
+    step = jax.jit(system.train_step, static_argnums=3)
+    _, metrics = step(state, batch, jax.random.key(1), stage)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
 def test_losses_are_logged_apart():
     """GAN, raw L1, weighted L1, real and fake; sums are what is said of them."""
     for distance in ("l1", "l2"):

@@ -44,6 +44,17 @@ class Adversarial(NamedTuple):
         wrong = _per_example(flipped, fake_logits)
         return jnp.mean(self.judge(fake_logits, jnp.where(wrong, self.real_target, 0.0)))
 
+    def judged(
+        self, real_logits: Array, fake_logits: Array, real_loss: Array, fake_loss: Array
+    ) -> dict[str, Array]:
+        """What is logged of a discriminator's passes: their losses, and how often it is right."""
+        return {
+            "loss/disc_real": real_loss,
+            "loss/disc_fake": fake_loss,
+            "accuracy/real": self.real_accuracy(real_logits),
+            "accuracy/fake": self.fake_accuracy(fake_logits),
+        }
+
     def real_accuracy(self, real_logits: Array) -> Array:
         """Share of logits on the real side, in [0, 1]; the boundary itself is on neither side."""
         return jnp.mean(real_logits > self.boundary, dtype=jnp.float32)

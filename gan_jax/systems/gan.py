@@ -182,12 +182,7 @@ def make(config, facts: Facts) -> System:
             if loss.orthogonal:
                 distance = penalties.orthogonal(params, loss.orthogonal_form)
                 terms["loss/disc_orthogonal"] = loss.orthogonal * distance
-            seen = {
-                "loss/disc_real": real_loss,
-                "loss/disc_fake": fake_loss,
-                "accuracy/real": adversarial.real_accuracy(real_logit),
-                "accuracy/fake": adversarial.fake_accuracy(fake_logit),
-            }
+            seen = adversarial.judged(real_logit, fake_logit, real_loss, fake_loss)
             return sum(terms.values()), (stats, terms | seen)
 
         grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)

@@ -137,12 +137,7 @@ def make(config, facts: Facts) -> System:
                 alpha = jax.random.uniform(key, (x.shape[0], 1, 1, 1))
                 penalty = penalties.gradient_penalty(critic, y, fake, alpha)
                 terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
-            seen = {
-                "loss/disc_real": real,
-                "loss/disc_fake": fake,
-                "accuracy/real": adversarial.real_accuracy(real_logits),
-                "accuracy/fake": adversarial.fake_accuracy(fake_logits),
-            }
+            seen = adversarial.judged(real_logits, fake_logits, real, fake)
             return sum(terms.values()), (stats, terms | seen)
 
         grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)
