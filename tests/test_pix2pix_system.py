@@ -13,7 +13,7 @@ from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.models import pix2pix as networks
-from gan_jax.ops import colour, pool
+from gan_jax.ops import colour, images, pool
 
 SIZE = 16
 PLAIN = {
@@ -277,6 +277,10 @@ def test_validation_is_in_eval_mode():
     l1 = np.abs(quiet - (batch["target"].astype(np.float32) - 127.5) / 127.5).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(a["l1"], l1, rtol=1e-5)
     np.testing.assert_allclose(a["total"], 100 * a["l1"] + a["gan"], rtol=1e-5)
+    # as pictures have them, from 0 to 255
+    levels, wanted = (quiet + 1) * 127.5, batch["target"].astype(np.float32)
+    np.testing.assert_allclose(a["psnr"], images.psnr(levels, wanted, 255.0), rtol=1e-4)
+    np.testing.assert_allclose(a["ssim"], images.ssim(levels, wanted, 255.0), atol=1e-4)
 
 
 def test_averaged_weights_are_sampled_and_validated():

@@ -46,8 +46,9 @@ def ssim(x: Array, y: Array, data_range: float) -> Array:
     image, weighted variances without n/(n-1); mean over positions and channels.
 
     Args:
-      x, y: [B, H, W, C], both sides at least 11.
-      data_range: 2 for [-1, 1], 255 for uint8 values.
+      x, y: [B, H, W, C], both sides at least 11, from 0 (no light) to data_range. The formula is
+        not invariant under shifts: give x + 1 for images in [-1, 1].
+      data_range: 255 for uint8 values, 2 for [-1, 1] plus 1.
 
     Raises:
       ValueError: an image smaller than the window.

@@ -210,7 +210,8 @@ def make(config, facts: Facts) -> System:
         # the mean over images of a value that may be infinite: a perfect copy counts as 100 dB
         values["psnr"] = jnp.minimum(images.psnr(seen, wanted, 2.0), 100.0)
         if facts.resolution >= images.SSIM_WINDOW:
-            values["ssim"] = images.ssim(seen, wanted, 2.0)
+            # luminance is compared as light, from 0 up: SSIM changes when both images are shifted
+            values["ssim"] = images.ssim(seen + 1, wanted + 1, 2.0)
         if config.test.train_mode_loss:
             seeds = jnp.arange(x.shape[0])
             again = translated(params, stats, x, seeds, key, True, True)
