@@ -311,6 +311,29 @@ def test_colours_are_learnt_as_chroma_and_shown_as_colours():
     assert np.abs(lightness - grey[..., 0])[inside].max() < 1.0
 
 
+def test_the_penalty_lies_between_the_real_and_the_fake_output():
+    """The formula by hand, at the step's own fake and mixing weights."""
+    options = dict(
+        loss__name="wasserstein", loss__gradient_penalty=1.0, model__gen__dropout=0.0,
+        model__gen__init_gain=0.5, model__disc__init_gain=0.5,
+    )  # fmt: skip
+    config, _, _, state = make(**options)
+    *_, metrics = one_step(**options)
+    gen, disc = networks.build(config.model, SIZE, 3)
+    x, y = (images.to_unit(pairs()[name]) for name in ("input", "target"))
+    net = state.nets["disc"]
+
+    @jax.jit
+    def by_hand():
+        fake, _ = gen.apply(state.nets["gen"].params, {}, x)
+        alpha = jax.random.uniform(jax.random.split(jax.random.key(1), 3)[2], (2, 1, 1, 1))
+        critic = lambda at: jnp.sum(disc.apply(net.params, net.stats, x, at)[0])  # noqa: E731
+        slopes = jax.grad(critic)(alpha * y + (1 - alpha) * fake)
+        return jnp.mean((jnp.sqrt(jnp.sum(slopes**2, axis=(1, 2, 3))) - 1) ** 2)
+
+    assert metrics["loss/gradient_penalty"] == pytest.approx(float(by_hand()), rel=1e-3)
+
+
 def test_wasserstein_with_penalty():
     *_, metrics = one_step(
         loss__name="wasserstein", loss__gradient_penalty=10.0, loss__order="discriminator_first"

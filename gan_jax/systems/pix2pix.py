@@ -129,15 +129,15 @@ def make(config, facts: Facts) -> System:
         def disc_loss(params):
             fake_logits, stats = disc.apply(params, disc_net.stats, shown_x, shown_fake, train=True)
             real_logits, stats = disc.apply(params, stats, x, y, train=True)
-            real, fake = adversarial.real(real_logits), adversarial.fake(fake_logits)
-            terms = {"loss/disc": loss.disc_weight * (real + fake)}
+            real_loss, fake_loss = adversarial.real(real_logits), adversarial.fake(fake_logits)
+            terms = {"loss/disc": loss.disc_weight * (real_loss + fake_loss)}
             if loss.gradient_penalty:
                 # between the real and the fake output of one input
                 critic = lambda at: disc.apply(params, disc_net.stats, x, at, train=True)[0]  # noqa: E731
                 alpha = jax.random.uniform(key, (x.shape[0], 1, 1, 1))
                 penalty = penalties.gradient_penalty(critic, y, fake, alpha)
                 terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
-            seen = adversarial.judged(real_logits, fake_logits, real, fake)
+            seen = adversarial.judged(real_logits, fake_logits, real_loss, fake_loss)
             return sum(terms.values()), (stats, terms | seen)
 
         grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)
