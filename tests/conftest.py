@@ -1,8 +1,11 @@
-"""One compilation cache for the whole test session, and exact matrix products."""
+"""One compilation cache for the whole test session, and compiled programs freed after each file."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
+
+import pytest
 
 # before jax is imported anywhere; the same folder for every worker and for subprocesses
 os.environ.setdefault(
@@ -25,3 +28,17 @@ def pytest_collection_modifyitems(items):
     """Long files first; the order inside a file stays."""
     place = {f"test_{name}.py": index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def free_programs():
+    """Drops the compiled programs of a file of tests when it ends.
+
+    A program keeps dozens of memory maps, Linux allows a process 65,530, and XLA aborts at the
+    limit: one worker reached it before the suite had run through.
+    """
+    yield
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
