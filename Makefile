@@ -1,10 +1,10 @@
-# quickstart · test · lint · bench · bench-pix2pix: each sets up its own .venv first.
+# quickstart · test · lint · bench · bench-inception · bench-pix2pix: each sets up its own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test lint bench bench-pix2pix
+.PHONY: quickstart test lint bench bench-inception bench-pix2pix
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -33,6 +33,9 @@ test: lint
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.layers
+
+bench-inception: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.inception
 
 bench-pix2pix: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.pix2pix --layers

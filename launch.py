@@ -2,8 +2,9 @@
 
     python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
     python launch.py --mode=sample --workdir=runs/a --seeds=0-63 --format=grid,png
-    python launch.py --mode=evaluate --workdir=runs/a
+    python launch.py --mode=evaluate --workdir=runs/a [--config=… --config.quality.metrics=…]
     python launch.py --mode=translate --workdir=runs/f --input=DIR --out=DIR
+    python launch.py --mode=metrics --real=DIR --fake=samples.npz --metrics=fid,kid
     python launch.py --config=configs/dcgan_mnist.py --dry_run
 
 Running the same command again resumes. Exit status: 0 done, 1 something to fix, 2 a flag that is
@@ -22,7 +23,7 @@ from ml_collections import config_flags
 
 from gan_jax.errors import UserError
 
-MODES = ("train", "sample", "evaluate", "report", "translate")
+MODES = ("train", "sample", "evaluate", "report", "translate", "metrics")
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
 )
@@ -40,13 +41,43 @@ INPUT = flags.DEFINE_string("input", "", "translate: folder or .zip of images.")
 LAYOUT = flags.DEFINE_string(
     "layout", "auto", "translate: single, side_by_side (input and target), or auto, by the shape."
 )
-OUT = flags.DEFINE_string("out", "", "sample, translate: folder for files; report: the page.")
+OUT = flags.DEFINE_string(
+    "out", "", "sample, translate: folder for files; report: the page; metrics: a JSON file."
+)
 FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, separated by commas.")
 STATE = flags.DEFINE_string("state", "newest", "sample, evaluate, translate: newest, best, a step.")
 WEIGHTS = flags.DEFINE_string("weights", "", "sample: ema or raw; empty: ema where there is one.")
 TRUNCATION = flags.DEFINE_float("truncation", 0.0, "sample: latents beyond ± this are drawn again.")
 STANDING = flags.DEFINE_integer(
     "standing_stats", 0, "sample: measure batch statistics over n batches."
+)
+REAL = flags.DEFINE_string(
+    "real", "", "metrics: folder, .zip, .npz[:ARRAY], tfds:NAME[:SPLIT], or an .npz of statistics."
+)
+FAKE = flags.DEFINE_string("fake", "", "metrics: generated images, named as those of --real.")
+METRICS = flags.DEFINE_string(
+    "metrics",
+    "fid",
+    "metrics, evaluate: what to measure, separated by commas; see docs/metrics.md.",
+)
+INCEPTION = flags.DEFINE_string(
+    "inception", "", "metrics: weights of the 2015 Inception network; empty: those named last."
+)
+LPIPS = flags.DEFINE_string("lpips", "", "metrics: weights of LPIPS; empty: those named last.")
+CLASSIFIER = flags.DEFINE_string("classifier", "", "metrics: the run of a classifier that judges.")
+RESIZE = flags.DEFINE_string(
+    "resize", "tf1", "metrics: how images come to Inception's size: tf1, clean, bilinear."
+)
+COUNT = flags.DEFINE_integer("count", 0, "metrics: at most so many images of each set; 0: all.")
+FEW = flags.DEFINE_bool(
+    "few", False, "metrics: a Frechet distance of fewer images than features, marked as biased."
+)
+SEED = flags.DEFINE_integer("seed", 2020, "metrics: of random subsets, orders and directions.")
+KID_SUBSETS = flags.DEFINE_integer("kid_subsets", 100, "metrics: random subsets that KID averages.")
+KID_SUBSET_SIZE = flags.DEFINE_integer("kid_subset_size", 1000, "metrics: images in each, at most.")
+SPLITS = flags.DEFINE_integer("splits", 10, "metrics: parts of the Inception Score.")
+SAVE_STATS = flags.DEFINE_string(
+    "save_stats", "", "metrics: an .npz for what the metrics need of the real images."
 )
 PLATFORM = flags.DEFINE_enum(
     "platform", "", ["", "cpu", "cuda", "tpu"], "Where to compute; empty: the best there is."
@@ -178,6 +209,19 @@ def run() -> int:
             LAYOUT.value, (export.numbers(SEEDS.value, "--seeds") or [0])[0],
         )  # fmt: skip
         return 0
+    if MODE.value == "metrics":
+        from gan_jax import comparison
+
+        comparison.run(
+            REAL.value, FAKE.value, tuple(filter(None, METRICS.value.split(","))),
+            file=INCEPTION.value, resize=RESIZE.value, classifier=CLASSIFIER.value,
+            lpips=LPIPS.value, count=COUNT.value,
+            settings=comparison.Settings(
+                SEED.value, KID_SUBSETS.value, KID_SUBSET_SIZE.value, SPLITS.value, FEW.value
+            ),
+            save_stats=SAVE_STATS.value, out=OUT.value,
+        )  # fmt: skip
+        return 0
     if not WORKDIR.value:
         raise UserError(f"--workdir is missing: --mode={MODE.value} needs the folder of a run")
     if MODE.value == "sample":
@@ -193,7 +237,7 @@ def run() -> int:
             STANDING.value,
         )
     elif MODE.value == "evaluate":
-        api.evaluate(WORKDIR.value, STATE.value)
+        api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value)
     else:
         from gan_jax.report import page
 

@@ -36,6 +36,8 @@ def get_config(variant: str = ""):
     config.optim.gen.schedule.update(name="halving", unit="epochs", every=90.0)
     config.optim.disc.lr = 2e-4
     config.best.update(metric="val/l1", mode="min")
+    # with config.run.quality_every; 100 images are few for a FID, which is then marked so
+    config.quality.update(metrics=("fid", "kid", "ssim", "psnr"), few=True)
     config.run.update(steps="200 epochs", log_every="50", eval_every="1 epoch", sample_count=5)
     config.run.update(sample_every="1 epoch", save_every="5 epochs", keep_every="50 epochs")
     if "pytorch_gan" in chosen:

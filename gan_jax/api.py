@@ -8,6 +8,7 @@ The one place where the rooms meet: it builds data, system, engine and reports f
 hands each what it needs of the others.
 """
 
+import json
 import math
 import time
 from pathlib import Path
@@ -17,14 +18,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import export, outcomes, settings
+from gan_jax import export, outcomes, quality, settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.every import Every
 from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
-from gan_jax.metrics import neighbours, quality
+from gan_jax.metrics import neighbours
 from gan_jax.model import Model, load, with_restored
 from gan_jax.report import curves, epochs, grids
 from gan_jax.setup import TITLES, Setup
@@ -34,7 +35,6 @@ defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
 load_file = settings.load_file
 sample, dry_run = export.sample, export.dry_run
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on
-QUALITY_BATCH = 250
 
 
 def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
@@ -149,11 +149,14 @@ def _check_best(setup: Setup) -> None:
     config = setup.config
     known = [f"val/{name}" for name in setup.evaluated() if setup.data.sizes["validation"]]
     if setup.measures_quality:
-        known += quality.NAMES
+        quality.check(setup)
+    figures = [] if setup.system.sample_step is None else quality.figure_names(setup)
+    if setup.measures_quality:
+        known += figures
     if known and config.best.metric not in known:  # where nothing is measured, nothing is best
         accepted = ", ".join(known)
-        if not setup.measures_quality:
-            accepted += f", and with config.run.quality_every also {', '.join(quality.NAMES)}"
+        if figures and not setup.measures_quality:
+            accepted += f", and with config.run.quality_every also {', '.join(figures)}"
         raise UserError(
             f"config.best.metric={config.best.metric!r} is not measured in this run; accepted are "
             f"{accepted}"
@@ -218,7 +221,9 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, 
 
     measure = None
     if setup.measures_quality:
-        measure = _quality(setup, _judge(setup, folder, say))
+        measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
+        if jax.process_index() == 0:
+            quality.remember(folder, measure.about)
     return loop.Probes(draw, measure, _refresher(setup, folder)), (batch, columns)
 
 
@@ -237,11 +242,6 @@ def _refresher(setup: Setup, folder: Path):
 def _judge(setup: Setup, folder: Path, say) -> Model:
     """The classifier that judges samples: the named one, or one trained now beside the run."""
     config = setup.config
-    if not setup.facts.num_classes:
-        raise UserError(
-            "config.run.quality_every: samples are judged by a classifier and this data has no "
-            "labels; set it to 0 and config.best.metric to a validation value"
-        )
     if config.quality.classifier:
         return _fitting(load(config.quality.classifier), setup)
     own = settings.defaults("classifier")
@@ -282,30 +282,6 @@ def _fitting(judge: Model, setup: Setup) -> Model:
     return judge
 
 
-def _quality(setup: Setup, judge: Model):
-    """(state, stage) → Fréchet distance on the classifier's features, coverage, confidence."""
-    count = setup.config.quality.samples
-    size = min(QUALITY_BATCH, count)
-    features = judge.features
-    split = "validation" if setup.data.sizes["validation"] else "train"
-    real = setup.data.all(split, limit=_fitting_count(setup))["image"]
-    reference = quality.real_moments(features, real, size)
-    batch = setup.sample_batch(range(count))
-    sampler = setup.sampler(size)
-
-    def measure(state: TrainState, stage: Stage) -> dict[str, float]:
-        names = sampler.names(state, batch, stage)
-        name = "ema" if "ema" in names else names[0]
-
-        def draw(seeds: np.ndarray) -> np.ndarray:
-            part = {"seed": seeds, "label": batch["label"][seeds]}
-            return sampler(state, part, stage, (name,))[name]
-
-        return quality.measure(draw, features, reference, batch["seed"], size)
-
-    return measure
-
-
 def _fitting_count(setup: Setup) -> int:
     """How many images make up 512 MB: comparisons with real images use no more of them."""
     facts = setup.facts
@@ -325,19 +301,36 @@ def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 
         grids.save_png(folder / "neighbours.png", sheet)
 
 
-def evaluate(workdir: str | Path, which: str = "newest", say=print) -> dict[str, float]:
-    """Validation losses, and where the config measures it the quality of samples; written to
-    evaluate.json in the run's folder."""
+def evaluate(
+    workdir: str | Path, which: str = "newest", say=print, config: ConfigDict | None = None
+) -> dict[str, float]:
+    """Validation losses, and where the run measures it the quality of its images; written to
+    evaluate.json in the run's folder.
+
+    `config`: its section `quality` is used instead of the run's, and then always.
+    """
     folder = Path(workdir)
     model = load(folder, which)
-    scores = model.evaluate()
-    if model.setup.measures_quality:
-        scores |= _quality(model.setup, _judge(model.setup, folder, say))(
-            model.state, model.setup.last
-        )
-    folders.write_json(folder / "evaluate.json", {"step": model.step, "state": which, **scores})
+    setup = model.setup
+    if config is not None:
+        if config.system != setup.config.system:
+            raise UserError(
+                f"--config is for config.system={config.system!r}, --workdir={folder} holds a run "
+                f"of {setup.config.system!r}"
+            )
+        setup.config.quality.update(config.quality)
+        settings.check(setup.config)
+    scores, about = model.evaluate(), {}
+    if setup.system.sample_step is not None and (config is not None or setup.measures_quality):
+        measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
+        scores |= measure(model.state, setup.last)
+        about = {"quality": measure.about}
+    result = {"step": model.step, "state": which, **scores, **about}
+    folders.write_json(folder / "evaluate.json", result)
     for name, value in scores.items():
         say(f"{name} {value:.6g}")
+    if about:
+        say(json.dumps(about))
     return scores
 
 

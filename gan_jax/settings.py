@@ -34,6 +34,17 @@ RUN = dict(
 )
 QUALITY = dict(
     samples=2000,  # images drawn for each measurement, seeds 0, 1, …
+    metrics=("fd_classifier", "classes"),  # see docs/metrics.md
+    split="",  # real images: validation | train; "": validation where there is one
+    inception="",  # file with the weights of the 2015 Inception network; "": those named last
+    resize="tf1",  # how images come to its size: tf1 | clean | bilinear
+    lpips="",  # file with the weights of LPIPS; "": those named last
+    segmenter="",  # folder of a segmenter's run, for translations of label maps
+    seed=2020,  # of random subsets, orders and directions
+    kid_subsets=100,
+    kid_subset_size=1000,  # at most
+    splits=10,  # of the Inception Score
+    few=False,  # Fréchet distances of fewer images than features too, marked as biased
     classifier="",  # folder of a classifier's run; "": one is trained first, beside this run
     classifier_steps="1500",
     classifier_width=16,
@@ -49,13 +60,14 @@ def defaults(system: str) -> ConfigDict:
     """
     if system not in SYSTEMS:
         raise UserError(f"config.system={system!r}: accepted are {', '.join(SYSTEMS)}")
-    own = SYSTEMS[system].defaults()
+    own = dict(SYSTEMS[system].defaults())
+    measured = own.pop("quality", {})
     config = dict(
         system=system,
         seed=0,
         data=data.defaults(),
         **own,
-        quality=dict(QUALITY),
+        quality=QUALITY | measured,
         best=dict(metric="val/loss", mode="min"),
         # where the first weights of a net come from: (a run, a checkpoint, a .pth or .npz file;
         # a glob over names); "" for its own initialisation
@@ -75,6 +87,10 @@ BOUNDS = {  # key: lowest accepted value
     "run.devices": 0,
     "quality.samples": 2,
     "quality.classifier_width": 1,
+    "quality.seed": 0,
+    "quality.kid_subsets": 1,
+    "quality.kid_subset_size": 2,
+    "quality.splits": 1,
 }
 
 
@@ -124,7 +140,7 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
     config.run.update(sample_count=8)
     if config.run.quality_every != "0":
         config.run.quality_every = "3"
-    config.quality.update(samples=16, classifier_steps="4", classifier_width=4)
+    config.quality.update(samples=16, classifier_steps="4", classifier_width=4, few=True)
     return config
 
 

@@ -208,6 +208,7 @@ def test_evaluate_gives_the_figures_of_training(run):
     scores = api.evaluate(run[0], say=lambda text: None)
     written = json.loads((run[0] / "evaluate.json").read_text())
     assert (written.pop("step"), written.pop("state")) == (6, "newest")
+    assert written.pop("quality") == json.loads((run[0] / "quality.json").read_text())
     assert written == scores
     logged = [r for r in rows(run[0]) if r["kind"] == "eval"][-1]
     for name, value in scores.items():

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
             arrays = {name: stored[name] for name in stored.files}
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; give the path of an .npz file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except (
+        *(OSError, ValueError, EOFError, TypeError),
+        # a damaged archive may claim to be encrypted, or compressed in a way that nobody knows
+        *(zipfile.BadZipFile, RuntimeError, zlib.error),
+    ) as error:
         raise UserError(f"{path} is not a readable .npz file of arrays ({error})") from error
     tree: dict[str, Any] = {}
     for name, array in arrays.items():

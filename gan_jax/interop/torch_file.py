@@ -13,7 +13,7 @@ import pickle
 import struct
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,14 +27,19 @@ from gan_jax.interop.torch_pickle import DTYPES, STORAGES
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LARGEST_STRUCTURE = 2**28  # bytes of data.pkl; real ones have some hundred per tensor
+MOST_ATTRIBUTES = 2**18  # of all modules of a TorchScript archive; real ones have ten per layer
 
 
-def read(path: str | os.PathLike[str]) -> Any:
+def read(path: str | os.PathLike[str], modules: bool = False) -> Any:
     """Reads a `.pth` or `.pt` file of either format.
 
     Nothing in the file is ever executed. Storages of every device arrive on the host; `bfloat16`
     arrives as ml_dtypes' dtype; parameters are arrays; a `torch.Size` is a tuple, a `torch.dtype`
     its name.
+
+    Args:
+        modules: also take a TorchScript archive, what torch.jit.save writes; a module becomes the
+            dict of its attributes.
 
     Returns:
         Nested dicts, lists and tuples of arrays and plain Python values.
@@ -48,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> Any:
             start = file.read(4)
             file.seek(0)
             if start == b"PK\x03\x04":
-                return _read_zip(file, str(path))
+                return _read_zip(file, str(path), modules)
             if start[:1] == b"\x80":
                 return _read_legacy(file, str(path))
     except UserError:
@@ -92,7 +97,42 @@ _EXPECTED = (
 )
 
 
-def _read_zip(file: BinaryIO, path: str) -> Any:
+def is_torchscript(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is an archive of torch.jit.save: it holds code beside its tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+    except Exception:  # no archive or a damaged one: what is wrong with it is for `read` to say
+        return False
+
+
+def module_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The tensors of a TorchScript archive by their dotted attribute names; its code is not read.
+
+    Raises:
+        UserError: as `read`, or the archive holds something else than a module.
+    """
+    content = read(path, modules=True)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no module but a {type(content).__name__}")
+    found = {}
+    for count, (name, value) in enumerate(_attributes(content, "")):
+        # modules that hold one another twice have 2^depth names
+        if count == MOST_ATTRIBUTES:
+            raise UserError(f"{path} is damaged: its modules have over {count} attributes")
+        if isinstance(value, np.ndarray):
+            found[name] = value
+    return found
+
+
+def _attributes(attributes: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in attributes.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from _attributes(value, f"{prefix}{name}.")
+
+
+def _read_zip(file: BinaryIO, path: str, modules: bool) -> Any:
     with zipfile.ZipFile(file) as archive:
         names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(names) != 1:
@@ -118,7 +158,7 @@ def _read_zip(file: BinaryIO, path: str) -> Any:
             return _numbers(record(f"data/{key}"), dtype, order)
 
         with archive.open(names[0]) as structure:
-            content = torch_pickle.load(structure, path)
+            content = torch_pickle.load(structure, path, modules=modules)
         return torch_pickle.resolve(content, lambda storage: numbers(storage.key, storage.dtype))
 
 
@@ -127,7 +167,7 @@ def _read_legacy(file: BinaryIO, path: str) -> Any:
         raise UserError(f"{path} is a pickle but not a PyTorch file: its magic number is missing")
     protocol = torch_pickle.load(file, path)
     if protocol != LEGACY_PROTOCOL:
-        raise UserError(f"{path} has PyTorch protocol {protocol}; accepted is {LEGACY_PROTOCOL}")
+        raise UserError(f"{path} has PyTorch protocol {protocol!r}; accepted is {LEGACY_PROTOCOL}")
     torch_pickle.load(file, path)  # the writer's type sizes; the numbers are little-endian anyway
     dtypes: dict[str, np.dtype] = {}  # only the structure knows how wide a storage's elements are
     content = torch_pickle.load(file, path, dtypes)

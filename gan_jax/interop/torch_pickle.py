@@ -91,6 +91,15 @@ class _StorageType(_Inert):
     dtype: np.dtype
 
 
+class Module(_Inert):
+    """A module of a TorchScript archive: its attributes, none of its code."""
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError("a module's attributes are no dictionary")
+        self.attributes = state
+
+
 class _OrderedDict(dict):
     def __setstate__(self, state: Any) -> None:
         """Drops `_metadata`, the version numbers that a module's state dict carries."""
@@ -126,17 +135,23 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, path: str) -> None:
+    def __init__(self, file: BinaryIO, path: str, modules: bool) -> None:
         super().__init__(file, encoding="utf-8")
         self._path = path
+        self._modules = modules
         self.dtypes: dict[str, np.dtype] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        if self._modules and f"{module}.".startswith("__torch__."):
+            return Module
+        if self._modules and module == "torch.jit._pickle" and name in _LISTS:
+            return _Function(list)
         try:
             return _ALLOWED[module, name]
         except KeyError:
+            wanted = " ".join(f"{module}.{name}".split())[:200]  # a name may hold line breaks
             raise UserError(
-                f"{self._path} asks to run {module}.{name}, which is not a tensor: refused, "
+                f"{self._path} asks to run {wanted}, which is not a tensor: refused, "
                 "nothing was run; accepted are tensors, numbers and text, so save the network "
                 "again as torch.save(network.state_dict(), ...)"
             ) from None
@@ -152,13 +167,19 @@ class _Unpickler(pickle.Unpickler):
         return Storage(str(key), storage_type.dtype, numel, start)
 
 
-def load(file: BinaryIO, path: str, dtypes: dict[str, np.dtype] | None = None) -> Any:
+_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+
+
+def load(
+    file: BinaryIO, path: str, dtypes: dict[str, np.dtype] | None = None, modules: bool = False
+) -> Any:
     """Reads one pickle from `file`, leaving its position just behind it.
 
     Args:
         file: a seekable binary stream.
         path: what error messages call the file.
         dtypes: filled with every storage's key and dtype.
+        modules: whether classes of a TorchScript archive may be named; each becomes a `Module`.
 
     Returns:
         Nested containers whose leaves are plain values, `Tensor` and `Storage`.
@@ -167,7 +188,7 @@ def load(file: BinaryIO, path: str, dtypes: dict[str, np.dtype] | None = None) -
         UserError: the pickle asks for a name outside the short list above.
         Exception: of many kinds, when the pickle is damaged.
     """
-    unpickler = _Unpickler(file, path)
+    unpickler = _Unpickler(file, path, modules)
     value = unpickler.load()
     if dtypes is not None:
         dtypes.update(unpickler.dtypes)
@@ -201,6 +222,8 @@ def resolve(
         case Storage():
             whole = Tensor(value, value.dtype, 0, (value.numel,), (1,))
             result = _window(whole, fetch(value))
+        case Module():
+            result = resolve(vars(value).get("attributes", {}), fetch, seen)
         case Mapping():
             result = {_key(k): resolve(v, fetch, seen) for k, v in value.items()}
         case list() | tuple() | set() | frozenset():

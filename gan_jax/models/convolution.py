@@ -11,7 +11,7 @@ of any order, is again one of the three. Each is spelled here as one convolution
 or, where the small image has few pixels and the kernel is large, as one matrix product.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -88,6 +88,24 @@ def _explicit(form: str) -> bool:
     if form not in FORMS:
         raise ValueError(f"form is {form!r}; accepted: {', '.join(FORMS)}")
     return form == "explicit" or (form == "auto" and jax.default_backend() == "cpu")
+
+
+@cache
+def forward_options() -> dict[str, str] | None:
+    """`compiler_options` for a jitted function of forward convolutions on a CPU; None elsewhere.
+
+    jaxlib 0.10 hands every convolution to the library YNNPACK, and XLA's own kernels are 1.3 to 7
+    times as fast on the maps of an Inception network (benchmarks/inception.py). Training steps do
+    without: their small maps are faster the other way.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options)(0)
+    except jax.errors.JaxRuntimeError:  # another version does not have the option
+        return None
+    return options
 
 
 # x [B, *image, I] is the large image, y [B, H', W', O] the small one, kernel [*taps, I, O], or with

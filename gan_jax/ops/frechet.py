@@ -12,8 +12,19 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
+        self._known = False  # moments from elsewhere, of nobody knows how many
         self._mean: np.ndarray | None = None  # [D]
         self._scatter: np.ndarray | None = None  # [D, D], Σ (x - mean)(x - mean)ᵀ
+
+    @classmethod
+    def of(cls, mean: np.ndarray, cov: np.ndarray, count: int = 0) -> "Moments":
+        """Known moments [D], [D, D] of `count` features, to which nothing can be added if that is
+        0, not known."""
+        made = cls()
+        made.count, made._mean = count, np.asarray(mean, np.float64)
+        made._scatter = np.asarray(cov, np.float64) * max(count - 1, 1)
+        made._known = count == 0
+        return made
 
     def add(self, features: np.ndarray) -> None:
         """Takes in features [N, D] of any float type.
@@ -26,6 +37,8 @@ class Moments:
             raise ValueError(f"features are [N, D], found shape {features.shape}")
         if not len(features):
             return
+        if self._known:
+            raise ValueError("these moments are of an unknown number of features")
         mean = features.mean(axis=0)
         centred = features - mean
         scatter = centred.T @ centred
@@ -50,6 +63,8 @@ class Moments:
     @property
     def cov(self) -> np.ndarray:
         """[D, D], divided by n - 1. Raises ValueError with fewer than two features."""
+        if self._known:
+            return self._scatter
         if self.count < 2:
             raise ValueError(f"a covariance needs two features or more, found {self.count}")
         return self._scatter / (self.count - 1)

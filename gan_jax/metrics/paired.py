@@ -1,0 +1,64 @@
+"""How close images are to the ones they should be: means over pairs, nothing kept."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import numpy as np
+
+from gan_jax.ops import images
+
+PAIRED = ("l1", "psnr", "ssim", "lpips")
+"""Metrics of pairs; each gives the figure of its own name."""
+MOST_DB = 100.0
+"""PSNR of equal images, which would be infinite."""
+
+_psnr = jax.jit(lambda x, y: images.psnr(x, y, 255.0))
+_ssim = jax.jit(lambda x, y: images.ssim(x, y, 255.0))
+
+
+def paired(
+    names: Sequence[str],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    lpips: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> dict[str, float]:
+    """Means over pairs of images.
+
+    Args:
+      names: among PAIRED.
+      batches: (made, wanted), uint8 [n, H, W, C] each.
+      lpips: images in [-1, 1] [n, H, W, 3] twice → [n]; for "lpips".
+
+    Returns:
+      `l1` in units of [-1, 1] (grey levels divided by 127.5); `psnr` in dB, equal images counting
+      as 100; `ssim` in [-1, 1]; `lpips` from 0 up.
+
+    Raises:
+      ValueError: no pairs, pairs of two shapes, or images too small for a metric.
+    """
+    totals, count = dict.fromkeys(names, 0.0), 0
+    for made, wanted in batches:
+        if np.shape(made) != np.shape(wanted):
+            raise ValueError(
+                f"pairs have one shape, found {list(np.shape(made))} and {list(np.shape(wanted))}"
+            )
+        for name in names:
+            totals[name] += float(np.sum(_values(name, made, wanted, lpips), dtype=np.float64))
+        count += len(made)
+    if not count:
+        raise ValueError("no pairs of images")
+    return {name: total / count for name, total in totals.items()}
+
+
+def _values(name: str, made: np.ndarray, wanted: np.ndarray, lpips) -> np.ndarray:
+    """[n]."""
+    if name == "l1":
+        difference = np.abs(made.astype(np.float32) - wanted)
+        return difference.reshape(len(made), -1).mean(axis=1) / 127.5
+    if name == "psnr":
+        return np.minimum(np.asarray(_psnr(made, wanted)), MOST_DB)
+    if name == "ssim":
+        return np.asarray(_ssim(made, wanted))
+    x, y = (np.asarray(image, np.float32) / 127.5 - 1 for image in (made, wanted))
+    if x.shape[3] == 1:
+        x, y = (np.repeat(image, 3, axis=3) for image in (x, y))
+    return np.asarray(lpips(x, y))

@@ -1,0 +1,342 @@
+"""What is kept of a set of images that streams by, and the figures that two such sets give.
+
+A metric is named once (METRICS); from the names asked for follows what has to be kept of each set:
+means and covariances, features, patches. Images themselves are never kept.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gan_jax.metrics import swd
+from gan_jax.metrics.coverage import coverage
+from gan_jax.metrics.diversity import diversity
+from gan_jax.metrics.features import Images, Network
+from gan_jax.metrics.inception_score import inception_score
+from gan_jax.metrics.kid import kid
+from gan_jax.metrics.manifold import prdc
+from gan_jax.ops.frechet import Moments, frechet_distance
+
+INCEPTION, CLASSIFIER, PIXELS = "inception", "classifier", "pixels"
+FEW = "biased by few images"
+ROWS = 512  # features are merged into the moments so many at a time: a merge costs D² whatever n
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the figures depend on beside the images, and is said with them."""
+
+    seed: int = 2020  # KID's subsets, the Inception Score's order, SWD's patches and directions
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000  # at most; smaller sets are taken whole
+    splits: int = 10  # of the Inception Score
+    few: bool = False  # a Fréchet distance of fewer images than features is given, and marked
+
+
+class Metric(NamedTuple):
+    """One name of `--metrics`: the figures it gives and what must be kept for them."""
+
+    network: str
+    figures: tuple[str, ...]
+    moments: tuple[str, ...] = ()  # taps
+    features: tuple[str, ...] = ()
+    of_real: bool = True  # whether real images matter
+    by_class: bool = False
+    patches: bool = False
+    pairs: bool = False
+
+
+def _metrics() -> dict[str, Metric]:
+    found = {}
+    for network, end, frechet, kernel in (
+        (INCEPTION, "", "fid", "kid"),
+        (CLASSIFIER, "_classifier", "fd", "kd"),
+    ):
+        one = {"features": ("features",)}
+        found |= {
+            f"{frechet}{end}": Metric(network, (f"{frechet}{end}",), moments=("features",)),
+            f"{kernel}{end}": Metric(network, (f"{kernel}{end}", f"{kernel}{end}_std"), **one),
+            f"{kernel}_rbf{end}": Metric(
+                network, (f"{kernel}_rbf{end}", f"{kernel}_rbf{end}_std"), **one
+            ),
+            f"is{end}": Metric(
+                network, (f"is{end}", f"is{end}_std"), features=("logits",), of_real=False
+            ),
+            f"pr{end}": Metric(
+                network, (f"precision{end}", f"recall{end}", f"f_score{end}"), **one
+            ),
+            f"pr_strict{end}": Metric(
+                network, (f"precision_strict{end}", f"recall_strict{end}"), **one
+            ),
+            f"dc{end}": Metric(network, (f"density{end}", f"coverage{end}"), **one),
+            f"{frechet}_by_class{end}": Metric(
+                network, (f"{frechet}_by_class{end}",), moments=("features",), by_class=True
+            ),
+        }
+    for tap in ("64", "192", "768"):
+        found[f"fid_{tap}"] = Metric(INCEPTION, (f"fid_{tap}",), moments=(tap,))
+    found["sfid"] = Metric(INCEPTION, ("sfid",), moments=("spatial",))
+    found["classes"] = Metric(
+        CLASSIFIER, ("class_entropy", "class_confidence"), features=("logits",), of_real=False
+    )
+    found["swd"] = Metric(PIXELS, ("swd",), patches=True)
+    found["ms_ssim"] = Metric(PIXELS, ("ms_ssim",), pairs=True)
+    return found
+
+
+METRICS = _metrics()
+"""Every metric of two sets that need not be paired."""
+
+
+@dataclass
+class Kept:
+    """What is kept of one set under one network, after `gather`."""
+
+    count: int = 0
+    moments: dict[str, Moments] = field(default_factory=dict)  # by tap, and by (tap, class)
+    features: dict[str, np.ndarray] = field(default_factory=dict)  # by tap, [N, D] float32
+    patches: swd.Patches | None = None
+    pairs: tuple[float, int] = (0.0, 0)  # sum of MS-SSIM, and of how many pairs
+
+
+def chosen(names: Sequence[str], network: str) -> dict[str, Metric]:
+    """The metrics among `names` that are of this network (INCEPTION, CLASSIFIER or PIXELS)."""
+    known = [name for name in names if name in METRICS]  # the rest is of pairs
+    return {name: METRICS[name] for name in known if METRICS[name].network == network}
+
+
+def gather(
+    batches: Iterable[tuple[Images, Sequence[int] | None]],
+    names: Sequence[str],
+    networks: Mapping[str, Network],
+    seed: int,
+    real: bool,
+    patch_images: int = 0,
+    done: Callable[[int], None] = lambda count: None,
+) -> dict[str, Kept]:
+    """Streams a set once, past every network that the metrics `names` need.
+
+    Args:
+      batches: uint8 images, an array [n, H, W, C] or a list, and their classes or None.
+      networks: by INCEPTION and CLASSIFIER, those that are needed.
+      seed: of SWD's patches.
+      real: whether it is the set of real images, of which less is needed.
+      patch_images: SWD compares as many images of each set, the first ones.
+      done: told the number of images behind it after every batch.
+
+    Returns:
+      What is kept, by network. Class moments are there under (tap, class).
+
+    Raises:
+      ValueError: images that SWD or MS-SSIM cannot take; `str` of it is for people.
+    """
+    kept = {network: Kept() for network in (INCEPTION, CLASSIFIER, PIXELS)}
+    wanted = {
+        network: [m for m in chosen(names, network).values() if m.of_real or not real]
+        for network in kept
+    }
+    kept = {network: kept[network] for network in kept if chosen(names, network)}
+    buffers = {network: _Buffer(kept[network], wanted[network]) for network in kept}
+    pixels = kept.get(PIXELS, Kept())
+    if any(m.patches for m in wanted[PIXELS]):
+        # each set has a stream of its own under the one seed
+        pixels.patches = swd.Patches(np.random.default_rng((seed, int(real))))
+    count = 0
+    for images, classes in batches:
+        for network, buffer in buffers.items():
+            if network != PIXELS and buffer.taps:
+                buffer.add(networks[network].extract(images, buffer.taps), classes)
+        if pixels.patches is not None and count < patch_images:
+            pixels.patches.add(_one_shape(images, "swd")[: patch_images - count])
+        if any(m.pairs for m in wanted[PIXELS]) and len(images) > 1:
+            found, (total, pairs) = len(images) // 2, pixels.pairs
+            value = diversity(_one_shape(images, "ms_ssim"))
+            pixels.pairs = (total + found * value, pairs + found)
+        count += len(images)
+        done(count)
+    for network, buffer in buffers.items():
+        kept[network].count = count
+        buffer.close()
+    return kept
+
+
+class _Buffer:
+    """Collects features of batches until there are enough to be merged."""
+
+    def __init__(self, kept: Kept, metrics: Sequence[Metric]):
+        self.kept = kept
+        self.plain = {tap for m in metrics if not m.by_class for tap in m.moments}
+        self.classed = {tap for m in metrics if m.by_class for tap in m.moments}
+        self.whole = {tap for m in metrics for tap in m.features}
+        self.taps = sorted(self.plain | self.classed | self.whole)
+        self.waiting: dict[str, list[np.ndarray]] = {tap: [] for tap in self.taps}
+        self.classes: list[np.ndarray] = []
+        self.parts: dict[str, list[np.ndarray]] = {tap: [] for tap in self.whole}
+
+    def add(self, features: dict[str, np.ndarray], classes: Sequence[int] | None) -> None:
+        for tap, values in features.items():
+            self.waiting[tap].append(values)
+            if tap in self.whole:
+                self.parts[tap].append(values)
+        if self.classed and classes is not None:
+            self.classes.append(np.asarray(classes))
+        if sum(map(len, next(iter(self.waiting.values())))) >= ROWS:
+            self._merge()
+
+    def _merge(self) -> None:
+        rows = {tap: np.concatenate(values) for tap, values in self.waiting.items() if values}
+        for tap in self.plain & rows.keys():
+            self.kept.moments.setdefault(tap, Moments()).add(rows[tap])
+        if self.classed and self.classes:
+            classes = np.concatenate(self.classes)
+            for tap in self.classed & rows.keys():
+                for label in np.unique(classes):
+                    of_class = self.kept.moments.setdefault((tap, int(label)), Moments())
+                    of_class.add(rows[tap][classes == label])
+        self.waiting = {tap: [] for tap in self.taps}
+        self.classes = []
+
+    def close(self) -> None:
+        self._merge()
+        self.kept.features = {tap: np.concatenate(parts) for tap, parts in self.parts.items()}
+
+
+def _one_shape(images: Images, name: str) -> np.ndarray:
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"{name} takes images of one shape, found several")
+    return images
+
+
+def figures(
+    names: Sequence[str],
+    real: Mapping[str, Kept],
+    fake: Mapping[str, Kept],
+    networks: Mapping[str, Network],
+    settings: Settings,
+    class_names: Sequence[str] = (),
+) -> tuple[dict[str, float], list[str]]:
+    """The figures of the metrics `names`, and the notes that belong beside them.
+
+    Raises:
+      ValueError: sets that a metric cannot be measured on; `str` of it is for people.
+    """
+    found: dict[str, float] = {}
+    notes: list[str] = []
+    for name in names:
+        metric = METRICS[name]
+        ours = fake[metric.network]
+        theirs = real.get(metric.network, Kept())
+        values = _measure(name, metric, theirs, ours, networks, settings, class_names, notes)
+        found |= values
+    return found, notes
+
+
+def _measure(name, metric, real: Kept, fake: Kept, networks, settings, class_names, notes):
+    tap = (metric.moments or metric.features or ("",))[0]
+    first = metric.figures[0]
+    if metric.by_class:
+        return _by_class(first, tap, real, fake, settings, class_names, notes)
+    if metric.moments:
+        width = networks[metric.network].widths[tap]
+        # 0: another program's moments, of it does not say how many
+        few = min(m.count for m in (real.moments[tap], fake.moments[tap]) if m.count)
+        return {
+            first: _frechet(
+                first, real.moments[tap], fake.moments[tap], width, few, settings, notes
+            )
+        }
+    if metric.patches:
+        rng = np.random.default_rng(settings.seed)
+        by_level = swd.distances(real.patches, fake.patches, rng)
+        average = by_level.pop("average")
+        return {"swd": average} | {f"swd/{level}": value for level, value in by_level.items()}
+    if metric.pairs:
+        return {"ms_ssim": _pair_mean(fake), "ms_ssim_real": _pair_mean(real)}
+    ours = fake.features[tap]
+    if name.startswith("is"):
+        return dict(
+            zip(
+                metric.figures,
+                inception_score(ours, splits=settings.splits, seed=settings.seed),
+                strict=True,
+            )
+        )
+    if name == "classes":
+        values, histogram = coverage(ours)
+        return values | {f"class_fraction/{i}": float(share) for i, share in enumerate(histogram)}
+    theirs = real.features[tap]
+    if name.startswith(("kid", "kd")):
+        size = min(settings.kid_subset_size, len(ours), len(theirs))
+        kernel = "rbf" if "rbf" in name else "polynomial"
+        if size < settings.kid_subset_size:
+            notes.append(f"{name}: subsets of {size} images")
+        values = kid(
+            theirs,
+            ours,
+            subsets=settings.kid_subsets,
+            subset_size=size,
+            seed=settings.seed,
+            kernel=kernel,
+        )
+        return dict(zip(metric.figures, values, strict=True))
+    strict = name.startswith(("pr_strict", "dc"))
+    values = prdc(theirs, ours, k=5 if strict else 3, strict=strict)
+    kinds = ("precision", "recall", "f_score", "density", "coverage")
+    return {
+        figure: next(values[kind] for kind in kinds if figure.startswith(kind))
+        for figure in metric.figures
+    }
+
+
+def _pair_mean(kept: Kept) -> float:
+    total, pairs = kept.pairs
+    if not pairs:
+        raise ValueError("ms_ssim needs two images or more")
+    return total / pairs
+
+
+def _frechet(
+    name: str,
+    real: Moments,
+    fake: Moments,
+    width: int,
+    few: int,
+    settings: Settings,
+    notes: list[str],
+) -> float:
+    if few <= width:
+        if not settings.few:
+            raise ValueError(
+                f"{name}: {few} images are too few for features of width {width}, whose "
+                f"covariance needs {width + 1} or more; give more, or ask for the biased figure"
+            )
+        notes.append(f"{name}: {FEW} ({few} for {width} features)")
+    return frechet_distance(real.mean, real.cov, fake.mean, fake.cov)
+
+
+def _by_class(name, tap, real: Kept, fake: Kept, settings, class_names, notes):
+    """The distance of each class, and their mean under the metric's own name."""
+    labels = sorted({key[1] for key in real.moments if isinstance(key, tuple)})
+    missing = [label for label in labels if (tap, label) not in fake.moments]
+    if missing or not labels:
+        raise ValueError(
+            f"{name}: the second set has no image of class {missing[0]}"
+            if missing
+            else f"{name}: needs labels on both sides"
+        )
+    found = {}
+    for label in labels:
+        ours, theirs = fake.moments[tap, label], real.moments[tap, label]
+        title = class_names[label] if label < len(class_names) else str(label)
+        few = min(ours.count, theirs.count)
+        found[f"{name}/{title}"] = _frechet(
+            f"{name}/{title}", theirs, ours, theirs.mean.size, few, settings, notes
+        )
+    return {name: float(np.mean(list(found.values())))} | found
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """What identifies a network, as it is written beside figures."""
+    return {"network": network.name, "weights": network.fingerprint, "resize": network.resize}

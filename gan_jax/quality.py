@@ -1,0 +1,224 @@
+"""How good a run's images are: the same figures as `--mode=metrics`, during training and after it.
+
+Real images are streamed once; then every measurement draws `config.quality.samples` images, of the
+seeds 0, 1, …, or translates the validation pairs, and compares.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_jax import judges
+from gan_jax import workdir as folders
+from gan_jax.core.system import Stage, TrainState
+from gan_jax.errors import UserError
+from gan_jax.metrics import segmentation
+from gan_jax.metrics.paired import PAIRED, paired
+from gan_jax.metrics.sets import CLASSIFIER, METRICS, Settings, describe, figures, gather
+from gan_jax.model import Model, load
+from gan_jax.ops import palette
+from gan_jax.setup import Setup
+
+CHUNK = 64  # images read, drawn and judged at a time
+SEGMENTATION = ("pixel_accuracy", "class_accuracy", "class_iou")
+SPLITS = ("", "validation", "train")
+
+
+def figure_names(setup: Setup) -> list[str]:
+    """The figures that the config's metrics give, as far as they do not depend on the data."""
+    found = []
+    for name in setup.config.quality.metrics:
+        given = METRICS[name].figures if name in METRICS else (name,)
+        given = SEGMENTATION if name == "segmentation" else given
+        found += [figure for figure in given if not figure.endswith("_std")]
+    return found
+
+
+def check(setup: Setup) -> None:
+    """Raises UserError for a section `config.quality` that this run cannot measure by."""
+    section, pairs = setup.config.quality, bool(setup.facts.input_channels)
+    extra = (*PAIRED, *judges.RUN_METRICS) if pairs else ()
+    judges.check_names(section.metrics, "config.quality.metrics", extra)
+    judges.check_resize(section.resize, "config.quality.resize")
+    if section.split not in SPLITS:
+        raise UserError(
+            f"config.quality.split={section.split!r}: accepted are '', validation, train"
+        )
+    by_class = [n for n in section.metrics if n in METRICS and METRICS[n].by_class]
+    if by_class and not setup.system.labelled:
+        raise UserError(
+            f"config.quality.metrics: {by_class[0]} needs a generator that draws a class on demand"
+        )
+    judged = [n for n in section.metrics if n in METRICS and METRICS[n].network == CLASSIFIER]
+    if judged and not setup.facts.num_classes:
+        raise UserError(
+            f"config.run.quality_every: {judged[0]} judges samples by a classifier and this data "
+            "has no labels; name other config.quality.metrics, such as \"('fid',)\", or set it to "
+            "0 and config.best.metric to a validation value"
+        )
+    if "segmentation" in section.metrics and not section.segmenter:
+        raise UserError(
+            "config.quality.segmenter is missing: the metric segmentation needs the run of a "
+            "segmenter (configs/segmenter_facades.py trains one)"
+        )
+
+
+class Quality:
+    """(state, stage) → figures. `about` says what they are measured with.
+
+    Raises UserError where weights or runs that the metrics need cannot be had.
+    """
+
+    def __init__(self, setup: Setup, classifier: Callable[[], Model], say=print):
+        check(setup)
+        section = setup.config.quality
+        self.setup, self.names, self._say = setup, tuple(section.metrics), say
+        self.settings = Settings(
+            section.seed, section.kid_subsets, section.kid_subset_size, section.splits, section.few
+        )
+        self.by_sets = [name for name in self.names if name in METRICS]
+        self.by_pairs = [name for name in self.names if name in PAIRED]
+        pairs = bool(setup.facts.input_channels)
+        validation = setup.facts.validation_size > 0
+        self.split = "validation" if pairs and validation else section.split
+        self.split = self.split or ("validation" if validation else "train")
+        n_real = setup.data.sizes[self.split]
+        if not n_real:
+            raise UserError(f"config.quality.split={self.split}: this data has no such images")
+        # translations are of the first pairs, and so are what they are compared with
+        self.count = min(section.samples, n_real) if pairs else section.samples
+        self.n_real = self.count if pairs else n_real
+        self.lpips, lpips_name = judges.perceptual(
+            self.names, section.lpips, "config.quality.lpips"
+        )
+        self.networks = judges.networks(
+            self.names, setup.mesh, section.inception, "config.quality.inception", section.resize,
+            classifier, max(self.count, self.n_real),
+        )  # fmt: skip
+        self.segmenter = _Segmenter(section.segmenter) if "segmentation" in self.names else None
+        self.about: dict[str, Any] = {
+            "n_real": self.n_real,
+            "n_fake": self.count,
+            "real": self.split,
+            "networks": {name: describe(network) for name, network in self.networks.items()},
+            **({"lpips": lpips_name} if lpips_name else {}),
+            "seed": section.seed,
+            "kid_subsets": section.kid_subsets,
+            "kid_subset_size": section.kid_subset_size,
+            "splits": section.splits,
+        }
+        self._patched = min(self.n_real, self.count)
+        self._sampler = setup.sampler(min(CHUNK, self.count))
+        self._real = self._guard(
+            gather, self._real_batches(), self.by_sets, self.networks, section.seed, True,
+            self._patched,
+        )  # fmt: skip
+        self._told: set[str] = set()
+
+    def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
+        """Figures of the averaged weights where there are any. Each note is said once."""
+        totals = _Totals(self.by_pairs, self.lpips, self.segmenter)
+        batches = self._fake_batches(state, stage, totals)
+        fake = self._guard(
+            gather, batches, self.by_sets, self.networks, self.settings.seed, False, self._patched
+        )
+        found, notes = self._guard(
+            figures, self.by_sets, self._real, fake, self.networks, self.settings,
+            self.setup.data.class_names,
+        )  # fmt: skip
+        for note in set(notes) - self._told:
+            self._say(f"note: {note}")
+        self._told |= set(notes)
+        return found | totals.means()
+
+    def _guard(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            hint = " (config.quality.few=True)" if "biased figure" in str(error) else ""
+            raise UserError(f"config.quality.metrics: {error}{hint}") from error
+
+    def _real_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        name = "target" if self.setup.facts.input_channels else "image"
+        for start in range(0, self.n_real, CHUNK):
+            rows = np.arange(start, min(start + CHUNK, self.n_real))
+            batch = self.setup.data.rows(self.split, rows)
+            yield batch[name], batch.get("label")
+
+    def _fake_batches(self, state: TrainState, stage: Stage, totals: "_Totals"):
+        name = ""
+        for start in range(0, self.count, CHUNK):
+            batch = self.setup.sample_batch(range(start, min(start + CHUNK, self.count)))
+            if not name:
+                names = self._sampler.names(state, batch, stage)
+                name = "ema" if "ema" in names else names[0]
+            images = self._sampler(state, batch, stage, (name,))[name]
+            totals.add(images, batch)
+            yield images, batch.get("label")
+
+
+class _Totals:
+    """Means over pairs of translations and their targets, and a confusion matrix."""
+
+    def __init__(self, names: Sequence[str], lpips, segmenter: "_Segmenter | None"):
+        self.names, self.lpips, self.segmenter = names, lpips, segmenter
+        self.sums, self.count, self.matrix = dict.fromkeys(names, 0.0), 0, 0
+
+    def add(self, images: np.ndarray, batch: dict[str, np.ndarray]) -> None:
+        if self.names:
+            values = paired(self.names, [(images, batch["target"])], self.lpips)
+            self.sums = {k: self.sums[k] + len(images) * v for k, v in values.items()}
+            self.count += len(images)
+        if self.segmenter:
+            self.matrix = self.matrix + self.segmenter(images, batch["input"])
+
+    def means(self) -> dict[str, float]:
+        found = {name: total / self.count for name, total in self.sums.items()}
+        return found | (segmentation.scores(self.matrix) if self.segmenter else {})
+
+
+class _Segmenter:
+    """Photos and the label maps they were made of → confusion matrix [K, K]."""
+
+    def __init__(self, folder: str):
+        model = load(folder)
+        if "classes" not in model.setup.system.tasks:
+            raise UserError(
+                f"config.quality.segmenter={folder}: that run is not a segmenter's "
+                "(config.model.output='pixels')"
+            )
+        self.model = model
+        self.colours = np.asarray(model.config.model.palette)
+        run, last = model.setup.system.tasks["classes"].run, model.setup.last
+        self._run = jax.jit(lambda state, batch: run(state, batch, model.setup.key, last))
+        self._nearest = jax.jit(lambda maps: palette.nearest(maps, self.colours))
+
+    def __call__(self, photos: np.ndarray, maps: np.ndarray) -> np.ndarray:
+        if maps.shape[3] != 3 or photos.shape[1:3] != maps.shape[1:3]:
+            raise UserError("metric 'segmentation' needs inputs that are label maps in colour")
+        found = self._run(self.model.state, {"input": photos})
+        predicted = np.asarray(next(iter(found.values())) if isinstance(found, dict) else found)
+        return segmentation.confusion(np.asarray(self._nearest(maps)), predicted, len(self.colours))
+
+
+def remember(folder: Path, about: dict[str, Any]) -> None:
+    """Keeps what a run's figures are measured with in quality.json.
+
+    Raises UserError where the run was measured otherwise before: its figures, and the best state
+    that was chosen by them, could not be compared.
+    """
+    path = folder / "quality.json"
+    if path.exists():
+        old = json.loads(path.read_text())
+        changed = [k for k in {*old, *about} if old.get(k) != about.get(k)]
+        if changed:
+            raise UserError(
+                f"--workdir={folder}: its quality was measured with other "
+                + ", ".join(f"{k} ({old.get(k)}, now {about.get(k)})" for k in sorted(changed))
+                + "; use what it began with, or another --workdir"
+            )
+    folders.write_json(path, about)
