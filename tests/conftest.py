@@ -30,6 +30,9 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
+MOST_MAPS = 20_000
+
+
 @pytest.fixture(autouse=True, scope="module")
 def free_programs():
     """Drops the compiled programs of a file of tests when it ends.
@@ -38,6 +41,19 @@ def free_programs():
     limit: one worker reached it before the suite had run through.
     """
     yield
+    _free()
+
+
+@pytest.fixture(autouse=True)
+def free_many_programs():
+    """The same inside a file that compiles very much, such as the contract over every config."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        _free()
+
+
+def _free() -> None:
     import jax
 
     jax.clear_caches()
