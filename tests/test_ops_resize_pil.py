@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from golden_rule import load
 
+from gan_jax.data import resize as pillow
 from gan_jax.ops import resize
 
 RULES = [resize.tf1_bilinear, resize.bilinear, resize.area, resize.antialiased]
@@ -31,6 +32,15 @@ def test_antialiased_equals_pillow(name):
         if case["stored"] != "all":
             resized = resized[::13, ::13]
         np.testing.assert_allclose(resized, arrays[f"out/{name}_{j}"], rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", resize.FILTERS)
+def test_pixels_on_the_edge_of_a_filter_count_as_pillows(name):
+    """Three pixels become two: the middle one lies on the edge of both boxes."""
+    image = np.random.default_rng(4).integers(0, 256, (9, 6, 3), np.uint8)
+    found = resize.antialiased(image, 6, 4, name)
+    expected = pillow.resize_float(image, 6, 4, name)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-3)
 
 
 def test_bicubic_is_what_antialiased_does_unasked():

@@ -12,6 +12,7 @@ All become the same arrays, and so the same fingerprint.
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -77,7 +78,7 @@ def load(path: str | os.PathLike[str], key: str) -> Weights:
     cached = cache.folder() / f"{GENUINE}.npz"
     if path:
         weights = read(path)
-        if weights.name == GENUINE and (weights.has_logits or not cached.exists()):
+        if weights.name == GENUINE and not _kept(cached, weights.has_logits):
             cache.keep(cached, lambda: write(cached, weights.params))
         return weights
     if not cached.exists():
@@ -106,10 +107,19 @@ def fingerprint(params: Params) -> str:
     return digest.hexdigest()[:16]
 
 
+def _kept(cached: Path, logits: bool) -> bool:
+    """Whether the cache has as much as would be put there."""
+    try:
+        with zipfile.ZipFile(cached) as archive:
+            return not logits or "fc/kernel.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def _check_name(path: Path) -> None:
     """By torch.hub's convention NAME-DIGITS.pth carries the first digits of its own SHA-256."""
     claimed = re.search(r"-([0-9a-f]{8,64})\.pth?$", path.name)
-    if not claimed:
+    if not claimed or claimed[1].isdecimal():  # a date
         return
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
