@@ -58,12 +58,16 @@ FAKE = flags.DEFINE_string("fake", "", "metrics: generated images, named as thos
 METRICS = flags.DEFINE_string(
     "metrics",
     "fid",
-    "metrics, evaluate: what to measure, separated by commas; see docs/metrics.md.",
+    "metrics: what to measure, separated by commas; see docs/metrics.md.",
 )
 INCEPTION = flags.DEFINE_string(
-    "inception", "", "metrics: weights of the 2015 Inception network; empty: those named last."
+    "inception",
+    "",
+    "metrics: weights of the Inception network; empty: genuine ones named before.",
 )
-LPIPS = flags.DEFINE_string("lpips", "", "metrics: weights of LPIPS; empty: those named last.")
+LPIPS = flags.DEFINE_string(
+    "lpips", "", "metrics: weights of LPIPS; empty: genuine ones named before."
+)
 CLASSIFIER = flags.DEFINE_string("classifier", "", "metrics: the run of a classifier that judges.")
 RESIZE = flags.DEFINE_string(
     "resize", "tf1", "metrics: how images come to Inception's size: tf1, clean, bilinear."

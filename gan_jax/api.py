@@ -222,8 +222,7 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, 
     measure = None
     if setup.measures_quality:
         measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
-        if jax.process_index() == 0:
-            quality.remember(folder, measure.about)
+        quality.remember(folder, measure.about, write=jax.process_index() == 0)
     return loop.Probes(draw, measure, _refresher(setup, folder)), (batch, columns)
 
 

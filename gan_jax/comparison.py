@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gan_jax import judges
@@ -18,6 +19,7 @@ from gan_jax.core.writer import clock
 from gan_jax.data.image_set import ImageSet, open_set
 from gan_jax.errors import UserError
 from gan_jax.interop import inception, statistics
+from gan_jax.judges import CHUNK
 from gan_jax.metrics.features import Images
 from gan_jax.metrics.paired import PAIRED, paired
 from gan_jax.metrics.sets import (
@@ -30,12 +32,13 @@ from gan_jax.metrics.sets import (
     describe,
     figures,
     gather,
+    patched,
+    plan,
+    spread,
 )
 from gan_jax.model import load
 from gan_jax.ops.frechet import Moments
 
-CHUNK = 64  # images read at a time
-MOST_PATCHED = 16384  # images whose patches SWD compares, as in the paper
 DEFAULTS = Settings()
 TELL_EVERY = 15.0  # seconds between two lines of progress
 
@@ -79,7 +82,7 @@ def run(
         names, Mesh(), file, "--inception", resize, lambda: _classifier(classifier),
         max(len(images) for images in (sides.real, sides.fake) if images is not None),
     )  # fmt: skip
-    about = {network: describe(networks[network]) for network in networks}
+    about = {key: describe(network, names) for key, network in networks.items()}
     try:
         n_real, values, notes = _measure(
             sides, names, networks, about, settings, perceptual, save_stats, say
@@ -104,6 +107,8 @@ def run(
         "dtype": "float32 features, float64 statistics",
         "notes": notes,
     }
+    if jax.process_index() > 0:
+        return result
     _show(result, say)
     say(json.dumps(result))
     if out:
@@ -128,6 +133,8 @@ def _open(real: str, fake: str, names: tuple[str, ...], count: int, save_stats: 
     if stored and (by_pairs or save_stats):
         need = f"--metrics={','.join(by_pairs)}" if by_pairs else "--save_stats"
         raise UserError(f"--real={real} holds statistics: {need} needs images")
+    if save_stats and not any(METRICS[n].of_real for n in names if n in METRICS):
+        raise UserError("--save_stats: these metrics keep nothing of the real images")
     read = needed and not stored
     real_set = open_set(real, "--real", count) if read else None
     fake_set = open_set(fake, "--fake", count) if fake else None
@@ -154,25 +161,31 @@ def _measure(
     by_sets = [name for name in names if name in METRICS]
     by_pairs = [name for name in names if name in PAIRED]
     values, notes = {}, []
+    kept_real: dict[str, Kept] = {}
     n_real = len(real) if real else 0
     if by_sets:
-        patched = min(MOST_PATCHED, n_real, len(fake) if fake else n_real)
         if stored:
-            kept_real, n_real = _stored(stored, by_sets, networks, about)
-        else:
-            kept_real = _gathered(real, by_sets, networks, settings, patched, True, say)
+            kept_real, n_real, notes = _stored(stored, by_sets, networks, about)
+        if fake:
+            notes += plan(by_sets, n_real, len(fake), networks, settings)
+        rows = patched(n_real, len(fake) if fake else n_real)
+        if not stored:
+            kept_real = _gathered(real, by_sets, networks, settings, rows, True, say)
         if save_stats:
             _save(save_stats, kept_real, about, n_real, settings, say)
         if fake:
-            kept_fake = _gathered(fake, by_sets, networks, settings, patched, False, say)
+            kept_fake = _gathered(fake, by_sets, networks, settings, rows, False, say)
             class_names = (real or fake).class_names
-            values, notes = figures(by_sets, kept_real, kept_fake, networks, settings, class_names)
+            values, more = figures(by_sets, kept_real, kept_fake, networks, settings, class_names)
+            notes = list(dict.fromkeys([*notes, *more]))
     if by_pairs and fake:
         values |= paired(by_pairs, _pairs(fake, real), perceptual)
     return n_real, values, notes
 
 
 def _check_settings(settings: Settings, count: int) -> None:
+    if settings.seed >= 2**32:
+        raise UserError(f"--seed={settings.seed}: must be below {2**32}")
     for name, value, lowest in (
         ("count", count, 0),
         ("kid_subsets", settings.kid_subsets, 1),
@@ -209,7 +222,7 @@ def _check_classes(real: ImageSet, fake: ImageSet) -> None:
 
 
 def _gathered(
-    images: ImageSet, names, networks, settings: Settings, patched: int, real: bool, say
+    images: ImageSet | None, names, networks, settings: Settings, rows: int, real: bool, say
 ) -> dict[str, Kept]:
     title = "real" if real else "fake"
     if real and not any(METRICS[name].of_real for name in names):
@@ -218,7 +231,7 @@ def _gathered(
     if classed and images.labels is None:
         raise UserError(f"--{title}={images.title}: has no labels, which a metric by class needs")
     return gather(
-        _with_classes(images), names, networks, settings.seed, real, patched,
+        _with_classes(images), names, networks, settings.seed, real, spread(len(images), rows),
         _progress(title, len(images), say),
     )  # fmt: skip
 
@@ -281,6 +294,8 @@ def _save(path: str, kept: dict[str, Kept], about: dict, count: int, settings: S
     rows = {(n, tap): array for n, k in kept.items() for tap, array in k.features.items()}
     if not moments and not rows:
         raise UserError("--save_stats: these metrics keep nothing of the real images")
+    if jax.process_index() > 0:
+        return
     meta = {"n_real": count, "networks": about, "seed": settings.seed}
     _write(path, lambda target: statistics.write(target, moments, rows, meta))
     say(f"statistics of {count:,} real images in {path}")
@@ -295,15 +310,21 @@ def _write(path: str, content) -> None:
         raise UserError(f"{path} cannot be written ({error.strerror}); name another file") from None
 
 
-def _stored(path: str, names, networks, about: dict) -> tuple[dict[str, Kept], int]:
+def _stored(path: str, names, networks, about: dict) -> tuple[dict[str, Kept], int, list[str]]:
     """What --save_stats or another program has kept, if the metrics find what they need."""
     moments, rows, meta = statistics.read(path)
-    for network, description in about.items():
-        # other programs' files say nothing: their features are the original graph's
+    notes = []
+    for network, described in about.items():
+        description = {k: v for k, v in described.items() if k != "logits"}
         ours = meta.get("networks", {}).get(network)
         if not meta and network == INCEPTION:
-            ours = {"network": inception.GENUINE, "weights": inception.FINGERPRINT, "resize": "tf1"}
-        if ours != description:
+            # other programs do not say; there is only one network that they use
+            ours = description | {"network": inception.GENUINE, "weights": inception.FINGERPRINT}
+            notes.append(
+                f"{path} does not say how it was made: taken as {inception.GENUINE}, resize "
+                f"{description['resize']}"
+            )
+        if {k: v for k, v in (ours or {}).items() if k != "logits"} != description:
             raise UserError(
                 f"--real={path} was made with {_words(ours)}, the fakes would be judged with "
                 f"{_words(description)}: such figures are not comparable"
@@ -331,7 +352,7 @@ def _stored(path: str, names, networks, about: dict) -> tuple[dict[str, Kept], i
             kept[metric.network].features[tap] = rows[metric.network, tap]
         if metric.network == PIXELS:
             raise _lacking(path, name)
-    return kept, count
+    return kept, count, notes
 
 
 def _lacking(path: str, name: str) -> UserError:
@@ -358,7 +379,8 @@ def _show(result: dict, say) -> None:
     for name, value in shown.items():
         spread = f" ± {values[f'{name}_std']:.5g}" if f"{name}_std" in values else ""
         say(f"{name:{width}}  {value:.6g}{spread}")
-    counted = "an unknown number of" if result["n_real"] is None else f"{result['n_real']:,}"
+    unknown = "no" if not result["real"] else "an unknown number of"
+    counted = unknown if result["n_real"] is None else f"{result['n_real']:,}"
     say(f"{counted} real and {result['n_fake']:,} generated images, seed {result['seed']}")
     for network, description in result.get("networks", {}).items():
         say(f"{network}: {_words(description)}")

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from gan_jax.model import Model
 from gan_jax.models import convolution
 from gan_jax.models.lpips import lpips as lpips_network
 
-CLASSIFIER_BATCH = 250
+CHUNK = 32  # images read, drawn and judged at a time; even, since MS-SSIM takes them in pairs
 RUN_METRICS = ("segmentation",)
 """Metrics that need more than images: only of a run whose inputs are label maps."""
 
@@ -48,7 +47,7 @@ def networks(
     file_key: str,
     resize: str,
     classifier: Callable[[], Model] | None,
-    count: int = features.BATCH,
+    count: int = CHUNK,
 ) -> dict[str, features.Network]:
     """The feature networks that the metrics `names` need.
 
@@ -77,7 +76,8 @@ def networks(
             resize,
             mesh,
             gather,
-            min(features.BATCH, -(-count // mesh.size)),
+            -(-min(count, CHUNK) // mesh.size),
+            weights.logits,
         )
     if chosen(names, CLASSIFIER):
         found[CLASSIFIER] = of_classifier(classifier())
@@ -99,9 +99,9 @@ def of_classifier(model: Model) -> features.Network:
             found = list(np.shape(images[0]))
             raise ValueError(f"the classifier was trained on images {list(shape)}, found {found}")
         parts = []
-        for start in range(0, len(images), CLASSIFIER_BATCH):
-            rows = images[start : start + CLASSIFIER_BATCH]
-            filling = np.repeat(rows[-1:], CLASSIFIER_BATCH - len(rows), axis=0)
+        for start in range(0, len(images), CHUNK):
+            rows = images[start : start + CHUNK]
+            filling = np.repeat(rows[-1:], CHUNK - len(rows), axis=0)
             logits, values = model.features(np.concatenate([rows, filling]))
             parts.append({"logits": logits[: len(rows)], "features": values[: len(rows)]})
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in taps}
@@ -113,14 +113,14 @@ def of_classifier(model: Model) -> features.Network:
     )
     widths = {tap: int(value.shape[1]) for tap, value in shapes.items()}
     title = f"classifier of step {model.step}"
+    return features.Network(title, digest(model), "none", widths, extract)
+
+
+def digest(model: Model) -> str:
+    """16 hexadecimal digits of a model's parameters and statistics."""
     weights = {name: (net.params, net.stats) for name, net in model.state.nets.items()}
-    return features.Network(title, _digest(weights), "none", widths, extract)
-
-
-def _digest(tree: Any) -> str:
-    """16 hexadecimal digits of the arrays of a tree."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(fetch(tree)):
+    for leaf in jax.tree.leaves(fetch(weights)):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]
 

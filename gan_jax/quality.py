@@ -16,14 +16,24 @@ from gan_jax import judges
 from gan_jax import workdir as folders
 from gan_jax.core.system import Stage, TrainState
 from gan_jax.errors import UserError
+from gan_jax.judges import CHUNK
 from gan_jax.metrics import segmentation
 from gan_jax.metrics.paired import PAIRED, paired
-from gan_jax.metrics.sets import CLASSIFIER, METRICS, Settings, describe, figures, gather
+from gan_jax.metrics.sets import (
+    CLASSIFIER,
+    METRICS,
+    Settings,
+    describe,
+    figures,
+    gather,
+    patched,
+    plan,
+    spread,
+)
 from gan_jax.model import Model, load
 from gan_jax.ops import palette
 from gan_jax.setup import Setup
 
-CHUNK = 64  # images read, drawn and judged at a time
 SEGMENTATION = ("pixel_accuracy", "class_accuracy", "class_iou")
 SPLITS = ("", "validation", "train")
 
@@ -44,6 +54,15 @@ def check(setup: Setup) -> None:
     extra = (*PAIRED, *judges.RUN_METRICS) if pairs else ()
     judges.check_names(section.metrics, "config.quality.metrics", extra)
     judges.check_resize(section.resize, "config.quality.resize")
+    if pairs and section.split:
+        raise UserError(
+            f"config.quality.split={section.split!r}: translations are compared with their own "
+            "targets, of validation where there is one; leave it empty"
+        )
+    if "segmentation" in section.metrics and setup.facts.input_channels != 3:
+        raise UserError(
+            "config.quality.metrics: segmentation needs inputs that are label maps in colour"
+        )
     if section.split not in SPLITS:
         raise UserError(
             f"config.quality.split={section.split!r}: accepted are '', validation, train"
@@ -104,18 +123,22 @@ class Quality:
             "n_real": self.n_real,
             "n_fake": self.count,
             "real": self.split,
-            "networks": {name: describe(network) for name, network in self.networks.items()},
+            "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             **({"lpips": lpips_name} if lpips_name else {}),
+            **({"segmenter": self.segmenter.name} if self.segmenter else {}),
             "seed": section.seed,
             "kid_subsets": section.kid_subsets,
             "kid_subset_size": section.kid_subset_size,
             "splits": section.splits,
+            "notes": self._guard(
+                plan, self.by_sets, self.n_real, self.count, self.networks, self.settings
+            ),
         }
-        self._patched = min(self.n_real, self.count)
         self._sampler = setup.sampler(min(CHUNK, self.count))
+        self._patched = patched(self.n_real, self.count)
         self._real = self._guard(
             gather, self._real_batches(), self.by_sets, self.networks, section.seed, True,
-            self._patched,
+            spread(self.n_real, self._patched),
         )  # fmt: skip
         self._told: set[str] = set()
 
@@ -124,8 +147,9 @@ class Quality:
         totals = _Totals(self.by_pairs, self.lpips, self.segmenter)
         batches = self._fake_batches(state, stage, totals)
         fake = self._guard(
-            gather, batches, self.by_sets, self.networks, self.settings.seed, False, self._patched
-        )
+            gather, batches, self.by_sets, self.networks, self.settings.seed, False,
+            spread(self.count, self._patched),
+        )  # fmt: skip
         found, notes = self._guard(
             figures, self.by_sets, self._real, fake, self.networks, self.settings,
             self.setup.data.class_names,
@@ -193,20 +217,19 @@ class _Segmenter:
             )
         self.model = model
         self.colours = np.asarray(model.config.model.palette)
+        self.name = f"step {model.step} ({judges.digest(model)})"
         run, last = model.setup.system.tasks["classes"].run, model.setup.last
         self._run = jax.jit(lambda state, batch: run(state, batch, model.setup.key, last))
         self._nearest = jax.jit(lambda maps: palette.nearest(maps, self.colours))
 
     def __call__(self, photos: np.ndarray, maps: np.ndarray) -> np.ndarray:
-        if maps.shape[3] != 3 or photos.shape[1:3] != maps.shape[1:3]:
-            raise UserError("metric 'segmentation' needs inputs that are label maps in colour")
         found = self._run(self.model.state, {"input": photos})
         predicted = np.asarray(next(iter(found.values())) if isinstance(found, dict) else found)
         return segmentation.confusion(np.asarray(self._nearest(maps)), predicted, len(self.colours))
 
 
-def remember(folder: Path, about: dict[str, Any]) -> None:
-    """Keeps what a run's figures are measured with in quality.json.
+def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:
+    """Keeps what a run's figures are measured with in quality.json, where `write`.
 
     Raises UserError where the run was measured otherwise before: its figures, and the best state
     that was chosen by them, could not be compared.
@@ -221,4 +244,5 @@ def remember(folder: Path, about: dict[str, Any]) -> None:
                 + ", ".join(f"{k} ({old.get(k)}, now {about.get(k)})" for k in sorted(changed))
                 + "; use what it began with, or another --workdir"
             )
-    folders.write_json(path, about)
+    if write:
+        folders.write_json(path, about)

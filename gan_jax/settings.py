@@ -36,9 +36,9 @@ QUALITY = dict(
     samples=2000,  # images drawn for each measurement, seeds 0, 1, …
     metrics=("fd_classifier", "classes"),  # see docs/metrics.md
     split="",  # real images: validation | train; "": validation where there is one
-    inception="",  # file with the weights of the 2015 Inception network; "": those named last
+    inception="",  # file with the weights of the Inception network; "": those named before
     resize="tf1",  # how images come to its size: tf1 | clean | bilinear
-    lpips="",  # file with the weights of LPIPS; "": those named last
+    lpips="",  # file with the weights of LPIPS; "": genuine ones named before
     segmenter="",  # folder of a segmenter's run, for translations of label maps
     seed=2020,  # of random subsets, orders and directions
     kid_subsets=100,
@@ -102,8 +102,9 @@ def check(config: ConfigDict) -> None:
             value = value[part]
         if value < lowest:
             raise UserError(f"config.{key}={value}: must be at least {lowest}")
-    if config.seed >= 2**32:
-        raise UserError(f"config.seed={config.seed}: must be below {2**32}")
+    for key, seed in (("seed", config.seed), ("quality.seed", config.quality.seed)):
+        if seed >= 2**32:
+            raise UserError(f"config.{key}={seed}: must be below {2**32}")
     for name, pair in config.restore.items():
         if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise UserError(

@@ -603,6 +603,8 @@ def home(tmp_path, monkeypatch, small):
     torch_file.write(tmp_path / "other.pth", other)
     genuine = inception.read(tmp_path / "whole.pth")
     monkeypatch.setattr(inception, "FINGERPRINT", genuine.fingerprint)
+    published = hashlib.sha256((tmp_path / "whole.pth").read_bytes()).hexdigest()
+    monkeypatch.setattr(inception, "PUBLISHED", published[:8])
     return tmp_path
 
 
@@ -617,7 +619,9 @@ def test_genuine_weights_are_found_again(home):
     named = inception.load(home / "whole.pth", KEY)
     assert cached(home) == ["inception-2015-12-05.npz"]
     found = inception.load("", KEY)
-    assert found[1:] == named[1:] == (inception.FINGERPRINT, inception.GENUINE, True)
+    expected = (inception.FINGERPRINT, inception.GENUINE, True, named.logits)
+    assert found[1:] == named[1:] == expected
+    assert len(named.logits) == 16
     assert_same_params(found.params, named.params)
     (home / "whole.pth").unlink()
     assert inception.load("", KEY).has_logits
@@ -650,6 +654,25 @@ def test_weights_with_logits_replace_those_without_and_stay(home):
     assert inception.load("", KEY).has_logits
     inception.load(home / "other.pth", KEY)
     assert inception.load("", KEY).name == inception.GENUINE
+
+
+def test_logits_of_another_file_are_read_and_not_kept(home):
+    """The features' fingerprint says nothing of the layer behind them."""
+    changed = small_tensors()
+    changed["fc.weight"] = changed["fc.weight"] + 1
+    torch_file.write(home / "changed.pth", changed)
+    found = inception.load(home / "changed.pth", KEY)
+    assert (found.name, found.has_logits) == (inception.GENUINE, True)
+    assert found.logits != inception.read(home / "whole.pth").logits
+    assert not inception.load("", KEY).has_logits
+
+
+def test_logits_of_zeros_are_none(home):
+    """What stands in for a missing layer would give every generator a score of 1."""
+    empty = small_tensors()
+    empty["fc.weight"] = np.zeros_like(empty["fc.weight"])
+    torch_file.write(home / "empty.pth", empty)
+    assert not inception.read(home / "empty.pth").has_logits
 
 
 def test_cached_file_may_be_named_itself(home):

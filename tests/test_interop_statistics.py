@@ -10,7 +10,11 @@ from gan_jax.errors import UserError
 from gan_jax.interop import statistics
 
 FEATURES, SPATIAL = ("inception", "features"), ("inception", "spatial")
-META = {"n_real": 50, "networks": {"inception": {"network": "n", "resize": "tf1"}}, "seed": 3}
+META = {
+    "n_real": 50,
+    "networks": {"inception": {"network": "n", "weights": "w", "resize": "tf1"}},
+    "seed": 3,
+}
 
 
 def moments(width, seed=0):
@@ -143,9 +147,15 @@ MEAN, COV = moments(6)
         ({"mean/a/b": MEAN, "cov/a/b": COV[1:]}, ["mean/a/b", "cov/a/b (5, 6)"]),
         ({"mu": np.array(["a"]), "sigma": np.eye(1)}, ["'a'"]),
         ({"mu": MEAN, "sigma": COV, "meta": np.array("{")}, []),
-        ({"mu": MEAN, "sigma": COV, "meta": np.array("[1]")}, ["meta [1]"]),
+        ({"mu": MEAN, "sigma": COV, "meta": np.array("[1]")}, ["meta is '[1]'"]),
+        ({"mu": MEAN, "sigma": COV, "meta": np.array('{"networks": 3}')}, ["meta is"]),
+        ({"meta": np.array('{"networks": {"inception": {"network": "x"}}}')}, ["meta is"]),
+        ({"mu": MEAN, "sigma": COV, "meta": np.array('{"n_real": "50"}')}, ["meta is"]),
     ],
-    ids=["smaller", "row", "diagonal", "spatial", "lonely", "named", "words", "json", "list"],
+    ids=[
+        *("smaller", "row", "diagonal", "spatial", "lonely", "named", "words", "json", "list"),
+        *("networks", "network", "count"),
+    ],
 )
 def test_statistics_that_do_not_fit(tmp_path, arrays, words):
     np.savez(tmp_path / "a.npz", **arrays)

@@ -292,3 +292,15 @@ def test_file_without_a_state_dict_is_named(tmp_path):
     path = archive_with(tmp_path / "b.pth", pickle.dumps({"epoch": 3}, 2))
     with pytest.raises(UserError, match=r"'epoch' is a int, not a tensor"):
         torch_file.state_dict(path)
+
+
+@pytest.mark.parametrize("modules", [False, True])
+def test_a_memo_entry_far_ahead_is_damage_and_fills_no_memory(tmp_path, modules):
+    path = tmp_path / "bomb.pt"
+    structure = b"\x80\x02}r" + (2**31).to_bytes(4, "little") + b"."
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bomb/data.pkl", structure)
+        archive.writestr("bomb/version", "3")
+    with pytest.raises(UserError, match="memo entry 2147483648 comes too early") as caught:
+        torch_file.read(path, modules)
+    assert "\n" not in str(caught.value)

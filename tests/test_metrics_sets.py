@@ -19,6 +19,8 @@ from gan_jax.metrics.sets import (
     Settings,
     figures,
     gather,
+    plan,
+    spread,
 )
 from gan_jax.ops import images as ops
 from gan_jax.ops.frechet import Moments, frechet_distance
@@ -63,7 +65,7 @@ def compare(names, real, fake, networks, *, settings=None, size=50, patches=0, l
             networks,
             settings.seed,
             bool(is_real),
-            patches,
+            spread(len(images), patches),
         )
         for is_real, images in enumerate((fake, real))
     ]
@@ -304,11 +306,13 @@ def test_patches_of_as_many_images_of_each_set():
     real, fake = noise(20), noise(12, seed=1) // 2
     found, _ = compare("swd", real, fake, {}, patches=12, size=5)
     assert list(found) == ["swd", "swd/16"]
-    same, _ = compare("swd", real[:12], fake, {}, patches=12)
+    # not the first ones: a sorted set would be compared by its first classes
+    rows = [0, 1, 3, 5, 6, 8, 10, 11, 13, 15, 16, 18]
+    same, _ = compare("swd", real[rows], fake, {}, patches=12)
     assert found == same
+    assert plan(["swd"], 20, 12, {}, Settings()) == ["swd: 12 images of each set"]
+    assert plan(["swd"], 12, 12, {}, Settings()) == []
     assert found["swd"] > compare("swd", real[:12], real, {}, patches=12)[0]["swd"] > 0
-    with pytest.raises(ValueError, match="as many patches"):
-        compare("swd", real, fake, {}, patches=20)
 
 
 def test_the_levels_of_a_sliced_wasserstein_distance():

@@ -257,6 +257,10 @@ def traced(monkeypatch):
     return precisions
 
 
+def scaled(pixels, how):
+    return (pixels - 127.5) / 127.5 if how == "bilinear" else (pixels - 128) / 128
+
+
 @pytest.mark.parametrize("how", RESIZES)
 def test_each_resize_is_its_rule_and_pixels_are_scaled(traced, how):
     assert sorted(RESIZES) == sorted(features.RESIZES)
@@ -266,7 +270,7 @@ def test_each_resize_is_its_rule_and_pixels_are_scaled(traced, how):
     resized = np.asarray(RESIZES[how](images, SIDE, SIDE))[:, ::13, ::13]
     for form in (images, list(images)):
         found = network.extract(form, ["features"])["features"]
-        np.testing.assert_allclose(found, (resized - 128) / 128, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(found, scaled(resized, how), rtol=1e-6, atol=1e-5)
     assert set(traced) == {"highest"}
 
 
@@ -276,5 +280,8 @@ def test_images_of_the_networks_size_stay_as_they_are(traced, how):
     images[0, 0, 0], images[1, 0, 0] = 0, 255
     network = of_inception({}, how=how, batch=2)
     found = network.extract(images, ["features"])["features"]
-    np.testing.assert_array_equal(found, (images[:, ::13, ::13].astype(np.float32) - 128) / 128)
-    assert (found.min(), found.max()) == (-1, 127 / 128)
+    expected = scaled(images[:, ::13, ::13].astype(np.float32), how)
+    # 128 is a power of two and divides exactly
+    np.testing.assert_array_max_ulp(found, expected, maxulp=2 if how == "bilinear" else 0)
+    # pytorch-fid's networks see white as 1
+    assert (found.min(), found.max()) == (-1, 1 if how == "bilinear" else 127 / 128)

@@ -74,7 +74,10 @@ def test_what_the_figures_are_measured_with_is_kept(trained, network):
         "network": "unknown",
         "weights": inception.read(network).fingerprint,
         "resize": "tf1",
+        "logits": inception.read(network).logits,
     }
+    assert "fid: biased by few images (16 for 2048 features)" in about["notes"]
+    assert "kid: subsets of 16 images" in about["notes"]
     assert len(about["networks"]["classifier"]["weights"]) == 16
     assert about["seed"] == 2020
 
@@ -192,6 +195,7 @@ WRONG = [
     ({"metrics": ("psnr",)}, ["no metric 'psnr' here"]),
     ({"resize": "lanczos"}, ["config.quality.resize='lanczos'", "tf1, clean, bilinear"]),
     ({"split": "test"}, ["config.quality.split='test'"]),
+    ({"seed": 2**32}, ["config.quality.seed=4294967296"]),
     ({"metrics": ("fid",), "inception": "/no/where.pth"}, ["/no/where.pth: no such file"]),
     (
         {"metrics": ("fid",), "inception": ""},
@@ -206,9 +210,8 @@ def test_what_cannot_be_measured_is_one_line(change, words, tmp_path, monkeypatc
     config = settings.load_file("configs/dcgan_mnist.py", "tiny")
     config.quality.update(change)
     config.run.devices = 1
-    setup = Setup(config)
     with pytest.raises(UserError) as caught:
-        quality.Quality(setup, None)
+        quality.Quality(Setup(config), None)
     line = str(caught.value)
     assert "\n" not in line
     for word in words:

@@ -33,6 +33,7 @@ ARRAYS = {  # the images of an npz and the labels that belong to them, in order 
     "x_train": "y_train",
 }
 DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading raises
+MOST_CLASSES = 100_000  # larger numbers are no classes
 Images = list[np.ndarray] | np.ndarray
 
 
@@ -164,6 +165,8 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
         )
     if labels is not None and (labels.dtype.kind not in "iu" or len(labels) != shape[0]):
         labels = None  # not class numbers, one per image
+    if labels is not None and (labels.min() < 0 or labels.max() >= MOST_CLASSES):
+        labels = None  # identifiers of something else
     shape = (*shape, 1)[:4]
     rows = _spread(shape[0], limit)
 

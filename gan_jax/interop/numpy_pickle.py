@@ -15,7 +15,6 @@ import io
 import math
 import os
 import pickle
-import pickletools
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from gan_jax.errors import UserError
+from gan_jax.interop.pickle_guard import check_memo
 
 Tree = dict[str, Any]
 
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> Tree:
         stored = path.read_bytes()
         if stored[:1] != pickle.PROTO:
             raise UserError(f"{path} is not a pickle of protocol 2 or later")
-        _check_memo(stored)
+        check_memo(stored)
         content = _Unpickler(io.BytesIO(stored)).load()
         if type(content) is not dict:
             raise _Refused(f"holds no dict but a {_kind(content)}")
@@ -183,17 +183,6 @@ class _Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise _Refused(f"asks to run {module}.{name}, which no array needs") from None
-
-
-def _check_memo(stored: bytes) -> None:
-    """Walks through the pickle once, executing nothing.
-
-    Python's unpickler makes room for a memo as large as the index of an entry says, or for as
-    many bytes as announced: four damaged bytes could fill the memory.
-    """
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stored)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
-            raise ValueError(f"memo entry {argument} comes too early")
 
 
 def _numbers(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:

@@ -75,8 +75,7 @@ def read(
             held = set(stored.files)
             if "meta" in held:
                 meta = json.loads(str(stored["meta"]))
-                if not isinstance(meta, dict):
-                    raise ValueError(f"meta {meta!r}")
+                _check(meta)
             pairs = {place: names for names, place in CLASSIC.items() if set(names) <= held}
             for name in held:
                 kind, *rest = name.split("/")
@@ -95,3 +94,15 @@ def read(
     ) as error:  # fmt: skip
         raise UserError(f"{path}: not readable statistics of images ({error})") from error
     return moments, features, meta
+
+
+def _check(meta: Any) -> None:
+    """ValueError where `meta` is not what `write` is given."""
+    networks = meta.get("networks", {}) if isinstance(meta, dict) else None
+    known = isinstance(networks, dict) and isinstance(meta.get("n_real", 0), int)
+    words = ("network", "weights", "resize")
+    if not known or not all(
+        isinstance(found, dict) and all(isinstance(found.get(word), str) for word in words)
+        for found in networks.values()
+    ):
+        raise ValueError(f"its meta is {str(meta)[:80]!r}")

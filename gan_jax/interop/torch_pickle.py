@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from gan_jax.errors import UserError
+from gan_jax.interop.pickle_guard import check_memo
 
 DTYPES: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),
@@ -188,6 +189,9 @@ def load(
         UserError: the pickle asks for a name outside the short list above.
         Exception: of many kinds, when the pickle is damaged.
     """
+    start = file.tell()
+    check_memo(file)
+    file.seek(start)
     unpickler = _Unpickler(file, path, modules)
     value = unpickler.load()
     if dtypes is not None:

@@ -14,10 +14,10 @@ import numpy as np
 from gan_jax.models import convolution, inception
 from gan_jax.ops import resize
 
-RESIZES = {
-    "tf1": resize.tf1_bilinear,  # as the original graph, torch-fidelity and the ADM evaluator
-    "clean": resize.antialiased,  # as clean-fid
-    "bilinear": resize.bilinear,  # as pytorch-fid
+RESIZES = {  # name: (how to 299 px, the grey level that becomes 0, the one that becomes 1 above it)
+    "tf1": (resize.tf1_bilinear, 128, 128),  # the original graph, torch-fidelity, ADM's evaluator
+    "clean": (resize.antialiased, 128, 128),  # clean-fid
+    "bilinear": (resize.bilinear, 127.5, 127.5),  # pytorch-fid
 }
 BATCH = 32
 """Images per call and device."""
@@ -34,6 +34,7 @@ class Network(NamedTuple):
     widths: dict[str, int]  # of each tap
     # uint8 images [n, H, W, C] or a list of them, taps → float32 [n, width] each
     extract: Callable[[Images, Sequence[str]], dict[str, np.ndarray]]
+    logits: str = ""  # fingerprint of the layer behind the features, where it has one of its own
 
 
 def of_inception(
@@ -44,6 +45,7 @@ def of_inception(
     mesh: Any,
     gather: Callable[[jax.Array], np.ndarray],
     batch: int = BATCH,
+    logits: str = "",
 ) -> Network:
     """The 2015 Inception network behind one of the resizes, on every device of a mesh.
 
@@ -57,12 +59,13 @@ def of_inception(
       mesh: has `size`, `split` and `copy` (core.mesh.Mesh).
       gather: a split array, whole, on this host.
       batch: images per call and device.
+      logits: identifies the weights of `fc`.
 
     Raises ValueError for an unknown resize.
     """
     if how not in RESIZES:
         raise ValueError(f"resize {how!r}; accepted: {', '.join(RESIZES)}")
-    rule = RESIZES[how]
+    rule, middle, unit = RESIZES[how]
     params = mesh.copy(params)
     size = batch * mesh.size
     side = inception.SIDE
@@ -78,7 +81,7 @@ def of_inception(
         x = jnp.broadcast_to(x, (*x.shape[:3], 3)) if x.shape[3] == 1 else x
         if x.shape[1:3] != (side, side):
             x = rule(x, side, side)
-        found = inception.apply(params, (x - 128) / 128, [names.get(tap, tap) for tap in taps])
+        found = inception.apply(params, (x - middle) / unit, [names.get(tap, tap) for tap in taps])
         return {tap: found[names.get(tap, tap)] for tap in taps}
 
     compiled = jax.jit(
@@ -104,7 +107,7 @@ def of_inception(
             parts.append({tap: gather(value)[: len(rows)] for tap, value in made.items()})
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in taps}
 
-    return Network(name, fingerprint, how, widths, extract)
+    return Network(name, fingerprint, how, widths, extract, logits)
 
 
 def _host_resized(image: np.ndarray, rule, side: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from gan_jax.ops.frechet import Moments, frechet_distance
 
 INCEPTION, CLASSIFIER, PIXELS = "inception", "classifier", "pixels"
 FEW = "biased by few images"
+MOST_PATCHED = 16384  # images whose patches SWD compares, as in the paper
 ROWS = 512  # features are merged into the moments so many at a time: a merge costs D² whatever n
 
 
@@ -113,7 +114,7 @@ def gather(
     networks: Mapping[str, Network],
     seed: int,
     real: bool,
-    patch_images: int = 0,
+    patch_rows: Sequence[int] = (),
     done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Kept]:
     """Streams a set once, past every network that the metrics `names` need.
@@ -123,7 +124,7 @@ def gather(
       networks: by INCEPTION and CLASSIFIER, those that are needed.
       seed: of SWD's patches.
       real: whether it is the set of real images, of which less is needed.
-      patch_images: SWD compares as many images of each set, the first ones.
+      patch_rows: which images SWD looks at, ascending (`spread`); as many of each set.
       done: told the number of images behind it after every batch.
 
     Returns:
@@ -143,13 +144,14 @@ def gather(
     if any(m.patches for m in wanted[PIXELS]):
         # each set has a stream of its own under the one seed
         pixels.patches = swd.Patches(np.random.default_rng((seed, int(real))))
-    count = 0
+    count, rows = 0, np.asarray(patch_rows, int)
     for images, classes in batches:
         for network, buffer in buffers.items():
             if network != PIXELS and buffer.taps:
                 buffer.add(networks[network].extract(images, buffer.taps), classes)
-        if pixels.patches is not None and count < patch_images:
-            pixels.patches.add(_one_shape(images, "swd")[: patch_images - count])
+        here = rows[(rows >= count) & (rows < count + len(images))] - count
+        if pixels.patches is not None and len(here):
+            pixels.patches.add(_one_shape(images, "swd")[here])
         if any(m.pairs for m in wanted[PIXELS]) and len(images) > 1:
             found, (total, pairs) = len(images) // 2, pixels.pairs
             value = diversity(_one_shape(images, "ms_ssim"))
@@ -209,6 +211,58 @@ def _one_shape(images: Images, name: str) -> np.ndarray:
     return images
 
 
+def plan(
+    names: Sequence[str],
+    n_real: int,
+    n_fake: int,
+    networks: Mapping[str, Network],
+    settings: Settings,
+) -> list[str]:
+    """What the numbers of images alone say of the figures to come, before any feature is computed.
+
+    Args:
+      n_real: 0 where it is not known.
+
+    Returns:
+      The notes that belong beside the figures.
+
+    Raises:
+      ValueError: as `figures`, but for metrics by class.
+    """
+    notes, smaller = [], min(n for n in (n_real, n_fake) if n) if n_real or n_fake else 0
+    for name in names:
+        metric = METRICS[name]
+        if metric.moments and not metric.by_class:
+            width = networks[metric.network].widths[metric.moments[0]]
+            notes += _few(metric.figures[0], smaller, width, settings)
+        if name.startswith(("kid", "kd")):
+            notes += _subsets(name, smaller, settings)[1]
+        if metric.patches and patched(n_real, n_fake) < max(n_real, n_fake):
+            notes.append(f"{name}: {patched(n_real, n_fake)} images of each set")
+    return notes
+
+
+def patched(n_real: int, n_fake: int) -> int:
+    """Of how many images of each set SWD compares the patches: as many of both, and a limit."""
+    return min(n_real, n_fake, MOST_PATCHED)
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """`wanted` of `count` rows at equal distances: a sorted set gives some of every class."""
+    return np.arange(wanted) * count // max(wanted, 1)
+
+
+@dataclass
+class _Around:
+    """What every comparison needs beside the two sets."""
+
+    networks: Mapping[str, Network]
+    settings: Settings
+    class_names: Sequence[str]
+    notes: list[str] = field(default_factory=list)
+    manifolds: dict[tuple, dict[str, float]] = field(default_factory=dict)  # shared by pr and dc
+
+
 def figures(
     names: Sequence[str],
     real: Mapping[str, Kept],
@@ -222,31 +276,22 @@ def figures(
     Raises:
       ValueError: sets that a metric cannot be measured on; `str` of it is for people.
     """
+    around = _Around(networks, settings, class_names)
     found: dict[str, float] = {}
-    notes: list[str] = []
     for name in names:
-        metric = METRICS[name]
-        ours = fake[metric.network]
-        theirs = real.get(metric.network, Kept())
-        values = _measure(name, metric, theirs, ours, networks, settings, class_names, notes)
-        found |= values
-    return found, notes
+        network = METRICS[name].network
+        found |= _measure(name, real.get(network, Kept()), fake[network], around)
+    return found, around.notes
 
 
-def _measure(name, metric, real: Kept, fake: Kept, networks, settings, class_names, notes):
+def _measure(name: str, real: Kept, fake: Kept, around: _Around) -> dict[str, float]:
+    """The figures of one metric."""
+    metric, settings = METRICS[name], around.settings
     tap = (metric.moments or metric.features or ("",))[0]
-    first = metric.figures[0]
     if metric.by_class:
-        return _by_class(first, tap, real, fake, settings, class_names, notes)
+        return _by_class(metric.figures[0], tap, real, fake, around)
     if metric.moments:
-        width = networks[metric.network].widths[tap]
-        # 0: another program's moments, of it does not say how many
-        few = min(m.count for m in (real.moments[tap], fake.moments[tap]) if m.count)
-        return {
-            first: _frechet(
-                first, real.moments[tap], fake.moments[tap], width, few, settings, notes
-            )
-        }
+        return {metric.figures[0]: _frechet(name, tap, real, fake, around)}
     if metric.patches:
         rng = np.random.default_rng(settings.seed)
         by_level = swd.distances(real.patches, fake.patches, rng)
@@ -255,39 +300,37 @@ def _measure(name, metric, real: Kept, fake: Kept, networks, settings, class_nam
     if metric.pairs:
         return {"ms_ssim": _pair_mean(fake), "ms_ssim_real": _pair_mean(real)}
     ours = fake.features[tap]
-    if name.startswith("is"):
-        return dict(
-            zip(
-                metric.figures,
-                inception_score(ours, splits=settings.splits, seed=settings.seed),
-                strict=True,
-            )
-        )
     if name == "classes":
         values, histogram = coverage(ours)
         return values | {f"class_fraction/{i}": float(share) for i, share in enumerate(histogram)}
+    if name.startswith("is"):
+        values = inception_score(ours, splits=settings.splits, seed=settings.seed)
+        return dict(zip(metric.figures, values, strict=True))
     theirs = real.features[tap]
     if name.startswith(("kid", "kd")):
-        size = min(settings.kid_subset_size, len(ours), len(theirs))
-        kernel = "rbf" if "rbf" in name else "polynomial"
-        if size < settings.kid_subset_size:
-            notes.append(f"{name}: subsets of {size} images")
+        size, notes = _subsets(name, min(len(ours), len(theirs)), settings)
+        around.notes += notes
         values = kid(
-            theirs,
-            ours,
-            subsets=settings.kid_subsets,
-            subset_size=size,
-            seed=settings.seed,
-            kernel=kernel,
-        )
+            theirs, ours, subsets=settings.kid_subsets, subset_size=size, seed=settings.seed,
+            kernel="rbf" if "rbf" in name else "polynomial",
+        )  # fmt: skip
         return dict(zip(metric.figures, values, strict=True))
     strict = name.startswith(("pr_strict", "dc"))
-    values = prdc(theirs, ours, k=5 if strict else 3, strict=strict)
+    key = (metric.network, tap, strict)
+    if key not in around.manifolds:
+        around.manifolds[key] = prdc(theirs, ours, k=5 if strict else 3, strict=strict)
+    values = around.manifolds[key]
     kinds = ("precision", "recall", "f_score", "density", "coverage")
     return {
         figure: next(values[kind] for kind in kinds if figure.startswith(kind))
         for figure in metric.figures
     }
+
+
+def _subsets(name: str, smaller: int, settings: Settings) -> tuple[int, list[str]]:
+    """The size of KID's subsets, and the note that they are smaller than asked for."""
+    size = min(settings.kid_subset_size, smaller)
+    return size, [f"{name}: subsets of {size} images"] if size < settings.kid_subset_size else []
 
 
 def _pair_mean(kept: Kept) -> float:
@@ -297,26 +340,28 @@ def _pair_mean(kept: Kept) -> float:
     return total / pairs
 
 
-def _frechet(
-    name: str,
-    real: Moments,
-    fake: Moments,
-    width: int,
-    few: int,
-    settings: Settings,
-    notes: list[str],
-) -> float:
-    if few <= width:
-        if not settings.few:
-            raise ValueError(
-                f"{name}: {few} images are too few for features of width {width}, whose "
-                f"covariance needs {width + 1} or more; give more, or ask for the biased figure"
-            )
-        notes.append(f"{name}: {FEW} ({few} for {width} features)")
-    return frechet_distance(real.mean, real.cov, fake.mean, fake.cov)
+def _few(name: str, images: int, width: int, settings: Settings) -> list[str]:
+    """The note that a covariance is of few images; ValueError where nobody asked for that."""
+    if images > width:
+        return []
+    if not settings.few:
+        raise ValueError(
+            f"{name}: {images} images are too few for features of width {width}, whose "
+            f"covariance needs {width + 1} or more; give more, or ask for the biased figure"
+        )
+    return [f"{name}: {FEW} ({images} for {width} features)"]
 
 
-def _by_class(name, tap, real: Kept, fake: Kept, settings, class_names, notes):
+def _frechet(name: str, tap: str, real: Kept, fake: Kept, around: _Around) -> float:
+    ours, theirs = fake.moments[tap], real.moments[tap]
+    # 0: another program's moments, of it does not say how many
+    few = min(m.count for m in (ours, theirs) if m.count)
+    width = around.networks[METRICS[name].network].widths[tap]
+    around.notes += _few(METRICS[name].figures[0], few, width, around.settings)
+    return frechet_distance(theirs.mean, theirs.cov, ours.mean, ours.cov)
+
+
+def _by_class(name: str, tap: str, real: Kept, fake: Kept, around: _Around) -> dict[str, float]:
     """The distance of each class, and their mean under the metric's own name."""
     labels = sorted({key[1] for key in real.moments if isinstance(key, tuple)})
     missing = [label for label in labels if (tap, label) not in fake.moments]
@@ -329,14 +374,16 @@ def _by_class(name, tap, real: Kept, fake: Kept, settings, class_names, notes):
     found = {}
     for label in labels:
         ours, theirs = fake.moments[tap, label], real.moments[tap, label]
-        title = class_names[label] if label < len(class_names) else str(label)
+        named = label < len(around.class_names)
+        title = f"{name}/{around.class_names[label] if named else label}"
         few = min(ours.count, theirs.count)
-        found[f"{name}/{title}"] = _frechet(
-            f"{name}/{title}", theirs, ours, theirs.mean.size, few, settings, notes
-        )
+        around.notes += _few(title, few, theirs.mean.size, around.settings)
+        found[title] = frechet_distance(theirs.mean, theirs.cov, ours.mean, ours.cov)
     return {name: float(np.mean(list(found.values())))} | found
 
 
-def describe(network: Network) -> dict[str, Any]:
-    """What identifies a network, as it is written beside figures."""
-    return {"network": network.name, "weights": network.fingerprint, "resize": network.resize}
+def describe(network: Network, names: Sequence[str] = ()) -> dict[str, Any]:
+    """What identifies a network, as it is written beside the figures of the metrics `names`."""
+    found = {"network": network.name, "weights": network.fingerprint, "resize": network.resize}
+    scored = any(m.features == ("logits",) for m in chosen(names, INCEPTION).values())
+    return found | ({"logits": network.logits} if scored and network.logits else {})

@@ -1,0 +1,18 @@
+"""What is looked at in every pickle before it is read."""
+
+import pickletools
+from typing import BinaryIO
+
+
+def check_memo(stored: bytes | BinaryIO) -> None:
+    """Walks through one pickle, executing nothing; of a stream, from its position to STOP.
+
+    Python's unpickler makes room for a memo as large as the index of an entry says, or for as
+    many bytes as announced: four damaged bytes could fill the memory.
+
+    Raises:
+        ValueError: such an index, or what cannot be walked through.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stored)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+            raise ValueError(f"memo entry {argument} comes too early")
