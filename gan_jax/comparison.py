@@ -83,13 +83,10 @@ def run(
         max(len(images) for images in (sides.real, sides.fake) if images is not None),
     )  # fmt: skip
     about = {key: describe(network, names) for key, network in networks.items()}
-    try:
+    with judges.complaints("--metrics", few="; --few gives it nevertheless"):
         n_real, values, notes = _measure(
             sides, names, networks, about, settings, perceptual, save_stats, say
         )
-    except ValueError as error:
-        hint = "; --few gives it nevertheless" if "biased figure" in str(error) else ""
-        raise UserError(f"--metrics: {error}{hint}") from error
     if not sides.fake:
         return {}
     result = {
@@ -100,10 +97,7 @@ def run(
         "fake": fake,
         **({"networks": about} if about else {}),
         **({"lpips": lpips_name} if lpips_name else {}),
-        "seed": settings.seed,
-        "kid_subsets": settings.kid_subsets,
-        "kid_subset_size": settings.kid_subset_size,
-        "splits": settings.splits,
+        **settings.said(),
         "dtype": "float32 features, float64 statistics",
         "notes": notes,
     }

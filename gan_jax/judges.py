@@ -1,7 +1,7 @@
 """The networks that judge images, made from what a user names: weights, a classifier's run."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -11,6 +11,7 @@ from gan_jax.core.mesh import Mesh, fetch, gather
 from gan_jax.errors import UserError
 from gan_jax.interop import cache, inception, npz_file
 from gan_jax.interop import lpips as lpips_files
+from gan_jax.interop.fingerprint import fingerprint
 from gan_jax.metrics import features
 from gan_jax.metrics.sets import CLASSIFIER, INCEPTION, METRICS, chosen
 from gan_jax.model import Model
@@ -32,6 +33,17 @@ def check_names(names: Sequence[str], key: str, extra: Sequence[str] = ()) -> No
             raise UserError(f"{key}: no metric {name!r} here; accepted are {', '.join(accepted)}")
     if len(set(names)) < len(names):
         raise UserError(f"{key}={','.join(names)}: names a metric twice")
+
+
+@contextlib.contextmanager
+def complaints(key: str, few: str) -> Iterator[None]:
+    """Turns what the metrics say of images that they cannot measure into a UserError that names
+    `key`; `few` says how to have a biased figure nevertheless."""
+    try:
+        yield
+    except ValueError as error:
+        hint = few if "biased figure" in str(error) else ""
+        raise UserError(f"{key}: {error}{hint}") from error
 
 
 def check_resize(how: str, key: str) -> None:
@@ -98,13 +110,12 @@ def of_classifier(model: Model) -> features.Network:
         if not isinstance(images, np.ndarray) or images.shape[1:] != shape:
             found = list(np.shape(images[0]))
             raise ValueError(f"the classifier was trained on images {list(shape)}, found {found}")
-        parts = []
-        for start in range(0, len(images), CHUNK):
-            rows = images[start : start + CHUNK]
-            filling = np.repeat(rows[-1:], CHUNK - len(rows), axis=0)
-            logits, values = model.features(np.concatenate([rows, filling]))
-            parts.append({"logits": logits[: len(rows)], "features": values[: len(rows)]})
-        return {tap: np.concatenate([part[tap] for part in parts]) for tap in taps}
+
+        def run(full: np.ndarray) -> dict[str, np.ndarray]:
+            logits, values = model.features(full)
+            return {tap: {"logits": logits, "features": values}[tap] for tap in taps}
+
+        return features.in_batches(images, CHUNK, run)
 
     probe = jax.ShapeDtypeStruct((2, *shape), np.uint8)
     run = model.setup.system.tasks["features"].run
@@ -119,10 +130,7 @@ def of_classifier(model: Model) -> features.Network:
 def digest(model: Model) -> str:
     """16 hexadecimal digits of a model's parameters and statistics."""
     weights = {name: (net.params, net.stats) for name, net in model.state.nets.items()}
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(fetch(weights)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint(("", leaf) for leaf in jax.tree.leaves(fetch(weights)))
 
 
 def perceptual(names: Sequence[str], file: str, key: str):

@@ -5,7 +5,7 @@ seeds 0, 1, …, or translates the validation pairs, and compares.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gan_jax.core.system import Stage, TrainState
 from gan_jax.errors import UserError
 from gan_jax.judges import CHUNK
 from gan_jax.metrics import segmentation
-from gan_jax.metrics.paired import PAIRED, paired
+from gan_jax.metrics.paired import PAIRED, Pairs
 from gan_jax.metrics.sets import (
     CLASSIFIER,
     METRICS,
@@ -126,45 +126,39 @@ class Quality:
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             **({"lpips": lpips_name} if lpips_name else {}),
             **({"segmenter": self.segmenter.name} if self.segmenter else {}),
-            "seed": section.seed,
-            "kid_subsets": section.kid_subsets,
-            "kid_subset_size": section.kid_subset_size,
-            "splits": section.splits,
-            "notes": self._guard(
-                plan, self.by_sets, self.n_real, self.count, self.networks, self.settings
-            ),
+            **self.settings.said(),
         }
         self._sampler = setup.sampler(min(CHUNK, self.count))
         self._patched = patched(self.n_real, self.count)
-        self._real = self._guard(
-            gather, self._real_batches(), self.by_sets, self.networks, section.seed, True,
-            spread(self.n_real, self._patched),
-        )  # fmt: skip
+        with _complaints():
+            self.about["notes"] = plan(
+                self.by_sets, self.n_real, self.count, self.networks, self.settings
+            )
+            self._real = gather(
+                self._real_batches(), self.by_sets, self.networks, section.seed, True,
+                spread(self.n_real, self._patched),
+            )  # fmt: skip
         self._told: set[str] = set()
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
         """Figures of the averaged weights where there are any. Each note is said once."""
-        totals = _Totals(self.by_pairs, self.lpips, self.segmenter)
-        batches = self._fake_batches(state, stage, totals)
-        fake = self._guard(
-            gather, batches, self.by_sets, self.networks, self.settings.seed, False,
-            spread(self.count, self._patched),
-        )  # fmt: skip
-        found, notes = self._guard(
-            figures, self.by_sets, self._real, fake, self.networks, self.settings,
-            self.setup.data.class_names,
-        )  # fmt: skip
+        pairs = Pairs(self.by_pairs, self.lpips)
+        read: list[np.ndarray] = []  # the segmenter's answers, as confusion matrices
+        with _complaints():
+            fake = gather(
+                self._fake_batches(state, stage, pairs, read), self.by_sets, self.networks,
+                self.settings.seed, False, spread(self.count, self._patched),
+            )  # fmt: skip
+            found, notes = figures(
+                self.by_sets, self._real, fake, self.networks, self.settings,
+                self.setup.data.class_names,
+            )  # fmt: skip
         for note in set(notes) - self._told:
             self._say(f"note: {note}")
         self._told |= set(notes)
-        return found | totals.means()
-
-    def _guard(self, function, *arguments):
-        try:
-            return function(*arguments)
-        except ValueError as error:
-            hint = " (config.quality.few=True)" if "biased figure" in str(error) else ""
-            raise UserError(f"config.quality.metrics: {error}{hint}") from error
+        if self.by_pairs:
+            found |= pairs.means()
+        return found | (segmentation.scores(sum(read)) if self.segmenter else {})
 
     def _real_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         name = "target" if self.setup.facts.input_channels else "image"
@@ -173,7 +167,10 @@ class Quality:
             batch = self.setup.data.rows(self.split, rows)
             yield batch[name], batch.get("label")
 
-    def _fake_batches(self, state: TrainState, stage: Stage, totals: "_Totals"):
+    def _fake_batches(
+        self, state: TrainState, stage: Stage, pairs: Pairs, read: list[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Images as they are drawn; translations are compared on the way."""
         name = ""
         for start in range(0, self.count, CHUNK):
             batch = self.setup.sample_batch(range(start, min(start + CHUNK, self.count)))
@@ -181,28 +178,11 @@ class Quality:
                 names = self._sampler.names(state, batch, stage)
                 name = "ema" if "ema" in names else names[0]
             images = self._sampler(state, batch, stage, (name,))[name]
-            totals.add(images, batch)
+            if self.by_pairs:
+                pairs.add(images, batch["target"])
+            if self.segmenter:
+                read.append(self.segmenter(images, batch["input"]))
             yield images, batch.get("label")
-
-
-class _Totals:
-    """Means over pairs of translations and their targets, and a confusion matrix."""
-
-    def __init__(self, names: Sequence[str], lpips, segmenter: "_Segmenter | None"):
-        self.names, self.lpips, self.segmenter = names, lpips, segmenter
-        self.sums, self.count, self.matrix = dict.fromkeys(names, 0.0), 0, 0
-
-    def add(self, images: np.ndarray, batch: dict[str, np.ndarray]) -> None:
-        if self.names:
-            values = paired(self.names, [(images, batch["target"])], self.lpips)
-            self.sums = {k: self.sums[k] + len(images) * v for k, v in values.items()}
-            self.count += len(images)
-        if self.segmenter:
-            self.matrix = self.matrix + self.segmenter(images, batch["input"])
-
-    def means(self) -> dict[str, float]:
-        found = {name: total / self.count for name, total in self.sums.items()}
-        return found | (segmentation.scores(self.matrix) if self.segmenter else {})
 
 
 class _Segmenter:
@@ -224,8 +204,12 @@ class _Segmenter:
 
     def __call__(self, photos: np.ndarray, maps: np.ndarray) -> np.ndarray:
         found = self._run(self.model.state, {"input": photos})
-        predicted = np.asarray(next(iter(found.values())) if isinstance(found, dict) else found)
+        predicted = np.asarray(found["classes"])
         return segmentation.confusion(np.asarray(self._nearest(maps)), predicted, len(self.colours))
+
+
+def _complaints():
+    return judges.complaints("config.quality.metrics", few=" (config.quality.few=True)")
 
 
 def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:

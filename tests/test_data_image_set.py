@@ -6,8 +6,8 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
+from prepared_tfds import prepare
 from tensorflow_datasets.core import constants
 
 from gan_jax.data.image_set import of_array, open_set
@@ -251,35 +251,17 @@ def test_an_array_in_memory():
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A folder with a tfds data set of 9 + 4 images, prepared without TensorFlow."""
-
-    class PlainSquares(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            image = tfds.features.Image(shape=(None, None, 3))
-            label = tfds.features.ClassLabel(names=["ant", "cat"])
-            features = tfds.features.FeaturesDict({"image": image, "label": label})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, _):
-            return {"train": self._generate_examples(0, 9), "test": self._generate_examples(9, 4)}
-
-        def _generate_examples(self, first, count):
-            for i in range(first, first + count):
-                yield i, {"image": Image.new("RGB", (4, 4), (i, 0, 0)), "label": i % 2}
-
     root = tmp_path_factory.mktemp("tfds")
-    builder = PlainSquares(data_dir=str(root), file_format="array_record")
-    builder.download_and_prepare()
+    prepare(root, 9, 4)
     return root
 
 
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("tfds:plain_squares", range(9, 13)),
-        ("tfds:plain_squares:", range(9, 13)),
-        ("tfds:plain_squares:train", range(9)),
+        ("tfds:tiny_pictures", range(9, 13)),
+        ("tfds:tiny_pictures:", range(9, 13)),
+        ("tfds:tiny_pictures:train", range(9)),
     ],
 )
 def test_tfds(prepared, monkeypatch, word, expected):
@@ -296,14 +278,14 @@ def test_tfds(prepared, monkeypatch, word, expected):
 
 def test_a_part_of_a_tfds_split(prepared, monkeypatch):
     monkeypatch.setattr(constants, "DATA_DIR", str(prepared))
-    assert len(open_set("tfds:plain_squares:train[:3]", "--real")) == 3
+    assert len(open_set("tfds:tiny_pictures:train[:3]", "--real")) == 3
 
 
 def test_tfds_that_is_not_there(prepared, monkeypatch):
     monkeypatch.setattr(constants, "DATA_DIR", str(prepared))
-    for word in ("tfds:no_such_set", "tfds:plain_squares:dev", "tfds:"):
+    for word in ("tfds:no_such_set", "tfds:tiny_pictures:dev", "tfds:"):
         assert "TFDS_DATA_DIR" in complaint(word)
-    assert "dev" in complaint("tfds:plain_squares:dev")
+    assert "dev" in complaint("tfds:tiny_pictures:dev")
 
 
 # ---------------------------------------------------------------- limit

@@ -3,9 +3,8 @@
 import sys
 
 import pytest
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
-from PIL import Image
+from prepared_tfds import prepare
 
 from gan_jax import data
 from gan_jax.errors import UserError
@@ -27,26 +26,8 @@ def complaint(**changes):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A tfds data set of 20 + 5 images, prepared as array_record without TensorFlow."""
-
-    class TinyPictures(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            image = tfds.features.Image(shape=(None, None, 3))
-            label = tfds.features.ClassLabel(names=["ant", "cat"])
-            features = tfds.features.FeaturesDict({"image": image, "label": label})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, _):
-            return {"train": self._generate_examples(0, 20), "test": self._generate_examples(20, 5)}
-
-        def _generate_examples(self, first, count):
-            for i in range(first, first + count):
-                yield i, {"image": Image.new("RGB", (4, 4), (i, 0, 0)), "label": i % 2}
-
     root = tmp_path_factory.mktemp("tfds")
-    builder = TinyPictures(data_dir=str(root), file_format="array_record")
-    builder.download_and_prepare()
+    prepare(root, 20, 5)
     return {"source": "tfds", "name": "tiny_pictures", "path": str(root), "resolution": 4}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from hostile import Call
 
 from gan_jax.errors import UserError
 from gan_jax.interop import torch_file
@@ -122,14 +123,6 @@ def archive_with(path: Path, structure: bytes, records: dict[str, bytes] | None 
         for name, data in (records or {}).items():
             archive.writestr(f"a/{name}", data)
     return path
-
-
-class Call:
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
 
 
 HOSTILE = {

@@ -21,6 +21,7 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.interop import cache, npz_file, torch_file
+from gan_jax.interop.fingerprint import fingerprint as of_leaves
 from gan_jax.models import inception
 
 GENUINE = "inception-2015-12-05"
@@ -112,12 +113,8 @@ def fingerprint(params: Params) -> str:
 
 
 def _digest(params: Params, layers: list[str]) -> str:
-    digest = hashlib.sha256()
-    for layer in layers:
-        for leaf in ("kernel", "bias"):
-            digest.update(f"{layer}/{leaf}".encode())
-            digest.update(np.ascontiguousarray(params[layer][leaf], "<f4").tobytes())
-    return digest.hexdigest()[:16]
+    names = [(layer, leaf) for layer in layers for leaf in ("kernel", "bias")]
+    return of_leaves((f"{layer}/{leaf}", params[layer][leaf]) for layer, leaf in names)
 
 
 def _kept(cached: Path, logits: bool) -> bool:

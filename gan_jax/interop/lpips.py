@@ -17,7 +17,6 @@ PyTorch's convolutions turn from [O, I, H, W] into [H, W, I, O]; the others are 
 """
 
 import functools
-import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.interop import numpy_pickle, torch_file
+from gan_jax.interop.fingerprint import fingerprint as of_leaves
 from gan_jax.interop.npz_file import read_npz
 from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT, shown
 from gan_jax.models.lpips import SCALE, SHIFT, SMALLEST, STAGES, lpips
@@ -104,11 +104,7 @@ def fingerprint(params: Mapping[str, Any]) -> str:
     The start of sha256 over every leaf in the order of names: its name ("head_0/kernel" in UTF-8),
     a zero byte, and its numbers as little-endian float32.
     """
-    digest = hashlib.sha256()
-    for name, array in sorted(_flat(params).items()):
-        digest.update(name.encode() + b"\0")
-        digest.update(np.asarray(array).astype("<f4").tobytes())
-    return digest.hexdigest()[:16]
+    return of_leaves((f"{name}\0", array) for name, array in sorted(_flat(params).items()))
 
 
 def _source(path: Path) -> _Source:

@@ -94,20 +94,32 @@ def of_inception(
     def extract(images: Images, taps: Sequence[str]) -> dict[str, np.ndarray]:
         if not isinstance(images, np.ndarray):  # of several shapes: resized one by one
             images = np.stack([_host_resized(image, rule, side) for image in images])
-        parts = []
-        for start in range(0, len(images), size):
-            rows = images[start : start + size]
-            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
-            spread = jax.make_array_from_callback(
-                filled.shape, mesh.split, lambda index, filled=filled: filled[index]
-            )
+
+        def call(full: np.ndarray) -> dict[str, np.ndarray]:
+            spread = jax.make_array_from_callback(full.shape, mesh.split, lambda index: full[index])
             # accelerators would otherwise multiply with ten bits of mantissa or less
             with jax.default_matmul_precision("highest"):
                 made = compiled(params, spread, tuple(taps))
-            parts.append({tap: gather(value)[: len(rows)] for tap, value in made.items()})
-        return {tap: np.concatenate([part[tap] for part in parts]) for tap in taps}
+            return {tap: gather(value) for tap, value in made.items()}
+
+        return in_batches(images, size, call)
 
     return Network(name, fingerprint, how, widths, extract, logits)
+
+
+def in_batches(
+    images: np.ndarray, size: int, run: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """What `run` gives for images [n, ...], n ≥ 1, taken `size` at a time so that it compiles once.
+
+    The last batch is filled up with its last image, and what comes of the filling left out.
+    """
+    parts = []
+    for start in range(0, len(images), size):
+        rows = images[start : start + size]
+        full = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+        parts.append({tap: value[: len(rows)] for tap, value in run(full).items()})
+    return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
 
 def _host_resized(image: np.ndarray, rule, side: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from gan_jax.ops import images
 
 PAIRED = ("l1", "psnr", "ssim", "lpips")
 """Metrics of pairs; each gives the figure of its own name."""
+Lpips = Callable[[np.ndarray, np.ndarray], np.ndarray]
 MOST_DB = 100.0
 """PSNR of equal images, which would be infinite."""
 
@@ -16,37 +17,54 @@ _psnr = jax.jit(lambda x, y: images.psnr(x, y, 255.0))
 _ssim = jax.jit(lambda x, y: images.ssim(x, y, 255.0))
 
 
-def paired(
-    names: Sequence[str],
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    lpips: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-) -> dict[str, float]:
-    """Means over pairs of images.
+class Pairs:
+    """Means over pairs of images that arrive in batches.
 
     Args:
       names: among PAIRED.
-      batches: (made, wanted), uint8 [n, H, W, C] each.
       lpips: images in [-1, 1] [n, H, W, 3] twice → [n]; for "lpips".
-
-    Returns:
-      `l1` in units of [-1, 1] (grey levels divided by 127.5); `psnr` in dB, equal images counting
-      as 100; `ssim` in [-1, 1]; `lpips` from 0 up.
-
-    Raises:
-      ValueError: no pairs, pairs of two shapes, or images too small for a metric.
     """
-    totals, count = dict.fromkeys(names, 0.0), 0
-    for made, wanted in batches:
+
+    def __init__(self, names: Sequence[str], lpips: Lpips | None = None) -> None:
+        self._totals, self._count, self._lpips = dict.fromkeys(names, 0.0), 0, lpips
+
+    def add(self, made: np.ndarray, wanted: np.ndarray) -> None:
+        """Takes uint8 images [n, H, W, C] and those that they should be.
+
+        Raises:
+          ValueError: images of two shapes, or too small for a metric.
+        """
         if np.shape(made) != np.shape(wanted):
             raise ValueError(
                 f"pairs have one shape, found {list(np.shape(made))} and {list(np.shape(wanted))}"
             )
-        for name in names:
-            totals[name] += float(np.sum(_values(name, made, wanted, lpips), dtype=np.float64))
-        count += len(made)
-    if not count:
-        raise ValueError("no pairs of images")
-    return {name: total / count for name, total in totals.items()}
+        for name in self._totals:
+            values = _values(name, made, wanted, self._lpips)
+            self._totals[name] += float(np.sum(values, dtype=np.float64))
+        self._count += len(made)
+
+    def means(self) -> dict[str, float]:
+        """`l1` in units of [-1, 1] (grey levels divided by 127.5); `psnr` in dB, equal images
+        counting as 100; `ssim` in [-1, 1]; `lpips` from 0 up.
+
+        Raises:
+          ValueError: no pairs.
+        """
+        if not self._count:
+            raise ValueError("no pairs of images")
+        return {name: total / self._count for name, total in self._totals.items()}
+
+
+def paired(
+    names: Sequence[str],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    lpips: Lpips | None = None,
+) -> dict[str, float]:
+    """The means of `Pairs` over batches of (made, wanted)."""
+    pairs = Pairs(names, lpips)
+    for made, wanted in batches:
+        pairs.add(made, wanted)
+    return pairs.means()
 
 
 def _values(name: str, made: np.ndarray, wanted: np.ndarray, lpips) -> np.ndarray:

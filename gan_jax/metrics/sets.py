@@ -5,7 +5,7 @@ means and covariances, features, patches. Images themselves are never kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,10 @@ class Settings:
     kid_subset_size: int = 1000  # at most; smaller sets are taken whole
     splits: int = 10  # of the Inception Score
     few: bool = False  # a Fréchet distance of fewer images than features is given, and marked
+
+    def said(self) -> dict[str, int]:
+        """What is written beside figures; of few images there is a note."""
+        return {name: value for name, value in asdict(self).items() if name != "few"}
 
 
 class Metric(NamedTuple):

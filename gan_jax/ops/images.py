@@ -5,12 +5,13 @@ import numpy as np
 from jax import Array
 
 SSIM_WINDOW = 11
-"""Side of SSIM's Gaussian window in pixels; its σ is 1.5."""
+"""Side of SSIM's Gaussian window in pixels."""
+SSIM_SIGMA = 1.5
 
 
 def to_unit(pixels: Array | np.ndarray) -> Array:
     """[...] in 0..255 → [-1, 1]: (x - 127.5) / 127.5, in float32 unless the pixels are doubles."""
-    return (_floats(pixels) - 127.5) / 127.5
+    return (floats(pixels) - 127.5) / 127.5
 
 
 def to_uint8(x: Array | np.ndarray) -> Array:
@@ -34,7 +35,7 @@ def psnr(x: Array, y: Array, data_range: float) -> Array:
       x, y: [B, ...].
       data_range: 2 for [-1, 1], 255 for uint8 values. Equal images give infinity.
     """
-    x, y = _floats(x), _floats(y)
+    x, y = floats(x), floats(y)
     error = jnp.mean(jnp.square(x - y).reshape(x.shape[0], -1), axis=1)
     return 10 * jnp.log10(data_range**2 / error)
 
@@ -53,37 +54,52 @@ def ssim(x: Array, y: Array, data_range: float) -> Array:
     Raises:
       ValueError: an image smaller than the window.
     """
-    x, y = _floats(x), _floats(y)
-    rows, columns = (jnp.asarray(_gaussian_rows(side), x.dtype) for side in x.shape[1:3])
+    if min(np.shape(x)[1:3]) < SSIM_WINDOW:
+        raise ValueError(
+            f"SSIM needs sides of {SSIM_WINDOW} pixels or more, found {min(np.shape(x)[1:3])}"
+        )
+    return ssim_terms(floats(x), floats(y), data_range)[0]
 
-    def blur(image: Array) -> Array:
-        image = jnp.einsum("ph,bhwc->bpwc", rows, image, precision="highest")
-        return jnp.einsum("qw,bpwc->bpqc", columns, image, precision="highest")
 
+def ssim_terms(x: Array, y: Array, data_range: float) -> tuple[Array, Array]:
+    """SSIM and the part of it that is contrast and structure, of floats [B, H, W, C]: [B] each.
+
+    Arguments as of `ssim`; where a side is shorter than the window, the window has that side and σ
+    in proportion.
+    """
+    size = min(SSIM_WINDOW, *x.shape[1:3])
+    weights = _gaussian(size, SSIM_SIGMA * size / SSIM_WINDOW)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     # variances do not depend on the level; taking it off first keeps them exact in float32
     level = jnp.mean(x, axis=(1, 2), keepdims=True)
     x, y = x - level, y - level
-    mx, my = blur(x), blur(y)
-    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    mx, my, xx, yy, xy = _blur(jnp.stack([x, y, x * x, y * y, x * y]), weights)
+    vx, vy, vxy = xx - mx * mx, yy - my * my, xy - mx * my
     mx, my = mx + level, my + level
     luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
     structure = (2 * vxy + c2) / (vx + vy + c2)
-    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+    axes = (1, 2, 3)
+    return jnp.mean(luminance * structure, axis=axes), jnp.mean(structure, axis=axes)
 
 
-def _floats(x: Array | np.ndarray) -> Array:
+def _blur(maps: Array, weights: list[float]) -> Array:
+    """Maps [..., H, W, C] under a separable window that stays wholly inside."""
+    reach = len(weights) - 1
+    height, width = maps.shape[-3] - reach, maps.shape[-2] - reach
+    # sums of shifted maps: float32 all through on every device, and no cost that grows as side³
+    maps = sum(weight * maps[..., i : i + height, :, :] for i, weight in enumerate(weights))
+    return sum(weight * maps[..., i : i + width, :] for i, weight in enumerate(weights))
+
+
+def _gaussian(size: int, sigma: float) -> list[float]:
+    """`size` weights that sum to 1; an even size has its centre between two pixels."""
+    places = np.arange(size) - (size - 1) / 2
+    weights = np.exp(-0.5 * np.square(places / sigma))
+    # Python's floats leave the images their dtype
+    return (weights / weights.sum()).tolist()
+
+
+def floats(x: Array | np.ndarray) -> Array:
+    """Integers and half floats as float32; float32 and float64 as they are."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _gaussian_rows(side: int) -> np.ndarray:
-    """The window slid over a side, as a matrix: [side - 10, side], rows sum to 1."""
-    if side < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs sides of {SSIM_WINDOW} pixels or more, found {side}")
-    weights = np.exp(-0.5 * (np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) ** 2 / 1.5**2)
-    weights /= weights.sum()
-    matrix = np.zeros((side - SSIM_WINDOW + 1, side))
-    for row in range(len(matrix)):
-        matrix[row, row : row + SSIM_WINDOW] = weights
-    return matrix

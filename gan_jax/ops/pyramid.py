@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gan_jax.ops.images import floats
+
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
@@ -12,7 +14,7 @@ def halve(x: Array | np.ndarray) -> Array:
 
     An odd side has its last row or column counted twice, so every side can be halved.
     """
-    x = _floats(x)
+    x = floats(x)
     batch, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     blocks = x.reshape(batch, -(-height // 2), 2, -(-width // 2), 2, channels)
@@ -31,7 +33,7 @@ def down(x: Array | np.ndarray) -> Array:
     Raises:
       ValueError: an odd side, or one smaller than 4.
     """
-    x = _floats(x)
+    x = floats(x)
     if any(side % 2 or side < 4 for side in x.shape[1:3]):
         raise ValueError(f"a pyramid halves even sides of 4 or more, found {x.shape[1:3]}")
     for axis in (1, 2):
@@ -51,7 +53,7 @@ def up(x: Array | np.ndarray) -> Array:
     Equals zeros put between the pixels, then the filter of `down` with four times the weight. Each
     place meets either three of the five weights or two, so the zeros are never made.
     """
-    x = _floats(x)
+    x = floats(x)
     for axis in (1, 2):
         # mirroring the zero-filled side reflects its first pixel and repeats its last one
         padded = jnp.pad(x, _around(axis, 1, 0), mode="reflect")
@@ -80,7 +82,7 @@ def laplacian(x: Array | np.ndarray, levels: int) -> list[Array]:
     """
     if levels < 1:
         raise ValueError(f"a pyramid has one level or more, found {levels}")
-    x, pyramid = _floats(x), []
+    x, pyramid = floats(x), []
     for _ in range(levels - 1):
         coarse = down(x)
         pyramid.append(x - up(coarse))
@@ -94,11 +96,6 @@ def reconstruct(pyramid: list[Array]) -> Array:
     for detail in reversed(pyramid[:-1]):
         x = detail + up(x)
     return x
-
-
-def _floats(x: Array | np.ndarray) -> Array:
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _around(axis: int, before: int, after: int) -> list[tuple[int, int]]:

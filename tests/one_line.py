@@ -1,0 +1,13 @@
+"""Errors as a user sees them."""
+
+import pytest
+
+from gan_jax.errors import UserError
+
+
+def assert_refused(match: str, call, *args) -> str:
+    """It is one line for the user."""
+    with pytest.raises(UserError, match=match) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
