@@ -4,6 +4,8 @@
     python launch.py --mode=sample --workdir=runs/a --seeds=0-63 --format=grid,png
     python launch.py --mode=evaluate --workdir=runs/a [--config=… --config.quality.metrics=…]
     python launch.py --mode=translate --workdir=runs/f --input=DIR --out=DIR
+    python launch.py --mode=interpolate --workdir=runs/a --seeds=0-8
+    python launch.py --mode=timelapse --workdir=runs/a
     python launch.py --mode=metrics --real=DIR --fake=samples.npz --metrics=fid,kid
     python launch.py --config=configs/dcgan_mnist.py --dry_run
 
@@ -23,7 +25,16 @@ from ml_collections import config_flags
 
 from gan_jax.errors import UserError
 
-MODES = ("train", "sample", "evaluate", "report", "translate", "metrics")
+MODES = (
+    "train",
+    "sample",
+    "evaluate",
+    "report",
+    "translate",
+    "interpolate",
+    "timelapse",
+    "metrics",
+)
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
 )
@@ -34,19 +45,39 @@ DRY_RUN = flags.DEFINE_bool(
 )
 COMPILE = flags.DEFINE_bool("compile", False, "With --dry_run: XLA's memory analysis of a step.")
 SEEDS = flags.DEFINE_string(
-    "seeds", "0-63", "sample: which images, such as 0-63 or 1,5,8-11; translate: the first one's."
+    "seeds",
+    "0-63",
+    "sample: which images, such as 0-63 or 1,5,8-11; interpolate: the cells; translate: the first "
+    "one's.",
 )
-CLASSES = flags.DEFINE_string("classes", "", "sample: classes, cycled over the seeds; empty: all.")
+CLASSES = flags.DEFINE_string(
+    "classes", "", "sample, interpolate: classes, cycled over the seeds; empty: all."
+)
 INPUT = flags.DEFINE_string("input", "", "translate: folder or .zip of images.")
 LAYOUT = flags.DEFINE_string(
     "layout", "auto", "translate: single, side_by_side (input and target), or auto, by the shape."
 )
 OUT = flags.DEFINE_string(
-    "out", "", "sample, translate: folder for files; report: the page; metrics: a JSON file."
+    "out",
+    "",
+    "sample, translate: folder for files; interpolate, timelapse: a .webp or a folder for it; "
+    "report: the page; metrics: a JSON file.",
 )
 FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, separated by commas.")
-STATE = flags.DEFINE_string("state", "newest", "sample, evaluate, translate: newest, best, a step.")
-WEIGHTS = flags.DEFINE_string("weights", "", "sample: ema or raw; empty: ema where there is one.")
+STATE = flags.DEFINE_string(
+    "state", "newest", "sample, interpolate, evaluate, translate: newest, best, a step."
+)
+WEIGHTS = flags.DEFINE_string(
+    "weights", "", "sample, interpolate, timelapse: ema or raw; empty: ema where there is one."
+)
+SECONDS = flags.DEFINE_float("seconds", 10.0, "interpolate, timelapse: length of the video.")
+FPS = flags.DEFINE_float("fps", 30.0, "interpolate, timelapse: frames per second.")
+SMOOTHING = flags.DEFINE_float(
+    "smoothing", 1.0, "interpolate: seconds over which latents are smoothed; higher is slower."
+)
+WARP = flags.DEFINE_float(
+    "warp", 1.5, "timelapse: the place in training goes as time to this power."
+)
 TRUNCATION = flags.DEFINE_float("truncation", 0.0, "sample: latents beyond ± this are drawn again.")
 STANDING = flags.DEFINE_integer(
     "standing_stats", 0, "sample: measure batch statistics over n batches."
@@ -176,7 +207,7 @@ def run() -> int:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
-    from gan_jax import api, export, tasks
+    from gan_jax import api, export, tasks, video
 
     if PLATFORM.value:
         jax.config.update("jax_platforms", PLATFORM.value)
@@ -226,8 +257,7 @@ def run() -> int:
             save_stats=SAVE_STATS.value, out=OUT.value,
         )  # fmt: skip
         return 0
-    if not WORKDIR.value:
-        raise UserError(f"--workdir is missing: --mode={MODE.value} needs the folder of a run")
+    untrained = None if WORKDIR.value else CONFIG.value  # weights come from its `restore`
     if MODE.value == "sample":
         export.sample(
             WORKDIR.value,
@@ -239,7 +269,24 @@ def run() -> int:
             WEIGHTS.value,
             TRUNCATION.value,
             STANDING.value,
+            untrained,
         )
+        return 0
+    if MODE.value == "interpolate":
+        video.interpolate(
+            WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "interpolation.webp"),
+            export.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
+            export.numbers(CLASSES.value, "--classes"), STATE.value, WEIGHTS.value,
+            SECONDS.value, FPS.value, SMOOTHING.value, config=untrained,
+        )  # fmt: skip
+        return 0
+    if not WORKDIR.value:
+        raise UserError(f"--workdir is missing: --mode={MODE.value} needs the folder of a run")
+    if MODE.value == "timelapse":
+        video.timelapse(
+            WORKDIR.value, OUT.value or WORKDIR.value, SECONDS.value, FPS.value, WARP.value,
+            WEIGHTS.value,
+        )  # fmt: skip
     elif MODE.value == "evaluate":
         api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value)
     else:

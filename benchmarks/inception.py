@@ -45,7 +45,9 @@ def jax_features(params, pixels: np.ndarray, options: bool = True) -> layers.Cal
         x = (pixels.astype(np.float32) - 128) / 128
         return inception.apply(params, x, ("2048",))["2048"]
 
-    run = jax.jit(features, compiler_options=convolution.forward_options() if options else None)
+    run = jax.jit(
+        features, compiler_options=convolution.compiler_options(training=False) if options else None
+    )
     return lambda: np.asarray(run(params, pixels))
 
 

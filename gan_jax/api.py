@@ -22,7 +22,8 @@ from gan_jax import export, outcomes, quality, settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.every import Every
-from gan_jax.core.system import Batch, Stage, TrainState
+from gan_jax.core.sampler import Sampler
+from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
 from gan_jax.metrics import neighbours
@@ -32,6 +33,7 @@ from gan_jax.setup import TITLES, Setup
 
 SYSTEMS = settings.SYSTEMS
 defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
+tiny_growth = settings.tiny_growth
 load_file = settings.load_file
 sample, dry_run = export.sample, export.dry_run
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on
@@ -64,8 +66,16 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
     config, system, mesh = setup.config, setup.system, setup.mesh
     length = setup.data.epoch_steps
     intervals = _intervals(config)
+    for name, every in vars(intervals).items():
+        if getattr(every, "unit", "") == "ticks" and not any(s.ticks for s in system.stages):
+            raise UserError(f"config.run.{name}_every: config.system={config.system} has no ticks")
     _check_best(setup)
     keep_every = Every.parse(config.run.keep_every, "config.run.keep_every")
+    if keep_every.unit == "ticks":
+        raise UserError(
+            f"config.run.keep_every={config.run.keep_every!r}: ticks differ in length; give steps, "
+            "epochs or images"
+        )
     rule = checkpoint.Best(config.best.metric, config.best.mode == "min")
     states = checkpoint.Checkpoints(
         folder / "checkpoints",
@@ -98,20 +108,21 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         folders.write_config(folder, config, mesh.size, setup.facts)
         grids.save_png(folder / "reals.png", _reals(setup))
 
-    probes, batch = _probes(setup, folder, say)
+    probes, sampler, columns = _probes(setup, folder, say)
     titles = TITLES if setup.facts.input_channels else ()
-    writer = Writer(folder, step, _grid_saver(batch[1], titles), quiet=not main)
+    writer = Writer(folder, step, _grid_saver(columns, titles), quiet=not main)
     console = Console(step, setup.last.end, quiet=not main)
     try:
         outcome = loop.run(
             system, setup.data, length, mesh, setup.key, carry, progress, intervals, writer,
-            console, states, best, rule, probes,
+            console, states, best, rule, probes, _chooser(setup, say), config.run.compile_ahead,
         )  # fmt: skip
         console.close()
         # a translation has its own target to be compared with
         new = system.sample_step is not None and not setup.facts.input_channels
         if outcome.reason != "terminated" and new:
-            _neighbour_sheet(setup, folder, outcome.carry.state)
+            stage = system.stages[max(outcome.progress.stage, 0)]
+            _neighbour_sheet(setup, folder, sampler, outcome.carry.state, stage)
         summary = outcomes.summary(setup, folder, outcome, began, rule)
         if setup.data.skipped:
             say(f"{setup.data.skipped} images could not be read; others took their place")
@@ -142,6 +153,20 @@ def _intervals(config: ConfigDict) -> loop.Intervals:
         save_minutes=run.save_minutes,
         patience=run.patience,
     )
+
+
+def _chooser(setup: Setup, say):
+    """Reads the state that a new resolution starts from, where the config asks for the best one."""
+    if not setup.config.best.get("start_from_best"):
+        return None
+
+    def read(path: Path, carry: loop.Carry) -> loop.Carry:
+        tree, meta = checkpoint.read(path, setup.shapes())
+        value = f"{setup.config.best.metric} {meta['best_value']:.4f}"
+        say(f"a new resolution starts from the best state of the last: step {path.name}, {value}")
+        return loop.Carry(**tree)
+
+    return read
 
 
 def _check_best(setup: Setup) -> None:
@@ -206,15 +231,17 @@ def _grid_saver(columns: int, titles: tuple[str, ...] = ()):
     return save
 
 
-def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, int]]:
-    """What the loop measures and draws, and the fixed sample batch with its columns."""
+def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, Sampler | None, int]:
+    """What the loop measures and draws, with what it draws, and the columns of its pictures."""
     if setup.system.sample_step is None:
-        return loop.Probes(refresh=_refresher(setup, folder)), ({}, 0)
+        return loop.Probes(refresh=_refresher(setup, folder)), None, 0
     batch, columns = setup.grid_batch()
     sampler = setup.sampler(len(batch["seed"]))
 
     def draw(state: TrainState, stage: Stage) -> dict[str, np.ndarray]:
         made = sampler(state, batch, stage)
+        times = setup.facts.resolution // stage.resolution  # all pictures of a run have one size
+        made = {k: grids.enlarged(v, times) for k, v in made.items()}
         if not setup.facts.input_channels:
             return made
         return {k: grids.triples(batch["input"], v, batch["target"]) for k, v in made.items()}
@@ -223,7 +250,13 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, tuple[Batch, 
     if setup.measures_quality:
         measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
         quality.remember(folder, measure.about, write=jax.process_index() == 0)
-    return loop.Probes(draw, measure, _refresher(setup, folder)), (batch, columns)
+
+    def prepare(state: TrainState, stage: Stage) -> None:
+        sampler.prepare(state, batch, stage)
+        if measure:
+            measure.prepare(state, stage)
+
+    return loop.Probes(draw, measure, _refresher(setup, folder), prepare), sampler, columns
 
 
 def _refresher(setup: Setup, folder: Path):
@@ -287,11 +320,13 @@ def _fitting_count(setup: Setup) -> int:
     return max(2**29 // (facts.resolution**2 * facts.channels), 1)
 
 
-def _neighbour_sheet(setup: Setup, folder: Path, state: TrainState, rows: int = 10) -> None:
+def _neighbour_sheet(
+    setup: Setup, folder: Path, sampler: Sampler, state: TrainState, stage: Stage, rows: int = 10
+) -> None:
     """neighbours.png: samples beside their closest training images."""
-    batch = setup.sample_batch(range(rows))
-    made = setup.sampler(rows)(state, batch, setup.last)
+    made = sampler(state, setup.sample_batch(range(rows)), stage)
     samples = made.get("ema", next(iter(made.values())))
+    samples = grids.enlarged(samples, setup.facts.resolution // stage.resolution)
     bank = setup.data.all("train", limit=_fitting_count(setup))["image"]
     indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
     distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
@@ -322,7 +357,7 @@ def evaluate(
     scores, about = model.evaluate(), {}
     if setup.system.sample_step is not None and (config is not None or setup.measures_quality):
         measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
-        scores |= measure(model.state, setup.last)
+        scores |= measure(model.state, model.stage)
         about = {"quality": measure.about}
     result = {"step": model.step, "state": which, **scores, **about}
     folders.write_json(folder / "evaluate.json", result)

@@ -13,7 +13,7 @@ from gan_jax import settings
 from gan_jax.core import loop
 from gan_jax.core.checkpoint import named
 from gan_jax.errors import UserError
-from gan_jax.model import load
+from gan_jax.model import opened
 from gan_jax.report import grids
 from gan_jax.setup import TITLES, Setup
 
@@ -47,9 +47,11 @@ def sample(
     weights: str = "",
     truncation: float = 0.0,
     standing_batches: int = 0,
+    config: ConfigDict | None = None,
     say=print,
 ) -> list[Path]:
-    """Draws one image per seed into `out`; returns the files.
+    """Draws one image per seed into `out`; returns the files. The model is that of a run,
+    `workdir`, or without one of a `config` whose `restore` names weights of its generator.
 
     Formats: `grid` (grid.png), `png` (seed<NNNNNN>.png, with the class where there is one), `npz`
     (images uint8 [N, H, W, C], seeds, labels, of translations also input and target).
@@ -59,7 +61,7 @@ def sample(
             raise UserError(
                 f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
             )
-    model = load(workdir, which)
+    model = opened(workdir, which, config, lambda system: ("gen",), "sample", say)
     if standing_batches:
         model = model.standing_statistics(standing_batches)
     images = model.sample(seeds, classes, truncation, weights)
@@ -126,10 +128,10 @@ def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
     report = {"bytes": bytes_}
     if compile_step:
         train = loop.train_function(setup.system, setup.mesh)
-        stage, shapes = setup.system.stages[0], loop.Carry(**setup.shapes())
+        stage, shapes = setup.last, loop.Carry(**setup.shapes())  # the largest
         batch = {
             k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=setup.mesh.split)
-            for k, v in setup.batch().items()
+            for k, v in setup.batch(stage).items()
         }
         memory = train.lower(shapes, batch, setup.key, stage).compile().memory_analysis()
         names = ("argument", "output", "temp", "alias", "generated_code")

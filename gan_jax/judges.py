@@ -151,7 +151,9 @@ def perceptual(names: Sequence[str], file: str, key: str):
     mark = lpips_files.fingerprint(params)
     if file and mark in lpips_files.KNOWN:
         cache.keep(cached, lambda: npz_file.write_npz(cached, params))
-    apply = jax.jit(lpips_network(kind).apply, compiler_options=convolution.forward_options())
+    apply = jax.jit(
+        lpips_network(kind).apply, compiler_options=convolution.compiler_options(training=False)
+    )
     params = jax.device_put(params)
     name = f"{lpips_files.KNOWN.get(mark, f'unknown {kind}')} ({mark})"
     return lambda x, y: np.asarray(apply(params, x, y)), name

@@ -12,7 +12,7 @@ from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.mesh import fetch
 from gan_jax.core.sampler import Sampler
-from gan_jax.core.system import Batch, Facts, System, TrainState
+from gan_jax.core.system import Batch, Facts, Stage, System, TrainState
 from gan_jax.data import options as config_data
 from gan_jax.data import pairs
 from gan_jax.errors import UserError
@@ -23,8 +23,10 @@ from gan_jax.setup import Setup
 class Model:
     """A trained model. `config`, `step`, `setup` and `state` are there to look at."""
 
-    def __init__(self, setup: Setup, state: TrainState, step: int):
+    def __init__(self, setup: Setup, state: TrainState, step: int, stage: Stage | None = None):
+        """`stage`: the one that the state is of; the last one where none is given."""
         self.setup, self.state, self.step = setup, state, step
+        self.stage = stage or setup.last
         self.config = setup.config
         self._samplers: dict[tuple[Callable, int], Sampler] = {}
 
@@ -62,11 +64,11 @@ class Model:
         """What `step`, like a system's sample_step, draws for a batch with `seed` [N]: uint8
         [N, H, W, C], at most 64 and about `chunk` at a time."""
         sampler = self._sampler(step, min(chunk, 64))
-        names = sampler.names(self.state, batch, self.setup.last)
+        names = sampler.names(self.state, batch, self.stage)
         weights = weights or ("ema" if "ema" in names else names[0])
         if weights not in names:
             raise UserError(f"--weights={weights}: this model has {', '.join(names)}")
-        return sampler(self.state, batch, self.setup.last, (weights,))[weights]
+        return sampler(self.state, batch, self.stage, (weights,))[weights]
 
     def standing_statistics(self, batches: int, size: int = 64) -> "Model":
         """A model that samples with batch statistics measured over `batches` batches of samples."""
@@ -79,21 +81,21 @@ class Model:
         batch = self.setup.sample_batch(range(10**9, 10**9 + batches * size))
         parts = {k: v.reshape(batches, size) for k, v in batch.items()}
         run = jax.jit(task.run, static_argnums=3)
-        state = run(self.state, parts, jax.random.key(0), self.setup.last)
-        return Model(self.setup, state, self.step)
+        state = run(self.state, parts, jax.random.key(0), self.stage)
+        return Model(self.setup, state, self.step, self.stage)
 
     def evaluate(self) -> dict[str, float]:
         """Validation losses of this state."""
         setup = self.setup
         key = jax.random.fold_in(setup.key, loop.EVALUATION)
-        return loop.validator(setup.system, setup.mesh, setup.data, key)(self.state, setup.last)
+        return loop.Validator(setup.system, setup.mesh, setup.data, key)(self.state, self.stage)
 
     def features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits [B, K] and features [B, D] of uint8 images, for a classifier."""
         if not hasattr(self, "_features"):
             run = self.setup.system.tasks["features"].run
             self._features = jax.jit(run, static_argnums=3)
-        out = self._features(self.state, {"image": pixels}, self.setup.key, self.setup.last)
+        out = self._features(self.state, {"image": pixels}, self.setup.key, self.stage)
         return np.asarray(out["logits"]), np.asarray(out["features"])
 
     def _sampler(self, step: Callable, chunk: int) -> Sampler:
@@ -116,19 +118,43 @@ def load(workdir: str | Path, which: str = "newest") -> Model:
     folder = Path(workdir)
     stored = folders.read_config(folder)
     config = settings.typed(stored["config"])
-    config.run.devices = _devices(config)
     facts = Facts(**stored["data"]) if "data" in stored else None
+    config.run.devices = _devices(config, facts)
     setup = Setup(config, facts)
     path = folders.state_path(folder, which)
-    tree, _ = checkpoint.read(path, setup.shapes())
-    return Model(setup, loop.Carry(**tree).state, int(path.name))
+    tree, meta = checkpoint.read(path, setup.shapes())
+    stage = setup.system.stages[max(loop.Progress(**meta).stage, 0)]
+    return Model(setup, loop.Carry(**tree).state, int(path.name), stage)
 
 
-def _devices(config: ConfigDict) -> int:
-    """As many devices as the run asks for, as far as they are here and divide its batch."""
+def _devices(config: ConfigDict, facts: Facts | None) -> int:
+    """As many devices as the run asks for, as far as they are here and divide its batches."""
     here = len(jax.devices())
     wanted = min(config.run.devices or here, here)
-    return next(n for n in range(wanted, 0, -1) if config.batch_size % n == 0)
+    sizes = [config.batch_size]
+    if facts:
+        stages = settings.SYSTEMS[config.system].make(config, facts).stages
+        sizes = [stage.batch_size for stage in stages]
+    return next(n for n in range(wanted, 0, -1) if not any(size % n for size in sizes))
+
+
+def opened(
+    workdir: str | Path,
+    which: str,
+    config: ConfigDict | None,
+    uses: Callable[[System], Sequence[str]],
+    mode: str,
+    say=print,
+) -> Model:
+    """The model of a run, or without `workdir` that of a config whose `restore` names weights."""
+    if str(workdir):
+        return load(workdir, which)
+    if config is None:
+        raise UserError(
+            f"--workdir is missing: --mode={mode} needs the folder of a run, or a --config whose "
+            "config.restore names weights"
+        )
+    return from_config(config, uses, say)
 
 
 def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say=print) -> Model:
@@ -147,7 +173,8 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
     # what the data would tell: here the shapes of images count, nothing else
     channels = 1 if options.channels == "grey" else 3
     inputs = pairs.channels(options, channels)
-    facts = Facts(options.resolution, channels, 0, config.batch_size, input_channels=inputs)
+    size = max(config.batch_size, 1)
+    facts = Facts(options.resolution, channels, 0, size, input_channels=inputs)
     setup = Setup(config, facts)
     for net in uses(setup.system):
         if not config.restore[net][0]:
@@ -156,7 +183,9 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
                 f"--config.restore.{net}=\"('net.pth', '*')\""
             )
     carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
-    return Model(setup, with_restored(setup, carry, say).state, 0)
+    state = with_restored(setup, carry, say).state
+    # what depends on the place in training is as at its end
+    return Model(setup, state.replace(step=setup.mesh.copy(np.int32(setup.last.end))), 0)
 
 
 def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:

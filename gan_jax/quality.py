@@ -4,8 +4,9 @@ Real images are streamed once; then every measurement draws `config.quality.samp
 seeds 0, 1, …, or translates the validation pairs, and compares.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from gan_jax import judges
 from gan_jax import workdir as folders
-from gan_jax.core.system import Stage, TrainState
+from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.errors import UserError
 from gan_jax.judges import CHUNK
 from gan_jax.metrics import segmentation
@@ -32,6 +33,7 @@ from gan_jax.metrics.sets import (
 )
 from gan_jax.model import Model, load
 from gan_jax.ops import palette
+from gan_jax.report import grids
 from gan_jax.setup import Setup
 
 SEGMENTATION = ("pixel_accuracy", "class_accuracy", "class_iou")
@@ -130,18 +132,58 @@ class Quality:
         }
         self._sampler = setup.sampler(min(CHUNK, self.count))
         self._patched = patched(self.n_real, self.count)
+        # classifiers know images of one size, SWD begins at 16 px
+        whole = CLASSIFIER in self.networks
+        self._least = setup.facts.resolution if whole else min(setup.facts.resolution, 16)
         with _complaints():
             self.about["notes"] = plan(
                 self.by_sets, self.n_real, self.count, self.networks, self.settings
             )
-            self._real = gather(
-                self._real_batches(), self.by_sets, self.networks, section.seed, True,
-                spread(self.n_real, self._patched),
-            )  # fmt: skip
+            first = setup.system.stages[0].resolution
+            self._real = {first: self._gathered(first)}  # by side
         self._told: set[str] = set()
 
+    def _gathered(self, side: int) -> dict:
+        """What is kept of the real images, shrunk to a side."""
+        return gather(
+            self._real_batches(side), self.by_sets, self.networks, self.settings.seed, True,
+            spread(self.n_real, self._patched),
+        )  # fmt: skip
+
+    def prepare(self, state: TrainState, stage: Stage) -> None:
+        """What a stage of another resolution needs: real images, and compiled programs. `state`
+        is in shapes. Several processes run programs in one order only, so there nothing runs here.
+        """
+        side = stage.resolution
+        if side not in self._real and jax.process_count() == 1:
+            real = self._gathered(side)
+            rows = itertools.islice(itertools.cycle(range(self.n_real)), self.count)
+            standins = gather(
+                self._real_batches(side, list(rows)), self.by_sets, self.networks,
+                self.settings.seed, False, spread(self.count, self._patched),
+            )  # fmt: skip
+            figures(
+                self.by_sets, real, standins, self.networks, self.settings,
+                self.setup.data.class_names,
+            )  # fmt: skip
+            self._real[side] = real
+        batch = self.setup.sample_batch(range(1))
+        self._sampler.prepare(state, batch, stage, (self._weights(state, batch, stage),))
+
+    def _weights(self, state: TrainState, batch: Batch, stage: Stage) -> str:
+        names = self._sampler.names(state, batch, stage)
+        return "ema" if "ema" in names else names[0]
+
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        """Figures of the averaged weights where there are any. Each note is said once."""
+        """Figures of the averaged weights where there are any. Each note is said once.
+
+        At a stage of a lower resolution the real images are shrunk to it, by means. Both are then
+        enlarged by nearest neighbour, to 16 px or what a classifier was trained on.
+        """
+        side = stage.resolution
+        if side not in self._real:
+            self._real[side] = self._gathered(side)
+        self._real = {k: v for k, v in list(self._real.items()) if k >= side}  # sides only grow
         pairs = Pairs(self.by_pairs, self.lpips)
         read: list[np.ndarray] = []  # the segmenter's answers, as confusion matrices
         with _complaints():
@@ -150,7 +192,7 @@ class Quality:
                 self.settings.seed, False, spread(self.count, self._patched),
             )  # fmt: skip
             found, notes = figures(
-                self.by_sets, self._real, fake, self.networks, self.settings,
+                self.by_sets, self._real[side], fake, self.networks, self.settings,
                 self.setup.data.class_names,
             )  # fmt: skip
         for note in set(notes) - self._told:
@@ -160,12 +202,18 @@ class Quality:
             found |= pairs.means()
         return found | (segmentation.scores(sum(read)) if self.segmenter else {})
 
-    def _real_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def _seen(self, images: np.ndarray) -> np.ndarray:
+        """Images of a lower resolution as the figures see them: of `_least` px or more."""
+        return grids.enlarged(images, max(self._least // images.shape[1], 1))
+
+    def _real_batches(
+        self, side: int, rows: Sequence[int] = ()
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         name = "target" if self.setup.facts.input_channels else "image"
-        for start in range(0, self.n_real, CHUNK):
-            rows = np.arange(start, min(start + CHUNK, self.n_real))
-            batch = self.setup.data.rows(self.split, rows)
-            yield batch[name], batch.get("label")
+        rows = np.asarray(rows or range(self.n_real))
+        for start in range(0, len(rows), CHUNK):
+            batch = self.setup.data.rows(self.split, rows[start : start + CHUNK])
+            yield self._seen(_shrunk(batch[name], side)), batch.get("label")
 
     def _fake_batches(
         self, state: TrainState, stage: Stage, pairs: Pairs, read: list[np.ndarray]
@@ -174,15 +222,23 @@ class Quality:
         name = ""
         for start in range(0, self.count, CHUNK):
             batch = self.setup.sample_batch(range(start, min(start + CHUNK, self.count)))
-            if not name:
-                names = self._sampler.names(state, batch, stage)
-                name = "ema" if "ema" in names else names[0]
+            name = name or self._weights(state, batch, stage)
             images = self._sampler(state, batch, stage, (name,))[name]
             if self.by_pairs:
                 pairs.add(images, batch["target"])
             if self.segmenter:
                 read.append(self.segmenter(images, batch["input"]))
-            yield images, batch.get("label")
+            yield self._seen(images), batch.get("label")
+
+
+def _shrunk(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [n, R, R, C] → [n, side, side, C]: means of blocks, rounded."""
+    count, size, _, channels = images.shape
+    if size == side:
+        return images
+    block = size // side
+    parts = images.reshape(count, side, block, side, block, channels)
+    return np.rint(parts.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
 
 
 class _Segmenter:

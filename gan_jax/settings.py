@@ -12,12 +12,13 @@ from ml_collections import ConfigDict
 
 from gan_jax import data
 from gan_jax.errors import UserError
-from gan_jax.systems import classifier, gan, pix2pix
+from gan_jax.systems import classifier, gan, pix2pix, progan
 
-SYSTEMS = {"gan": gan, "classifier": classifier, "pix2pix": pix2pix}
+SYSTEMS = {"gan": gan, "classifier": classifier, "pix2pix": pix2pix, "progan": progan}
 
 RUN = dict(
-    # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never
+    # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never; where a system
+    # has a rhythm of its own (progan) also "1 tick"
     steps="20 epochs",
     log_every="100",
     sample_every="1 epoch",
@@ -30,6 +31,7 @@ RUN = dict(
     patience=0,  # evaluations without a better `best.metric` before the run stops; 0: never
     sample_count=64,  # images in a grid
     devices=0,  # 0: all
+    compile_ahead=True,  # where batch or resolution will change: compiled beside the training
     workers=1,  # threads that prepare batches
 )
 QUALITY = dict(
@@ -61,20 +63,31 @@ def defaults(system: str) -> ConfigDict:
     if system not in SYSTEMS:
         raise UserError(f"config.system={system!r}: accepted are {', '.join(SYSTEMS)}")
     own = dict(SYSTEMS[system].defaults())
-    measured = own.pop("quality", {})
+    measured, chosen = own.pop("quality", {}), own.pop("best", {})
     config = dict(
         system=system,
         seed=0,
         data=data.defaults(),
         **own,
         quality=QUALITY | measured,
-        best=dict(metric="val/loss", mode="min"),
+        best=dict(metric="val/loss", mode="min") | chosen,
         # where the first weights of a net come from: (a run, a checkpoint, a .pth or .npz file;
         # a glob over names); "" for its own initialisation
         restore=dict.fromkeys(own["optim"], ("", "*")),
         run=dict(RUN),
     )
     return ConfigDict(config).lock()
+
+
+def resolve(config: ConfigDict, devices: int, stored: dict[str, Any] | None = None) -> None:
+    """Replaces what a system decides once, at the run's start: values "auto". In place.
+
+    By the run's own choice where its config is `stored`, else by the number of devices.
+    """
+    for key, choose in getattr(SYSTEMS[config.system], "AUTO", {}).items():
+        section, name = key.split(".")
+        if config[section][name] == "auto":
+            config[section][name] = stored[section][name] if stored else choose(devices)
 
 
 BOUNDS = {  # key: lowest accepted value
@@ -142,6 +155,17 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
     if config.run.quality_every != "0":
         config.run.quality_every = "3"
     config.quality.update(samples=16, classifier_steps="4", classifier_width=4, few=True)
+    return config
+
+
+def tiny_growth(config: ConfigDict) -> ConfigDict:
+    """Turns a config of progan at its `tiny` size into one that grows from 4 px in 12 steps."""
+    config.growth.update(preset="none", training_kimg=0.016, transition_kimg=0.016)
+    config.growth.update(batch="", gen_rates="", disc_rates="", ticks="", repeats=1)
+    config.model.update(fmap_base=32, fmap_max=8, z_dim=8)
+    config.run.update(steps="12", sample_every="2", eval_every="2", save_every="2")
+    if config.run.quality_every != "0":
+        config.run.quality_every = "2"
     return config
 
 

@@ -28,6 +28,7 @@ class Setup:
         settings.check(config)
         self.config = config
         self.mesh = Mesh(config.run.devices)
+        settings.resolve(config, self.mesh.size)
         self.facts = facts or self._measured()
         self.system: System = settings.SYSTEMS[config.system].make(config, self.facts)
         if not facts:
@@ -60,8 +61,12 @@ class Setup:
 
     @property
     def last(self) -> Stage:
-        """The stage that samples are taken from."""
+        """The stage that training ends with."""
         return self.system.stages[-1]
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that the step after `step` belongs to; at the end, the last one."""
+        return next((s for s in self.system.stages if step < s.end), self.last)
 
     @property
     def measures_quality(self) -> bool:
@@ -69,9 +74,9 @@ class Setup:
         every = Every.parse(self.config.run.quality_every, "config.run.quality_every")
         return self.system.sample_step is not None and every.count > 0
 
-    def batch(self) -> Batch:
-        """One global batch of the first stage, zeros: for shapes."""
-        f, size = self.facts, self.system.stages[0].batch_size
+    def batch(self, stage: Stage | None = None) -> Batch:
+        """One global batch of a stage, the first one if none is given, zeros: for shapes."""
+        f, size = self.facts, (stage or self.system.stages[0]).batch_size
         image = lambda c: np.zeros((size, f.resolution, f.resolution, c), np.uint8)  # noqa: E731
         if f.input_channels:
             return {"input": image(f.input_channels), "target": image(f.channels)}

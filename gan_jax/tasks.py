@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
-from gan_jax.model import from_config, load
+from gan_jax.model import opened
 from gan_jax.ops import images
 from gan_jax.report import grids
 
@@ -41,15 +41,7 @@ def run(
         raise UserError(f"--input is missing: --mode={name} reads a folder or zip of images")
     folder = Path(out)
     _check_apart(folder, Path(source))
-    if workdir:
-        model = load(workdir, which)
-    elif config is not None:
-        model = from_config(config, lambda system: find(system, name).uses, say)
-    else:
-        raise UserError(
-            f"--workdir is missing: --mode={name} needs the folder of a run, or a --config whose "
-            "config.restore names weights"
-        )
+    model = opened(workdir, which, config, lambda system: find(system, name).uses, name, say)
     task = find(model.setup.system, name)
     facts = model.setup.facts
     inputs = Inputs(source, model.config.data, facts.input_channels, facts.channels, layout)

@@ -17,7 +17,7 @@ from gan_jax import settings
 from gan_jax.core import checkpoint, optim, rates
 from gan_jax.core.system import Facts, Net, PyTree
 from gan_jax.errors import UserError
-from gan_jax.interop import npz_file, pix2pix, pytorch_gan, torch_file
+from gan_jax.interop import npz_file, pix2pix, progan_file, pytorch_gan, torch_file
 
 try:
     import fcntl
@@ -87,6 +87,8 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
         return False
     # keys that came after the run began have their defaults
     old = settings.plain(settings.typed(read_config(folder)["config"]))
+    if old["system"] == config.system:
+        settings.resolve(config, 0, old)
     new = settings.plain(config)
     changed = settings.differences(old, new)
     foreign = {k: v for k, v in changed.items() if not k.startswith(settings.RUN_KEYS)}
@@ -232,7 +234,7 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
 
     A run gives its best state, else its newest, and averaged weights where it has them. A .pth file
     holds the weights of a PyTorch-GAN network, or of a pix2pix network in PyTorch's names; a .npz
-    file arrays by these names.
+    file arrays by these names; a .pkl file networks of the original ProGAN.
     """
     path = Path(source)
     if not path.exists():
@@ -244,14 +246,19 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
         return checkpoint.named({"params": params, "stats": stats})
     if path.suffix == ".npz":
         return checkpoint.named(npz_file.read_npz(path))
+    if path.suffix == ".pkl":
+        return progan_file.net(path, net)
     if (path / "config.json").exists():
         has_best = any((path / "best").glob("stage*/[0-9]*"))
         path = state_path(path, "best" if has_best else "newest")
     if not (path / "state").is_dir():
-        raise UserError(f"{key}={source!r}: neither a run, a checkpoint, a .pth nor a .npz file")
+        raise UserError(
+            f"{key}={source!r}: neither a run, a checkpoint, a .pth, .npz nor .pkl file"
+        )
     saved = checkpoint.read_arrays(path.resolve())
     prefix = f"state/nets/{net}/"
     own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+    own = {k.replace("opt/inner/", "opt/", 1): v for k, v in own.items()}  # of a loss scale
     if not own:
         raise UserError(f"{key}={source!r}: that run has no net {net!r}")
     chosen = {k: v for k, v in own.items() if k.startswith(("params/", "stats/"))}
@@ -265,12 +272,17 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
 
 def with_weights(net: Net, params: PyTree, stats: PyTree) -> Net:
     """The net with other weights, its averages beginning at them."""
-    opt = net.opt
-    if isinstance(opt, dict) and "ema" in opt:
+
+    def begun(opt):
+        if isinstance(opt, optim.LossScaleState):
+            return opt._replace(inner=begun(opt.inner))
+        if "ema" not in opt:
+            return opt
         count = len(opt["ema"].params)
         averages = optim.EmaState(
             tuple(jax.tree.map(jax.numpy.array, params) for _ in range(count)),
             tuple(jax.tree.map(jax.numpy.array, stats) for _ in range(count)),
         )
-        opt = {**opt, "ema": averages}
-    return Net(params, stats, opt)
+        return {**opt, "ema": averages}
+
+    return Net(params, stats, begun(net.opt))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax import api
-from gan_jax.core import checkpoint, loop
+from gan_jax.core import checkpoint, loop, optim
 from gan_jax.core.mesh import fetch
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +150,7 @@ def same_first_step(system, double: bool, rtol: float, atol: float):
             np.testing.assert_allclose(other[name], first[name], rtol, atol, err_msg=name)
     for net, section in system.config.optim.items():
         # after one step Adam's first moment is (1 − b1) times the gradient
-        moments = [c.state.nets[net].opt["moments"].mu for c in (one, eight)]
+        moments = [optim.links(c.state.nets[net].opt)["moments"].mu for c in (one, eight)]
         grads = [
             {k: v / (1 - section.b1) for k, v in checkpoint.named(fetch(m)).items()}
             for m in moments
@@ -166,7 +166,7 @@ def same_first_step(system, double: bool, rtol: float, atol: float):
 def test_evaluation_counts_every_image_once(system):
     setup = system.setup
     carry = system.initial()
-    validate = loop.validator(setup.system, setup.mesh, setup.data, setup.key)
+    validate = loop.Validator(setup.system, setup.mesh, setup.data, setup.key)
     scores = validate(carry.state, system.stage)
     assert scores
     for name, value in scores.items():
@@ -190,7 +190,8 @@ def test_one_seed_one_image_in_any_batch_on_any_devices(system):
     )
     facts = setup.facts
     for name, images in eight.items():
-        assert images.shape == (8, facts.resolution, facts.resolution, facts.channels)
+        side = system.stage.resolution
+        assert images.shape == (8, side, side, facts.channels)
         assert images.dtype == np.uint8
         assert np.abs(images[5].astype(int) - alone[name][0]).max() <= 1
         assert np.abs(images.astype(int) - spread[name]).max() <= 1

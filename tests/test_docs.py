@@ -82,7 +82,7 @@ def test_readme_names_every_config_and_variant():
 def test_readme_names_flags_and_modes_that_exist():
     launch = (ROOT / "launch.py").read_text()
     flags = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', launch))
-    modes = set(re.findall(r'"(\w+)"', re.search(r"MODES = \((.*)\)", launch)[1]))
+    modes = set(re.findall(r'"(\w+)"', re.search(r"MODES = \((.*?)\)", launch, re.DOTALL)[1]))
     readme = (ROOT / "README.md").read_text()
     assert set(re.findall(r"(?<![\w-])--(\w+)", readme)) <= flags
     assert set(re.findall(r"--mode=(\w+)", readme)) == modes

@@ -40,7 +40,7 @@ class Run:
         self.entered: list[int] = []
         self.scores = itertools.chain(scores, itertools.repeat(1.0))
         self.loss = loss or (lambda state, mean: mean)
-        self.stages = tuple(Stage(2, 4, start, steps) for start, steps in stages)
+        self.stages = tuple(Stage(*side or (2,), 4, start, steps) for start, steps, *side in stages)
         self.system = System(self.stages, self.init, self.step, self.evaluate, None, self.enter)
         chosen = dict.fromkeys(("log", "sample", "evaluate", "quality", "save"), NEVER)
         self.intervals = loop.Intervals(**{**chosen, **(intervals or {})})
@@ -298,14 +298,17 @@ def test_epochs_and_best_values_begin_anew_with_a_stage():
 
 
 def test_a_stage_may_start_from_the_best_state_of_the_one_before():
-    """Nets come from step 2, the step goes on from 3."""
+    """Nets come from step 2, the step goes on from 3; at the same resolution they stay."""
     options = {"intervals": {"quality": Every(1)}, "scores": [2.0, 1.0, 3.0]}
-    run = Run(stages=TWO, **options)
+    run = Run(stages=((0, 3, 2), (3, 5, 4)), **options)
     run.options["start_from_best"] = lambda path, carry: loop.Carry(**run.kept[path])
     carry = run.go().carry
     assert int(carry.state.step) == 8
     assert float(carry.state.nets["net"].params["w"]) == 2 + 5
     assert float(Run(stages=TWO, **options).go().carry.state.nets["net"].params["w"]) == 8
+    same = Run(stages=TWO, **options)
+    same.options["start_from_best"] = run.options["start_from_best"]
+    assert float(same.go().carry.state.nets["net"].params["w"]) == 8
 
 
 def test_patience_that_ends_with_a_stage_saves_its_state():

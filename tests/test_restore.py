@@ -142,7 +142,7 @@ def test_a_pytorch_gan_file_trains_on(tmp_path):
 def test_mistakes(source, tmp_path):
     for value, message in (
         ((str(tmp_path / "none"), "*"), "no such run or file"),
-        ((str(tmp_path), "*"), "neither a run, a checkpoint, a .pth nor a .npz file"),
+        ((str(tmp_path), "*"), "neither a run, a checkpoint, a .pth, .npz nor .pkl file"),
         ((str(source[0]), "transformer/*"), "matches nothing in"),
     ):
         chosen = config()

@@ -1,4 +1,4 @@
-"""How often and how long, in steps, epochs or images."""
+"""How often and how long, in steps, epochs, images or ticks."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from gan_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Every:
-    """How often: every `count` steps, epochs or images; 0: never. Epochs count inside a stage."""
+    """How often: every `count` steps, epochs, images or ticks; 0: never.
+
+    Epochs count inside a stage. Ticks are a system's own (`Stage.ticks`), and only say when.
+    """
 
     count: float
     unit: str = "steps"
@@ -18,7 +21,7 @@ class Every:
     def parse(cls, text: str, key: str) -> "Every":
         """From "500", "500 steps", "2 epochs", "20000 images", "0"; else UserError naming `key`."""
         words = str(text).replace(",", "").split()
-        units = {"step": "steps", "epoch": "epochs", "image": "images"}
+        units = {u.rstrip("s"): u for u in ("steps", "epochs", "images", "ticks")}
         unit = units.get(words[1].rstrip("s")) if len(words) == 2 else "steps"
         try:
             count = float(words[0])
@@ -32,14 +35,24 @@ class Every:
         return cls(count, unit)
 
     def steps(self, stage: Stage, epoch_steps: int) -> int:
-        """The interval in steps of this stage (at least one), 0 for never."""
+        """The interval in steps of this stage (at least one), 0 for never.
+
+        Raises UserError for ticks: they are of different lengths.
+        """
         if not self.count:
             return 0
+        if self.unit == "ticks":
+            raise UserError(
+                f'"{self.count:g} ticks" has no length of its own: write steps, epochs or images'
+            )
         size = {"steps": 1, "epochs": epoch_steps, "images": 1 / stage.batch_size}[self.unit]
         return max(round(self.count * size), 1)
 
     def due(self, step: int, stage: Stage, epoch_steps: int) -> bool:
         """Whether the interval ends with the step numbered `step` (the first step is 1)."""
+        if self.unit == "ticks":
+            count = max(round(self.count), 1) if self.count else 0
+            return bool(count) and step in stage.ticks and stage.ticks[step] % count == 0
         steps = self.steps(stage, epoch_steps)
         origin = stage.start if self.unit == "epochs" else 0
         return bool(steps) and (step - origin) % steps == 0

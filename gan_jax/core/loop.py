@@ -5,6 +5,7 @@ best, save. Evaluation comes before saving, so a saved state knows its own score
 order. Everything that needs a data set, a metric or a picture arrives as an argument.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections import deque
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax.core.ahead import Ahead, Program
 from gan_jax.core.checkpoint import Best, BestStates, Checkpoints
 from gan_jax.core.every import Every
 from gan_jax.core.interrupt import Stopper, agree
@@ -74,6 +76,7 @@ class Probes:
     draw: Callable[[TrainState, Stage], dict[str, np.ndarray]] | None = None
     quality: Callable[[TrainState, Stage], Scores] | None = None
     refresh: Callable[[], None] | None = None  # redraw curves and the like
+    prepare: Callable[[TrainState, Stage], None] | None = None  # for a stage; the state is shapes
 
 
 @dataclass
@@ -130,40 +133,55 @@ def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[Carry, dic
         }
         return Carry(state, sums, carry.steps + 1, broken), metrics
 
-    return jax.jit(train, static_argnums=3, donate_argnums=0, out_shardings=mesh.replicated)
+    return jax.jit(
+        train,
+        static_argnums=3,
+        donate_argnums=0,
+        out_shardings=mesh.replicated,
+        compiler_options=system.compiler_options,
+    )
 
 
 RUN_AHEAD = 2  # steps whose batches may wait on the devices
 EVALUATION = 2**31 - 1  # folded into the root key for validation
 
 
-def validator(
-    system: System, mesh: Mesh, data: Data, key: jax.Array
-) -> Callable[[TrainState, Stage], Scores]:
-    """A function (state, stage) → {"val/<name>": mean over the validation set}.
+class Validator:
+    """(state, stage) → {"val/<name>": mean over the validation set}.
 
     Every image counts once: batches are padded and carry `valid` [B]. Batch i is evaluated with
     the same key every time.
     """
 
-    def values(state: TrainState, batch: Batch, root: jax.Array, index: jax.Array, stage: Stage):
-        out = system.eval_step(state, batch, jax.random.fold_in(root, index), stage)
-        weight = batch["valid"]
-        return {n: jnp.sum(jnp.where(weight > 0, v, 0)) for n, v in out.items()}, jnp.sum(weight)
+    def __init__(self, system: System, mesh: Mesh, data: Data, key: jax.Array):
+        self.mesh, self.data, self.key = mesh, data, key
 
-    evaluate = jax.jit(values, static_argnums=4, out_shardings=mesh.replicated)
+        def sums(state: TrainState, batch: Batch, root: jax.Array, index: jax.Array, stage: Stage):
+            out = system.eval_step(state, batch, jax.random.fold_in(root, index), stage)
+            weight = batch["valid"]
+            values = {n: jnp.sum(jnp.where(weight > 0, v, 0)) for n, v in out.items()}
+            return values, jnp.sum(weight)
 
-    def validate(state: TrainState, stage: Stage) -> Scores:
+        jitted = jax.jit(sums, static_argnums=4, out_shardings=mesh.replicated)
+        self.program = Program(jitted, arrays=4)
+
+    def __call__(self, state: TrainState, stage: Stage) -> Scores:
         totals: dict[str, float] = {}
         count = 0.0
-        for index, batch in enumerate(data("validation", stage, 0)):
-            sums, weight = fetch(evaluate(state, mesh.put(batch), key, np.int32(index), stage))
+        for index, batch in enumerate(self.data("validation", stage, stage.start)):
+            batch = self.mesh.put(batch)
+            sums, weight = fetch(self.program(state, batch, self.key, np.int32(index), stage))
             count += float(weight)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"val/{name}": total / max(count, 1.0) for name, total in totals.items()}
 
-    return validate
+    def prepare(self, state: TrainState, batch: Batch, stage: Stage) -> None:
+        """Compiles for a stage, of a state and a batch in shapes, if there is a validation set."""
+        if next(iter(self.data("validation", stage, stage.start)), None) is not None:
+            valid = self.mesh.rows(stage.batch_size, (), np.float32)
+            batch = {**batch, "valid": valid}
+            self.program.prepare(state, batch, self.key, np.int32(0), stage)
 
 
 def run(
@@ -182,6 +200,7 @@ def run(
     rule: Best,
     probes: Probes,
     start_from_best: Callable[[Path, Carry], Carry] | None = None,
+    compile_ahead: bool = True,
 ) -> Outcome:
     """Trains from `carry` to the end of the last stage.
 
@@ -190,14 +209,17 @@ def run(
       epoch_steps: steps in one epoch of a stage.
       key: the root key; the step is folded into it before each update.
       rule: the metric whose best state is kept.
-      start_from_best: reads a best state into a carry; when given, each stage starts from the
-        best state of the one before.
+      start_from_best: reads a best state into a carry; when given, a stage of another resolution
+        starts from the best state of the one before.
+      compile_ahead: what a stage of another resolution or batch size needs is compiled beside the
+        training of the stage before.
 
     Raises NonFinite when a metric is not finite; the newest checkpoint is then a good one.
     """
-    train = train_function(system, mesh)
-    validate = validator(system, mesh, data, jax.random.fold_in(key, EVALUATION))
+    train = Program(train_function(system, mesh), arrays=3)
+    validate = Validator(system, mesh, data, jax.random.fold_in(key, EVALUATION))
     final = system.stages[-1].end
+    sides = len({stage.resolution for stage in system.stages})
     step = int(carry.state.step)
     trained_before = progress.seconds
 
@@ -212,10 +234,18 @@ def run(
         rate = trained_images / seconds if seconds else 0.0
         return Outcome(reason, step, carry, shown, rate)
 
+    def prepare(stage: Stage) -> None:
+        rows = {k: mesh.rows(stage.batch_size, *kind) for k, kind in kinds.items()}
+        train.prepare(shape, rows, key, stage)
+        validate.prepare(shape.state, rows, stage)
+        if probes.prepare:
+            probes.prepare(shape.state, stage)
+
+    ahead = Ahead(prepare)
     trained_images, shown = 0, progress
     if 0 < intervals.patience <= progress.waited:
         return end("stopped early")
-    with Stopper() as stopper:
+    with Stopper() as stopper, contextlib.closing(ahead):
         for index, stage in enumerate(system.stages):
             if step >= stage.end:
                 continue
@@ -226,6 +256,16 @@ def run(
                 progress.waited = 0
                 if index:
                     save()  # a resume never chooses the best state again
+            ahead.wait()
+            if ahead.failure is not None:
+                reason = " ".join(str(ahead.failure).split())[:200]
+                console.say(f"note: what this stage needs is compiled only now ({reason})")
+                ahead.failure = None
+            later = system.stages[index:]
+            for program in (train, validate.program):
+                program.forget(lambda needed, later=later: needed in later)
+            following = next((s for s in later if s != stage), None)
+            place = f"{stage.resolution} px" if sides > 1 else ""
             begun = logged = step
             pending: deque[dict] = deque()
             for step, batch in enumerate(data("train", stage, begun), start=begun + 1):
@@ -237,6 +277,10 @@ def run(
                     jax.block_until_ready(metrics)
                     console.restart(step)
                     logged = step
+                    if compile_ahead and following is not None:
+                        shape = Carry(**mesh.shape(carry._asdict()))
+                        kinds = {k: (v.shape[1:], v.dtype) for k, v in batch.items()}
+                        ahead.begin(following)
                 last, stop = step == final, stopper.now(step)
                 due = lambda every: every.due(step, stage, length)  # noqa: B023, E731
 
@@ -249,7 +293,7 @@ def run(
                     _check(carry, checkpoints)
                     if due(intervals.log) or last:
                         writer.write_scalars(step, {"epoch": epoch, **values})
-                    console.line(epoch, step, values, round(stage.steps / length, 2))
+                    console.line(epoch, step, values, round(stage.steps / length, 2), place)
                 with console.pause():
                     if (step - stage.start) % length == 0:
                         _check(carry, checkpoints)
@@ -309,7 +353,8 @@ def _enter(
     system: System, carry: Carry, stage: Stage, index: int, best: BestStates, start_from_best
 ) -> Carry:
     """The carry that a stage begins with; with start_from_best, nets and extra of the best."""
-    path = best.path(index - 1) if start_from_best and index else None
+    grown = index > 0 and system.stages[index - 1].resolution != stage.resolution
+    path = best.path(index - 1) if start_from_best and grown else None
     if path is not None:
         chosen = start_from_best(path, carry).state
         state = carry.state.replace(nets=chosen.nets, extra=chosen.extra)
@@ -350,7 +395,7 @@ def _offer(
     if counted:
         progress.evaluations += 1
         progress.waited += 1
-        seen = jnp.array([value, progress.evaluations], jnp.float32)
+        seen = np.array([value, progress.evaluations], np.float32)
         carry = carry._replace(state=carry.state.replace(validation=mesh.copy(seen)))
     if rule.better(value, shown.best_value):
         shown.best_value, shown.best_step, shown.waited = value, step, 0

@@ -49,6 +49,10 @@ class Mesh:
             lambda x: jax.make_array_from_process_local_data(self.split, np.asarray(x)), batch
         )
 
+    def rows(self, count: int, shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
+        """The shape of what `put` makes: `count` rows over all devices, each of `shape`."""
+        return jax.ShapeDtypeStruct((count, *shape), dtype, sharding=self.split)
+
     def copy(self, tree: PyTree) -> PyTree:
         """Arrays copied to every device."""
         if jax.process_count() == 1:

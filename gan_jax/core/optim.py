@@ -5,6 +5,7 @@ The learning rate is not counted inside the chain: it is computed from the step 
 `batch_images`, `validation`). The state of a chain is a dict by link name, arrays only.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -133,7 +134,8 @@ def ema(
         def blend(decay, average, new):
             d = jnp.minimum(decay, (1 + n) / (10 + n)) if warmup else decay
             d = jnp.where(step < start, 0.0, d)
-            return jax.tree.map(lambda a, w: (a * d + w * (1 - d)).astype(a.dtype), average, new)
+            # this form leaves equal weights alone: d + (1 - d) need not be 1 in float32
+            return jax.tree.map(lambda a, w: (w + (a - w) * d).astype(a.dtype), average, new)
 
         return updates, EmaState(
             params=tuple(blend(d, a, weights) for d, a in zip(rates, state.params, strict=True)),
@@ -152,7 +154,8 @@ def with_loss_scale(
 
     They are divided by it and checked; where any is not finite the inner chain (EMA included) is
     left as it was, the updates are zero and the scale is halved. After `growth_steps` good steps
-    in a row it doubles, up to 2^126.
+    in a row it doubles, up to 2^126. With `growth_steps` 0 the scale stays what it was: with
+    `initial` 1 that is a chain for float32 which skips broken gradients.
     """
 
     def init(params):
@@ -166,15 +169,15 @@ def with_loss_scale(
         finite = _all_finite(updates)
         new, inner_state = inner.update(grads, state.inner, params, **extra)
         keep = lambda fresh, old: jnp.where(finite, fresh, old)  # noqa: E731
-        grown = state.good_steps + 1 >= growth_steps
-        scale = jnp.where(
-            finite,
-            jnp.where(grown, jnp.minimum(state.scale * 2, 2.0**126), state.scale),
-            jnp.maximum(state.scale / 2, 1.0),
-        )
+        scale, good = state.scale, state.good_steps + 1
+        if growth_steps:
+            grown = good >= growth_steps
+            larger = jnp.where(grown, jnp.minimum(scale * 2, 2.0**126), scale)
+            scale = jnp.where(finite, larger, jnp.maximum(scale / 2, 1.0))
+            good = jnp.where(grown, 0, good)
         return jax.tree.map(lambda u: jnp.where(finite, u, 0), new), LossScaleState(
             scale,
-            jnp.where(finite & ~grown, state.good_steps + 1, 0),
+            jnp.where(finite, good, 0),
             jax.tree.map(keep, inner_state, state.inner),
         )
 
@@ -188,6 +191,24 @@ def _all_finite(tree: PyTree) -> Array:
 def loss_scale(opt: PyTree) -> Array | float:
     """What to multiply a loss by before differentiating it: 1 unless the chain scales."""
     return opt.scale if isinstance(opt, LossScaleState) else 1.0
+
+
+def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with ε added to √v before the bias of v is corrected, as TensorFlow's AdamOptimizer.
+
+    The update is √(1 - b2^t) / (1 - b1^t) · m / (√v + ε): "ε hat" of Kingma & Ba 2015, end of
+    section 2. The state is that of optax.scale_by_adam.
+    """
+    plain = optax.scale_by_adam(b1, b2, eps)
+
+    def update(updates, state, params=None):
+        _, state = plain.update(updates, state, params)
+        wide = state.count.astype(float)
+        factor = jnp.sqrt(1 - b2**wide) / (1 - b1**wide)
+        scaled = lambda m, v: (factor * m / (jnp.sqrt(v) + eps)).astype(m.dtype)  # noqa: E731
+        return jax.tree.map(scaled, state.mu, state.nu), state
+
+    return optax.GradientTransformation(plain.init, update)
 
 
 def decay_mask(mask: str):
@@ -208,6 +229,7 @@ def defaults() -> dict:
         b1=0.9,  # Adam; the momentum of sgd
         b2=0.999,  # Adam; the smoothing of rmsprop
         eps=1e-8,
+        eps_hat=False,  # Adam: ε beside the root of the moment before its bias is corrected
         nesterov=False,  # sgd
         weight_decay=0.0,  # adamw: decoupled; otherwise added to the gradient
         weight_decay_mask="kernels",  # kernels | all
@@ -293,6 +315,8 @@ def _check(config, key: str) -> None:
 
 def _moments(config) -> optax.GradientTransformation:
     if config.name in ("adam", "adamw"):
+        if config.eps_hat:
+            return scale_by_adam_eps_hat(config.b1, config.b2, config.eps)
         return optax.scale_by_adam(config.b1, config.b2, eps=config.eps)
     if config.name == "rmsprop":  # eps outside the root, as PyTorch
         return optax.scale_by_rms(config.b2, eps=config.eps, eps_in_sqrt=False)
@@ -333,18 +357,40 @@ def step(
     return Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
 
 
+def links(opt: PyTree) -> dict[str, PyTree]:
+    """The states of a chain's links by name, inside a loss scale or not."""
+    return opt.inner if isinstance(opt, LossScaleState) else opt
+
+
 def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:
     """(params, stats) of the moving average number `index`; the raw ones where there is none."""
-    links = net.opt.inner if isinstance(net.opt, LossScaleState) else net.opt
-    if "ema" not in links:
-        return net.params, net.stats
-    return links["ema"].params[index], links["ema"].stats[index]
+    ema = links(net.opt).get("ema")
+    return (ema.params[index], ema.stats[index]) if ema else (net.params, net.stats)
 
 
 def rate_scale(net: Net) -> Array | float:
     """What a plateau schedule has cut the learning rate to, as a factor."""
-    links = net.opt.inner if isinstance(net.opt, LossScaleState) else net.opt
-    return links["plateau"].scale if "plateau" in links else 1.0
+    found = links(net.opt)
+    return found["plateau"].scale if "plateau" in found else 1.0
+
+
+def narrowed(net: Net, layers: Collection[str]) -> Net:
+    """The net with some of its layers only, by first name: parameters, moments and averages."""
+    names = net.params.keys()
+    whole = lambda tree: isinstance(tree, dict) and tree.keys() == names  # noqa: E731
+    return jax.tree.map(
+        lambda tree: {k: tree[k] for k in layers} if whole(tree) else tree, net, is_leaf=whole
+    )
+
+
+def widened(part: Net, net: Net) -> Net:
+    """`net` with the layers of `part`, which `narrowed` has made of it, as they are there."""
+    names = net.params.keys()
+    whole = lambda tree: isinstance(tree, dict) and tree.keys() == names  # noqa: E731
+    leaves, structure = jax.tree.flatten(net, is_leaf=whole)
+    parts = structure.flatten_up_to(part)
+    merged = [{**old, **new} if whole(old) else new for old, new in zip(leaves, parts, strict=True)]
+    return jax.tree.unflatten(structure, merged)
 
 
 def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:

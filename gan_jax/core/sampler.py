@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from gan_jax.core.ahead import Program
 from gan_jax.core.mesh import Mesh, gather
 from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
 
@@ -32,7 +33,8 @@ class Sampler:
             made = step(state, batch, key, stage)
             return {n: to_uint8(v) for n, v in made.items() if not names or n in names}
 
-        self._draw = jax.jit(draw, static_argnums=(3, 4), out_shardings=mesh.split)
+        jitted = jax.jit(draw, static_argnums=(3, 4), out_shardings=mesh.split)
+        self.program = Program(jitted, arrays=3)
 
     def __call__(
         self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
@@ -48,16 +50,24 @@ class Sampler:
                 k: _filled(np.asarray(v)[start : start + self.chunk], self.chunk)
                 for k, v in batch.items()
             }
-            made = self._draw(state, self._spread(part), self.key, stage, tuple(names))
+            made = self.program(state, self._spread(part), self.key, stage, tuple(names))
             parts.append({k: gather(v) for k, v in made.items()})
         return {k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]}
 
     def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:
         """Which images this system makes, without making any."""
-        part = self._spread({k: _filled(np.asarray(v)[:1], self.chunk) for k, v in batch.items()})
-        return tuple(
-            jax.eval_shape(lambda s, b: self._draw(s, b, self.key, stage, ()), state, part)
-        )
+        draw = lambda s, b: self.program.function(s, b, self.key, stage, ())  # noqa: E731
+        return tuple(jax.eval_shape(draw, state, self._shapes(batch)))
+
+    def prepare(
+        self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
+    ) -> None:
+        """Compiles for a stage, of a state in shapes and any batch like those to come."""
+        self.program.prepare(state, self._shapes(batch), self.key, stage, tuple(names))
+
+    def _shapes(self, batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
+        arrays = {k: np.asarray(v) for k, v in batch.items()}
+        return {k: self.mesh.rows(self.chunk, v.shape[1:], v.dtype) for k, v in arrays.items()}
 
     def _spread(self, batch: Batch) -> Batch:
         """Rows that every process holds whole, split over the devices."""

@@ -26,15 +26,17 @@ class Stage:
     """A static jit argument: one compilation per (resolution, batch_size).
 
     `batch_size` is the number of training images that one step takes, over all devices; a system
-    with n critic steps per generator step takes n times its mini-batch. `start` and `steps` are in
-    training steps and do not take part in comparison, so stages that differ only in them share
-    one compilation: a step reads its place from `state.step` alone.
+    with n critic steps per generator step takes n times its mini-batch. The other fields do not
+    take part in comparison, so stages that differ only in them share one compilation: a step reads
+    its place from `state.step` alone. `start` and `steps` are in training steps; `ticks` numbers
+    from 1 the steps at which a system with a rhythm of its own wants to be looked at.
     """
 
     resolution: int
     batch_size: int
     start: int = field(compare=False)
     steps: int = field(compare=False)
+    ticks: Mapping[int, int] = field(compare=False, default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -99,7 +101,9 @@ class System(NamedTuple):
     tasks: Mapping[str, Task] = {}
     rates: Mapping[str, Callable[[Array], Array]] = {}  # learning rate of each net at a step
     labelled: bool = False  # whether samples are made for a class, given as `label` [N]
+    latents: int = 0  # length of `z` [N, latents], which a sampling batch may bring; 0: none
     notices: tuple[str, ...] = ()  # lines a person should read before training starts
+    compiler_options: Mapping[str, str] | None = None  # of XLA, for the training step
 
 
 class Facts(NamedTuple):
@@ -121,8 +125,3 @@ def new_state(nets: dict[str, Net], extra: PyTree | None = None) -> TrainState:
         extra={} if extra is None else extra,
         validation=jnp.array([jnp.inf, 0.0], jnp.float32),
     )
-
-
-def images_seen(step: int, stages: tuple[Stage, ...]) -> int:
-    """Training images taken before `step` (host-side integer arithmetic)."""
-    return sum(min(max(step - s.start, 0), s.steps) * s.batch_size for s in stages)

@@ -202,10 +202,15 @@ class Console:
         }
 
     def line(
-        self, epoch: float, step: int, scalars: Mapping[str, float], epochs: float = 0.0
+        self,
+        epoch: float,
+        step: int,
+        scalars: Mapping[str, float],
+        epochs: float = 0.0,
+        stage: str = "",
     ) -> None:
-        """One progress line: epoch (of `epochs`), step, every loss, learning rates, images/s,
-        ETA."""
+        """One progress line: `stage`, epoch (of `epochs`), step, every loss, learning rates,
+        images/s, ETA."""
         if self.quiet:
             return
         eta = clock(scalars.get("time/eta_seconds", math.nan))
@@ -218,6 +223,7 @@ class Console:
         images = scalars.get("time/images_per_second", 0.0)
         speed = f"{images:.0f} img/s" if images >= 10 else f"{images:.2f} img/s"
         place = f"epoch {epoch:.2f}/{epochs:g}" if epochs else f"epoch {epoch:.2f}"
+        place = f"{stage}, {place}" if stage else place
         if self._bar is not None:
             self._bar.set_description_str(place, refresh=False)
             # what a narrow terminal cuts off comes last

@@ -48,45 +48,58 @@ def read(path: str | os.PathLike[str]) -> Tree:
         UserError: no such file, not a pickle, damaged, or with anything else in it: other Python
             objects, or arrays of objects, text, dates or records.
     """
-    path = Path(path)
+
+    def dicts(content: Any) -> Tree:
+        if type(content) is not dict:
+            raise Refused(f"holds no dict but a {kind_of(content)}")
+        return _plain(content, "", set())
+
+    return load(
+        Path(path), Unpickler, dicts, "accepted are nested dicts of numpy arrays of numbers"
+    )
+
+
+def load(
+    path: Path, unpickler: type["Unpickler"], take: Callable[[Any], Any], accepted: str, **options
+) -> Any:
+    """What `take` makes of the content of a pickle that `unpickler` reads with `options`.
+
+    Whatever goes wrong is a UserError of one line; for Refused it ends with `accepted`.
+    """
     try:
         stored = path.read_bytes()
         if stored[:1] != pickle.PROTO:
-            raise UserError(f"{path} is not a pickle of protocol 2 or later")
+            raise UserError(f"{path} is not a pickle of protocol 2 or later; {accepted}")
         check_memo(stored)
-        content = _Unpickler(io.BytesIO(stored)).load()
-        if type(content) is not dict:
-            raise _Refused(f"holds no dict but a {_kind(content)}")
-        return _plain(content, "", set())
+        return take(unpickler(io.BytesIO(stored), **options).load())
     except UserError:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except _Refused as error:
+    except Refused as error:
         raise UserError(
-            f"{path} {_line(str(error))}: refused, nothing was run; accepted are nested dicts of "
-            "numpy arrays of numbers"
+            f"{path} {one_line(str(error))}: refused, nothing was run; {accepted}"
         ) from None
     except Exception as error:  # a damaged pickle fails in any way it likes
-        reason = _line(str(error)) or type(error).__name__
+        reason = one_line(str(error)) or type(error).__name__
         raise UserError(
             f"{path} is damaged or cut short ({reason}); copy or download it again"
         ) from error
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """What the pickle asks for and does not get, as a sentence about the file."""
 
 
-class _Inert:
+class Inert:
     """What the pickle gets to hold: nothing in it can be changed by the pickle."""
 
     def __setstate__(self, state: Any) -> None:
-        raise _Refused(f"sets attributes of a {_kind(self)}")
+        raise Refused(f"sets attributes of a {kind_of(self)}")
 
 
 @dataclass(frozen=True, eq=False)
-class _Function(_Inert):
+class Function(Inert):
     """Stands for a function: an instance, since a pickle can alter a function or class."""
 
     call: Callable[..., Any]
@@ -95,16 +108,16 @@ class _Function(_Inert):
         return self.call(*args)
 
 
-class _ArrayType(_Inert):
+class _ArrayType(Inert):
     """Stands for numpy.ndarray, which files only mention."""
 
 
-class _Dtype(_Inert):
+class _Dtype(Inert):
     """A dtype as files describe it: its code first, its byte order as a state set afterwards."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if code not in DTYPES:
-            raise _Refused(f"holds an array of dtype {_shown(code)}")
+            raise Refused(f"holds an array of dtype {_shown(code)}")
         self._code = code
         self._order: str | None = None
 
@@ -112,7 +125,7 @@ class _Dtype(_Inert):
         version, order, *rest = state
         # no base, fields or names; size and alignment as the code says; no flags
         if self._order or version != 3 or tuple(rest) != (None, None, None, -1, -1, 0):
-            raise _Refused(f"makes more of dtype {self._code!r} than numbers")
+            raise Refused(f"makes more of dtype {self._code!r} than numbers")
         if order not in ("<", ">", "|") or (order == "|" and self._code[1:] != "1"):
             raise ValueError(f"dtype {self._code} has byte order {_shown(order)}")
         self._order = order
@@ -123,7 +136,7 @@ class _Dtype(_Inert):
         return np.dtype(self._code).newbyteorder(self._order)
 
 
-class _Array(_Inert):
+class Array(Inert):
     """An array, empty until its state is set."""
 
     def __init__(self, numbers: np.ndarray | None = None) -> None:
@@ -133,26 +146,26 @@ class _Array(_Inert):
         version, shape, dtype, fortran, raw = state
         if self.numbers is not None or version != 1 or type(fortran) not in (bool, int):
             raise ValueError("the state of an array is not what numpy writes")
-        self.numbers = _numbers(raw, dtype, shape, "F" if fortran else "C")
+        self.numbers = numbers_of(raw, dtype, shape, "F" if fortran else "C")
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+def reconstruct(kind: Any, shape: Any, code: Any) -> Array:
     if not isinstance(kind, _ArrayType) or shape != (0,) or code != b"b":
         raise ValueError("an array is not begun as numpy does")
-    return _Array()
+    return Array()
 
 
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Array:
     if order in ("C", "F") and axes is None:
-        return _Array(_numbers(raw, dtype, shape, order))
+        return Array(numbers_of(raw, dtype, shape, order))
     if order != "K" or type(axes) is not tuple or sorted(axes) != list(range(len(shape))):
         raise ValueError(f"an array has order {_shown(order)}")
-    return _Array(np.ascontiguousarray(_numbers(raw, dtype, shape, "C").transpose(axes)))
+    return Array(np.ascontiguousarray(numbers_of(raw, dtype, shape, "C").transpose(axes)))
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
     if type(text) is not str or encoding != "latin1":
-        raise _Refused(f"asks to encode a {_kind(text)} as {_shown(encoding)}")
+        raise Refused(f"asks to encode a {kind_of(text)} as {_shown(encoding)}")
     return text.encode("latin1")
 
 
@@ -160,32 +173,32 @@ def _no_bytes() -> bytes:
     return b""
 
 
-_ALLOWED: dict[tuple[str, str], _Inert] = {
+_ALLOWED: dict[tuple[str, str], Inert] = {
     ("numpy", "ndarray"): _ArrayType(),
-    ("numpy", "dtype"): _Function(_Dtype),
+    ("numpy", "dtype"): Function(_Dtype),
     **{
-        (f"numpy.{core}.{module}", name): _Function(function)
+        (f"numpy.{core}.{module}", name): Function(function)
         for core in ("core", "_core")
         for module, name, function in (
-            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "_reconstruct", reconstruct),
             ("numeric", "_frombuffer", _from_buffer),
         )
     },
     # how protocol 2 spells bytes, and the bytes of an array without elements
-    ("_codecs", "encode"): _Function(_latin1),
-    ("__builtin__", "bytes"): _Function(_no_bytes),
+    ("_codecs", "encode"): Function(_latin1),
+    ("__builtin__", "bytes"): Function(_no_bytes),
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise _Refused(f"asks to run {module}.{name}, which no array needs") from None
+            raise Refused(f"asks to run {module}.{name}, which no array needs") from None
 
 
-def _numbers(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def numbers_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     """Stored bytes as a C-ordered array [*shape] of our own; `order`: how the bytes lie."""
     if not isinstance(dtype, _Dtype) or type(raw) not in (bytes, bytearray):
         raise ValueError("an array lacks its dtype or its bytes")
@@ -205,24 +218,24 @@ def _numbers(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
 def _plain(tree: dict, place: str, seen: set[int]) -> Tree:
     """The dicts as the pickle nested them, with arrays as leaves."""
     if id(tree) in seen:  # nested twofold again and again, a short file would not end
-        raise _Refused(f"holds the dict at {place!r} twice")
+        raise Refused(f"holds the dict at {place!r} twice")
     seen.add(id(tree))
     plain: Tree = {}
     for key, value in tree.items():
         if type(key) is not str:
-            raise _Refused(f"holds a dict with a {_kind(key)} as key")
+            raise Refused(f"holds a dict with a {kind_of(key)} as key")
         here = f"{place}/{key}" if place else key
         if type(value) is dict:
             plain[key] = _plain(value, here, seen)
-        elif isinstance(value, _Array) and value.numbers is not None:
+        elif isinstance(value, Array) and value.numbers is not None:
             plain[key] = value.numbers
         else:
-            raise _Refused(f"holds a {_kind(value)} at {here!r}")
+            raise Refused(f"holds a {kind_of(value)} at {here!r}")
     return plain
 
 
-def _kind(value: Any) -> str:
-    names = {_Function: "function", _ArrayType: "type", _Dtype: "dtype", _Array: "bare array"}
+def kind_of(value: Any) -> str:
+    names = {Function: "function", _ArrayType: "type", _Dtype: "dtype", Array: "bare array"}
     return names.get(type(value), type(value).__name__)
 
 
@@ -231,6 +244,6 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """What a message may repeat of a file's own words."""
     return "".join(c if c.isprintable() else " " for c in text)[:_LISTED].strip()

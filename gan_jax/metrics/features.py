@@ -88,7 +88,7 @@ def of_inception(
         run,
         static_argnums=2,
         out_shardings=mesh.split,
-        compiler_options=convolution.forward_options(),
+        compiler_options=convolution.compiler_options(training=False),
     )
 
     def extract(images: Images, taps: Sequence[str]) -> dict[str, np.ndarray]:

@@ -91,14 +91,16 @@ def _explicit(form: str) -> bool:
 
 
 @cache
-def forward_options() -> dict[str, str] | None:
-    """`compiler_options` for a jitted function of forward convolutions on a CPU; None elsewhere.
+def compiler_options(training: bool) -> dict[str, str] | None:
+    """`compiler_options` for a jitted function of stride-1 convolutions on a CPU; None elsewhere.
 
     jaxlib 0.10 hands every convolution to the library YNNPACK, and XLA's own kernels are 1.3 to 7
-    times as fast on the maps of an Inception network (benchmarks/inception.py). Training steps do
-    without: their small maps are faster the other way.
+    times as fast on the maps of an Inception network (benchmarks/inception.py). In `training` its
+    weight gradients of maps of 32 px and more are slow too, its sums for biases fast: those stay
+    (benchmarks/progan.py). Steps of small or strided maps are faster without any of this.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    kept = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE" if training else ""
+    options = {"xla_cpu_experimental_ynn_fusion_type": kept}
     if jax.default_backend() != "cpu":
         return None
     try:

@@ -30,7 +30,12 @@ def gradient_penalty(
       target: the norm aimed at.
     """
     mixed = alpha * real + (1 - alpha) * fake
-    return jnp.mean(jnp.square(safe_sqrt(_squared_gradients(critic, mixed)) - target))
+    return jnp.mean(jnp.square(gradient_norms(critic, mixed) - target))
+
+
+def gradient_norms(critic: Critic, x: Array) -> Array:
+    """‖∇ₓ Σ D(x)‖₂ of each image: x [B, ...] → [B]. Its own gradient is 0 where it is 0."""
+    return safe_sqrt(_squared_gradients(critic, x))
 
 
 def r1(critic: Critic, real: Array) -> Array:

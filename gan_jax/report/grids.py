@@ -16,6 +16,11 @@ TEXT_SIZE = 14
 TEXT_HEIGHT = 20  # a line of text with room around it
 
 
+def enlarged(images: np.ndarray, times: int) -> np.ndarray:
+    """Every pixel as times x times of them: [N, H, W, C] → [N, times·H, times·W, C]."""
+    return images if times == 1 else images.repeat(times, axis=1).repeat(times, axis=2)
+
+
 def grid(
     images: np.ndarray,
     columns: int = 0,

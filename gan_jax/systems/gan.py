@@ -18,7 +18,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim, rates
+from gan_jax.core import optim, players, rates
 from gan_jax.core.every import single_stage
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
@@ -80,13 +80,8 @@ def make(config, facts: Facts) -> System:
         config.run.steps,
         facts.train_size,
     )
-    lowest = config.best.mode == "min"
-    gen_tx = optim.make(config.optim.gen, "config.optim.gen", lowest)
-    disc_tx = optim.make(config.optim.disc, "config.optim.disc", lowest)
-    gen_rate, disc_rate = (
-        rates.make(section.lr, section.schedule, stages, epoch_steps, f"config.optim.{n}.schedule")
-        for n, section in (("gen", config.optim.gen), ("disc", config.optim.disc))
-    )
+    learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    (gen_tx, gen_rate), (disc_tx, disc_rate) = learn["gen"], learn["disc"]
 
     def init(key, batch, stage) -> TrainState:
         gen_key, disc_key = jax.random.split(key)
@@ -347,6 +342,7 @@ def make(config, facts: Facts) -> System:
         },
         rates={"gen": gen_rate, "disc": disc_rate},
         labelled=conditional,
+        latents=model.z_dim,
     )
 
 

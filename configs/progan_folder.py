@@ -1,0 +1,36 @@
+"""ProGAN on a folder of your own images, 64 to 1024 px.
+
+    python launch.py --config=configs/progan_folder.py --workdir=runs/mine \\
+        --config.data.path=<folder or .zip> --config.data.resolution=128
+
+Images are cropped to their central square and shrunk to config.data.resolution, a power of two;
+those that cannot be read are skipped. A preset of the original goes with the number of devices:
+600 thousand images at every resolution and as many for every fade, 12 million in all. Images of
+which a mirror image is as good are had twice with --config.data.flip=True. Variants:
+
+    labels  sub-folders are classes, drawn on demand (AC-GAN)
+    half    bfloat16 activations, for GPUs and TPUs
+    tiny    seconds, synthetic images
+"""
+
+from gan_jax import api
+
+VARIANTS = ("labels", "half", "tiny")
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, VARIANTS)
+    config = api.defaults("progan")
+    config.data.update(source="folder", path="images", on_error="skip", resize="crop")
+    config.data.update(resolution=128, channels="rgb", validation_fraction=0.05)
+    config.data.labels = "folder" if "labels" in chosen else "none"
+    config.best.start_from_best = True
+    config.quality.samples = 4096
+    config.run.update(steps="preset", log_every="100", sample_every="1 tick")
+    config.run.update(quality_every="5 ticks", eval_every="5 ticks", save_every="5 ticks")
+    if "half" in chosen:
+        config.model.dtype = "bfloat16"
+    if "tiny" in chosen:
+        api.tiny(config, resolution=16, channels="rgb")
+        api.tiny_growth(config)
+    return config

@@ -1,0 +1,70 @@
+"""Programs for a stage, compiled beside the training of the one before."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gan_jax.core.system import Stage
+
+
+class Program:
+    """A jitted function whose last arguments are static and begin with the stage.
+
+    A call runs the program that was prepared for its static arguments; where there is none, the
+    jitted function, which compiles it on the spot and keeps it.
+    """
+
+    def __init__(self, function: Callable, arrays: int):
+        """`arrays`: how many arguments come before the static ones."""
+        self.function, self._arrays = function, arrays
+        self._prepared: dict[tuple, Callable] = {}
+        self._met: set[tuple] = set()
+
+    def __call__(self, *arguments: Any) -> Any:
+        static = arguments[self._arrays :]
+        if static in self._prepared:
+            return self._prepared[static](*arguments[: self._arrays])
+        self._met.add(static)
+        return self.function(*arguments)
+
+    def prepare(self, *arguments: Any) -> None:
+        """Compiles for arguments of these shapes, unless the program is there already."""
+        static = arguments[self._arrays :]
+        if static not in self._met and static not in self._prepared:
+            self._prepared[static] = self.function.lower(*arguments).compile()
+
+    def forget(self, needed: Callable[[Stage], bool]) -> None:
+        """Drops prepared programs of stages that are not needed any more."""
+        self._prepared = {k: v for k, v in self._prepared.items() if needed(k[0])}
+
+
+class Ahead:
+    """Runs `prepare` for a stage in a thread of its own, one at a time.
+
+    What fails there is left: the main thread meets it again, where it can be said.
+    """
+
+    def __init__(self, prepare: Callable[[Stage], None]):
+        self._prepare = prepare
+        self._thread: threading.Thread | None = None
+        self.failure: Exception | None = None
+
+    def begin(self, stage: Stage) -> None:
+        """Starts to prepare for a stage."""
+        self.wait()
+        self._thread = threading.Thread(target=self._run, args=(stage,), name="ahead", daemon=True)
+        self._thread.start()
+
+    def _run(self, stage: Stage) -> None:
+        try:
+            self._prepare(stage)
+        except Exception as error:
+            self.failure = error
+
+    def wait(self) -> None:
+        """Until nothing is being prepared."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    close = wait

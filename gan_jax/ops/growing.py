@@ -1,0 +1,279 @@
+"""Progressive growing: which resolution, fade, batch and learning rate hold at an image count.
+
+Source: Karras et al., Progressive growing of GANs for improved quality, stability and variation,
+2018, section 2 and appendix A; presets and rounding as the authors' own code has them.
+
+The level of detail (lod) is 0 at the final resolution R and grows by 1 with every halving. Training
+alternates: `training_kimg` thousand images at a whole lod, then `transition_kimg` thousand during
+which the lod falls by 1. Networks work at side R / 2^⌊lod⌋, so a fade already uses the new side;
+lod - ⌊lod⌋ is the weight of the old one. The schedule is looked at every `repeats` iterations; what
+lies between two looks is called a block here. Counts are Python integers and doubles: exact; what a
+compiled step computes of them, in float32, is the fade alone.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gan_jax.ops import images, pyramid
+
+TICKS = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}
+TICK_BASE = 160  # thousand images, at a resolution that the table does not have
+PER_DEVICE = {256: 16, 512: 8, 1024: 4}
+PER_DEVICE_HALF = {512: 16, 1024: 8}  # float16: half the memory
+
+
+class Preset(NamedTuple):
+    """One of the original's settings for a number of GPUs, RGB at 1024 px in its tables."""
+
+    devices: int
+    base: int
+    batch: dict[int, int]
+    rates: dict[int, float]
+    kimg: float = 600.0  # of training and of transition
+    total_kimg: float = 12000.0
+    group: int = 4  # of the minibatch standard deviation
+
+
+PRESETS = {
+    "v1-1gpu": Preset(1, 16, {256: 14, 512: 6, 1024: 3}, {}, 800.0, 19000.0, 16),
+    "v2-1gpu": Preset(
+        1, 4, {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}, {1024: 0.0015}
+    ),
+    "v2-2gpus": Preset(
+        2, 8, {4: 256, 8: 256, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8}, {512: 0.0015, 1024: 0.002}
+    ),
+    "v2-4gpus": Preset(
+        4, 16, {4: 512, 8: 256, 16: 128, 32: 64, 64: 32, 128: 16},
+        {256: 0.0015, 512: 0.002, 1024: 0.003},
+    ),
+    "v2-8gpus": Preset(
+        8, 32, {4: 512, 8: 256, 16: 128, 32: 64, 64: 32},
+        {128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003},
+    ),
+}  # fmt: skip
+
+
+def preset_for(devices: int) -> str:
+    """The preset of the largest number of devices that are there: 3 → "v2-2gpus"."""
+    for name in ("v2-8gpus", "v2-4gpus", "v2-2gpus"):
+        if devices >= PRESETS[name].devices:
+            return name
+    return "v2-1gpu"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A schedule. Tables go by resolution; what they do not name has the base value."""
+
+    resolution: int  # the final one
+    base: int  # images per step
+    batch: dict[int, int] = field(default_factory=dict)
+    initial_resolution: int = 4
+    training_kimg: float = 600.0
+    transition_kimg: float = 600.0
+    repeats: int = 4
+    devices: int = 1  # a batch is a multiple of it, and at most `per_device` times it
+    per_device: dict[int, int] = field(default_factory=dict)
+    rate: float = 0.001
+    rates: dict[int, float] = field(default_factory=dict)
+    ticks: dict[int, float] = field(default_factory=lambda: dict(TICKS))
+
+    def lod(self, images: int) -> float:
+        """The level of detail after so many training images, 0 ≤ lod."""
+        kimg = images / 1000
+        length = self.training_kimg + self.transition_kimg
+        phase = math.floor(kimg / length) if length > 0 else 0
+        lod = math.log2(self.resolution) - math.floor(math.log2(self.initial_resolution)) - phase
+        if self.transition_kimg > 0:
+            inside = kimg - phase * length
+            lod -= max(inside - self.training_kimg, 0.0) / self.transition_kimg
+        return max(lod, 0.0)
+
+    def side(self, lod: float) -> int:
+        """Resolution at a level of detail: the new one throughout a fade."""
+        return self.resolution >> math.floor(lod)
+
+    def batch_size(self, side: int) -> int:
+        """Images per step at a resolution, over all devices."""
+        batch = self.batch.get(side, self.base)
+        batch -= batch % self.devices
+        if side in self.per_device:
+            batch = min(batch, self.per_device[side] * self.devices)
+        return batch
+
+    def learning_rate(self, side: int) -> float:
+        """The learning rate at a resolution."""
+        return self.rates.get(side, self.rate)
+
+    def tick_kimg(self, side: int) -> float:
+        """Thousand images between two looks at the results at a resolution."""
+        return self.ticks.get(side, TICK_BASE)
+
+
+class Span(NamedTuple):
+    """Consecutive steps with the same ⌊lod⌋, ⌈lod⌉ and batch: one stage of training."""
+
+    side: int
+    batch: int
+    level: int  # ⌊lod⌋
+    fading: bool  # ⌈lod⌉ > ⌊lod⌋
+    step: int  # where it begins
+    steps: int
+    images: int  # images taken before it
+
+
+def spans(growth: Growth, images: float = math.inf, steps: float = math.inf) -> list[Span]:
+    """The stages of a run that ends with the first block at which `images` have been taken, or
+    after exactly `steps` steps, whichever comes first; one of the two must be finite.
+
+    Raises ValueError where a batch would be smaller than 1 image.
+    """
+    found: list[Span] = []
+    taken = step = 0
+    while taken < images and step < steps:
+        lod = growth.lod(taken)
+        side, place = growth.side(lod), (math.floor(lod), math.ceil(lod))
+        batch = growth.batch_size(side)
+        if batch < 1:
+            raise ValueError(
+                f"the batch at {side} px would be {batch}: fewer images than {growth.devices} "
+                "devices"
+            )
+        block = growth.repeats * batch
+
+        def same(count: int, place=place, start=taken, block=block) -> bool:
+            there = growth.lod(start + count * block)
+            return (math.floor(there), math.ceil(there)) == place
+
+        left = math.inf if images == math.inf else math.ceil((images - taken) / block)
+        left = min(
+            left, math.inf if steps == math.inf else math.ceil((steps - step) / growth.repeats)
+        )
+        blocks = _last(same, left) if lod > 0 else left
+        count = int(min(blocks * growth.repeats, steps - step))
+        found.append(Span(side, batch, place[0], place[1] > place[0], step, count, taken))
+        taken, step = taken + count * batch, step + count
+    return found
+
+
+def _last(same, limit: float) -> int:
+    """The smallest n ≥ 1 with same(n) false, at most `limit`; `same` turns false once for all."""
+    high = 1
+    while high < limit and same(high):
+        high *= 2
+    low, high = high // 2, int(min(high, limit))  # same(low) holds, or low is 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if same(middle) else (low, middle)
+    return high
+
+
+class Tick(NamedTuple):
+    """The end of a tick: its step, and the images taken by then."""
+
+    step: int
+    images: int
+
+
+def ticks(growth: Growth, run: list[Span]) -> Iterator[Tick]:
+    """When a person gets to see results: at the end of the first block that completes
+    `tick_kimg` thousand images since the last tick, and at the end of the run."""
+    begun = 0
+    for span in run:
+        block, length = growth.repeats * span.batch, growth.tick_kimg(span.side) * 1000
+        end = span.images + span.steps * span.batch
+        while True:
+            blocks = max(math.ceil((begun + length - span.images) / block), 1)
+            step, images = blocks * growth.repeats, span.images + blocks * block
+            if step > span.steps:
+                break
+            # several blocks may end at once only where a tick is shorter than a block
+            if images == begun:
+                blocks += 1
+                step, images = blocks * growth.repeats, span.images + blocks * block
+                if step > span.steps:
+                    break
+            begun = images
+            yield Tick(span.step + step, images)
+    if run and begun != end:
+        yield Tick(run[-1].step + run[-1].steps, end)
+
+
+def table(text: str, kind: type, key: str, error: type[Exception] = ValueError) -> dict:
+    """ "4:128, 8:64" → {4: 128, 8: 64}: resolutions are powers of two, values above 0.
+
+    Raises `error` naming `key` for anything else.
+    """
+    found = {}
+    try:
+        for part in filter(None, text.replace(" ", "").split(",")):
+            side, colon, value = part.partition(":")
+            found[int(side)] = kind(value)
+            if not colon or not kind(value) > 0 or int(side) & (int(side) - 1) or int(side) < 4:
+                raise ValueError(part)
+    except ValueError:
+        raise error(
+            f'{key}={text!r}: write resolution:value pairs, such as "4:128,8:64"; resolutions '
+            "are powers of two from 4, values above 0"
+        ) from None
+    return found
+
+
+def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
+    """The weight of the lower side at `step` (int32 []), for networks that work at `side`.
+
+    Float32 [] in [0, 1]. Where `run` says that another side is due at this step, 1 before the
+    fade to `side` and 0 after it: a state can be looked at with either.
+    """
+    place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
+    at = lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]  # noqa: E731
+    begun, block = [], []
+    for span in run:
+        length = growth.training_kimg + growth.transition_kimg
+        phase = math.floor(span.images / 1000 / length) if length > 0 else 0
+        begun.append(span.images - 1000 * (phase * length + growth.training_kimg))
+        block.append(growth.repeats * span.batch)
+    blocks = (step - at([s.step for s in run], np.int32)) // growth.repeats
+    passed = at(begun, np.float32) + (blocks * at(block, np.int32)).astype(jnp.float32)
+    weight = 1 - passed / (max(growth.transition_kimg, 1e-9) * 1000)
+    weight = jnp.where(at([s.fading for s in run], bool), weight, 0.0)
+    level = int(math.log2(growth.resolution // side))
+    return jnp.clip(at([s.level for s in run], np.int32) - level + weight, 0.0, 1.0)
+
+
+def images_at(run: list[Span], step: Array) -> Array:
+    """Training images taken before `step` (int32 []): float32 []."""
+    place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
+    at = lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]  # noqa: E731
+    inside = (step - at([s.step for s in run], np.int32)) * at([s.batch for s in run], np.int32)
+    return at([s.images for s in run], np.float32) + inside.astype(jnp.float32)
+
+
+def shrink(pixels: Array | np.ndarray, side: int, whole: bool = True) -> Array:
+    """Means of blocks: [B, R, R, C] → [B, side, side, C] floats, R a multiple of `side`.
+
+    `whole` rounds to integers, halves to even, as the original's files of smaller images hold
+    them. Of uint8 pixels everything is exact in float32 up to R / side = 256.
+    """
+    x = images.floats(pixels)
+    batch, size, _, channels = x.shape
+    if size == side:
+        return x
+    block = size // side
+    # rows first, which lie in one piece: on a CPU several times faster than both at once
+    x = jnp.sum(x.reshape(batch, side, block, size * channels), axis=2)
+    x = jnp.sum(x.reshape(batch, side, side, block, channels), axis=3) / block**2
+    return jnp.round(x) if whole else x
+
+
+def blend(x: Array, weight: Array | float) -> Array:
+    """Images as a discriminator sees them in a fade: x [B, H, W, C], H and W even, mixed with
+    `weight` of themselves halved by means and doubled by nearest neighbour."""
+    coarse = jnp.repeat(jnp.repeat(pyramid.halve(x), 2, axis=1), 2, axis=2)
+    return x + (coarse - x) * jnp.asarray(weight, x.dtype)
