@@ -34,6 +34,7 @@ def get_config(variant: str = ""):
     config.data.update(source="folder", path="celebahq", labels="none")
     config.data.update(resolution=1024, channels="rgb", flip=True, validation_fraction=0.0)
     config.quality.samples = 8192
+    config.run.sample_count = 15
     config.run.update(steps="preset", log_every="100", sample_every="1 tick")
     config.run.update(quality_every="10 ticks", eval_every="10 ticks", save_every="10 ticks")
     if "paper" in chosen:

@@ -28,6 +28,7 @@ def get_config(variant: str = ""):
     if "paper" in chosen:
         config.growth.preset = "v1-1gpu"
         config.run.steps = "20000000 images"
+        config.batch_size = 16
     config.best.start_from_best = "best" in chosen
     if "tiny" in chosen:
         api.tiny(config, resolution=16, channels="rgb")

@@ -68,7 +68,8 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
     intervals = _intervals(config)
     for name, every in vars(intervals).items():
         if getattr(every, "unit", "") == "ticks" and not any(s.ticks for s in system.stages):
-            raise UserError(f"config.run.{name}_every: config.system={config.system} has no ticks")
+            key = {"evaluate": "eval"}.get(name, name)
+            raise UserError(f"config.run.{key}_every: config.system={config.system} has no ticks")
     _check_best(setup)
     keep_every = Every.parse(config.run.keep_every, "config.run.keep_every")
     if keep_every.unit == "ticks":
@@ -88,6 +89,11 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
     if restored:
         step, tree, meta = restored
         carry, progress = loop.Carry(**tree), loop.Progress(**meta)
+        if progress.stage >= len(system.stages):
+            raise UserError(
+                f"config.run.steps={config.run.steps!r} ends before step {step}, where this run "
+                "is already; raise it"
+            )
         ended = step >= setup.last.end or 0 < intervals.patience <= progress.waited
         summary = folders.read_summary(folder)
         if ended and summary.get("step") == step:
@@ -108,14 +114,16 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         folders.write_config(folder, config, mesh.size, setup.facts)
         grids.save_png(folder / "reals.png", _reals(setup))
 
-    probes, sampler, columns = _probes(setup, folder, say)
+    chooser = _chooser(setup, say)
+    stage = system.stages[max(progress.stage, 0)]
+    probes, sampler, columns = _probes(setup, folder, say, stage)
     titles = TITLES if setup.facts.input_channels else ()
     writer = Writer(folder, step, _grid_saver(columns, titles), quiet=not main)
     console = Console(step, setup.last.end, quiet=not main)
     try:
         outcome = loop.run(
             system, setup.data, length, mesh, setup.key, carry, progress, intervals, writer,
-            console, states, best, rule, probes, _chooser(setup, say), config.run.compile_ahead,
+            console, states, best, rule, probes, chooser, config.run.compile_ahead,
         )  # fmt: skip
         console.close()
         # a translation has its own target to be compared with
@@ -159,6 +167,12 @@ def _chooser(setup: Setup, say):
     """Reads the state that a new resolution starts from, where the config asks for the best one."""
     if not setup.config.best.get("start_from_best"):
         return None
+    measured = setup.measures_quality or setup.data.sizes["validation"]
+    if not measured:
+        raise UserError(
+            "config.best.start_from_best: nothing is measured in this run; set "
+            "config.run.quality_every"
+        )
 
     def read(path: Path, carry: loop.Carry) -> loop.Carry:
         tree, meta = checkpoint.read(path, setup.shapes())
@@ -231,8 +245,10 @@ def _grid_saver(columns: int, titles: tuple[str, ...] = ()):
     return save
 
 
-def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, Sampler | None, int]:
-    """What the loop measures and draws, with what it draws, and the columns of its pictures."""
+def _probes(
+    setup: Setup, folder: Path, say, stage: Stage
+) -> tuple[loop.Probes, Sampler | None, int]:
+    """What the loop measures and draws, from `stage` on; what draws, and the columns of a grid."""
     if setup.system.sample_step is None:
         return loop.Probes(refresh=_refresher(setup, folder)), None, 0
     batch, columns = setup.grid_batch()
@@ -248,13 +264,14 @@ def _probes(setup: Setup, folder: Path, say) -> tuple[loop.Probes, Sampler | Non
 
     measure = None
     if setup.measures_quality:
-        measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
+        measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say, stage)
         quality.remember(folder, measure.about, write=jax.process_index() == 0)
 
-    def prepare(state: TrainState, stage: Stage) -> None:
+    def prepare(state: TrainState, stage: Stage, stopped) -> None:
+        sampler.program.forget(lambda s: 2 * s.resolution >= stage.resolution)
         sampler.prepare(state, batch, stage)
         if measure:
-            measure.prepare(state, stage)
+            measure.prepare(state, stage, stopped)
 
     return loop.Probes(draw, measure, _refresher(setup, folder), prepare), sampler, columns
 
@@ -356,7 +373,7 @@ def evaluate(
         settings.check(setup.config)
     scores, about = model.evaluate(), {}
     if setup.system.sample_step is not None and (config is not None or setup.measures_quality):
-        measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say)
+        measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say, model.stage)
         scores |= measure(model.state, model.stage)
         about = {"quality": measure.about}
     result = {"step": model.step, "state": which, **scores, **about}

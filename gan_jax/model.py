@@ -1,5 +1,6 @@
 """A trained model, as code that wants images sees it."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gan_jax.core.system import Batch, Facts, Stage, System, TrainState
 from gan_jax.data import options as config_data
 from gan_jax.data import pairs
 from gan_jax.errors import UserError
-from gan_jax.interop import pix2pix, restore
+from gan_jax.interop import pix2pix, progan_file, restore
 from gan_jax.setup import Setup
 
 
@@ -174,7 +175,9 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
     channels = 1 if options.channels == "grey" else 3
     inputs = pairs.channels(options, channels)
     size = max(config.batch_size, 1)
-    facts = Facts(options.resolution, channels, 0, size, input_channels=inputs)
+    held = [_networks(source) for source, _ in config.restore.values() if source]
+    classes = max((found.classes for found in held if found), default=0)
+    facts = Facts(options.resolution, channels, classes, size, input_channels=inputs)
     setup = Setup(config, facts)
     for net in uses(setup.system):
         if not config.restore[net][0]:
@@ -184,8 +187,26 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
             )
     carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
     state = with_restored(setup, carry, say).state
-    # what depends on the place in training is as at its end
-    return Model(setup, state.replace(step=setup.mesh.copy(np.int32(setup.last.end))), 0)
+    # what depends on the place in training is as after its end, at the full size
+    state = state.replace(step=setup.mesh.copy(np.int32(setup.last.end + 1)))
+    stage = dataclasses.replace(setup.last, resolution=facts.resolution)
+    return Model(setup, state, 0, stage)
+
+
+def _networks(source: str) -> progan_file.Networks | None:
+    """What a network file of the original ProGAN holds; None for other sources."""
+    return progan_file.networks(source) if source.endswith(".pkl") else None
+
+
+def _check_networks(found: progan_file.Networks, setup: Setup, key: str, source: str) -> None:
+    """UserError where a file's networks are others than the config's: layers of some sides would
+    fit all the same."""
+    wrong = progan_file.differences(found, setup.facts, setup.config.model)
+    if wrong:
+        raise UserError(
+            f"{key}: {source} holds networks with {', '.join(wrong)}; set these, or name another "
+            "file"
+        )
 
 
 def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
@@ -195,6 +216,8 @@ def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
         if not source:
             continue
         key = f"config.restore.{name}"
+        if found := _networks(source):
+            _check_networks(found, setup, key, source)
         arrays = folders.arrays(source, name, key)
         params, stats, report = restore.replace(
             arrays, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source,

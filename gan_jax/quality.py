@@ -6,7 +6,7 @@ seeds 0, 1, …, or translates the validation pairs, and compares.
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gan_jax.metrics.paired import PAIRED, Pairs
 from gan_jax.metrics.sets import (
     CLASSIFIER,
     METRICS,
+    PIXELS,
     Settings,
     describe,
     figures,
@@ -94,7 +95,10 @@ class Quality:
     Raises UserError where weights or runs that the metrics need cannot be had.
     """
 
-    def __init__(self, setup: Setup, classifier: Callable[[], Model], say=print):
+    def __init__(
+        self, setup: Setup, classifier: Callable[[], Model], say=print, stage: Stage | None = None
+    ):
+        """`stage`: the one that will be measured first; the last one if none is given."""
         check(setup)
         section = setup.config.quality
         self.setup, self.names, self._say = setup, tuple(section.metrics), say
@@ -113,6 +117,11 @@ class Quality:
         # translations are of the first pairs, and so are what they are compared with
         self.count = min(section.samples, n_real) if pairs else section.samples
         self.n_real = self.count if pairs else n_real
+        if all(METRICS[name].network == PIXELS for name in self.by_sets):
+            # what looks at pixels alone looks at as many of either set
+            self.n_real = min(self.n_real, max(self.count, 2))
+        rows = np.arange(self.n_real) if pairs else spread(n_real, self.n_real)
+        self._rows = rows  # of the split: which images are the real ones
         self.lpips, lpips_name = judges.perceptual(
             self.names, section.lpips, "config.quality.lpips"
         )
@@ -134,34 +143,42 @@ class Quality:
         self._patched = patched(self.n_real, self.count)
         # classifiers know images of one size, SWD begins at 16 px
         whole = CLASSIFIER in self.networks
-        self._least = setup.facts.resolution if whole else min(setup.facts.resolution, 16)
+        grows = setup.system.stages[0].resolution < setup.facts.resolution
+        self._least = setup.facts.resolution if whole else 16 if grows else 0
         with _complaints():
             self.about["notes"] = plan(
                 self.by_sets, self.n_real, self.count, self.networks, self.settings
             )
-            first = setup.system.stages[0].resolution
+            first = (stage or setup.last).resolution
             self._real = {first: self._gathered(first)}  # by side
         self._told: set[str] = set()
 
-    def _gathered(self, side: int) -> dict:
+    def _gathered(self, side: int, until=iter) -> dict:
         """What is kept of the real images, shrunk to a side."""
         return gather(
-            self._real_batches(side), self.by_sets, self.networks, self.settings.seed, True,
-            spread(self.n_real, self._patched),
+            until(self._real_batches(side, self._rows)), self.by_sets, self.networks,
+            self.settings.seed, True, spread(self.n_real, self._patched),
         )  # fmt: skip
 
-    def prepare(self, state: TrainState, stage: Stage) -> None:
+    def prepare(self, state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
         """What a stage of another resolution needs: real images, and compiled programs. `state`
-        is in shapes. Several processes run programs in one order only, so there nothing runs here.
+        is in shapes; `stopped` tells when it is not wanted any more.
+
+        Several processes run programs in one order only, so there nothing is run, only compiled.
         """
+        if stopped():
+            return
         side = stage.resolution
         if side not in self._real and jax.process_count() == 1:
-            real = self._gathered(side)
-            rows = itertools.islice(itertools.cycle(range(self.n_real)), self.count)
+            until = lambda batches: itertools.takewhile(lambda _: not stopped(), batches)  # noqa: E731
+            real = self._gathered(side, until)
+            rows = np.resize(self._rows, self.count)
             standins = gather(
-                self._real_batches(side, list(rows)), self.by_sets, self.networks,
+                until(self._real_batches(side, rows)), self.by_sets, self.networks,
                 self.settings.seed, False, spread(self.count, self._patched),
             )  # fmt: skip
+            if stopped():
+                return
             figures(
                 self.by_sets, real, standins, self.networks, self.settings,
                 self.setup.data.class_names,
@@ -183,7 +200,8 @@ class Quality:
         side = stage.resolution
         if side not in self._real:
             self._real[side] = self._gathered(side)
-        self._real = {k: v for k, v in list(self._real.items()) if k >= side}  # sides only grow
+        for lower in [k for k in list(self._real) if k < side]:  # sides only grow
+            del self._real[lower]
         pairs = Pairs(self.by_pairs, self.lpips)
         read: list[np.ndarray] = []  # the segmenter's answers, as confusion matrices
         with _complaints():
@@ -207,10 +225,9 @@ class Quality:
         return grids.enlarged(images, max(self._least // images.shape[1], 1))
 
     def _real_batches(
-        self, side: int, rows: Sequence[int] = ()
+        self, side: int, rows: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         name = "target" if self.setup.facts.input_channels else "image"
-        rows = np.asarray(rows or range(self.n_real))
         for start in range(0, len(rows), CHUNK):
             batch = self.setup.data.rows(self.split, rows[start : start + CHUNK])
             yield self._seen(_shrunk(batch[name], side)), batch.get("label")

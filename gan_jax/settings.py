@@ -71,8 +71,8 @@ def defaults(system: str) -> ConfigDict:
         **own,
         quality=QUALITY | measured,
         best=dict(metric="val/loss", mode="min") | chosen,
-        # where the first weights of a net come from: (a run, a checkpoint, a .pth or .npz file;
-        # a glob over names); "" for its own initialisation
+        # where the first weights of a net come from: (a run, a checkpoint, or a .pth, .npz or .pkl
+        # file; a glob over names); "" for its own initialisation
         restore=dict.fromkeys(own["optim"], ("", "*")),
         run=dict(RUN),
     )
@@ -159,11 +159,13 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
 
 
 def tiny_growth(config: ConfigDict) -> ConfigDict:
-    """Turns a config of progan at its `tiny` size into one that grows from 4 px in 12 steps."""
-    config.growth.update(preset="none", training_kimg=0.016, transition_kimg=0.016)
+    """Turns a config of progan at its `tiny` size into one that grows from 4 px in 14 steps."""
+    first = min(config.growth.initial_resolution, config.data.resolution)
+    config.growth.update(preset="none", initial_resolution=first)
+    config.growth.update(training_kimg=0.016, transition_kimg=0.032)
     config.growth.update(batch="", gen_rates="", disc_rates="", ticks="", repeats=1)
     config.model.update(fmap_base=32, fmap_max=8, z_dim=8)
-    config.run.update(steps="12", sample_every="2", eval_every="2", save_every="2")
+    config.run.update(steps="14", sample_every="2", eval_every="2", save_every="2")
     if config.run.quality_every != "0":
         config.run.quality_every = "2"
     return config

@@ -17,6 +17,7 @@ from gan_jax.core.system import Batch, Facts, Stage, System
 from gan_jax.errors import UserError
 from gan_jax.ops.images import to_uint8
 
+MOST_PIXELS = 2**22  # drawn at once: 64 images of 256 px, 4 of 1024 px
 TITLES = ("input", "output", "target")  # columns of a translation's grid
 
 
@@ -34,7 +35,9 @@ class Setup:
         if not facts:
             for stage in self.system.stages:
                 self.data.epoch_steps(stage)  # too few images: said before anything compiles
-        self.mesh.check(self.system.stages, "config.batch_size (times discriminator steps):")
+        batch = "config.batch_size (times discriminator steps):"
+        module = settings.SYSTEMS[config.system]
+        self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
         self.key = self.mesh.copy(jax.random.key(config.seed))
 
     @functools.cached_property
@@ -63,10 +66,6 @@ class Setup:
     def last(self) -> Stage:
         """The stage that training ends with."""
         return self.system.stages[-1]
-
-    def stage_at(self, step: int) -> Stage:
-        """The stage that the step after `step` belongs to; at the end, the last one."""
-        return next((s for s in self.system.stages if step < s.end), self.last)
 
     @property
     def measures_quality(self) -> bool:
@@ -97,7 +96,9 @@ class Setup:
         )
 
     def sampler(self, chunk: int = 64, step: Callable | None = None) -> Sampler:
-        """Draws images in chunks, by the system's sample_step or a task like it."""
+        """Draws images in chunks, by the system's sample_step or a task like it; of large images
+        in smaller ones, so that drawing takes no more memory than training does."""
+        chunk = max(min(chunk, MOST_PIXELS // self.facts.resolution**2), 1)
         return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
@@ -122,9 +123,7 @@ class Setup:
                 f"--classes: {chosen.tolist()} with {known} classes; accepted are 0 to {known - 1}"
             )
         if len(classes) and not self.system.labelled:
-            raise UserError(
-                "--classes: this model was trained without classes (config.model.conditioning=none)"
-            )
+            raise UserError("--classes: this model was trained without classes")
         return {"seed": seeds, "label": chosen[np.arange(len(seeds)) % len(chosen)]}
 
     def grid_batch(self) -> tuple[Batch, int]:

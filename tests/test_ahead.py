@@ -58,6 +58,6 @@ def test_preparing_runs_in_a_thread_of_its_own_and_a_failure_stays_there():
     ahead = Ahead(prepare)
     for stage in (SMALL, LARGE):
         ahead.begin(stage)
-    ahead.close()
+    ahead.wait()
     assert names == [(4, False), (8, False)]
     assert isinstance(ahead.failure, MemoryError)

@@ -4,6 +4,7 @@ import collections
 import json
 import math
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -68,11 +69,12 @@ def test_a_run_grows_to_its_full_size(grown):
     assert api.load(grown.folder, "best").stage.resolution == 16
     rows = [json.loads(line) for line in (grown.folder / "metrics.jsonl").read_text().splitlines()]
     fades = {r["step"]: r["growth/fade"] for r in rows if r["kind"] == "train"}
-    assert fades[2] == 0
-    assert fades[4] == 0.5  # step 4 is the second of the fade
+    assert [fades[step] for step in (2, 4, 6)] == [0, 0.75, 0.25]
+    kimg = {r["step"]: r["growth/kimg"] for r in rows if r["kind"] == "train"}
+    assert kimg[14] == pytest.approx(13 * 8 / 1000)  # before that step
     assert {"swd", "ms_ssim", "val/wasserstein"} <= set().union(*rows)
     pictures = sorted((grown.folder / "samples").iterdir())
-    assert len({p.name[:6] for p in pictures}) == 6
+    assert len({p.name[:6] for p in pictures}) == 7
 
 
 def test_after_the_first_stage_nothing_is_compiled_on_the_main_thread(grown):
@@ -92,8 +94,11 @@ def test_a_new_resolution_starts_from_the_best_state_of_the_last(grown):
 
 
 def test_resumed_in_a_fade_equals_straight_through(grown, tmp_path):
-    """Stopped after step 4, in the fade to 8 px, and after 8, in the fade to 16 px."""
-    for steps in ("4", "8", "12"):
+    """Stopped after steps 4 and 5, in the fade to 8 px, and after 10, in that to 16 px. An
+    evaluation that only a stop asks for leaves no state to start from."""
+    fading = [s for s in api.Setup(tiny()).system.stages if s.steps == 3][1:]
+    assert [(s.start, s.end) for s in fading][::2] == [(3, 6), (9, 12)]
+    for steps in ("4", "5", "10", "14"):
         config = tiny()
         config.run.steps = steps
         api.train(config, tmp_path, lambda line: None)
@@ -254,6 +259,7 @@ def test_learning_rates_go_by_resolution():
 
 def test_a_preset_makes_its_own_stages():
     config = changed(growth__preset="v2-1gpu", batch_size=0, run__steps="preset")
+    config.model.fmap_base = 8192
     config.growth.update(training_kimg=-1.0, transition_kimg=-1.0, repeats=4)
     system = progan.make(config, Facts(1024, 3, 0, 30000))
     assert len(system.stages) == 17
@@ -266,6 +272,38 @@ def test_a_preset_makes_its_own_stages():
     assert math.isclose(sum(s.steps * s.batch_size for s in system.stages), 12e6, rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["celebahq", "lsun", "cifar10", "cifar10_theano", "folder"])
+def test_every_variant_makes_its_stages_at_its_own_size(name):
+    path = f"configs/progan_{name}.py"
+    module = {}
+    exec(Path(path).read_text(), module)
+    for variant in ("", *(v for v in module["VARIANTS"] if v != "tiny")):
+        config = api.load_file(path, variant)
+        settings.resolve(config, 8)
+        system = progan.make(config, Facts(config.data.resolution, 3, 10, 30000))
+        assert system.stages[-1].resolution == config.data.resolution
+        assert api.load_file(path, ",".join(filter(None, (variant, "tiny"))))
+        group = progan._resolved(config).minibatch_stddev
+        assert group == (16 if config.growth.preset == "v1-1gpu" else 4)
+
+
+def test_beyond_the_end_nothing_fades_whatever_the_length_of_the_run():
+    config = changed(run__steps="4")  # ends in the fade to 8 px
+    growth, run = progan.plan(config, FACTS)
+    last = run[-1]
+    assert last.fading
+    assert growing.fade(growth, run, jnp.int32(last.step + last.steps + 1), 16) == 0
+
+
+def test_reset_moments_stay_where_the_moments_were():
+    mesh = api.Setup(tiny()).mesh
+    system = progan.make(tiny(), FACTS)
+    state = system.init(jax.random.key(0), {}, system.stages[0])
+    state = system.enter_stage(mesh.copy(state), system.stages[0])
+    for leaf in jax.tree.leaves(state.nets):
+        assert leaf.sharding == mesh.replicated
+
+
 REFUSED = {
     "data.resolution": (dict(), Facts(28, 1, 4, 64)),
     "growth.initial_resolution": (dict(growth__initial_resolution=12), FACTS),
@@ -276,6 +314,7 @@ REFUSED = {
     "loss.order": (dict(loss__order="gen_first"), FACTS),
     "loss.target": (dict(loss__target=0.0), FACTS),
     "batch_size": (dict(batch_size=0), FACTS),
+    "model.fmap_base": (dict(model__fmap_base=7), FACTS),
     "model.dtype": (dict(model__dtype="int8"), FACTS),
     "run.steps": (dict(run__steps="3 ticks"), FACTS),
 }
@@ -288,6 +327,13 @@ def test_refused_in_one_line_that_names_the_key(key):
         progan.make(changed(**values), facts)
     assert str(refused.value).startswith(f"config.{key}")
     assert "\n" not in str(refused.value)
+
+
+def test_a_run_cannot_be_made_shorter_than_it_is(grown):
+    config = tiny()
+    config.run.steps = "5"
+    with pytest.raises(UserError, match=r"config\.run\.steps='5' ends before step 14"):
+        api.train(config, grown.folder, lambda line: None)
 
 
 def test_a_resumption_with_another_schedule_is_refused(grown):

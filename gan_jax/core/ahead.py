@@ -47,7 +47,21 @@ class Ahead:
     def __init__(self, prepare: Callable[[Stage], None]):
         self._prepare = prepare
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
         self.failure: Exception | None = None
+
+    def stopped(self) -> bool:
+        """Whether what is being prepared is not wanted any more."""
+        return self._stopping.is_set()
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        self._stopping.set()
+        # an interpreter must not end under a compiler; after a second Ctrl-C nobody waits
+        if kind is None or issubclass(kind, Exception):
+            self.wait()
 
     def begin(self, stage: Stage) -> None:
         """Starts to prepare for a stage."""
@@ -66,5 +80,3 @@ class Ahead:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-
-    close = wait

@@ -67,7 +67,10 @@ def single_stage(
     """
     epoch = max(train_size // batch_size, 1)
     stage = Stage(resolution, batch_size, 0, 1)
-    steps = Every.parse(length, "config.run.steps").steps(stage, epoch)
+    every = Every.parse(length, "config.run.steps")
+    if every.unit == "ticks":
+        raise UserError(f"config.run.steps={length!r}: write steps, epochs or images")
+    steps = every.steps(stage, epoch)
     if steps < 1:
         raise UserError(f"config.run.steps={length!r}: a run needs at least one step")
     return (Stage(resolution, batch_size, 0, steps),), [epoch]

@@ -5,7 +5,6 @@ best, save. Evaluation comes before saving, so a saved state knows its own score
 order. Everything that needs a data set, a metric or a picture arrives as an argument.
 """
 
-import contextlib
 import dataclasses
 import math
 from collections import deque
@@ -76,7 +75,8 @@ class Probes:
     draw: Callable[[TrainState, Stage], dict[str, np.ndarray]] | None = None
     quality: Callable[[TrainState, Stage], Scores] | None = None
     refresh: Callable[[], None] | None = None  # redraw curves and the like
-    prepare: Callable[[TrainState, Stage], None] | None = None  # for a stage; the state is shapes
+    # for a stage to come, of a state in shapes; told whether it is not wanted any more
+    prepare: Callable[[TrainState, Stage, Callable[[], bool]], None] | None = None
 
 
 @dataclass
@@ -237,21 +237,22 @@ def run(
     def prepare(stage: Stage) -> None:
         rows = {k: mesh.rows(stage.batch_size, *kind) for k, kind in kinds.items()}
         train.prepare(shape, rows, key, stage)
-        validate.prepare(shape.state, rows, stage)
-        if probes.prepare:
-            probes.prepare(shape.state, stage)
+        if not ahead.stopped():
+            validate.prepare(shape.state, rows, stage)
+        if probes.prepare and not ahead.stopped():
+            probes.prepare(shape.state, stage, ahead.stopped)
 
     ahead = Ahead(prepare)
     trained_images, shown = 0, progress
     if 0 < intervals.patience <= progress.waited:
         return end("stopped early")
-    with Stopper() as stopper, contextlib.closing(ahead):
+    with Stopper() as stopper, ahead:
         for index, stage in enumerate(system.stages):
             if step >= stage.end:
                 continue
             length = epoch_steps(stage)
             if progress.stage != index:
-                carry = _enter(system, carry, stage, index, best, start_from_best)
+                carry = _enter(system, carry, stage, index, best, start_from_best, console)
                 progress.stage, progress.best_value, progress.best_step = index, None, None
                 progress.waited = 0
                 if index:
@@ -265,7 +266,10 @@ def run(
             for program in (train, validate.program):
                 program.forget(lambda needed, later=later: needed in later)
             following = next((s for s in later if s != stage), None)
-            place = f"{stage.resolution} px" if sides > 1 else ""
+            place, until = "", final
+            if sides > 1:
+                place = f"{stage.resolution} px"
+                until = [s.end for s in later if s.resolution == stage.resolution][-1]
             begun = logged = step
             pending: deque[dict] = deque()
             for step, batch in enumerate(data("train", stage, begun), start=begun + 1):
@@ -288,7 +292,7 @@ def run(
                     values = fetch(metrics)
                     seen = (step - logged) * stage.batch_size
                     trained_images, logged = trained_images + seen, step
-                    values |= console.tick(step, seen)
+                    values |= console.tick(step, seen, until)
                     epoch = (step - stage.start) / length
                     _check(carry, checkpoints)
                     if due(intervals.log) or last:
@@ -325,7 +329,7 @@ def run(
                         counted = rule.metric in timely
                         carry, shown = _offer(
                             step, index, carry, measured[rule.metric], progress, best, rule,
-                            counted, checkpoints, mesh,
+                            counted, counted or not start_from_best, checkpoints, mesh,
                         )  # fmt: skip
                     if measured and probes.refresh:
                         writer.flush()
@@ -350,11 +354,14 @@ def run(
 
 
 def _enter(
-    system: System, carry: Carry, stage: Stage, index: int, best: BestStates, start_from_best
-) -> Carry:
+    system: System, carry: Carry, stage: Stage, index: int, best: BestStates, start_from_best,
+    console: Console,
+) -> Carry:  # fmt: skip
     """The carry that a stage begins with; with start_from_best, nets and extra of the best."""
     grown = index > 0 and system.stages[index - 1].resolution != stage.resolution
     path = best.path(index - 1) if start_from_best and grown else None
+    if start_from_best and grown and path is None:
+        console.say("nothing was measured in the stage before: its last state is taken")
     if path is not None:
         chosen = start_from_best(path, carry).state
         state = carry.state.replace(nets=chosen.nets, extra=chosen.extra)
@@ -384,7 +391,7 @@ def _check(carry: Carry, checkpoints: Checkpoints) -> None:
 
 def _offer(
     step: int, stage: int, carry: Carry, value: float, progress: Progress, best: BestStates,
-    rule: Best, counted: bool, checkpoints: Checkpoints, mesh: Mesh,
+    rule: Best, counted: bool, kept: bool, checkpoints: Checkpoints, mesh: Mesh,
 ) -> tuple[Carry, Progress]:  # fmt: skip
     """Keeps the state if `value` is the best of its stage; writes a counted value into the state.
 
@@ -399,7 +406,8 @@ def _offer(
         carry = carry._replace(state=carry.state.replace(validation=mesh.copy(seen)))
     if rule.better(value, shown.best_value):
         shown.best_value, shown.best_step, shown.waited = value, step, 0
-        best.save(stage, step, carry._asdict(), vars(shown))
+        if kept:  # else: a longer run would not pass it, and must not start from it
+            best.save(stage, step, carry._asdict(), vars(shown))
     return carry, shown
 
 

@@ -394,12 +394,22 @@ def widened(part: Net, net: Net) -> Net:
 
 
 def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:
-    """The same net with fresh moments; averages and everything else stay."""
-    fresh = tx.init(net.params)
+    """The same net with fresh moments; averages and everything else stay.
+
+    On whatever devices the net is, in the same way.
+    """
+    fresh = links(tx.init(net.params))["moments"]
+    old = links(net.opt)["moments"]
+    placed = jax.tree.map(
+        lambda new, old: jax.device_put(new, old.sharding) if _concrete(old) else new, fresh, old
+    )
     if isinstance(net.opt, LossScaleState):
-        inner = {**net.opt.inner, "moments": fresh.inner["moments"]}
-        return net.replace(opt=net.opt._replace(inner=inner))
-    return net.replace(opt={**net.opt, "moments": fresh["moments"]})
+        return net.replace(opt=net.opt._replace(inner={**net.opt.inner, "moments": placed}))
+    return net.replace(opt={**net.opt, "moments": placed})
+
+
+def _concrete(x: Any) -> bool:
+    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
 
 
 def global_norm(tree: PyTree) -> Array:

@@ -178,11 +178,13 @@ class Console:
         self._stalled += time.perf_counter() - self._paused_at
 
     def restart(self, step: int) -> None:
-        """Forgets the time since the last interval: what came before was compilation."""
+        """Forgets what was timed: what came before was compilation, or steps of another size."""
+        self._spans.clear()
         self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
 
-    def tick(self, step: int, images: int) -> dict[str, float]:
-        """Closes a log interval: images and steps per second, seconds left at the current rate.
+    def tick(self, step: int, images: int, end: int = 0) -> dict[str, float]:
+        """Closes a log interval: images and steps per second, seconds left at the current rate
+        until step `end`, or that of the run.
 
         Empty while nothing has been timed (the first step of a process compiles).
         """
@@ -198,7 +200,7 @@ class Console:
         return {
             "time/images_per_second": count / spent,
             "time/steps_per_second": steps / spent,
-            "time/eta_seconds": spent / steps * (self.total - step),
+            "time/eta_seconds": spent / steps * ((end or self.total) - step),
         }
 
     def line(
@@ -224,6 +226,7 @@ class Console:
         speed = f"{images:.0f} img/s" if images >= 10 else f"{images:.2f} img/s"
         place = f"epoch {epoch:.2f}/{epochs:g}" if epochs else f"epoch {epoch:.2f}"
         place = f"{stage}, {place}" if stage else place
+        eta = f"{eta} of {stage}" if stage else eta
         if self._bar is not None:
             self._bar.set_description_str(place, refresh=False)
             # what a narrow terminal cuts off comes last

@@ -84,6 +84,29 @@ def networks(path: str | os.PathLike[str]) -> Networks:
     )
 
 
+def differences(found: Networks, facts: Any, model: Mapping[str, Any]) -> list[str]:
+    """What a config must say for these networks and does not, as "config.key=value".
+
+    Args:
+        facts: has `resolution` and `channels`.
+        model: the section `model` of the config; group sizes below 0 are left to its preset.
+    """
+    wanted = {"data.resolution": (found.resolution, facts.resolution)}
+    if found.channels != facts.channels:
+        colours = {1: "grey", 3: "rgb"}
+        wanted["data.channels"] = (colours.get(found.channels, found.channels), None)
+    for name, value in found.model.items():
+        given = model[name]
+        left = (
+            name in ("dtype", "conditional")
+            or (name == "z_dim" and not given)
+            or (name == "minibatch_stddev" and given < 0)
+        )
+        if not left:
+            wanted[f"model.{name}"] = (value, given)
+    return [f"config.{key}={there}" for key, (there, here) in wanted.items() if there != here]
+
+
 def net(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
     """One network of a file by the names of its leaves, "params/block4_conv/kernel".
 

@@ -229,7 +229,8 @@ def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
     """The weight of the lower side at `step` (int32 []), for networks that work at `side`.
 
     Float32 [] in [0, 1]. Where `run` says that another side is due at this step, 1 before the
-    fade to `side` and 0 after it: a state can be looked at with either.
+    fade to `side` and 0 after it: a state can be looked at with either. Beyond the end of the run
+    nothing fades.
     """
     place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
     at = lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]  # noqa: E731
@@ -244,7 +245,8 @@ def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
     weight = 1 - passed / (max(growth.transition_kimg, 1e-9) * 1000)
     weight = jnp.where(at([s.fading for s in run], bool), weight, 0.0)
     level = int(math.log2(growth.resolution // side))
-    return jnp.clip(at([s.level for s in run], np.int32) - level + weight, 0.0, 1.0)
+    weight = jnp.clip(at([s.level for s in run], np.int32) - level + weight, 0.0, 1.0)
+    return jnp.where(step > run[-1].step + run[-1].steps, 0.0, weight)
 
 
 def images_at(run: list[Span], step: Array) -> Array:

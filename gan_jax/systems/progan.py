@@ -31,6 +31,7 @@ from gan_jax.models import progan as networks
 from gan_jax.ops import growing, images, penalties
 
 ORDERS = ("disc_first", "joint")
+BATCH = "config.growth.batch: a step's"  # what to change where a batch does not divide
 AUTO = {"growth.preset": growing.preset_for}  # what "auto" becomes, given the number of devices
 OF_PRESET = -1.0  # a length that the preset decides
 
@@ -59,7 +60,7 @@ def defaults() -> dict:
             reset=True,  # Adam's moments, where a fade begins and where it ends
             round_pixels=True,  # shrunk real images have whole grey levels
         ),
-        model=networks.defaults(),
+        model={**networks.defaults(), "minibatch_stddev": -1},  # -1: the preset's, or 4
         loss=dict(
             order="disc_first",  # | joint, both from the same fakes
             gradient_penalty=10.0,  # λ; what is added is λ / target² · mean (norm - target)²
@@ -425,7 +426,7 @@ def _notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
 def _check(config, facts: Facts) -> None:
     """Raises UserError for values that are not accepted together."""
     loss, growth, model = config.loss, config.growth, config.model
-    presets = ("auto", "none", *growing.PRESETS)
+    presets = ("none", *growing.PRESETS)  # "auto" has become one of them
     accepted = {
         "config.loss.order": (loss.order, ORDERS),
         "config.growth.preset": (growth.preset, presets),
@@ -439,7 +440,7 @@ def _check(config, facts: Facts) -> None:
         near = 1 << max(side - 1, 7).bit_length()
         raise UserError(
             f"config.data.resolution={side}: growing doubles the side again and again, so it must "
-            f"be a power of two from 8 to 1024; set it to {near}, with config.data.resize=crop, or "
+            f"be a power of two, 8 or more; set it to {near}, with config.data.resize=crop, or "
             "with config.data.pad for a border"
         )
     if first < 4 or first & (first - 1) or first > side:
@@ -453,6 +454,11 @@ def _check(config, facts: Facts) -> None:
                 raise UserError(f"config.growth.{key}={growth[key]}: say it where preset is none")
         if not config.batch_size and not growth.batch:
             raise UserError("config.batch_size=0: say it where config.growth.preset is none")
+    if networks.channels(side, model.fmap_base, model.fmap_decay, model.fmap_max) < 1:
+        raise UserError(
+            f"config.model.fmap_base={model.fmap_base}: too few for one channel at {side} px; "
+            f"use {side // 2} or more"
+        )
     lowest = {
         "batch_size": (config.batch_size, 0),
         "growth.repeats": (growth.repeats, 1),
