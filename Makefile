@@ -1,10 +1,10 @@
-# quickstart · test · lint · bench · bench-inception · bench-pix2pix: each sets up its own .venv first.
+# quickstart · test · lint · bench · bench-inception · bench-pix2pix · bench-progan: each sets up its own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test lint bench bench-inception bench-pix2pix
+.PHONY: quickstart test lint bench bench-inception bench-pix2pix bench-progan
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -39,3 +39,6 @@ bench-inception: $(VENV)/.bench
 
 bench-pix2pix: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.pix2pix --layers
+
+bench-progan: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.progan

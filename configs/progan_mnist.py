@@ -1,4 +1,4 @@
-"""ProGAN on MNIST padded to 32 px: grows from 4 px in minutes on a laptop.
+"""ProGAN on MNIST padded to 32 px: grows from 4 px in a quarter of an hour on two CPU cores.
 
     python launch.py --config=configs/progan_mnist.py --workdir=runs/progan_mnist
 
@@ -22,13 +22,13 @@ def get_config(variant: str = ""):
     chosen = api.variants(variant, VARIANTS)
     config = api.defaults("progan")
     config.data.update(resolution=32, pad=2, channels="grey")
-    config.growth.update(preset="none", training_kimg=30.0, transition_kimg=30.0)
+    config.growth.update(preset="none", training_kimg=20.0, transition_kimg=20.0)
     config.growth.update(batch="4:64,8:64,16:32,32:16")
     config.model.update(fmap_base=1024, fmap_max=64, conditional="labels" in chosen)
     config.optim.gen.lr = config.optim.disc.lr = 2e-3
     config.best.start_from_best = True
     config.quality.update(samples=1000)
-    config.run.update(steps="270000 images", log_every="100", sample_every="10000 images")
+    config.run.update(steps="160000 images", log_every="100", sample_every="10000 images")
     config.run.update(eval_every="20000 images", quality_every="10000 images")
     config.run.update(save_every="20000 images")
     if "tiny" in chosen:

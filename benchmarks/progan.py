@@ -1,0 +1,448 @@
+"""ProGAN's training step: beside a plain PyTorch rendition, and beside images of the final size.
+
+    make bench-progan          sets up an environment with PyTorch, then runs
+    python -m benchmarks.progan --parts=step --width=2048/128 --seconds=60
+    python -m benchmarks.progan --parts=native --small
+
+step     32x32 pixels, 16 images, the stage after the last fade. The rendition evaluates the lower
+         side as ours does, with weight 0; "no lower side" leaves it out, as one may after a fade,
+         and "4x4 kernels" resizes inside the convolutions, as ours does with fused_scale.
+native   The 4x4 stage of a 256x256 run, 8 images: as we train, on images of 4x4, and with images
+         of the final size. "around": enlarged behind the generator and shrunk before the
+         discriminator, the structure "recursive" that the original trains with. "linear": all
+         levels evaluated and blended, the original's other structure.
+
+Contenders run in turn in one process, a step each, until `seconds` have passed, with as many
+threads as there are cores. Before that their losses have to agree on the same weights and inputs.
+A cell is the median step, behind it the fastest. Where other programs run as well, put one core
+before it, as in benchmarks/layers.py: taskset -c 0 python -m benchmarks.progan
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks import layers
+from gan_jax import settings
+from gan_jax.core import loop
+from gan_jax.core.system import Facts
+from gan_jax.models import progan as networks
+from gan_jax.models.layers import MinibatchStddev, average_pool, leaky_relu, upsample
+from gan_jax.setup import Setup
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+SIDE, FINAL = 32, 256  # of the step; of the run whose stage of 4 px is timed
+SMALLEST = networks.SMALLEST
+COLOURS = 3
+LOSSES = ("loss/disc", "loss/gradient_penalty", "loss/drift", "loss/gen")
+
+
+def config(final: int, batch: int, width: str, fused: bool = True) -> ConfigDict:
+    """Without classes, 4 px to `final`; `width` is "fmap_base/fmap_max"."""
+    made = settings.defaults("progan")
+    base, most = map(int, width.split("/"))
+    made.data.update(source="synthetic", resolution=final, channels="rgb")
+    made.batch_size = batch
+    made.growth.update(preset="none", training_kimg=30.0, transition_kimg=30.0)
+    made.model.update(fmap_base=base, fmap_max=most, conditional=False, minibatch_stddev=4)
+    made.model.update(fused_scale=fused)
+    made.run.steps = f"{60000 * (final.bit_length() - 2)} images"  # to the end of the last stage
+    return made
+
+
+def setup_of(made: ConfigDict) -> Setup:
+    return Setup(made, Facts(made.data.resolution, COLOURS, 0, 60000))
+
+
+def inputs(setup: Setup, side: int, batch: int) -> Iterator[dict[str, np.ndarray]]:
+    """All that a step draws, as arrays: [B, side, side, C] in [-1, 1], latents, mixing weights."""
+    random, z_dim = np.random.default_rng(0), setup.system.latents
+    while True:
+        yield {
+            "real": random.uniform(-1, 1, (batch, side, side, COLOURS)).astype(np.float32),
+            "z_disc": random.normal(size=(batch, z_dim)).astype(np.float32),
+            "z_gen": random.normal(size=(batch, z_dim)).astype(np.float32),
+            "mixing": random.uniform(size=(batch, 1, 1, 1)).astype(np.float32),
+            "label": np.zeros((batch,), np.int32),
+            "label_gen": np.zeros((batch,), np.int32),
+        }
+
+
+class Ours:
+    """A system's step as the loop runs it, metrics and all, from the beginning of a stage."""
+
+    def __init__(self, setup: Setup, stage, batch: dict[str, np.ndarray]):
+        """`batch`: what training hands over, for the calls without arguments."""
+        self.setup, self.stage, self.batch = setup, stage, setup.mesh.put(batch)
+        self.train = loop.train_function(setup.system, setup.mesh)
+        carry = loop.fresh(setup.system, setup.mesh, setup.key, batch)
+        begun = setup.mesh.copy(np.int32(stage.start))
+        self.carry = carry._replace(state=carry.state.replace(step=begun))
+
+    def __call__(self, batch: dict[str, np.ndarray] | None = None) -> dict[str, float]:
+        batch = self.batch if batch is None else self.setup.mesh.put(batch)
+        self.carry, metrics = self.train(self.carry, batch, self.setup.key, self.stage)
+        jax.block_until_ready((self.carry, metrics))
+        return metrics
+
+
+def agree(contenders: dict, steps: int, *batches: Iterator[dict]) -> None:
+    """Raises AssertionError unless all have the same losses for some steps; leaves each trained.
+
+    `batches`: for each contender its own form of the same inputs.
+    """
+    for number in range(steps):
+        expected = None
+        for (name, call), batch in zip(contenders.items(), batches, strict=True):
+            metrics = call(next(batch))
+            values = np.array([float(metrics[n]) for n in LOSSES])
+            expected = values if expected is None else expected
+            message = f"losses of {name} in step {number}"
+            np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-3, err_msg=message)
+
+
+def race(contenders: dict, seconds: float, rounds: int = 3) -> dict[str, list[float]]:
+    """Milliseconds of every step, once in turn until `seconds` have passed, `rounds` at least."""
+    for call in contenders.values():
+        call()  # compiles, allocates
+    times = {name: [] for name in contenders}
+    end = time.perf_counter() + seconds
+    while len(times[next(iter(times))]) < rounds or time.perf_counter() < end:
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return times
+
+
+def report(times: dict[str, list[float]], against: str, slower: bool = False) -> None:
+    """A line for each: median, fastest, and by either how many times as fast as `against`, or
+    with `slower` how many times as long it takes."""
+    base = times.get(against)
+    for name, own in times.items():
+        middle, least = statistics.median(own), min(own)
+        line = f"  {name:30s}{middle:11.1f} {least:11.1f}"
+        if base and name != against:
+            ratios = [statistics.median(base) / middle, min(base) / least]
+            ratios = [1 / ratio for ratio in ratios] if slower else ratios
+            line += f"   {ratios[0]:8.2f} {ratios[1]:8.2f}"
+        print(f"{line}   ({len(own)} steps)", flush=True)
+
+
+# the rendition
+
+
+class Scaled(torch.nn.Module if torch else object):
+    """A convolution or dense layer with He's constant at run time, of our weights."""
+
+    def __init__(self, kernel: np.ndarray, bias: np.ndarray, gain: float = 2**0.5):
+        super().__init__()
+        order = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
+        self.factor = gain / math.sqrt(math.prod(kernel.shape[:-1]))
+        self.weight = torch.nn.Parameter(torch.tensor(kernel.transpose(order).copy()))
+        self.bias = torch.nn.Parameter(torch.tensor(bias))
+
+    def forward(self, x, resize: str = "", fused: bool = False):
+        """`resize` "up" before or "down" after a convolution of 3x3; `fused`: inside it."""
+        function, weight = torch.nn.functional, self.weight * self.factor
+        if resize and fused:
+            padded = function.pad(weight, (1, 1, 1, 1))
+            weight = sum(padded[..., i : i + 4, j : j + 4] for i in (0, 1) for j in (0, 1))
+            if resize == "down":
+                return function.conv2d(x, weight / 4, self.bias, 2, 1)
+            weight = weight.flip(2, 3).transpose(0, 1)
+            return function.conv_transpose2d(x, weight, self.bias, 2, 1)
+        if len(self.bias) < len(weight):  # a map of 4x4 from a vector, a bias per channel
+            return (x @ weight.T).view(len(x), -1, 4, 4) + self.bias.view(-1, 1, 1)
+        if weight.ndim == 2:
+            return function.linear(x, weight, self.bias)
+        x = function.interpolate(x, scale_factor=2) if resize == "up" else x
+        x = function.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
+        return function.avg_pool2d(x, 2) if resize == "down" else x
+
+
+def torch_layers(params: dict):
+    """A network's layers by our names, with copies of our weights."""
+    found = {}
+    for name, layer in params.items():
+        kernel, bias = (np.asarray(layer[n]) for n in ("kernel", "bias"))
+        gain = 1.0 if name.startswith("to_rgb") or name == "block4_dense1" else 2**0.5
+        if name == "block4_dense":  # as 16 pixels of a map: channels come first in PyTorch
+            kernel = kernel.reshape(len(kernel), 16, -1).swapaxes(1, 2).reshape(len(kernel), -1)
+            gain /= 4
+        elif name == "block4_dense0":
+            kernel = kernel.reshape(16, -1, kernel.shape[1]).swapaxes(0, 1).reshape(kernel.shape)
+        found[name] = Scaled(kernel, bias, gain)
+    return torch.nn.ModuleDict(found)
+
+
+def torch_generator(gen, z, fade, fused: bool):
+    """Images [N, C, 32, 32]; `fade` None leaves the lower side out."""
+    function = torch.nn.functional
+    norm = lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)  # noqa: E731
+    finish = lambda x: norm(function.leaky_relu(x, 0.2))  # noqa: E731
+    double = lambda x: function.interpolate(x, scale_factor=2)  # noqa: E731
+    x = finish(gen["block4_dense"](norm(z)))
+    x = finish(gen["block4_conv"](x))
+    for at in (8, 16, 32):
+        lower = x
+        x = finish(gen[f"block{at}_conv0"](x, "up", fused))
+        x = finish(gen[f"block{at}_conv1"](x))
+    image = gen["to_rgb32"](x)
+    return image if fade is None else torch.lerp(image, double(gen["to_rgb16"](lower)), fade)
+
+
+def torch_discriminator(disc, image, fade, fused: bool, late: bool, group: int = 4):
+    """Scores [N]; `late`: rectified after shrinking."""
+    function = torch.nn.functional
+    act = lambda x: function.leaky_relu(x, 0.2)  # noqa: E731
+    x = act(disc["from_rgb32"](image))
+    for at in (32, 16, 8):
+        x = act(disc[f"block{at}_conv0"](x))
+        last = disc[f"block{at}_conv1"]
+        x = act(last(x, "down", fused)) if late else function.avg_pool2d(act(last(x)), 2)
+        if at == 32 and fade is not None:
+            x = torch.lerp(x, act(disc["from_rgb16"](function.avg_pool2d(image, 2))), fade)
+    groups = x.view(group, len(x) // group, *x.shape[1:])
+    deviation = torch.sqrt(groups.var(0, unbiased=False) + 1e-8).mean((1, 2, 3))
+    figure = deviation.repeat(group).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    x = act(disc["block4_conv"](torch.cat((x, figure), 1)))
+    return disc["block4_dense1"](act(disc["block4_dense0"](x.flatten(1))))[:, 0]
+
+
+def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool = False):
+    """The same step from the same weights: WGAN-GP with drift, Adam, average, discriminator first.
+
+    Leaves out what ours does on the way: gradient norms, and a look for broken gradients.
+    """
+    made, nets = ours.setup.config, ours.carry.state.nets
+    gen, disc = (torch_layers(nets[n].params) for n in ("gen", "disc"))
+    adam = {
+        name: torch.optim.Adam(net.parameters(), lr=o.lr, betas=(o.b1, o.b2), eps=o.eps, fused=True)
+        for name, net, o in (("gen", gen, made.optim.gen), ("disc", disc, made.optim.disc))
+    }
+    weights = {name: list(net.parameters()) for name, net in (("gen", gen), ("disc", disc))}
+    average = [p.detach().clone() for p in weights["gen"]]
+    fade, late = torch.tensor(0.0) if lower else None, made.model.fused_scale
+    draw = lambda z: torch_generator(gen, z, fade, fused)  # noqa: E731
+    judge = lambda x: torch_discriminator(disc, x, fade, fused, late)  # noqa: E731
+    halved = lambda x: torch.nn.functional.avg_pool2d(x, 2)  # noqa: E731
+    count, z_dim = len(pixels), ours.setup.system.latents
+    pixels = torch.tensor(pixels.transpose(0, 3, 1, 2).copy())  # uint8
+
+    def call(batch=None):
+        if batch is None:
+            real = pixels.float() / 127.5 - 1
+            if lower:
+                real = torch.lerp(
+                    real, torch.nn.functional.interpolate(halved(real), scale_factor=2), fade
+                )
+            z_disc, z_gen = torch.randn(2, count, z_dim)
+            mixing = torch.rand(count, 1, 1, 1)
+        else:
+            real = torch.tensor(batch["real"].transpose(0, 3, 1, 2).copy())
+            z_disc, z_gen, mixing = (torch.tensor(batch[n]) for n in ("z_disc", "z_gen", "mixing"))
+        with torch.no_grad():
+            fake = draw(z_disc)
+        real_score, fake_score = judge(real), judge(fake)
+        mixed = torch.lerp(real, fake, mixing).requires_grad_()
+        (slope,) = torch.autograd.grad(judge(mixed).sum(), mixed, create_graph=True)
+        penalty = made.loss.gradient_penalty * (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        drift = made.loss.drift * real_score.square().mean()
+        critic = fake_score.mean() - real_score.mean()
+        adam["disc"].zero_grad()
+        (critic + penalty + drift).backward(inputs=weights["disc"])
+        adam["disc"].step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, weights["gen"], 1 - made.optim.gen.ema[0])
+        adam["gen"].zero_grad()
+        loss = -judge(draw(z_gen)).mean()
+        loss.backward(inputs=weights["gen"])
+        adam["gen"].step()
+        return {n: v.item() for n, v in zip(LOSSES, (critic, penalty, drift, loss), strict=True)}
+
+    return call
+
+
+# images of the final size
+
+
+BUILD = networks.build
+
+
+def enlarge(x, times: int):
+    """Nearest neighbour: [B, H, W, C] → [B, times * H, times * W, C]."""
+    b, h, w, c = x.shape
+    x = jax.numpy.broadcast_to(x[:, :, None, :, None], (b, h, times, w, times, c))
+    return x.reshape(b, h * times, w * times, c)
+
+
+def shrink(x, times: int):
+    """Means: [B, H, W, C] → [B, H / times, W / times, C]."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // times, times, w // times, times, c).mean((2, 4))
+
+
+def around(*arguments):
+    """networks.build, for layers of the smallest side between images of the final one."""
+    gen, disc = BUILD(*arguments)
+    times = FINAL // SMALLEST
+
+    def draw(params, stats, z, label, side, fade):
+        image, stats = gen.apply(params, stats, z, label, SMALLEST, fade)
+        return enlarge(image, times), stats
+
+    def judge(params, stats, image, label, side, fade):
+        return disc.apply(params, stats, shrink(image, times), label, SMALLEST, fade)
+
+    return gen._replace(apply=draw), disc._replace(apply=judge)
+
+
+class LinearGenerator(networks.Generator):
+    """All levels are evaluated; `fade` is the weight of the lower side at each."""
+
+    @nn.compact
+    def __call__(self, z, label, side, fade, train=False):
+        finish = lambda h: networks.pixel_norm(leaky_relu(h))  # noqa: E731
+        see = lambda x, at: self.layer(  # noqa: E731
+            f"to_rgb{at}", self.channels, kernel_size=1, gain=1.0
+        )(x)
+        x = networks.pixel_norm(jax.numpy.concatenate([z, label], axis=-1))
+        x = finish(networks.Spread(self.width(SMALLEST), name="block4_dense")(x))
+        x = finish(self.layer("block4_conv", self.width(SMALLEST))(x))
+        image, at = see(x, SMALLEST), SMALLEST
+        while at < self.resolution:
+            at *= 2
+            x = finish(self.layer(f"block{at}_conv0", self.width(at), resize="up")(x))
+            x = finish(self.layer(f"block{at}_conv1", self.width(at))(x))
+            rgb = see(x, at)
+            image = rgb + (upsample(image) - rgb) * fade
+        return image
+
+
+class LinearDiscriminator(networks.Discriminator):
+    """All levels are evaluated; `fade` is the weight of the lower side at each."""
+
+    @nn.compact
+    def __call__(self, image, label, side, fade, train=False):
+        see = lambda image, at: leaky_relu(  # noqa: E731
+            self.layer(f"from_rgb{at}", self.width(at), kernel_size=1)(image)
+        )
+        at = self.resolution
+        x = see(image, at)
+        while at > SMALLEST:
+            x = leaky_relu(self.layer(f"block{at}_conv0", self.width(at))(x))
+            at //= 2
+            conv = self.layer(f"block{2 * at}_conv1", self.width(at), resize="down")
+            x = leaky_relu(conv(x))
+            image = average_pool(image)
+            x = x + (see(image, at) - x) * fade
+        x = MinibatchStddev(self.group)(x)
+        x = leaky_relu(self.layer("block4_conv", self.width(SMALLEST))(x))
+        x = x.reshape(x.shape[0], -1)
+        x = leaky_relu(self.layer("block4_dense0", self.width(2), kernel_size=0)(x))
+        x = self.layer("block4_dense1", 1, kernel_size=0, gain=1.0)(x)
+        return x[:, 0], x[:, 1:]
+
+
+FULL = {
+    "around": dict(build=around),
+    "linear": dict(Generator=LinearGenerator, Discriminator=LinearDiscriminator),
+}
+
+
+def final_size(made: ConfigDict, form: str, batch: dict[str, np.ndarray]) -> Ours:
+    """The same system with images of the final size; `batch` holds them as "real".
+
+    At the run's first step the weight of the lower side of a stage of 256 px is 1.
+    """
+    with mock.patch.multiple(networks, **FULL[form]):
+        setup = setup_of(made)
+        stage = dataclasses.replace(setup.system.stages[0], resolution=FINAL)
+        return Ours(setup, stage, batch)
+
+
+def step_part(width: str, batch: int, seconds: float) -> None:
+    print(f"\nstep: {SIDE}x{SIDE}, {batch} images, channels {width}")
+    pixels = np.random.default_rng(1).integers(0, 256, (batch, SIDE, SIDE, COLOURS), np.uint8)
+    given = {"image": pixels, "label": np.zeros((batch,), np.int32)}
+    contenders = {}
+    for name, fused in (("gan_jax", True), ("gan_jax, not fused_scale", False)):
+        setup = setup_of(config(SIDE, batch, width, fused))
+        ours = Ours(setup, setup.system.stages[-1], given)
+        twins = {name: ours}
+        if layers.beside():
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+            # a discriminator without fused_scale is another: it rectifies before it shrinks
+            twins["torch" if fused else "torch, rectifying before"] = torch_step(ours, pixels)
+            if fused:
+                twins["torch, 4x4 kernels"] = torch_step(ours, pixels, fused=True)
+                twins["torch, no lower side"] = torch_step(ours, pixels, lower=False)
+        agree(twins, 2, *(inputs(setup, SIDE, batch) for _ in twins))
+        contenders |= twins
+    report(race(contenders, seconds), "torch")
+
+
+def native_part(width: str, batch: int, seconds: float, forms: list[str]) -> None:
+    print(f"\nnative: {SMALLEST}x{SMALLEST} of {FINAL}x{FINAL}, {batch} images, channels {width}")
+    made = config(FINAL, batch, width)
+    setup = setup_of(made)
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (batch, FINAL, FINAL, COLOURS), np.uint8)
+    label = np.zeros((batch,), np.int32)
+    small = random.uniform(-1, 1, (batch, SMALLEST, SMALLEST, COLOURS)).astype(np.float32)
+    full = np.asarray(enlarge(small, FINAL // SMALLEST))
+    stage = setup.system.stages[0]
+    contenders = {
+        "native": Ours(setup, stage, {"image": pixels, "label": label}),
+        "native, images shrunk before": Ours(setup, stage, {"real": small, "label": label}),
+    }
+    for form in forms:
+        contenders[form] = final_size(made, form, {"real": full, "label": label})
+
+    def enlarged():
+        for batch_ in inputs(setup, SMALLEST, batch):
+            yield {**batch_, "real": np.asarray(enlarge(batch_["real"], FINAL // SMALLEST))}
+
+    views = [inputs(setup, SMALLEST, batch) for _ in range(2)] + [enlarged() for _ in forms]
+    agree(contenders, 1, *views)
+    report(race(contenders, seconds), "native", slower=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default="step,native")
+    parser.add_argument("--width", default="1024/64", help="of the step: fmap_base/fmap_max")
+    parser.add_argument("--small", action="store_true", help="native: 1024/64, not 8192/512")
+    parser.add_argument("--forms", default=",".join(FULL), help="of images of the final size")
+    parser.add_argument("--batch", type=int, default=0, help="default: 16 (step), 8 (native)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="per part")
+    options = parser.parse_args()
+    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
+    print(f"{versions} on {jax.devices()[0].device_kind}, {jax.default_backend()}")
+    print("milliseconds of a step, median and fastest; by either: times as fast as torch, or times")
+    print("as long as native")
+    parts = options.parts.split(",")
+    if "step" in parts:
+        step_part(options.width, options.batch or 16, options.seconds)
+    if "native" in parts:
+        width = "1024/64" if options.small else "8192/512"
+        native_part(width, options.batch or 8, options.seconds, options.forms.split(","))
+
+
+if __name__ == "__main__":
+    main()
