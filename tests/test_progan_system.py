@@ -70,7 +70,7 @@ def test_a_run_grows_to_its_full_size(grown):
     rows = [json.loads(line) for line in (grown.folder / "metrics.jsonl").read_text().splitlines()]
     fades = {r["step"]: r["growth/fade"] for r in rows if r["kind"] == "train"}
     assert [fades[step] for step in (2, 4, 6)] == [0, 0.75, 0.25]
-    kimg = {r["step"]: r["growth/kimg"] for r in rows if r["kind"] == "train"}
+    kimg = {r["step"]: r["progress/kimg"] for r in rows if r["kind"] == "train"}
     assert kimg[14] == pytest.approx(13 * 8 / 1000)  # before that step
     assert {"swd", "ms_ssim", "val/wasserstein"} <= set().union(*rows)
     pictures = sorted((grown.folder / "samples").iterdir())

@@ -256,7 +256,7 @@ def make(config, facts: Facts) -> System:
         gen_net, gen_found = learnt("gen", gen_net, gen_grads, side, extra)
 
         kimg = growing.images_at(run, state.step) / 1000
-        metrics |= gen_found | disc_found | {"growth/fade": fade, "growth/kimg": kimg}
+        metrics |= gen_found | disc_found | {"growth/fade": fade, "progress/kimg": kimg}
         nets = {"gen": gen_net, "disc": disc_net}
         skipped = {
             n: jnp.where(jnp.isfinite(metrics[f"grad_norm/{n}"]), 0, count + 1)
