@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import settings
 from gan_jax import workdir as folders
-from gan_jax.core import checkpoint, loop
+from gan_jax.core import checkpoint, loop, optim
 from gan_jax.core.mesh import fetch
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, System, TrainState
@@ -225,7 +225,5 @@ def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
         )  # fmt: skip
         for line in report:
             say(line)
-        nets[name] = folders.with_weights(
-            nets[name], setup.mesh.copy(params), setup.mesh.copy(stats)
-        )
+        nets[name] = optim.restarted(nets[name], setup.mesh.copy(params), setup.mesh.copy(stats))
     return carry._replace(state=carry.state.replace(nets=nets))

@@ -14,8 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import settings
-from gan_jax.core import checkpoint, optim, rates
-from gan_jax.core.system import Facts, Net, PyTree
+from gan_jax.core import checkpoint, rates
+from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.interop import npz_file, pix2pix, progan_file, pytorch_gan, torch_file
 
@@ -268,21 +268,3 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
             k.replace(averaged, f"{kind}/"): v for k, v in own.items() if k.startswith(averaged)
         }
     return chosen
-
-
-def with_weights(net: Net, params: PyTree, stats: PyTree) -> Net:
-    """The net with other weights, its averages beginning at them."""
-
-    def begun(opt):
-        if isinstance(opt, optim.LossScaleState):
-            return opt._replace(inner=begun(opt.inner))
-        if "ema" not in opt:
-            return opt
-        count = len(opt["ema"].params)
-        averages = optim.EmaState(
-            tuple(jax.tree.map(jax.numpy.array, params) for _ in range(count)),
-            tuple(jax.tree.map(jax.numpy.array, stats) for _ in range(count)),
-        )
-        return {**opt, "ema": averages}
-
-    return Net(params, stats, begun(net.opt))

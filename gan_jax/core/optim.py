@@ -327,16 +327,18 @@ def _moments(config) -> optax.GradientTransformation:
 
 def new_net(tx: optax.GradientTransformation, params: PyTree, stats: PyTree) -> Net:
     """A network at step 0: its averages begin at the initial parameters and statistics."""
+    return restarted(Net(params=params, stats=stats, opt=tx.init(params)), params, stats)
 
-    def with_stats(opt):
-        if isinstance(opt, LossScaleState):
-            return opt._replace(inner=with_stats(opt.inner))
-        if "ema" not in opt:
-            return opt
-        copies = tuple(jax.tree.map(jnp.array, stats) for _ in opt["ema"].stats)
-        return {**opt, "ema": opt["ema"]._replace(stats=copies)}
 
-    return Net(params=params, stats=stats, opt=with_stats(tx.init(params)))
+def restarted(net: Net, params: PyTree, stats: PyTree) -> Net:
+    """The net with other weights, its averages beginning at them; the other links stay."""
+    opt = net.opt
+    if has_average(net):
+        copies = lambda tree: tuple(  # noqa: E731
+            jax.tree.map(jnp.array, tree) for _ in links(opt)["ema"].params
+        )
+        opt = with_links(opt, ema=EmaState(copies(params), copies(stats)))
+    return Net(params=params, stats=stats, opt=opt)
 
 
 def step(
@@ -360,6 +362,18 @@ def step(
 def links(opt: PyTree) -> dict[str, PyTree]:
     """The states of a chain's links by name, inside a loss scale or not."""
     return opt.inner if isinstance(opt, LossScaleState) else opt
+
+
+def with_links(opt: PyTree, **changed: PyTree) -> PyTree:
+    """A chain's state with other states of some links, inside a loss scale or not."""
+    if isinstance(opt, LossScaleState):
+        return opt._replace(inner={**opt.inner, **changed})
+    return {**opt, **changed}
+
+
+def has_average(net: Net) -> bool:
+    """Whether the net keeps moving averages of its weights."""
+    return "ema" in links(net.opt)
 
 
 def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:
@@ -403,9 +417,7 @@ def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:
     placed = jax.tree.map(
         lambda new, old: jax.device_put(new, old.sharding) if _concrete(old) else new, fresh, old
     )
-    if isinstance(net.opt, LossScaleState):
-        return net.replace(opt=net.opt._replace(inner={**net.opt.inner, "moments": placed}))
-    return net.replace(opt={**net.opt, "moments": placed})
+    return net.replace(opt=with_links(net.opt, moments=placed))
 
 
 def _concrete(x: Any) -> bool:

@@ -77,6 +77,24 @@ class Sampler:
         }
 
 
+def latents_of(batch: Batch, key: Array, length: int) -> Array:
+    """The latents of a sampling batch, [N, length]: its own `z`, else one drawn for each `seed`, a
+    function of that seed alone; values beyond ± `truncation` [N], where given, are drawn again
+    (truncation trick, Brock et al. 2019).
+    """
+    if "z" in batch:
+        return batch["z"]
+
+    def draw(seed: Array, truncation: Array | None) -> Array:
+        own = jax.random.fold_in(key, seed)
+        if truncation is None:
+            return jax.random.normal(own, (length,))
+        return jax.random.truncated_normal(own, -truncation, truncation, (length,))
+
+    over = (0, 0 if "truncation" in batch else None)
+    return jax.vmap(draw, over)(batch["seed"], batch.get("truncation"))
+
+
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     """Rows repeated from the last one up to `size`."""
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

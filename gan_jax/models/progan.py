@@ -110,14 +110,7 @@ class Weighted(nn.Module):
     def __call__(self, x: Array) -> Array:
         taps = (self.kernel_size,) * 2 if self.kernel_size else ()
         shape = (*taps, x.shape[-1], self.features)
-        factor = self.gain / math.sqrt(math.prod(shape[:-1]))
-        draw = initializers.normal(1.0 if self.equalized else factor)
-        kernel = self.param("kernel", draw, shape)
-        bias = self.param("bias", initializers.zeros, (self.features,))
-        if self.equalized:
-            kernel = kernel * jnp.asarray(factor, kernel.dtype)
-        if x.dtype.itemsize < kernel.dtype.itemsize:  # half precision
-            kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
+        kernel, bias = _weights(self, x, shape, self.gain / math.sqrt(math.prod(shape[:-1])))
         return self.product(x, kernel) + bias
 
     def product(self, x: Array, kernel: Array) -> Array:
@@ -130,6 +123,19 @@ class Weighted(nn.Module):
         x = upsample(x) if self.resize == "up" else x
         x = convolution.conv(x, kernel, 1, self.kernel_size // 2)
         return average_pool(x) if self.resize == "down" else x
+
+
+def _weights(layer: Any, x: Array, shape: tuple[int, ...], factor: float) -> tuple[Array, Array]:
+    """Kernel and bias as they are used on x: the kernel times `factor`, both in x's precision
+    where that is lower."""
+    draw = initializers.normal(1.0 if layer.equalized else factor)
+    kernel = layer.param("kernel", draw, shape)
+    bias = layer.param("bias", initializers.zeros, (layer.features,))
+    if layer.equalized:
+        kernel = kernel * jnp.asarray(factor, kernel.dtype)
+    if x.dtype.itemsize < kernel.dtype.itemsize:  # half precision
+        kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
+    return kernel, bias
 
 
 def fused_kernel(kernel: Array) -> Array:
@@ -204,13 +210,7 @@ class Spread(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (x.shape[-1], SMALLEST * SMALLEST * self.features)
-        factor = GAIN / 4 / math.sqrt(x.shape[-1])
-        kernel = self.param("kernel", initializers.normal(1.0 if self.equalized else factor), shape)
-        bias = self.param("bias", initializers.zeros, (self.features,))
-        if self.equalized:
-            kernel = kernel * jnp.asarray(factor, kernel.dtype)
-        if x.dtype.itemsize < kernel.dtype.itemsize:
-            kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
+        kernel, bias = _weights(self, x, shape, GAIN / 4 / math.sqrt(x.shape[-1]))
         return (x @ kernel).reshape(x.shape[0], SMALLEST, SMALLEST, self.features) + bias
 
 

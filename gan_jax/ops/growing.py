@@ -225,6 +225,12 @@ def table(text: str, kind: type, key: str, error: type[Exception] = ValueError) 
     return found
 
 
+def _looked_up(run: list[Span], step: Array):
+    """(values, one for each span; dtype) → the value of the span that `step` lies in."""
+    place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
+    return lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]
+
+
 def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
     """The weight of the lower side at `step` (int32 []), for networks that work at `side`.
 
@@ -232,8 +238,7 @@ def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
     fade to `side` and 0 after it: a state can be looked at with either. Beyond the end of the run
     nothing fades.
     """
-    place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
-    at = lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]  # noqa: E731
+    at = _looked_up(run, step)
     begun, block = [], []
     for span in run:
         length = growth.training_kimg + growth.transition_kimg
@@ -251,8 +256,7 @@ def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
 
 def images_at(run: list[Span], step: Array) -> Array:
     """Training images taken before `step` (int32 []): float32 []."""
-    place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
-    at = lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]  # noqa: E731
+    at = _looked_up(run, step)
     inside = (step - at([s.step for s in run], np.int32)) * at([s.batch for s in run], np.int32)
     return at([s.images for s in run], np.float32) + inside.astype(jnp.float32)
 

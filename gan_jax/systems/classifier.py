@@ -144,7 +144,7 @@ def make(config, facts: Facts) -> System:
             return jnp.minimum(unit + 1e-6, 1)
 
         made = {"raw": drawn(now.params, now.stats)}
-        if any(section.ema) or section.ema_half_life:
+        if optim.has_average(now):
             made["ema"] = drawn(*optim.averaged(now))
         return made
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import optim, players, rates
 from gan_jax.core.every import single_stage
+from gan_jax.core.sampler import latents_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import gan as networks
@@ -274,25 +275,13 @@ def make(config, facts: Facts) -> System:
             "accuracy_fake": (fake_logit < adversarial.boundary).astype(jnp.float32),
         }
 
-    def draw_latent(seed, truncation, key):
-        """z [z_dim] of one image: a function of its own seed."""
-        key = jax.random.fold_in(key, seed)
-        if truncation is None:
-            return jax.random.normal(key, (model.z_dim,))
-        # values beyond the bound are drawn again (truncation trick, Brock et al. 2019)
-        return jax.random.truncated_normal(key, -truncation, truncation, (model.z_dim,))
-
-    def sample_latents(batch, key):
-        if "z" in batch:
-            return batch["z"]
-        over = (0, None, None) if "truncation" not in batch else (0, 0, None)
-        return jax.vmap(draw_latent, over)(batch["seed"], batch.get("truncation"), key)
+    sample_latents = lambda batch, key: latents_of(batch, key, model.z_dim)  # noqa: E731
 
     def sample_step(state: TrainState, batch, key, stage: Stage):
         """One image per seed (and class): by the averaged weights, where there are, and the raw."""
         z, net = sample_latents(batch, key), state.nets["gen"]
         made = {"raw": gen.apply(net.params, net.stats, z, batch["label"])[0]}
-        if any(config.optim.gen.ema) or config.optim.gen.ema_half_life:
+        if optim.has_average(net):
             params, stats = optim.averaged(net)
             made["ema"] = gen.apply(params, stats, z, batch["label"])[0]
         return made

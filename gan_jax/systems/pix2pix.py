@@ -222,7 +222,7 @@ def make(config, facts: Facts) -> System:
             x, translated(params, stats, x, batch["seed"], key, *mode)
         )
         made = {"raw": draw(net.params, net.stats)}
-        if any(config.optim.gen.ema) or config.optim.gen.ema_half_life:
+        if optim.has_average(net):
             made["ema"] = draw(*optim.averaged(net))
         return made
 

@@ -24,6 +24,7 @@ import numpy as np
 from gan_jax.core import grads as gradients
 from gan_jax.core import optim, players, rates
 from gan_jax.core.every import Every
+from gan_jax.core.sampler import latents_of
 from gan_jax.core.system import Facts, Net, Stage, System, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
@@ -80,8 +81,7 @@ def defaults() -> dict:
 
 def make(config, facts: Facts) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
-    _check(config, facts)
-    growth, run = plan(config, facts)
+    growth, run = _checked_plan(config, facts)
     loss, model = config.loss, _resolved(config)
     classes = facts.num_classes if model.conditional else 0
     z_dim = networks.latent_size(model)
@@ -287,23 +287,13 @@ def make(config, facts: Facts) -> System:
             values["accuracy_fake"] = hit(fake_logits).astype(jnp.float32)
         return values
 
-    def draw_latent(seed, truncation, key):
-        """z [z_dim] of one image: a function of its own seed."""
-        key = jax.random.fold_in(key, seed)
-        if truncation is None:
-            return jax.random.normal(key, (z_dim,))
-        return jax.random.truncated_normal(key, -truncation, truncation, (z_dim,))
-
     def sample_step(state: TrainState, batch, key, stage: Stage):
         """One image per seed (and class) at the stage's side: of the averaged weights, and raw."""
         at = (stage.resolution, growing.fade(growth, run, state.step, stage.resolution))
-        z, net = batch.get("z"), state.nets["gen"]
-        if z is None:
-            over = (0, 0 if "truncation" in batch else None, None)
-            z = jax.vmap(draw_latent, over)(batch["seed"], batch.get("truncation"), key)
+        z, net = latents_of(batch, key, z_dim), state.nets["gen"]
         label = one_hot(batch["label"])
         weights = {"raw": net.params}
-        if any(config.optim.gen.ema) or config.optim.gen.ema_half_life:
+        if optim.has_average(net):
             weights["ema"] = optim.averaged(net)[0]
         return {n: jnp.clip(draw(params, z, label, at), -1, 1) for n, params in weights.items()}
 
@@ -423,8 +413,8 @@ def _notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _check(config, facts: Facts) -> None:
-    """Raises UserError for values that are not accepted together."""
+def _checked_plan(config, facts: Facts) -> tuple[growing.Growth, list[growing.Span]]:
+    """`plan`, after all checks; raises UserError for values that are not accepted together."""
     loss, growth, model = config.loss, config.growth, config.model
     presets = ("none", *growing.PRESETS)  # "auto" has become one of them
     accepted = {
@@ -494,3 +484,4 @@ def _check(config, facts: Facts) -> None:
                 f"images of a step at {span.side} px; change config.growth.batch or "
                 "config.batch_size, or set 0 for none"
             )
+    return planned, run
