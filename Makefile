@@ -1,10 +1,11 @@
-# quickstart · test · lint · bench · bench-inception · bench-pix2pix · bench-progan: each sets up its own .venv first.
+# quickstart · test · lint · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion: each sets up its
+# own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test lint bench bench-inception bench-pix2pix bench-progan
+.PHONY: quickstart test lint bench bench-inception bench-pix2pix bench-progan bench-diffusion
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -42,3 +43,6 @@ bench-pix2pix: $(VENV)/.bench
 
 bench-progan: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.progan
+
+bench-diffusion: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.diffusion

@@ -7,6 +7,12 @@
     python launch.py --mode=interpolate --workdir=runs/a --seeds=0-8
     python launch.py --mode=timelapse --workdir=runs/a
     python launch.py --mode=metrics --real=DIR --fake=samples.npz --metrics=fid,kid
+    python launch.py --mode=sample --workdir=runs/d --sampler=ddim --steps=25 --classifier=runs/c
+    python launch.py --mode=upsample --workdir=runs/u --input=DIR_OR_NPZ --out=DIR
+    python launch.py --mode=invert --workdir=runs/d --input=DIR --out=DIR
+    python launch.py --mode=likelihood --workdir=runs/d
+    python launch.py --mode=import --from=256x256_diffusion.pt --workdir=runs/e
+    python launch.py --mode=export --workdir=runs/d --out=model.pt
     python launch.py --config=configs/dcgan_mnist.py --dry_run
 
 Running the same command again resumes. Exit status: 0 done, 1 something to fix, 2 a flag that is
@@ -34,6 +40,11 @@ MODES = (
     "interpolate",
     "timelapse",
     "metrics",
+    "upsample",
+    "invert",
+    "likelihood",
+    "import",
+    "export",
 )
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
@@ -51,19 +62,38 @@ SEEDS = flags.DEFINE_string(
     "one's.",
 )
 CLASSES = flags.DEFINE_string(
-    "classes", "", "sample, interpolate: classes, cycled over the seeds; empty: all."
+    "classes", "", "Of sample and the like: classes, cycled over the images; empty: all."
 )
-INPUT = flags.DEFINE_string("input", "", "translate: folder or .zip of images.")
+INPUT = flags.DEFINE_string(
+    "input", "", "translate, upsample, invert: folder or .zip of images, or an .npz of them."
+)
+FROM = flags.DEFINE_string("from", "", "import: a .pt file in guided-diffusion's names.")
+SAMPLER = flags.DEFINE_string(
+    "sampler", None, "Diffusion: ancestral, ddim, dpm++ or heun; empty: as config.sampling says."
+)
+STEPS = flags.DEFINE_string(
+    "steps", None, 'Diffusion: a number of steps, or of a chain also "ddim25", "90,60,60,20,20".'
+)
+ETA = flags.DEFINE_float("eta", None, "Diffusion: noise of ddim's steps, 0 to 1.")
+GUIDANCE = flags.DEFINE_float(
+    "guidance", None, "Diffusion: scale of guidance by the class alone; 1: none."
+)
+SAMPLING = flags.DEFINE_string(
+    "sampling", "", "Diffusion: more keys of config.sampling, such as clip=dynamic,churn=40."
+)
+CLASSIFIER_SCALE = flags.DEFINE_float(
+    "classifier_scale", 1.0, "Diffusion: scale of guidance by the classifier."
+)
 LAYOUT = flags.DEFINE_string(
     "layout", "auto", "translate: single, side_by_side (input and target), or auto, by the shape."
 )
 OUT = flags.DEFINE_string(
     "out",
     "",
-    "sample, translate: folder for files; interpolate, timelapse: a .webp or a folder for it; "
-    "report: the page; metrics: a JSON file.",
+    "sample, translate, upsample, invert, likelihood: folder for files; interpolate, timelapse: a "
+    ".webp or a folder for it; report: the page; metrics: a JSON file; export: a .pt file.",
 )
-FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, separated by commas.")
+FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, adm, separated by commas.")
 STATE = flags.DEFINE_string(
     "state", "newest", "sample, interpolate, evaluate, translate: newest, best, a step."
 )
@@ -99,11 +129,18 @@ INCEPTION = flags.DEFINE_string(
 LPIPS = flags.DEFINE_string(
     "lpips", "", "metrics: weights of LPIPS; empty: genuine ones named before."
 )
-CLASSIFIER = flags.DEFINE_string("classifier", "", "metrics: the run of a classifier that judges.")
+CLASSIFIER = flags.DEFINE_string(
+    "classifier",
+    "",
+    "metrics: the run of a classifier that judges. Diffusion: the run or the .pt file of a noisy "
+    "classifier that guides.",
+)
 RESIZE = flags.DEFINE_string(
     "resize", "tf1", "metrics: how images come to Inception's size: tf1, clean, bilinear."
 )
-COUNT = flags.DEFINE_integer("count", 0, "metrics: at most so many images of each set; 0: all.")
+COUNT = flags.DEFINE_integer(
+    "count", 0, "metrics, likelihood: at most so many images of each set; 0: all."
+)
 FEW = flags.DEFINE_bool(
     "few", False, "metrics: a Frechet distance of fewer images than features, marked as biased."
 )
@@ -207,7 +244,7 @@ def run() -> int:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
-    from gan_jax import api, export, tasks, video
+    from gan_jax import api, export, likelihood, sampling, tasks, transfer, video
 
     if PLATFORM.value:
         jax.config.update("jax_platforms", PLATFORM.value)
@@ -237,12 +274,25 @@ def run() -> int:
             export.dry_run(CONFIG.value, COMPILE.value)
             return 0
         return api.train_status(CONFIG.value, WORKDIR.value)
-    if MODE.value == "translate":
+    changes = {
+        "sampler": SAMPLER.value, "steps": STEPS.value, "eta": ETA.value,
+        "guidance": GUIDANCE.value, "progress": WEIGHTS.value or "ema",
+        **sampling.parse(SAMPLING.value),
+    }  # fmt: skip
+    adjust = lambda model: sampling.adjusted(  # noqa: E731
+        model, changes, CLASSIFIER.value, CLASSIFIER_SCALE.value
+    )
+    folders = {"translate": "translated", "upsample": "upsampled", "invert": "inverted"}
+    if MODE.value in folders:
         tasks.run(
-            MODE.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, "translated"),
+            MODE.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, folders[MODE.value]),
             WORKDIR.value, None if WORKDIR.value else CONFIG.value, STATE.value, WEIGHTS.value,
             LAYOUT.value, (export.numbers(SEEDS.value, "--seeds") or [0])[0],
+            export.numbers(CLASSES.value, "--classes"), adjust=adjust,
         )  # fmt: skip
+        return 0
+    if MODE.value == "import":
+        transfer.import_file(FROM.value, WORKDIR.value, CONFIG.value)
         return 0
     if MODE.value == "metrics":
         from gan_jax import comparison
@@ -270,6 +320,7 @@ def run() -> int:
             TRUNCATION.value,
             STANDING.value,
             untrained,
+            adjust=adjust,
         )
         return 0
     if MODE.value == "interpolate":
@@ -277,7 +328,7 @@ def run() -> int:
             WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "interpolation.webp"),
             export.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
             export.numbers(CLASSES.value, "--classes"), STATE.value, WEIGHTS.value,
-            SECONDS.value, FPS.value, SMOOTHING.value, config=untrained,
+            SECONDS.value, FPS.value, SMOOTHING.value, config=untrained, adjust=adjust,
         )  # fmt: skip
         return 0
     if not WORKDIR.value:
@@ -287,6 +338,14 @@ def run() -> int:
             WORKDIR.value, OUT.value or WORKDIR.value, SECONDS.value, FPS.value, WARP.value,
             WEIGHTS.value,
         )  # fmt: skip
+    elif MODE.value == "likelihood":
+        likelihood.run(
+            WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "likelihood"), STATE.value,
+            COUNT.value, CONFIG.value, adjust=adjust,
+        )  # fmt: skip
+    elif MODE.value == "export":
+        target = OUT.value or os.path.join(WORKDIR.value, "model.pt")
+        transfer.export_file(WORKDIR.value, target, STATE.value, WEIGHTS.value)
     elif MODE.value == "evaluate":
         api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value)
     else:

@@ -27,13 +27,14 @@ from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
 from gan_jax.metrics import neighbours
-from gan_jax.model import Model, load, with_restored
+from gan_jax.model import Model, load, with_data, with_restored
 from gan_jax.report import curves, epochs, grids
 from gan_jax.setup import TITLES, Setup
 
 SYSTEMS = settings.SYSTEMS
 defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
-tiny_growth = settings.tiny_growth
+tiny_growth, tiny_unet = settings.tiny_growth, settings.tiny_unet
+tiny_diffusion = settings.tiny_diffusion
 load_file = settings.load_file
 sample, dry_run = export.sample, export.dry_run
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on
@@ -297,6 +298,8 @@ def _judge(setup: Setup, folder: Path, say) -> Model:
     with own.unlocked():
         own.data.update(config.data.to_dict())
         own.data.flip = False
+        if own.data.pairs == "upscale":  # made of labelled images; it judges the large ones
+            own.data.pairs = "none"
     own.seed, own.model.width = config.seed, config.quality.classifier_width
     own.best.update(metric="val/accuracy", mode="max")
     own.batch_size = min(own.batch_size, setup.facts.train_size)
@@ -358,17 +361,20 @@ def evaluate(
     """Validation losses, and where the run measures it the quality of its images; written to
     evaluate.json in the run's folder.
 
-    `config`: its section `quality` is used instead of the run's, and then always.
+    `config`: its section `quality` is used instead of the run's, and then always. Of an imported
+    run, which has no data, also its section `data`.
     """
     folder = Path(workdir)
     model = load(folder, which)
+    if config is not None and config.system != model.config.system:
+        raise UserError(
+            f"--config is for config.system={config.system!r}, --workdir={folder} holds a run "
+            f"of {model.config.system!r}"
+        )
+    if config is not None and not model.setup.facts.train_size:
+        model = with_data(model, config)
     setup = model.setup
     if config is not None:
-        if config.system != setup.config.system:
-            raise UserError(
-                f"--config is for config.system={config.system!r}, --workdir={folder} holds a run "
-                f"of {setup.config.system!r}"
-            )
         setup.config.quality.update(config.quality)
         settings.check(setup.config)
     scores, about = model.evaluate(), {}

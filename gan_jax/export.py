@@ -1,7 +1,7 @@
 """Samples as files, and what a config amounts to before anything is trained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -13,11 +13,11 @@ from gan_jax import settings
 from gan_jax.core import loop
 from gan_jax.core.checkpoint import named
 from gan_jax.errors import UserError
-from gan_jax.model import opened
+from gan_jax.model import Model, opened
 from gan_jax.report import grids
 from gan_jax.setup import TITLES, Setup
 
-FORMATS = ("grid", "png", "npz")
+FORMATS = ("grid", "png", "npz", "adm")
 
 
 def numbers(text: str, key: str) -> list[int]:
@@ -49,19 +49,24 @@ def sample(
     standing_batches: int = 0,
     config: ConfigDict | None = None,
     say=print,
+    adjust: Callable[[Model], Model] = lambda model: model,
 ) -> list[Path]:
     """Draws one image per seed into `out`; returns the files. The model is that of a run,
     `workdir`, or without one of a `config` whose `restore` names weights of its generator.
 
     Formats: `grid` (grid.png), `png` (seed<NNNNNN>.png, with the class where there is one), `npz`
-    (images uint8 [N, H, W, C], seeds, labels, of translations also input and target).
+    (images uint8 [N, H, W, C], seeds, labels, of translations also input and target), `adm`
+    (samples_NxHxWxC.npz as guided-diffusion writes it: arr_0, and int64 labels as arr_1 where
+    images are of a class). `adjust` is applied to the model first.
     """
     for name in formats:
         if name not in FORMATS:
             raise UserError(
                 f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
             )
-    model = opened(workdir, which, config, lambda system: ("gen",), "sample", say)
+    # the first of a system's nets is the one that draws
+    model = opened(workdir, which, config, lambda system: [*system.rates][:1], "sample", say)
+    model = adjust(model)
     if standing_batches:
         model = model.standing_statistics(standing_batches)
     images = model.sample(seeds, classes, truncation, weights)
@@ -99,6 +104,10 @@ def sample(
         np.savez_compressed(
             files[-1], images=images, seeds=np.asarray(seeds), labels=labels, **pairs
         )
+    if "adm" in formats:
+        files.append(folder / f"samples_{'x'.join(map(str, images.shape))}.npz")
+        arrays = [images, labels.astype(np.int64)] if model.setup.system.labelled else [images]
+        np.savez(files[-1], *arrays)
     shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
     say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files

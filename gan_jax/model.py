@@ -128,6 +128,22 @@ def load(workdir: str | Path, which: str = "newest") -> Model:
     return Model(setup, loop.Carry(**tree).state, int(path.name), stage)
 
 
+def with_data(model: Model, config: ConfigDict) -> Model:
+    """The model beside the data of another config, for a run that has none: an imported one.
+
+    Raises UserError where the data are of another kind than the model's.
+    """
+    chosen = model.config.copy_and_resolve_references()
+    with chosen.unlocked():
+        chosen.data = config.data
+    setup, old = Setup(chosen), model.setup.facts
+    for name in ("resolution", "channels", "num_classes", "input_channels"):
+        found, wanted = getattr(setup.facts, name), getattr(old, name)
+        if found != wanted and (name != "num_classes" or setup.system.labelled):
+            raise UserError(f"--config: its data have {name} {found}, this model has {wanted}")
+    return Model(setup, model.state, model.step, model.stage)
+
+
 def _devices(config: ConfigDict, facts: Facts | None) -> int:
     """As many devices as the run asks for, as far as they are here and divide its batches."""
     here = len(jax.devices())

@@ -12,9 +12,16 @@ from ml_collections import ConfigDict
 
 from gan_jax import data
 from gan_jax.errors import UserError
-from gan_jax.systems import classifier, gan, pix2pix, progan
+from gan_jax.systems import classifier, diffusion, gan, noisy_classifier, pix2pix, progan
 
-SYSTEMS = {"gan": gan, "classifier": classifier, "pix2pix": pix2pix, "progan": progan}
+SYSTEMS = {
+    "gan": gan,
+    "classifier": classifier,
+    "pix2pix": pix2pix,
+    "progan": progan,
+    "diffusion": diffusion,
+    "noisy_classifier": noisy_classifier,
+}
 
 RUN = dict(
     # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never; where a system
@@ -73,7 +80,7 @@ def defaults(system: str) -> ConfigDict:
         best=dict(metric="val/loss", mode="min") | chosen,
         # where the first weights of a net come from: (a run, a checkpoint, or a .pth, .npz or .pkl
         # file; a glob over names); "" for its own initialisation
-        restore=dict.fromkeys(own["optim"], ("", "*")),
+        restore=dict.fromkeys((*own["optim"], *getattr(SYSTEMS[system], "FROZEN", ())), ("", "*")),
         run=dict(RUN),
     )
     return ConfigDict(config).lock()
@@ -168,6 +175,28 @@ def tiny_growth(config: ConfigDict) -> ConfigDict:
     config.run.update(steps="14", sample_every="2", eval_every="2", save_every="2")
     if config.run.quality_every != "0":
         config.run.quality_every = "2"
+    return config
+
+
+def tiny_unet(model: ConfigDict) -> ConfigDict:
+    """Turns a section of a U-Net or of its encoder into that of a network for 8 px. In place."""
+    model.update(num_channels=8, num_res_blocks=0, channel_mult=(1, 2), norm_groups=4)
+    model.update(attention_resolutions=(), num_head_channels=8, dtype="float32")
+    return model
+
+
+def tiny_diffusion(config: ConfigDict) -> ConfigDict:
+    """Turns a config of diffusion, or of its classifier, at its `tiny` size into one that compiles
+    fast; those that differ in sizes, rates and schedules only become one program. In place."""
+    usual = defaults(config.system)
+    tiny_unet(config.model)
+    config.discrete.update(usual.discrete, schedule="cosine")
+    config.optim.update(usual.optim)
+    config.microbatches = 1
+    if config.system == "diffusion":
+        config.model.update(dropout=0.0, attention_order="legacy", num_heads=4)
+        config.model.resblock_updown = True
+        config.sampling.steps = "3"
     return config
 
 

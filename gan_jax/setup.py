@@ -14,6 +14,8 @@ from gan_jax.core.every import Every
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, System
+from gan_jax.data import options as config_data
+from gan_jax.data import pairs
 from gan_jax.errors import UserError
 from gan_jax.ops.images import to_uint8
 
@@ -76,10 +78,13 @@ class Setup:
     def batch(self, stage: Stage | None = None) -> Batch:
         """One global batch of a stage, the first one if none is given, zeros: for shapes."""
         f, size = self.facts, (stage or self.system.stages[0]).batch_size
-        image = lambda c: np.zeros((size, f.resolution, f.resolution, c), np.uint8)  # noqa: E731
-        if f.input_channels:
-            return {"input": image(f.input_channels), "target": image(f.channels)}
-        return {"image": image(f.channels), "label": np.zeros((size,), np.int32)}
+        image = lambda side, c: np.zeros((size, side, side, c), np.uint8)  # noqa: E731
+        label = {"label": np.zeros((size,), np.int32)}
+        if not f.input_channels:
+            return {"image": image(f.resolution, f.channels), **label}
+        small = pairs.input_side(config_data.read(self.config.data))
+        pair = {"input": image(small, f.input_channels), "target": image(f.resolution, f.channels)}
+        return pair | (label if self.config.data.pairs in pairs.LABELLED else {})
 
     def shapes(self) -> dict:
         """The saved tree as shapes on this mesh."""
@@ -99,32 +104,46 @@ class Setup:
         """Draws images in chunks, by the system's sample_step or a task like it; of large images
         in smaller ones, so that drawing takes no more memory than training does."""
         chunk = max(min(chunk, MOST_PIXELS // self.facts.resolution**2), 1)
-        return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk)
+        options = self.system.sampling_options
+        return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
         """Seeds and classes as a batch; classes cycle, all of them in order when none are given.
 
         A system that translates gets inputs and targets instead of classes: validation pair n,
-        or without such training pair n, for seed n, from the first again after the last.
+        or without such training pair n, for seed n, from the first again after the last. Where it
+        is labelled too, the pairs' own classes come along, and `classes` replace them.
         """
         seeds = list(seeds)
         if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
             raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
         seeds = np.asarray(seeds, np.int32)
-        if len(classes) and self.facts.input_channels:
+        if not self.facts.input_channels:
+            return {"seed": seeds, "label": self.labels(len(seeds), classes)}
+        if len(classes) and self.config.data.pairs not in pairs.LABELLED:
             raise UserError("--classes: this model translates, it has no classes")
-        if self.facts.input_channels:
-            split = "validation" if self.facts.validation_size else "train"
-            return {"seed": seeds, **self.data.rows(split, seeds % self.data.sizes[split])}
+        replaced = {"label": self.labels(len(seeds), classes)} if len(classes) else {}
+        split = "validation" if self.facts.validation_size else "train"
+        found = self.data.rows(split, seeds % self.data.sizes[split])
+        if not self.system.labelled:
+            found.pop("label", None)
+        return {"seed": seeds, **found, **replaced}
+
+    def labels(self, count: int, classes: Sequence[int] = (), key: str = "--classes") -> np.ndarray:
+        """`classes` in turn, all of them when none are given: int32 [count].
+
+        Raises UserError, naming `key`, for classes that this model does not have.
+        """
         known = max(self.facts.num_classes, 1)
-        chosen = np.asarray(list(classes) or range(known), np.int32)
-        if chosen.min() < 0 or chosen.max() >= known:
-            raise UserError(
-                f"--classes: {chosen.tolist()} with {known} classes; accepted are 0 to {known - 1}"
-            )
+        chosen = np.asarray(list(classes) or range(known), np.int64)
         if len(classes) and not self.system.labelled:
-            raise UserError("--classes: this model was trained without classes")
-        return {"seed": seeds, "label": chosen[np.arange(len(seeds)) % len(chosen)]}
+            raise UserError(f"{key}: this model was trained without classes")
+        wrong = sorted({int(c) for c in chosen if not 0 <= c < known})
+        if wrong:
+            raise UserError(
+                f"{key}: {wrong[:10]} with {known} classes; accepted are 0 to {known - 1}"
+            )
+        return chosen[np.arange(count) % len(chosen)].astype(np.int32)
 
     def grid_batch(self) -> tuple[Batch, int]:
         """Fixed seeds for the whole run, and the number of columns: a column per class, or one

@@ -1,6 +1,7 @@
 """What only some systems can do, on a folder of images: `launch.py --mode=<task> --input=DIR`."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from ml_collections import ConfigDict
 from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
-from gan_jax.model import opened
+from gan_jax.model import Model, opened
 from gan_jax.ops import images
 from gan_jax.report import grids
+from gan_jax.setup import Setup
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
@@ -27,26 +29,33 @@ def run(
     weights: str = "",
     layout: str = "auto",
     seed: int = 0,
+    classes: Sequence[int] = (),
     say=print,
+    adjust: Callable[[Model], Model] = lambda model: model,
 ) -> list[Path]:
-    """Runs the task `name` on every image of the folder or zip `source`; returns the files.
+    """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
 
     Writes one PNG per image under its own name, contact_sheet.png, and where targets are known
     scores.json. The model is that of a run, `workdir`, or of a `config` whose `restore` names
-    weights. Image i has the seed `seed` + i.
+    weights. Image i has the seed `seed` + i. A labelled model draws image i for `classes` in turn,
+    or without them for the class that an npz gives it. `adjust` is applied to the model first.
 
-    Raises UserError for a model that has no such task, and for images that cannot be read.
+    Raises UserError for a model that has no such task, for images that cannot be read, and for a
+    labelled model without classes.
     """
     if not source:
-        raise UserError(f"--input is missing: --mode={name} reads a folder or zip of images")
+        raise UserError(f"--input is missing: --mode={name} reads a folder, zip or npz of images")
     folder = Path(out)
     _check_apart(folder, Path(source))
     model = opened(workdir, which, config, lambda system: find(system, name).uses, name, say)
+    model = adjust(model)
     task = find(model.setup.system, name)
     facts = model.setup.facts
-    inputs = Inputs(source, model.config.data, facts.input_channels, facts.channels, layout)
+    channels = facts.input_channels or facts.channels  # of single images where there are no pairs
+    inputs = Inputs(source, model.config.data, channels, facts.channels, layout)
     if not 0 <= seed <= 2**31 - 1 - len(inputs):
         raise UserError(f"--seeds={seed}: the first image's seed, from 0 to {2**31 - 1}")
+    labels = _labels(model.setup, inputs, classes)
     files, shown, scores = [], [], []
     for first in range(0, len(inputs), CHUNK):
         rows = range(first, min(first + CHUNK, len(inputs)))
@@ -55,6 +64,8 @@ def run(
             task.reads: np.stack([x for x, _ in read]),
             "seed": np.arange(seed + first, seed + first + len(read), dtype=np.int32),
         }
+        if labels is not None:
+            batch["label"] = labels[first : first + len(read)]
         made = model.images(task.run, batch, weights, CHUNK)
         for row, (x, y), image in zip(rows, read, made, strict=True):
             files.append(folder / f"{inputs.names[row]}.png")
@@ -74,6 +85,20 @@ def run(
         files[-1].write_text(json.dumps({"images": len(scores), **means}, indent=2) + "\n")
         say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
     return files
+
+
+def _labels(setup: Setup, inputs: Inputs, classes: Sequence[int]) -> np.ndarray | None:
+    """The class of each image, int32 [N]; None for a model without classes."""
+    if len(classes):
+        return setup.labels(len(inputs), classes)
+    if not setup.system.labelled:
+        return None
+    if inputs.labels is None:
+        raise UserError(
+            "--classes is missing: this model draws images of a class and --input brings no class "
+            f"numbers (arr_1 of an npz); accepted are 0 to {setup.facts.num_classes - 1}"
+        )
+    return setup.labels(len(inputs), inputs.labels, "--input: arr_1")
 
 
 def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> np.ndarray:

@@ -7,7 +7,7 @@ generate_training_video.
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ def interpolate(
     columns: int = 0,
     config: ConfigDict | None = None,
     say=print,
+    adjust: Callable[[Model], Model] = lambda model: model,
 ) -> Path:
     """A grid of images whose latents move smoothly and come back to where they began.
 
@@ -57,6 +58,7 @@ def interpolate(
         higher, the slower they move; 0 for latents that jump.
       columns: cells in a row; 0 for a square.
       config: without a run, one whose `restore` names weights of its generator.
+      adjust: applied to the model first.
 
     Returns the file. Raises UserError for a system without latents and for values that are not
     accepted.
@@ -69,12 +71,16 @@ def interpolate(
         )
     if columns < 0:
         raise UserError(f"--columns={columns}: give a number of cells, or 0 for a square")
-    model = opened(workdir, which, config, lambda system: ("gen",), "interpolate", say)
+    model = opened(workdir, which, config, lambda system: [*system.rates][:1], "interpolate", say)
+    model = adjust(model)
     length = model.setup.system.latents
     if not length:
+        more = ""
+        if "sampling" in model.config:
+            more = "; a diffusion model has where no noise is added on the way: --sampler=dpm++"
         raise UserError(
             "--mode=interpolate: this system has no latents to move through "
-            f"(config.system={model.config.system!r})"
+            f"(config.system={model.config.system!r}{more})"
         )
     cells = model.setup.sample_batch(seeds, classes)
     count = len(cells["seed"])

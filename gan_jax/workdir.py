@@ -17,7 +17,7 @@ from gan_jax import settings
 from gan_jax.core import checkpoint, rates
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
-from gan_jax.interop import npz_file, pix2pix, progan_file, pytorch_gan, torch_file
+from gan_jax.interop import guided_diffusion, npz_file, pix2pix, progan_file, pytorch_gan
 
 try:
     import fcntl
@@ -114,11 +114,15 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
 
 def check_facts(folder: Path, facts: Facts) -> None:
     """Raises UserError when the data is not what the run began with: images would change sides
-    between training and validation, and epochs their length."""
+    between training and validation, and epochs their length. An imported run has seen none yet."""
     # a run from before a fact was known has its default
     old = Facts(**read_config(folder).get("data", facts._asdict()))._asdict()
+    sizes = ("train_size", "validation_size")
+    unknown = () if old["train_size"] else [n for n in (*sizes, "num_classes") if not old[n]]
     changed = [
-        f"{k} was {old.get(k)}, is {v}" for k, v in facts._asdict().items() if old.get(k) != v
+        f"{k} was {old.get(k)}, is {v}"
+        for k, v in facts._asdict().items()
+        if old.get(k) != v and k not in unknown
     ]
     if changed:
         raise UserError(
@@ -232,17 +236,17 @@ def state_path(folder: Path, which: str = "newest") -> Path:
 def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     """Weights of one net by name ("params/…", "stats/…") from a run, a checkpoint or a file.
 
-    A run gives its best state, else its newest, and averaged weights where it has them. A .pth file
-    holds the weights of a PyTorch-GAN network, or of a pix2pix network in PyTorch's names; a .npz
-    file arrays by these names; a .pkl file networks of the original ProGAN.
+    A run gives its best state, else its newest, and averaged weights where it has them. A .pth or
+    .pt file holds the weights of a network of PyTorch-GAN, pix2pix or guided-diffusion in PyTorch's
+    names; a .npz file arrays by these names; a .pkl file networks of the original ProGAN.
     """
     path = Path(source)
     if not path.exists():
         raise UserError(f"{key}={source!r}: no such run or file")
     if path.suffix in (".pth", ".pt"):
-        tensors = torch_file.state_dict(path)
-        networks = pix2pix if pix2pix.identify(tensors) else pytorch_gan
-        params, stats = networks.to_trees(tensors)
+        tensors = guided_diffusion.state_dict(path)
+        families = (n for n in (guided_diffusion, pix2pix) if n.identify(tensors))
+        params, stats = next(families, pytorch_gan).to_trees(tensors)
         return checkpoint.named({"params": params, "stats": stats})
     if path.suffix == ".npz":
         return checkpoint.named(npz_file.read_npz(path))

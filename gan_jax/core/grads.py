@@ -16,11 +16,12 @@ def accumulate(
     key: jax.Array,
     n: int,
 ) -> tuple[PyTree, PyTree]:
-    """Mean gradient and mean aux of `loss(params, part, key) → (scalar, aux)` over n microbatches.
+    """Mean gradient of `loss(params, part, key) → (scalar, aux)` over n microbatches, and the aux.
 
-    Every leaf of `batch` is [B, …] with B divisible by n. The batch is split as (B/n, n) and
-    swapped, so that each device contributes to every part and nothing is gathered.
-    Raises ValueError when B does not divide.
+    Every leaf of `batch` and of aux is an array of examples, [B, …], of a part [B / n, …]; aux
+    comes back whole, in the order of the batch. The batch is split as (B/n, n) and swapped, so that
+    each device contributes to every part and nothing is gathered.
+    Raises ValueError when B does not divide by n.
     """
     if n == 1:
         return jax.grad(loss, has_aux=True)(params, batch, key)
@@ -37,11 +38,12 @@ def accumulate(
 
     # summed as they come: n gradients at once would take the memory that microbatches save
     zeros = jax.tree.map(jnp.zeros_like, params)
-    total, aux = jax.lax.scan(body, zeros, (jnp.arange(n), jax.tree.map(split, batch)))
-    return (
-        jax.tree.map(lambda g: g / n, total),
-        jax.tree.map(lambda a: jnp.mean(a, axis=0), aux),
-    )
+    # XLA runs convolutions inside a loop slowly on a CPU: there it is straight code
+    straight = jax.default_backend() == "cpu"
+    parts = (jnp.arange(n), jax.tree.map(split, batch))
+    total, aux = jax.lax.scan(body, zeros, parts, unroll=straight)
+    whole = lambda a: jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])  # noqa: E731
+    return jax.tree.map(lambda g: g / n, total), jax.tree.map(whole, aux)
 
 
 def two_players(

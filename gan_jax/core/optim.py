@@ -167,19 +167,19 @@ def with_loss_scale(
         wide = lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32))  # noqa: E731
         grads = jax.tree.map(lambda g: wide(g) / state.scale.astype(wide(g).dtype), updates)
         finite = _all_finite(updates)
-        new, inner_state = inner.update(grads, state.inner, params, **extra)
-        keep = lambda fresh, old: jnp.where(finite, fresh, old)  # noqa: E731
+        # a branch: a choice for every array takes several times as long to compile
+        new, inner_state = jax.lax.cond(
+            finite,
+            lambda: inner.update(grads, state.inner, params, **extra),
+            lambda: (jax.tree.map(jnp.zeros_like, grads), state.inner),
+        )
         scale, good = state.scale, state.good_steps + 1
         if growth_steps:
             grown = good >= growth_steps
             larger = jnp.where(grown, jnp.minimum(scale * 2, 2.0**126), scale)
             scale = jnp.where(finite, larger, jnp.maximum(scale / 2, 1.0))
             good = jnp.where(grown, 0, good)
-        return jax.tree.map(lambda u: jnp.where(finite, u, 0), new), LossScaleState(
-            scale,
-            jnp.where(finite, good, 0),
-            jax.tree.map(keep, inner_state, state.inner),
-        )
+        return new, LossScaleState(scale, jnp.where(finite, good, 0), inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

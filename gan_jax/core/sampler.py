@@ -1,6 +1,6 @@
 """Drawing images from a state: one seed, one image, whatever the batch and the devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -21,9 +21,17 @@ class Sampler:
       mesh: chunks are split over its devices.
       to_uint8: images in [-1, 1] to uint8.
       chunk: images per call; rounded up to a multiple of the devices.
+      compiler_options: of XLA.
     """
 
-    def __init__(self, step: Step, mesh: Mesh, to_uint8: ToUint8, chunk: int = 64):
+    def __init__(
+        self,
+        step: Step,
+        mesh: Mesh,
+        to_uint8: ToUint8,
+        chunk: int = 64,
+        compiler_options: Mapping[str, str] | None = None,
+    ):
         self.mesh = mesh
         self.chunk = -(-chunk // mesh.size) * mesh.size
         # a constant: the same seed means the same latents in every run
@@ -33,8 +41,13 @@ class Sampler:
             made = step(state, batch, key, stage)
             return {n: to_uint8(v) for n, v in made.items() if not names or n in names}
 
-        jitted = jax.jit(draw, static_argnums=(3, 4), out_shardings=mesh.split)
-        self.program = Program(jitted, arrays=3)
+        jitted = jax.jit(
+            draw,
+            static_argnums=(3, 4),
+            out_shardings=mesh.split,
+            compiler_options=compiler_options,
+        )
+        self.draw, self.program = draw, Program(jitted, arrays=3)
 
     def __call__(
         self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
@@ -56,7 +69,7 @@ class Sampler:
 
     def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:
         """Which images this system makes, without making any."""
-        draw = lambda s, b: self.program.function(s, b, self.key, stage, ())  # noqa: E731
+        draw = lambda s, b: self.draw(s, b, self.key, stage, ())  # noqa: E731
         return tuple(jax.eval_shape(draw, state, self._shapes(batch)))
 
     def prepare(

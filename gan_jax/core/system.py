@@ -104,6 +104,7 @@ class System(NamedTuple):
     latents: int = 0  # length of `z` [N, latents], which a sampling batch may bring; 0: none
     notices: tuple[str, ...] = ()  # lines a person should read before training starts
     compiler_options: Mapping[str, str] | None = None  # of XLA, for the training step
+    sampling_options: Mapping[str, str] | None = None  # and for drawing images
 
 
 class Facts(NamedTuple):

@@ -64,6 +64,11 @@ def of_array(images: np.ndarray, labels: np.ndarray | None = None, title: str = 
     return ImageSet(title, len(images), batches, labels, shape=tuple(images.shape[1:]))
 
 
+def is_npz(word: str) -> bool:
+    """Whether a word names an npz file, or one of its arrays: FILE.npz, FILE.npz:NAME."""
+    return bool(word.partition(".npz:")[2]) or word.endswith(".npz")
+
+
 def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
     """Opens what `word` names; see the top of this file.
 
@@ -77,11 +82,9 @@ def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
         raise UserError(f"{key} is missing: name a folder, a .zip, an .npz or tfds:NAME")
     if word.startswith("tfds:"):
         return _tfds(word, key, limit)
-    file, _, array = word.partition(".npz:")
-    if array:
-        return _npz(Path(f"{file}.npz"), array, key, limit)
-    if word.endswith(".npz"):
-        return _npz(Path(word), "", key, limit)
+    if is_npz(word):
+        file, _, array = word.partition(".npz:")
+        return _npz(Path(f"{file}.npz" if array else word), array, key, limit)
     files = listing.open_files(word, key)
     # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
     # a.png before a.q.png

@@ -1,4 +1,5 @@
-"""A folder of images as inputs of a trained model, single ones or pairs beside each other."""
+"""Images to give a trained model: a folder or zip of them, single ones or pairs beside each other,
+or an .npz of samples."""
 
 import dataclasses
 from collections import Counter
@@ -7,21 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import decode, listing, pairs
+from gan_jax.data import decode, image_set, listing, pairs, resize
 from gan_jax.data import options as config_data
 from gan_jax.data.decode import UnreadableError
+from gan_jax.data.files import FileSource
 from gan_jax.data.prepare import Prepare
+from gan_jax.data.sources import ArraySource
 from gan_jax.errors import UserError
 
 RESERVED = "contact_sheet"  # a file of its own beside the images
 LAYOUTS = ("auto", "single", "side_by_side")
+CHUNK = 64  # images of an npz read at a time
 
 
 class Inputs:
-    """The images of a folder or zip, brought to what a model was trained on.
+    """The images of a folder, a zip or an .npz, brought to what a model was trained on.
 
     Attributes:
-        names: one output name per image, its path without the ending ("a/b"), each only once.
+        names: one output name per image, its path without the ending ("a/b"), each only once; of an
+            .npz its number ("000000").
+        labels: int32 [N], the class numbers that an .npz brings; None where it brings none, and of
+            files.
     """
 
     def __init__(
@@ -31,34 +38,43 @@ class Inputs:
         and its target, as the model was trained on), or `auto`: side by side where the model was
         trained on such pictures and the picture is twice as wide as high.
 
-        Raises UserError for a path without images, an image without a readable header, and an
-        unknown layout.
+        `path` is a folder or .zip of images, or an .npz as guided-diffusion writes its samples:
+        arr_0 uint8 [N, H, W, C], and where it has classes arr_1 integers [N]; it is read whole.
+
+        Raises UserError for a path without images, an image without a readable header, an .npz
+        without such arrays, and an unknown layout.
         """
         if layout not in LAYOUTS:
             raise UserError(f"--layout={layout}: accepted are {', '.join(LAYOUTS)}")
         self.options = config_data.read(config)
         self.layout = layout
         # random crops are for training; images of any size are welcome here
-        resize = {"none": "squash", "jitter": "squash", "random_crop": "crop"}
+        instead = {"none": "squash", "jitter": "squash", "random_crop": "crop"}
         fitted = dataclasses.replace(
-            self.options, resize=resize.get(self.options.resize, self.options.resize)
+            self.options, resize=instead.get(self.options.resize, self.options.resize)
         )
         single = dataclasses.replace(fitted, pairs="none")
         self._pair = Prepare(
             dataclasses.replace(fitted, pairs="side_by_side"), (input_channels, channels)
         )
         self._input, self._target = Prepare(single, (input_channels,)), Prepare(single, (channels,))
-        self._files = listing.open_files(path, "--input")
-        self._paths = self._readable(listing.image_names(self._files, "--input"))
-        self.names = _output_names(self._paths)
+        self.labels: np.ndarray | None = None
+        if image_set.is_npz(path):
+            self._source, self.labels = _samples(path)
+            self.names = [f"{i:06d}" for i in range(len(self._source))]
+        else:
+            files = listing.open_files(path, "--input")
+            paths = self._readable(files, listing.image_names(files, "--input"))
+            self._source = FileSource(files, paths, [0] * len(paths))
+            self.names = _output_names(paths)
 
-    def _readable(self, paths: list[str]) -> list[str]:
+    def _readable(self, files: listing.Files, paths: list[str]) -> list[str]:
         """The images with a header, or UserError for one without; config.data.on_error=skip leaves
         those out. Looked at before anything is written."""
         good, bad = [], []
         for path in paths:
             try:
-                decode.shape_of(lambda path=path: self._files.open(path), self._named(path))
+                decode.shape_of(lambda path=path: files.open(path), f"{files.root}/{path}")
                 good.append(path)
             except UnreadableError as error:
                 bad.append(str(error))
@@ -67,25 +83,25 @@ class Inputs:
             raise UserError(f"--input: cannot read {bad[0]}{more}; replace or remove it")
         return good
 
-    def _named(self, path: str) -> str:
-        return f"{self._files.root}/{path}"
-
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(input, target or None) of image i, uint8 [R, R, C] each.
+        """(input, target or None) of image i, uint8 [R, R, C] each; of config.data.pairs=upscale
+        the input is [R / factor, R / factor, C].
 
         Raises UserError, naming the image, where it cannot be read.
         """
-        name = self._named(self._paths[i])
+        name = self._source.name(i)
         try:
-            image = decode.decode(lambda: self._files.open(self._paths[i]), name)
+            image = self._source.image(i)
         except UnreadableError as error:
             raise UserError(f"--input: cannot read {error}; replace or remove it") from error
-        if self.options.pairs in ("colorize", "inpaint"):
+        if self.options.pairs == "upscale":
+            return self._upscaled(image, name)
+        if self.options.pairs in config_data.MADE:
             target = self._target.square(self._target.base(image, name), name)
-            made = pairs.made_input(target, self.options.pairs)
+            made = pairs.made_input(target, self.options)
             grey = self.options.pairs == "colorize" and image.shape[2] == 1
             return made, None if grey else target  # a grey photo does not say what colours it had
         trained = self.options.pairs == "side_by_side"
@@ -95,6 +111,27 @@ class Inputs:
             inputs = self._pair.parts[0]
             return stack[..., :inputs], stack[..., inputs:]
         return self._input.square(self._input.base(image, name), name), None
+
+    def _upscaled(self, image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """A small image as it is, or cropped to the input's side; of one that is as large as the
+        target, in its short side and padded as in training, the centre is the target."""
+        side = pairs.input_side(self.options)
+        whole = self._target.base(image, name)
+        if image.shape[:2] != (side, side) and min(whole.shape[:2]) >= self.options.resolution:
+            target = resize.center_crop(whole, self.options.resolution)
+            return pairs.made_input(target, self.options), target
+        small = decode.to_channels(image, self._input.depth)
+        return small if small.shape[:2] == (side, side) else resize.center_crop(small, side), None
+
+
+def _samples(path: str) -> tuple[ArraySource, np.ndarray | None]:
+    """The images of an .npz in memory, and its class numbers int32 [N] or None."""
+    found = image_set.open_set(path, "--input")
+    images = np.empty((len(found), *found.shape), np.uint8)
+    for k, part in enumerate(found.batches(CHUNK)):
+        images[k * CHUNK : (k + 1) * CHUNK] = part
+    labels = None if found.labels is None else found.labels.astype(np.int32)
+    return ArraySource(images, labels, found.title), labels
 
 
 def _output_names(paths: list[str]) -> list[str]:

@@ -48,7 +48,7 @@ def make(
     options = config_data.read(config)
     opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
     opened = opener(options)
-    if options.pairs != "none":
+    if options.pairs not in ("none", *pairs.LABELLED):
         opened = dataclasses.replace(opened, class_names=(), labels_from="none")
     splits = {
         name: Examples(source, indices, len(opened.class_names), options)
@@ -155,11 +155,15 @@ def _describe(splits: dict[str, Examples], opened: Opened, channels: int, option
         a, b = ("A", "B") if options.direction == "a_to_b" else ("B", "A")
         sides = {"side_by_side": "left and right halves", "folders": "path and path_b"}
         pairing = f"{a} to {b} ({options.direction}; A and B are {sides[options.pairs]})"
+    elif options.pairs == "upscale":
+        small = pairs.input_side(options)
+        pairing = f"upscale from {small}x{small}"
     else:
         pairing = options.pairs
-    classes = f"{len(opened.class_names)} classes ({opened.labels_from})"
+    said = [] if options.pairs == "none" else [pairing]
+    if opened.class_names:
+        said.append(f"{len(opened.class_names)} classes ({opened.labels_from})")
     return (
         f"{title}: {counts} images, {options.resolution}x{options.resolution} {colours} ({policy}; "
-        f"alpha dropped), "
-        + (classes if opened.class_names else "no labels" if options.pairs == "none" else pairing)
+        f"alpha dropped), {', '.join(said) or 'no labels'}"
     )

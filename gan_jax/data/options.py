@@ -27,12 +27,13 @@ class Options:
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
-    # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint
+    # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint | upscale
     pairs: str = "none"
     direction: str = "a_to_b"  # | b_to_a; side_by_side: A is the left half; folders: `path` holds A
     path_b: str = ""  # folders: the B of every A, under the same name
     validation_path_b: str = ""  # folders: the B of validation_path
     input_channels: str = "same"  # of pairs: | grey | rgb, where the input's are not the target's
+    factor: int = 4  # upscale: the input's side is resolution / factor
     on_error: str = "raise"  # raise | skip, for images that cannot be read
     limit: int = 0  # use only the first n training examples; 0: all
     cache_mb: int = 1024  # decoded images are kept in memory if they fit
@@ -47,10 +48,11 @@ ACCEPTED = {
     "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
     "labels": ("none", "auto", "folder", "prefix", "json"),
     "on_error": ("raise", "skip"),
-    "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint"),
+    "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint", "upscale"),
     "direction": ("a_to_b", "b_to_a"),
     "input_channels": ("same", "grey", "rgb"),
 }
+MADE = ("colorize", "inpaint", "upscale")  # pairs whose input is made from the target
 RANDOM = ("random_crop", "jitter", "plain_crop")  # ways to resize that draw a place in training
 LOWEST = {
     "resolution": 1,
@@ -158,7 +160,7 @@ def _check_pairs(options: Options) -> None:
             "config.data.validation_path and config.data.validation_path_b go together: set both, "
             "or neither"
         )
-    if options.pairs in ("colorize", "inpaint") and options.direction != "a_to_b":
+    if options.pairs in MADE and options.direction != "a_to_b":
         raise UserError(
             f"config.data.direction={options.direction}: config.data.pairs={options.pairs} makes "
             "the input from the target and has no other direction; leave it at a_to_b"
@@ -167,8 +169,22 @@ def _check_pairs(options: Options) -> None:
         raise UserError(
             "config.data.channels=grey: config.data.pairs=colorize learns colours; set it to rgb"
         )
-    if options.input_channels != "same" and options.pairs in ("none", "colorize", "inpaint"):
+    if options.input_channels != "same" and options.pairs in ("none", *MADE):
         raise UserError(
             f"config.data.input_channels={options.input_channels}: config.data.pairs="
             f"{options.pairs} leaves no choice; set it to same"
         )
+    if options.pairs == "upscale":
+        _check_factor(options)
+
+
+def _check_factor(options: Options) -> None:
+    side, factor = options.resolution, options.factor
+    if factor >= 2 and side % factor == 0:
+        return
+    fitting = [str(n) for n in range(2, side + 1) if side % n == 0][:6]
+    raise UserError(
+        f"config.data.factor={factor}: config.data.pairs=upscale wants a factor of 2 or more that "
+        f"divides config.data.resolution={side}"
+        + (f", such as {', '.join(fitting)}" if fitting else "; raise the resolution")
+    )

@@ -15,6 +15,7 @@ from gan_jax.data.sources import Opened
 from gan_jax.errors import UserError
 
 STACKED = ("side_by_side", "folders")
+LABELLED = ("upscale",)  # pairs that keep their source's classes
 MOST_LISTED = 10
 # sRGB, D65: Y of linear RGB, and CIE 1976 L*
 LUMINANCE = np.array([0.2126729, 0.7151522, 0.0721750])
@@ -118,7 +119,12 @@ def channels(options: Options, targets: int) -> int:
     """Channels of the inputs that go with targets of so many; 0 where there are no pairs."""
     if options.pairs in STACKED:
         return {"same": targets, "grey": 1, "rgb": 3}[options.input_channels]
-    return {"none": 0, "colorize": 1, "inpaint": targets}[options.pairs]
+    return {"none": 0, "colorize": 1, "inpaint": targets, "upscale": targets}[options.pairs]
+
+
+def input_side(options: Options) -> int:
+    """The side of the inputs in pixels."""
+    return options.resolution // (options.factor if options.pairs == "upscale" else 1)
 
 
 def half_shape(shape: tuple[int, int, int], name: str) -> tuple[int, int, int]:
@@ -139,18 +145,35 @@ def halves(image: np.ndarray, direction: str, name: str) -> tuple[np.ndarray, np
     return (a, b) if direction == "a_to_b" else (b, a)
 
 
-def made_input(images: np.ndarray, kind: str) -> np.ndarray:
+def made_input(images: np.ndarray, options: Options) -> np.ndarray:
     """The input that goes with target images uint8 [..., H, W, C].
 
     colorize: CIE lightness as 255 L*/100, one channel. inpaint: the images with the central square
-    of half their side white.
+    of half their side white. upscale: their `block_mean`.
     """
-    if kind == "colorize":
+    if options.pairs == "colorize":
         return lightness(images)
+    if options.pairs == "upscale":
+        return block_mean(images, options.factor)
     height, width = images.shape[-3:-1]
     covered = images.copy()
     covered[..., height // 4 : 3 * height // 4, width // 4 : 3 * width // 4, :] = 255
     return covered
+
+
+def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
+    """uint8 [..., H, W, C] → [..., H / factor, W / factor, C]: the mean of each block of factor x
+    factor pixels, rounded to the nearest level, halves up.
+
+    guided-diffusion's super_res_train takes the same mean (area down-sampling) and leaves it
+    unrounded; rounded, an input in training is what a file of small images holds.
+    """
+    *leading, height, width, depth = images.shape
+    sums = np.zeros((*leading, height // factor, width // factor, depth), np.int64)
+    for i in range(factor):  # numpy's sum over two axes of blocks takes four times as long
+        for j in range(factor):
+            sums += images[..., i::factor, j::factor, :]
+    return ((2 * sums + factor**2) // (2 * factor**2)).astype(np.uint8)
 
 
 def lightness(images: np.ndarray) -> np.ndarray:
@@ -172,9 +195,12 @@ _LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.0
 _GREY_LIGHTNESS = _lightness(_LINEAR)
 
 
-def batch(stack: np.ndarray, options: Options, inputs: int) -> dict[str, np.ndarray]:
+def batch(
+    stack: np.ndarray, label: np.ndarray, options: Options, inputs: int
+) -> dict[str, np.ndarray]:
     """{"input", "target"} of stacked images uint8 [B, R, R, inputs + targets], or of the images
-    that inputs are made from."""
+    that inputs are made from; with "label" [B] where the pairs keep their classes."""
     if options.pairs in STACKED:
         return {"input": stack[..., :inputs], "target": stack[..., inputs:]}
-    return {"input": made_input(stack, options.pairs), "target": stack}
+    made = {"input": made_input(stack, options), "target": stack}
+    return made | ({"label": label} if options.pairs in LABELLED else {})

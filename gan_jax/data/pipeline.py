@@ -105,7 +105,8 @@ class Data:
 
     def __call__(self, split: str, stage: Stage, step: int) -> Iterator[Batch]:
         """Batches of this process: "image" uint8 [b, R, R, C] and "label" int32 [b] (0 unlabelled);
-        of pairs "input" and "target", uint8 [b, R, R, C] each.
+        of pairs "input" and "target", uint8 [b, R, R, C] each; of pairs="upscale" "input" is
+        [b, R / factor, R / factor, C], and "label" comes along.
 
         Args:
             split: "train": without end, reshuffled every epoch, starting with the batch that
@@ -195,5 +196,5 @@ class Data:
 
     def _batch(self, image: np.ndarray, label: np.ndarray) -> Batch:
         if self.input_channels:
-            return pairs.batch(image, self._options, self.input_channels)
+            return pairs.batch(image, label, self._options, self.input_channels)
         return {"image": image, "label": label}

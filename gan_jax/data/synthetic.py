@@ -75,7 +75,7 @@ def open_synthetic(options: Options) -> Opened:
         SyntheticSource(n, first, classes, max(1, size), channels, paired)
         for n, first in ((count, 0), (extra, count))
     )
-    if options.labels == "none" or options.pairs != "none":
+    if options.labels == "none":
         return Opened(train, validation, (), "none")
     return Opened(train, validation, tuple(str(c) for c in range(classes)), "the source's own")
 

@@ -69,7 +69,8 @@ def initializer(name: str) -> Initializer:
 class Conv(nn.Module):
     """torch.nn.Conv2d on [B, H, W, C]: explicit `padding` on every side; kernel [kh, kw, C, O].
 
-    Here and below, `train` matters to spectral norm only.
+    Here and below, `train` matters to spectral norm only. With `follow_input` the weights are
+    brought to x's type, for arithmetic in half precision; else the two are promoted.
     """
 
     features: int
@@ -82,11 +83,14 @@ class Conv(nn.Module):
     bias_init: Init | None = None
     spectral_norm: bool = False
     form: str = "auto"  # see gan_jax.models.convolution
+    follow_input: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel, bias = _weights(self, shape, self.kernel_size**2 * x.shape[-1], train)
+        if self.follow_input:
+            kernel, bias = jax.tree.map(lambda w: w.astype(x.dtype), (kernel, bias))
         y = convolution.conv(x, kernel, self.strides, self.padding, self.form)
         return y if bias is None else y + bias
 
@@ -129,10 +133,13 @@ class Dense(nn.Module):
     kernel_init: Init | None = None
     bias_init: Init | None = None
     spectral_norm: bool = False
+    follow_input: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         kernel, bias = _weights(self, (x.shape[-1], self.features), x.shape[-1], train)
+        if self.follow_input:
+            kernel, bias = jax.tree.map(lambda w: w.astype(x.dtype), (kernel, bias))
         y = x @ kernel
         return y if bias is None else y + bias
 

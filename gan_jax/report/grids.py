@@ -77,7 +77,9 @@ def grid(
 
 def triples(input: np.ndarray, output: np.ndarray, target: np.ndarray | None) -> np.ndarray:
     """Inputs, outputs and targets [N, H, W, C] uint8, one after the other for rows of a `grid`:
-    [3N, H, W, 3], or [2N, H, W, 3] without targets."""
+    [3N, H, W, 3], or [2N, H, W, 3] without targets. Inputs whose height is a fraction 1/n of the
+    outputs' are enlarged, pixel by pixel."""
+    input = enlarged(input, max(output.shape[1] // input.shape[1], 1))
     parts = [_rgb(part) for part in (input, output, target) if part is not None]
     return np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
 

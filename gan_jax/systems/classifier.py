@@ -193,6 +193,8 @@ def _check(config, facts: Facts) -> None:
 def _check_pixels(config, facts: Facts) -> None:
     """`_check` of what the classes of pixels are learnt from."""
     output, found = "config.model.output='pixels'", tuple(config.model.palette)
+    if config.data.pairs == "upscale":
+        raise UserError(f"config.data.pairs='upscale': {output} needs a label map for each photo")
     if not facts.input_channels:
         raise UserError(
             f"config.data.pairs={config.data.pairs!r}: {output} needs pairs of a photo and its "

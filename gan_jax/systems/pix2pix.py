@@ -280,6 +280,11 @@ def _check(config, facts: Facts) -> None:
             "config.data.pairs='none': pix2pix needs pairs; set side_by_side or folders, or make "
             "them from photos with colorize or inpaint"
         )
+    if config.data.pairs == "upscale":
+        raise UserError(
+            "config.data.pairs='upscale': pix2pix wants inputs as large as outputs; "
+            "config.system=diffusion enlarges"
+        )
     accepted = {
         "config.loss.order": (loss.order, ORDERS),
         "config.loss.distance": (loss.distance, ("l1", "l2")),

@@ -1,0 +1,506 @@
+"""A diffusion model's training step, its group norm and its sampler, beside what they could cost.
+
+    make bench-diffusion       sets up an environment with PyTorch, then runs
+    python -m benchmarks.diffusion --parts=step --seconds=60
+    python -m benchmarks.diffusion --small
+
+step     guided-diffusion's U-Net with a learned variance: noise added, squared error and the term
+         of the bound, AdamW, one average. Beside a plain PyTorch rendition, its images in PyTorch's
+         own order and "channels last".
+norm     The group norm of the U-Net beside means over groups as JAX differentiates them, and
+         PyTorch's: forward, and with the gradients of input, scale and bias.
+sample   Images by the system's sample_step, as launch.py draws them, beside as many bare passes of
+         the network as the sampler has steps.
+
+Contenders run in turn in one process until `seconds` have passed, with as many threads as there are
+cores. Before that they have to agree: the steps on their losses, of the same weights, noise and
+times. Cells of step and sample are the median and the fastest call. Where other programs run as
+well, put one core before it, as in benchmarks/layers.py:
+taskset -c 0 python -m benchmarks.diffusion
+"""
+
+import argparse
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import layers, progan
+from gan_jax import settings
+from gan_jax.core import loop
+from gan_jax.core.system import Facts
+from gan_jax.models import convolution, unet
+from gan_jax.models.unet_blocks import normalized
+from gan_jax.ops import noise_schedules
+from gan_jax.setup import Setup
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+Module = torch.nn.Module if torch else object
+COLOURS = 3
+LOSSES = ("loss/mse", "loss/vb", "loss/unet")
+STEPS = 20  # of the samplers
+
+
+class Shape(NamedTuple):
+    """A U-Net and its batch."""
+
+    side: int
+    batch: int
+    width: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    attention: tuple[int, ...]  # sides of the maps that attend
+
+    def __str__(self) -> str:
+        return f"{self.side}x{self.side}, {self.batch} images, {self.width} x {self.multipliers}"
+
+
+SHAPES = (Shape(64, 4, 64, (1, 2, 3, 4), 2, (16, 8)), Shape(32, 32, 64, (1, 2, 2), 1, (8,)))
+SAMPLED = Shape(32, 16, 32, (1, 2, 2), 1, (8,))
+NORM = (32, 32 * 32, 64)  # [B, H·W, C] of the larger maps of a step
+
+
+def setup_of(shape: Shape, sampler: str = "ancestral") -> Setup:
+    """The system of a shape, everything else as a config begins, but for STEPS steps to sample."""
+    made = settings.defaults("diffusion")
+    made.data.update(source="synthetic", resolution=shape.side, channels="rgb")
+    made.batch_size = shape.batch
+    made.model.update(num_channels=shape.width, channel_mult=shape.multipliers)
+    made.model.update(num_res_blocks=shape.blocks, attention_resolutions=shape.attention)
+    made.sampling.update(sampler=sampler, steps=str(STEPS))
+    return Setup(made, Facts(shape.side, COLOURS, 0, shape.batch))
+
+
+def filled(carry: loop.Carry, setup: Setup) -> loop.Carry:
+    """With weights other than zero, so that every layer has a part in the result."""
+    random, net = np.random.default_rng(0), carry.state.nets["unet"]
+    add = lambda leaf: leaf + random.normal(0, 0.02, leaf.shape).astype(leaf.dtype)  # noqa: E731
+    net = net.replace(params=setup.mesh.copy(jax.tree.map(add, net.params)))
+    return carry._replace(state=carry.state.replace(nets={"unet": net}))
+
+
+def pixels_of(shape: Shape) -> np.ndarray:
+    """Noise as images, uint8 [B, H, W, C]."""
+    size = (shape.batch, shape.side, shape.side, COLOURS)
+    return np.random.default_rng(1).integers(0, 256, size).astype(np.uint8)
+
+
+class Ours(progan.Ours):
+    """The training step as the loop runs it, from weights without zeros."""
+
+    def __init__(self, shape: Shape):
+        setup = setup_of(shape)
+        given = {"image": pixels_of(shape), "label": np.zeros(shape.batch, np.int32)}
+        super().__init__(setup, setup.system.stages[0], given)
+        self.carry = filled(self.carry, setup)
+
+
+def drawn(shape: Shape) -> Iterator[dict[str, np.ndarray]]:
+    """All that a step draws, beside its images; one of the times is 0, where the bound differs."""
+    random, given = np.random.default_rng(2), pixels_of(shape)
+    while True:
+        yield {
+            "image": given,
+            "label": np.zeros(shape.batch, np.int32),
+            "level": np.append(0, random.integers(0, 1000, shape.batch - 1)).astype(np.int32),
+            "noise": random.normal(size=given.shape).astype(np.float32),
+            "weight": np.ones(shape.batch, np.float32),
+        }
+
+
+def agree(contenders: dict, shape: Shape, steps: int = 2) -> None:
+    """Raises AssertionError unless all have the same losses for some steps; leaves each trained."""
+    for number, batch in zip(range(steps), drawn(shape), strict=False):
+        expected = None
+        for name, call in contenders.items():
+            metrics = call(batch)
+            values = np.array([float(metrics[n]) for n in LOSSES])
+            expected = values if expected is None else expected
+            message = f"losses of {name} in step {number}"
+            np.testing.assert_allclose(values, expected, rtol=1e-3, err_msg=message)
+
+
+# the rendition
+
+
+class Residual(Module):
+    """Two convolutions; the embedding of time scales and shifts between them."""
+
+    def __init__(self, inputs: int, outputs: int, width: int):
+        super().__init__()
+        nn = torch.nn
+        self.in_layers_0 = nn.GroupNorm(32, inputs)
+        self.in_layers_2 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.emb_layers_1 = nn.Linear(4 * width, 2 * outputs)
+        self.out_layers_0 = nn.GroupNorm(32, outputs)
+        self.out_layers_3 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip_connection = nn.Identity()
+        if inputs != outputs:
+            self.skip_connection = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x, embedding):
+        silu = torch.nn.functional.silu
+        h = self.in_layers_2(silu(self.in_layers_0(x)))
+        scale, shift = self.emb_layers_1(silu(embedding))[:, :, None, None].chunk(2, 1)
+        h = self.out_layers_0(h) * (1 + scale) + shift
+        return self.skip_connection(x) + self.out_layers_3(silu(h))
+
+
+class Attention(Module):
+    """Softmax attention over all pixels, queries, keys and values head by head."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = torch.nn.GroupNorm(32, channels)
+        self.qkv = torch.nn.Conv2d(channels, 3 * channels, 1)
+        self.proj_out = torch.nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x, _):
+        batch, channels = x.shape[:2]
+        parts = self.qkv(self.norm(x)).reshape(batch, self.heads, 3, channels // self.heads, -1)
+        q, k, v = parts.unbind(2)  # [B, heads, channels of a head, H·W]
+        weights = torch.softmax(q.mT @ k / math.sqrt(q.shape[2]), dim=-1)
+        return x + self.proj_out((v @ weights.mT).reshape(x.shape))
+
+
+class Resized(Module):
+    """A convolution that halves the map, or one behind nearest neighbours twice as large."""
+
+    def __init__(self, channels: int, up: bool):
+        super().__init__()
+        conv = torch.nn.Conv2d(channels, channels, 3, 1 if up else 2, 1)
+        enlarge = [("enlarge", torch.nn.Upsample(scale_factor=2))] if up else []
+        self.layers = torch.nn.Sequential(OrderedDict([*enlarge, ("conv" if up else "op", conv)]))
+
+    def forward(self, x, _):
+        return self.layers(x)
+
+
+class Plain(Module):
+    """A layer that does not read the embedding."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layers = layer
+
+    def forward(self, x, _):
+        return self.layers(x)
+
+
+class TorchUNet(Module):
+    """guided-diffusion's U-Net in plain PyTorch, its layers by our names."""
+
+    def __init__(self, shape: Shape, heads: int):
+        super().__init__()
+        nn, self.width = torch.nn, shape.width
+        wide = 4 * shape.width
+        self.parts = nn.ModuleDict()
+        self.encoder, self.decoder = [], []  # names of the parts of each block
+        self.time = nn.ModuleDict(
+            dict(time_embed_0=nn.Linear(shape.width, wide), time_embed_2=nn.Linear(wide, wide))
+        )
+
+        def add(name: str, *blocks) -> list[str]:
+            names = [f"{name}_{i}" for i in range(len(blocks))]
+            self.parts.update(zip(names, blocks, strict=True))
+            return names
+
+        def encode(*blocks) -> None:
+            self.encoder.append(add(f"input_blocks_{len(self.encoder)}", *blocks))
+            kept.append(channels)
+
+        last, kept, channels = len(shape.multipliers) - 1, [], shape.multipliers[0] * shape.width
+        encode(Plain(nn.Conv2d(COLOURS, channels, 3, padding=1)))
+        for level, times in enumerate(shape.multipliers):
+            attends = shape.side >> level in shape.attention
+            for _ in range(shape.blocks):
+                block = Residual(channels, times * shape.width, shape.width)
+                channels = times * shape.width
+                encode(block, *([Attention(channels, heads)] if attends else []))
+            if level < last:
+                encode(Resized(channels, up=False))
+        block = lambda: Residual(channels, channels, shape.width)  # noqa: E731
+        self.middle = add("middle_block", block(), Attention(channels, heads), block())
+        for level, times in reversed(list(enumerate(shape.multipliers))):
+            attends = shape.side >> level in shape.attention
+            for i in range(shape.blocks + 1):
+                blocks = [Residual(channels + kept.pop(), times * shape.width, shape.width)]
+                channels = times * shape.width
+                blocks += [Attention(channels, heads)] if attends else []
+                blocks += [Resized(channels, up=True)] if level and i == shape.blocks else []
+                self.decoder.append(add(f"output_blocks_{len(self.decoder)}", *blocks))
+        self.out = nn.ModuleDict(
+            dict(
+                out_0=nn.GroupNorm(32, channels),
+                out_2=nn.Conv2d(channels, 2 * COLOURS, 3, padding=1),
+            )
+        )
+
+    def forward(self, x, time):
+        silu = torch.nn.functional.silu
+        rates = torch.exp(torch.arange(self.width // 2) * (-math.log(10000) / (self.width // 2)))
+        angles = time[:, None].float() * rates
+        embedding = self.time["time_embed_0"](torch.cat((angles.cos(), angles.sin()), 1))
+        embedding = self.time["time_embed_2"](silu(embedding))
+
+        def run(names, x):
+            for name in names:
+                x = self.parts[name](x, embedding)
+            return x
+
+        maps = []
+        for names in self.encoder:
+            x = run(names, x)
+            maps.append(x)
+        x = run(self.middle, x)
+        for names in self.decoder:
+            x = run(names, torch.cat((x, maps.pop()), 1))
+        return self.out["out_2"](silu(self.out["out_0"](x)))
+
+    def load(self, params: dict) -> None:
+        """Copies our weights. Raises ValueError unless there are as many here."""
+        count = sum(p.numel() for p in self.parameters())
+        if count != unet.count(params):
+            raise ValueError(f"ours has {unet.count(params)} parameters, the rendition {count}")
+        for name, parameter in self.named_parameters():
+            *path, leaf = [part for part in name.split(".")[1:] if part != "layers"]
+            found = params
+            for part in path:
+                found = found[part]
+            if leaf == "weight":
+                leaf = "kernel" if "kernel" in found else "scale"
+            value = np.asarray(found[leaf])
+            value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else None)
+            parameter.data.copy_(torch.tensor(value.copy()).reshape(parameter.shape))
+
+
+def torch_terms(chain: noise_schedules.Chain):
+    """(output, image, x, noise, t) → squared error and the bound's term in bits, [B] each."""
+    recip = 1 / chain.alphas_cumprod
+    tables = dict(
+        a=np.sqrt(recip), b=np.sqrt(recip - 1), most=np.log(chain.betas),
+        least=chain.posterior_log_variance, of_start=chain.posterior_mean_coef1,
+        of_x=chain.posterior_mean_coef2,
+    )  # fmt: skip
+    tables = {k: torch.tensor(v, dtype=torch.float32) for k, v in tables.items()}
+    mean_of = lambda x: x.flatten(1).mean(1)  # noqa: E731
+    below = lambda z: 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))  # noqa: E731
+
+    def terms(output, image, x, noise, t):
+        at = {k: v[t].view(-1, 1, 1, 1) for k, v in tables.items()}
+        eps, share = output.chunk(2, 1)
+        share = (share + 1) / 2
+        log_var = share * at["most"] + (1 - share) * at["least"]
+        start = at["a"] * x - at["b"] * eps.detach()
+        mean = at["of_start"] * start + at["of_x"] * x
+        gap = at["of_start"] * image + at["of_x"] * x - mean
+        ratio = at["least"] - log_var
+        kl = 0.5 * (ratio.exp() - 1 - ratio + gap.square() * torch.exp(-log_var))
+        per_scale, centred = torch.exp(-0.5 * log_var), image - mean
+        above, under = (below(per_scale * (centred + edge)) for edge in (1 / 255, -1 / 255))
+        chance = torch.where(image > 0.999, 1 - under, above - under)
+        chance = torch.where(image < -0.999, above, chance).clamp(min=1e-12)
+        vb = torch.where(t == 0, mean_of(-chance.log()), mean_of(kl)) / math.log(2)
+        return mean_of((noise - eps).square()), vb
+
+    return terms
+
+
+def torch_step(ours: Ours, shape: Shape, channels_last: bool = False):
+    """The same step from the same weights.
+
+    Leaves out what ours does on the way: norms of gradient and weights, losses by quarters of the
+    chain, and a look for broken gradients.
+    """
+    made, params = ours.setup.config, ours.carry.state.nets["unet"].params
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    net = TorchUNet(shape, made.model.num_heads)
+    net.load(params)
+    net = net.to(memory_format=order)
+    o, weights = made.optim.unet, list(net.parameters())
+    average = [p.detach().clone() for p in weights]
+    adam = torch.optim.AdamW(
+        weights, o.lr, (o.b1, o.b2), o.eps, weight_decay=o.weight_decay, fused=True
+    )
+    chain = noise_schedules.chain(made.discrete.schedule, made.discrete.steps)
+    signal, sigma = (
+        torch.tensor(np.sqrt(v), dtype=torch.float32)
+        for v in (chain.alphas_cumprod, 1 - chain.alphas_cumprod)
+    )
+    terms = torch_terms(chain)
+    images = torch.tensor(pixels_of(shape).transpose(0, 3, 1, 2).copy())  # uint8
+
+    def call(batch=None):
+        image = (images.float() / 127.5 - 1).to(memory_format=order)
+        if batch is None:
+            t, noise = torch.randint(0, chain.steps, (len(images),)), torch.randn_like(image)
+        else:
+            t = torch.tensor(batch["level"]).long()
+            noise = torch.tensor(batch["noise"].transpose(0, 3, 1, 2).copy())
+        x = signal[t].view(-1, 1, 1, 1) * image + sigma[t].view(-1, 1, 1, 1) * noise
+        mse, vb = terms(net(x, t), image, x, noise, t)
+        loss = (mse + vb).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, weights, 1 - o.ema[0])
+        values = (mse.mean(), vb.mean(), loss)
+        return {n: v.item() for n, v in zip(LOSSES, values, strict=True)}
+
+    return call
+
+
+def step_part(shapes: tuple[Shape, ...], seconds: float) -> None:
+    for shape in shapes:
+        ours = Ours(shape)
+        count = unet.count(ours.carry.state.nets["unet"].params)
+        print(f"\nstep: {shape}, {count:,} parameters", flush=True)
+        contenders = {"gan_jax": ours}
+        if layers.beside():
+            contenders["torch"] = torch_step(ours, shape)
+            contenders["torch, channels last"] = torch_step(ours, shape, channels_last=True)
+        agree(contenders, shape)
+        progan.report(progan.race(contenders, seconds), "torch")
+
+
+# group norm
+
+
+def by_groups(x, scale, bias, groups: int):
+    """Group norm of [B, P, C] as it is written down: means over a group's pixels and channels."""
+    h = x.reshape(*x.shape[:2], groups, -1)
+    h = h - jnp.mean(h, (1, 3), keepdims=True)
+    h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), (1, 3), keepdims=True) + 1e-5)
+    return h.reshape(x.shape) * scale + bias
+
+
+def norm_part(size: tuple[int, int, int], seconds: float, groups: int = 32) -> None:
+    print(f"\nnorm: {list(size)}, {groups} groups; fastest call (times as long as torch)")
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=s).astype(np.float32) for s in (size, size[2:], size[2:], size)]
+    calls = {"gan_jax": jax_norm(normalized, groups, *arrays)}
+    calls["by groups"] = jax_norm(by_groups, groups, *arrays)
+    if layers.beside():
+        calls["torch"] = torch_norm(groups, *arrays)
+    expected = [np.asarray(a) for a in jax.tree.leaves(calls["gan_jax"][1]())]
+    for name, (_, both) in calls.items():
+        for ours, theirs in zip(expected, jax.tree.leaves(both()), strict=True):
+            if name == "torch":
+                theirs = theirs.detach().mT if theirs.ndim == 3 else theirs
+            np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-3, err_msg=name)
+    print(f"{'':37s}" + "  ".join(f"{name:24s}" for name in calls))
+    for row, title in enumerate(("forward", "forward and gradients")):
+        contenders = {name: pair[row] for name, pair in calls.items()}
+        print(layers.row(title, layers.race(contenders, seconds / 2)), flush=True)
+
+
+def jax_norm(function, groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Call]:
+    """Calls for the output, and for (output, gradients), compiled as a training step is."""
+
+    def forward(x, scale, bias, pull):
+        return function(x, scale, bias, groups)
+
+    def both(x, scale, bias, pull):
+        y, back = jax.vjp(lambda *inputs: function(*inputs, groups), x, scale, bias)
+        return y, back(pull)
+
+    def timed(function):
+        run = jax.jit(function, compiler_options=convolution.compiler_options(training=True))
+        placed = jax.device_put(arrays)
+        return lambda: jax.block_until_ready(run(*placed))
+
+    return timed(forward), timed(both)
+
+
+def torch_norm(groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Call]:
+    """The same two of PyTorch, maps [B, C, P]."""
+    x, scale, bias, pull = map(torch.tensor, arrays)
+    inputs = [v.requires_grad_() for v in (x.mT.contiguous(), scale, bias)]
+    pull = pull.mT.contiguous()
+    function = lambda: torch.nn.functional.group_norm(inputs[0], groups, *inputs[1:])  # noqa: E731
+
+    def both():
+        y = function()
+        return y, torch.autograd.grad(y, inputs, pull)
+
+    return torch.no_grad()(function), both
+
+
+# samplers
+
+
+def sample_part(shape: Shape, seconds: float) -> None:
+    print(f"\nsample: {shape}, {STEPS} steps; milliseconds of a batch", flush=True)
+    setup = setup_of(shape)
+    state = filled(loop.fresh(setup.system, setup.mesh, setup.key, setup.batch()), setup).state
+    params = state.nets["unet"].params
+    network = unet.unet(setup.config.model, shape.side, COLOURS, 2 * COLOURS, 0)
+    x = jax.random.normal(jax.random.key(1), (shape.batch, shape.side, shape.side, COLOURS))
+    time = jnp.full(shape.batch, 500.0)
+
+    def passes(options):
+        one = jax.jit(
+            lambda params, x, time: network.apply(params, {}, x, time)[0], compiler_options=options
+        )
+
+        def call():
+            for _ in range(STEPS):
+                jax.block_until_ready(one(params, x, time))
+
+        return call
+
+    def sampled(sampler: str):
+        other = setup_of(shape, sampler)
+        draw, batch = other.sampler(shape.batch), other.sample_batch(range(shape.batch))
+        return lambda: draw(state, batch, other.last, ("raw",))
+
+    contenders = {
+        "bare passes": passes(convolution.compiler_options(training=False)),
+        "bare passes, XLA's choice": passes(None),
+        "ancestral": sampled("ancestral"),
+        "dpm++": sampled("dpm++"),
+    }
+    times = progan.race(contenders, seconds)
+    progan.report(times, "bare passes", slower=True)
+    for name in ("ancestral", "dpm++"):
+        print(f"  {name}: {min(times[name]) / shape.batch:.1f} ms per image")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default="step,norm,sample")
+    parser.add_argument("--small", action="store_true", help="to try it out: an eighth of a batch")
+    parser.add_argument("--seconds", type=float, default=60.0, help="per table")
+    options = parser.parse_args()
+    parts = options.parts.split(",")
+    if wrong := set(parts) - {"step", "norm", "sample"}:
+        parser.error(f"--parts: {', '.join(sorted(wrong))}; accepted are step, norm and sample")
+    if layers.beside():
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
+    print(f"{versions} on {jax.devices()[0].device_kind}, {jax.default_backend()}")
+    print("milliseconds of a call, median and fastest; by either: times as fast as torch, or times")
+    print("as long as bare passes")
+    small = lambda shape: shape._replace(batch=max(shape.batch // 8, 2), width=32)  # noqa: E731
+    shrunk = small if options.small else lambda shape: shape
+    if "step" in parts:
+        step_part(tuple(map(shrunk, SHAPES)), options.seconds)
+    if "norm" in parts:
+        norm_part((4, *NORM[1:]) if options.small else NORM, options.seconds / 4)
+    if "sample" in parts:
+        sample_part(shrunk(SAMPLED), options.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Diffusion on Fashion-MNIST, 28 px: learns on a laptop.
+
+    python launch.py --config=configs/diffusion_fashion.py --workdir=runs/diffusion_fashion \\
+        --config.data.path=/path/to/fashion-mnist
+
+The folder holds the four idx files, packed or not. Debian's package dataset-fashion-mnist puts them
+into /usr/share/datasets/fashion-mnist. The network and settings of diffusion_mnist, on garments of
+a class on demand with dropped classes: --guidance=2. Variants, separated by commas:
+
+    unconditional  no classes
+    tiny           seconds, synthetic data
+"""
+
+from gan_jax import api
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, ("unconditional", "tiny"))
+    config = api.defaults("diffusion")
+    config.data.update(source="idx", path="/usr/share/datasets/fashion-mnist", flip=True)
+    config.batch_size = 64
+    config.model.update(num_channels=32, num_res_blocks=1, channel_mult=(1, 2, 2))
+    config.model.update(attention_resolutions=(7,), num_head_channels=32, norm_groups=8)
+    config.model.class_cond = "unconditional" not in chosen
+    config.diffusion.label_dropout = 0.1 if config.model.class_cond else 0.0
+    config.discrete.schedule = "cosine"
+    config.optim.unet.lr = 1e-3
+    config.optim.unet.schedule.update(name="cosine", warmup=200)
+    config.optim.unet.update(ema=(0.999,), ema_warmup=True)
+    config.sampling.update(sampler="dpm++", steps="20")
+    config.quality.update(metrics=("fd_classifier", "classes"), classifier_steps="4000")
+    config.run.update(steps="12 epochs", sample_every="1 epoch", eval_every="1 epoch")
+    if "tiny" in chosen:
+        api.tiny(config, channels="rgb")
+        api.tiny_diffusion(config)
+        config.model.class_cond = False
+        config.diffusion.label_dropout = 0.0
+    return config

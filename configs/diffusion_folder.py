@@ -1,0 +1,40 @@
+"""Diffusion on a folder of your own images, 64 px unless told otherwise.
+
+    python launch.py --config=configs/diffusion_folder.py --workdir=runs/mine \\
+        --config.data.path=<folder or .zip>
+
+Images are cropped to their central square and shrunk to config.data.resolution; those that cannot
+be read are skipped. 100 million parameters, with --config.model.num_channels=64 a quarter of
+them; --config.microbatches=2 and --config.model.remat=blocks save memory. Images of which a mirror
+image is not as good: --config.data.flip=False. Other sizes want a multiplier for each level, such
+as --config.data.resolution=96 --config.model.channel_mult=1,2,3,4. Variants, separated by commas:
+
+    labels  sub-folders are classes, drawn on demand, and dropped classes: --guidance=2
+    tiny    seconds, synthetic images
+"""
+
+from gan_jax import api
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, ("labels", "tiny"))
+    config = api.defaults("diffusion")
+    config.data.update(source="folder", path="images", on_error="skip", resize="crop", flip=True)
+    config.data.update(resolution=64, channels="rgb", validation_fraction=0.05)
+    config.batch_size = 64
+    config.model.update(resblock_updown=True, num_head_channels=64, dropout=0.1, dtype="bfloat16")
+    config.discrete.schedule = "cosine"
+    config.optim.unet.schedule.warmup = 1000
+    config.optim.unet.update(clip_norm=1.0, ema_warmup=True)
+    config.sampling.update(sampler="dpm++", steps="30")
+    config.run.update(steps="200000", log_every="100", sample_every="2000", sample_count=36)
+    config.run.update(eval_every="2000", save_every="2000")
+    if "labels" in chosen:
+        config.data.labels = "folder"
+        config.model.class_cond = True
+        config.diffusion.label_dropout = 0.1
+    if "tiny" in chosen:
+        api.tiny(config, channels="rgb")
+        config.data.labels = "auto"
+        api.tiny_diffusion(config)
+    return config

@@ -1,0 +1,37 @@
+"""The diffusion model of ImageNet at 512 px of Dhariwal & Nichol 2021.
+
+    python launch.py --config=configs/diffusion_imagenet512.py --workdir=runs/imagenet512 \\
+        --config.data.path=<folder or .zip with a sub-folder for each class>
+    python launch.py --mode=import --from=512x512_diffusion.pt --workdir=runs/released512
+
+559.0 million parameters, 1.94 million updates of 256 images, the linear schedule. Published with
+250 steps: FID 23.24; guided by noisy_classifier_imagenet512 at scale 4.0 FID 7.72, with 25 steps of
+DDIM at scale 9.0 FID 8.41.
+
+Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
+dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in
+eight parts and --config.model.remat=blocks computes maps twice; the update is the same.
+
+Variants:
+
+    tiny  seconds, synthetic images
+"""
+
+from gan_jax import api
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, ("tiny",))
+    config = api.defaults("diffusion")
+    config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
+    config.data.update(resolution=512, channels="rgb", resize="crop", flip=True)
+    config.batch_size = 256
+    config.model.update(num_channels=256, num_head_channels=64, class_cond=True)
+    config.optim.unet.lr = 1e-4
+    config.model.update(attention_resolutions=(32, 16, 8), resblock_updown=True, dtype="bfloat16")
+    config.run.update(steps="1940000", log_every="100", sample_every="5000", sample_count=16)
+    config.run.update(eval_every="10000", save_every="10000")
+    if "tiny" in chosen:
+        api.tiny(config, channels="rgb")
+        api.tiny_diffusion(config)
+    return config

@@ -1,0 +1,35 @@
+"""The classifier that guides a diffusion model of ImageNet at 64 px (Dhariwal & Nichol 2021).
+
+    python launch.py --config=configs/noisy_classifier_imagenet64.py --workdir=runs/noisy64 \\
+        --config.data.path=<folder or .zip with a sub-folder for each class>
+
+65.4 million parameters, 300 thousand updates of 1024 images, the cosine schedule of 1000 times;
+the rate falls in a line to 0. One image in a hundred is kept for validation, or all of val where it
+lies beside train. Files that carry their class before a first "_", as in the original:
+--config.data.labels=prefix.
+
+Where memory is short, --config.microbatches=8 takes a batch in eight parts and
+--config.model.remat=blocks computes maps twice; the update is the same. Convolutions are in
+bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a dynamic loss scale) in
+its place. Variant: tiny (seconds, synthetic images).
+"""
+
+from gan_jax import api
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, ("tiny",))
+    config = api.defaults("noisy_classifier")
+    config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
+    config.data.update(resolution=64, channels="rgb", resize="random_crop", flip=True)
+    config.batch_size = 1024
+    config.discrete.schedule = "cosine"
+    config.model.num_res_blocks = 4
+    config.optim.classifier.update(lr=6e-4, weight_decay=0.2)
+    config.optim.classifier.schedule.name = "linear"
+    config.model.dtype = "bfloat16"
+    config.run.update(steps="300000", log_every="100", eval_every="10000", save_every="10000")
+    if "tiny" in chosen:
+        api.tiny(config, channels="rgb")
+        api.tiny_diffusion(config)
+    return config

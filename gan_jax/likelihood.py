@@ -1,0 +1,96 @@
+"""Bits per dimension of images under a diffusion model: `launch.py --mode=likelihood`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import workdir as folders
+from gan_jax.core.progress import Progress
+from gan_jax.errors import UserError
+from gan_jax.model import Model, load, with_data
+from gan_jax.report import bound_plot
+
+CHUNK = 32  # images at a time
+TERMS = ("vb", "xstart_mse", "mse")
+
+
+def run(
+    workdir: str | Path,
+    out: str | Path,
+    which: str = "newest",
+    count: int = 0,
+    config: ConfigDict | None = None,
+    say=print,
+    adjust: Callable[[Model], Model] = lambda model: model,
+) -> dict[str, float]:
+    """The variational bound of validation images, of training images where there are no others.
+
+    Walks the steps that `sampling.steps` keeps, "" all of them. Nothing is mirrored: an image is
+    scored as it is. Writes to `out`: likelihood.json; vb_terms.npz, xstart_mse_terms.npz and
+    mse_terms.npz, each with `t` and the mean over images, `arr_0`, from t = 0 up; bits.npz with
+    those of every image; bound.png, the terms over t.
+
+    Args:
+      workdir: of the run; `which` of its states.
+      count: at most so many images; 0: all.
+      config: whose section `data` an imported run is scored on.
+      adjust: applied to the model first.
+
+    Raises UserError for a model that has no such bound.
+    """
+    model = adjust(load(workdir, which))
+    if config is not None and not model.setup.facts.train_size:
+        model = with_data(model, config)
+    setup = model.setup
+    task = setup.system.tasks.get("likelihood")
+    if task is None:
+        raise UserError(
+            f"--mode=likelihood: the bound is that of a chain of noise; config.system="
+            f"{model.config.system!r} has none here (config.diffusion.process=discrete has, with "
+            "every sampler but heun)"
+        )
+    split = "validation" if setup.facts.validation_size else "train"
+    total = setup.data.sizes[split]
+    total = min(count, total) if count > 0 else total
+    size = -(-min(CHUNK, total) // setup.mesh.size) * setup.mesh.size
+    score = jax.jit(task.run, static_argnums=3, out_shardings=setup.mesh.replicated)
+    told, found = Progress(-(-total // size), "batch"), []
+    for first in range(0, total, size):
+        rows = np.minimum(np.arange(first, first + size), total - 1)
+        batch = setup.data.rows(split, rows)
+        batch = setup.mesh.put({**batch, "seed": rows.astype(np.int32)})
+        terms = jax.device_get(score(model.state, batch, setup.key, model.stage))
+        found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
+        told(len(found))
+    terms = {k: np.concatenate([part[k] for part in found]) for k in found[0]}
+    figures = {
+        "bits_per_dim": float(np.mean(terms["total"])),
+        "standard_error": float(np.std(terms["total"]) / np.sqrt(total)),
+        "prior": float(np.mean(terms["prior"])),
+        **{f"mean_{name}": float(np.mean(terms[name])) for name in TERMS[1:]},
+    }
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out={out} cannot be made ({error.strerror}); name another folder"
+        ) from None
+    t = np.asarray(terms["t"][0], np.int64)
+    means = {name: np.mean(terms[name], axis=0) for name in TERMS}
+    for name, values in means.items():
+        np.savez(folder / f"{name}_terms.npz", values, t=t)
+    np.savez(folder / "bits.npz", total=terms["total"], prior=terms["prior"])
+    bound_plot.bound(t, means, folder / "bound.png")
+    about = {"step": model.step, "state": which, "split": split, "images": total, "steps": len(t)}
+    folders.write_json(folder / "likelihood.json", {**about, **figures})
+    say(
+        f"{figures['bits_per_dim']:.4f} ± {figures['standard_error']:.4f} bits per dimension over "
+        f"{total} {split} images and {len(t)} steps, step {model.step}, in {folder}"
+    )
+    say(json.dumps(figures))
+    return figures

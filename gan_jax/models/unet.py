@@ -1,0 +1,342 @@
+"""The U-Net of guided-diffusion, its super-resolution form, and its encoder as a classifier.
+
+Dhariwal & Nichol 2021 (arXiv 2105.05233), https://github.com/openai/guided-diffusion. A class is
+added to the embedding of time; class -1 adds nothing, which is how a network that was trained with
+dropped labels is asked for an image of no class (Ho & Salimans 2022).
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import initializers
+
+from gan_jax.errors import UserError
+from gan_jax.models.layers import Conv, Dense
+from gan_jax.models.network import Network, functional
+from gan_jax.models.unet_blocks import (
+    ORDERS,
+    ZERO,
+    GroupNorm,
+    Trunk,
+    attention,
+    embed_time,
+    encode,
+    middle,
+)
+from gan_jax.models.unet_blocks import Upsample as UpsampleBlock
+from gan_jax.ops import resize
+
+DTYPES = ("float32", "bfloat16", "float16")
+REMATS = ("none", "attention", "blocks")
+POOLS = ("attention", "adaptive", "spatial", "spatial_v2")
+HIDDEN = 2048  # of the classifier's spatial pools
+NO_CLASS = -1
+
+# by image size, of guided-diffusion and, for 32, improved-diffusion
+MULTIPLIERS = {
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    128: (1, 1, 2, 3, 4),
+    64: (1, 2, 3, 4),
+    32: (1, 2, 2, 2),
+}
+UPSAMPLER_MULTIPLIERS = {**MULTIPLIERS, 512: MULTIPLIERS[256]}
+
+
+def defaults() -> dict:
+    """The section `model` of a config."""
+    return dict(
+        num_channels=128,
+        num_res_blocks=2,  # per level
+        channel_mult=(),  # of num_channels, per level, fractions too; (): by the image size
+        attention_resolutions=(16, 8),  # sides in pixels of the maps that attend
+        num_heads=4,
+        num_heads_upsample=0,  # of the decoder; 0: num_heads
+        num_head_channels=0,  # above 0: channels per head, in place of num_heads
+        dropout=0.0,
+        class_cond=False,  # images of a class, where the data has classes
+        scale_shift_norm=True,  # the embedding scales and shifts; False: it is added
+        resblock_updown=False,  # residual blocks that resize; False: strided and plain convolutions
+        attention_order="legacy",  # | new, of queries, keys and values among the channels
+        norm_groups=32,
+        remat="none",  # | attention | blocks: recomputed in the backward pass, saves memory
+        dtype="float32",  # | bfloat16 | float16, of convolutions; weights stay float32
+    )
+
+
+def classifier_defaults() -> dict:
+    """The section of a noise-aware classifier."""
+    return dict(
+        num_channels=128,
+        num_res_blocks=2,
+        channel_mult=(),
+        attention_resolutions=(32, 16, 8),
+        num_head_channels=64,
+        scale_shift_norm=True,
+        resblock_updown=True,
+        pool="attention",  # | adaptive | spatial | spatial_v2
+        norm_groups=32,
+        remat="none",
+        dtype="float32",
+    )
+
+
+class UNet(nn.Module):
+    """x [B, H, W, C], time [B], label int [B] (−1: none) → [B, H, W, out_channels].
+
+    `low_resolution` [B, h, w, C] is enlarged to x's size and read beside it. At the start of
+    training the output is 0.
+    """
+
+    trunk: Trunk
+    out_channels: int
+    num_classes: int = 0
+    heads_up: int = 0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        time: Array,
+        label: Array | None = None,
+        low_resolution: Array | None = None,
+        train: bool = False,
+    ) -> Array:
+        trunk, dtype = self.trunk, x.dtype
+        embedding = embed_time(time, trunk.width)
+        if self.num_classes:
+            embedding = embedding + _embed_class(self, label, 4 * trunk.width)
+        if low_resolution is not None:
+            low = resize.bilinear(low_resolution, *x.shape[1:3])
+            x = jnp.concatenate([x, low.astype(dtype)], axis=-1)
+        maps = encode(trunk, _cast(x, self.dtype), embedding, train)
+        h = middle(trunk, maps[-1], embedding, train)
+        block = 0
+        for level in reversed(range(len(trunk.multipliers))):
+            for i in range(trunk.blocks + 1):
+                name, part = f"output_blocks_{block}", 1
+                h = jnp.concatenate([h, maps.pop()], axis=-1)
+                h = trunk.residual(trunk.channels(level), f"{name}_0")(h, embedding, train)
+                if 2**level in trunk.attention:
+                    h = trunk.attend(h, f"{name}_1", self.heads_up)
+                    part = 2
+                if level and i == trunk.blocks:
+                    if trunk.updown:
+                        up = trunk.residual(h.shape[-1], f"{name}_{part}", "up")
+                        h = up(h, embedding, train)
+                    else:
+                        h = UpsampleBlock(name=f"{name}_{part}")(h)
+                block += 1
+        h = nn.silu(GroupNorm(trunk.groups, name="out_0")(h.astype(dtype)))
+        return Conv(self.out_channels, 3, padding=1, **ZERO, name="out_2")(h)
+
+
+class Classifier(nn.Module):
+    """The encoder as a classifier of noisy images: x [B, H, W, C], time [B] → logits [B, K].
+
+    `side`: of the smallest map, which fixes the attention pool's positions.
+    """
+
+    trunk: Trunk
+    num_classes: int
+    side: int
+    pool: str = "attention"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, time: Array, train: bool = False) -> Array:
+        trunk, dtype = self.trunk, x.dtype
+        embedding = embed_time(time, trunk.width)
+        maps = encode(trunk, _cast(x, self.dtype), embedding, train)
+        h = middle(trunk, maps[-1], embedding, train).astype(dtype)
+        if self.pool.startswith("spatial"):
+            means = [jnp.mean(m.astype(dtype), (1, 2)) for m in maps] + [jnp.mean(h, (1, 2))]
+            return self._spatial(jnp.concatenate(means, axis=-1))
+        h = nn.silu(GroupNorm(trunk.groups, name="out_0")(h))
+        if self.pool == "adaptive":
+            h = jnp.mean(h, (1, 2), keepdims=True)
+            return Conv(self.num_classes, 1, **ZERO, name="out_3")(h)[:, 0, 0]
+        heads = h.shape[-1] // trunk.head_channels if trunk.head_channels else trunk.heads
+        return AttentionPool(heads, self.num_classes, self.side, name="out_2")(h)
+
+    def _spatial(self, h: Array) -> Array:
+        h = Dense(HIDDEN, name="out_0")(h)
+        if self.pool == "spatial":
+            return Dense(self.num_classes, name="out_2")(nn.relu(h))
+        h = nn.silu(GroupNorm(self.trunk.groups, name="out_1")(h))
+        return Dense(self.num_classes, name="out_3")(h)
+
+
+class AttentionPool(nn.Module):
+    """What the mean of a map's pixels attends to (CLIP's): [B, side, side, C] → [B, outputs]."""
+
+    heads: int
+    outputs: int
+    side: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        batch, *_, features = x.shape
+        tokens = x.reshape(batch, -1, features)
+        tokens = jnp.concatenate([jnp.mean(tokens, 1, keepdims=True), tokens], axis=1)
+        start = initializers.normal(features**-0.5)
+        places = self.param("positional_embedding", start, (features, self.side**2 + 1))
+        qkv = Dense(3 * features, name="qkv_proj")(tokens + places.T)
+        return Dense(self.outputs, name="c_proj")(attention(qkv, self.heads, "new")[:, 0])
+
+
+def _embed_class(module: nn.Module, label: Array, width: int) -> Array:
+    """[B, width] from classes [B]; zeros where the class is −1."""
+    shape = (module.num_classes, width)
+    init = initializers.normal(1.0)  # torch.nn.Embedding's
+    embedding = _Table(shape, init, name="label_emb")(jnp.maximum(label, 0))
+    return jnp.where(label[:, None] >= 0, embedding, 0)
+
+
+class _Table(nn.Module):
+    shape: tuple[int, int]
+    init_rows: Any
+
+    @nn.compact
+    def __call__(self, rows: Array) -> Array:
+        return self.param("embedding", self.init_rows, self.shape)[rows]
+
+
+def _cast(x: Array, dtype: str) -> Array:
+    """x in half precision where asked for; else in the type it has, which may be float64."""
+    return x if dtype == "float32" else x.astype(dtype)
+
+
+def unet(
+    model: Any, resolution: int, channels: int, outputs: int, classes: int, upsampler: bool = False
+) -> Network:
+    """The U-Net that a section `model` describes (see `defaults`).
+
+    Args:
+      resolution: side of the images in pixels.
+      channels, outputs: of an image, and of what the network says of it.
+      classes: of the data; 0 without.
+      upsampler: reads a smaller image too.
+
+    apply(params, {}, x, time, label, low_resolution) → [B, H, W, outputs]. Raises UserError naming
+    the key where the options do not go together.
+    """
+    if model.class_cond and not classes:
+        raise UserError(
+            "config.model.class_cond=True: this data has no classes; set it to False, or "
+            "config.data.labels"
+        )
+    trunk = _trunk(model, resolution, upsampler)
+    module = UNet(
+        trunk, outputs, classes if model.class_cond else 0, model.num_heads_upsample, model.dtype
+    )
+    if model.num_heads_upsample and not model.num_head_channels:
+        _check_heads(trunk, model.num_heads_upsample, "config.model.num_heads_upsample")
+    return functional(module)
+
+
+def noisy_classifier(model: Any, resolution: int, classes: int, key: str = "model") -> Network:
+    """The classifier that a section describes (see `classifier_defaults`).
+
+    apply(params, {}, x, time) → logits [B, classes]. `key`: of the section, for errors.
+    """
+    if model.pool not in POOLS:
+        raise UserError(f"config.{key}.pool={model.pool!r}: accepted are {', '.join(POOLS)}")
+    trunk = _trunk(model, resolution, False, key)
+    if model.pool == "spatial_v2" and HIDDEN % trunk.groups:
+        raise UserError(
+            f"config.{key}.norm_groups={trunk.groups}: must divide {HIDDEN} for the pool spatial_v2"
+        )
+    side = resolution // 2 ** (len(trunk.multipliers) - 1)
+    return functional(Classifier(trunk, classes, side, model.pool, model.dtype))
+
+
+def _trunk(model: Any, resolution: int, upsampler: bool, key: str = "model") -> Trunk:
+    """The trunk of a section, checked."""
+    accepted = {"remat": REMATS, "dtype": DTYPES}
+    if "attention_order" in model:
+        accepted["attention_order"] = ORDERS
+    for name, values in accepted.items():
+        if model[name] not in values:
+            raise UserError(
+                f"config.{key}.{name}={model[name]!r}: accepted are {', '.join(values)}"
+            )
+    for name, low in (("num_channels", 1), ("num_res_blocks", 0), ("norm_groups", 1)):
+        if model[name] < low:
+            raise UserError(f"config.{key}.{name}={model[name]}: must be at least {low}")
+    dropout = model.get("dropout", 0.0)
+    if not 0 <= dropout < 1:
+        raise UserError(f"config.{key}.dropout={dropout}: must lie in [0, 1)")
+    multipliers = _multipliers(model, resolution, upsampler, key)
+    trunk = Trunk(
+        width=model.num_channels, blocks=model.num_res_blocks, multipliers=multipliers,
+        attention=_attention(model, resolution, len(multipliers), key),
+        heads=model.get("num_heads", 1), head_channels=max(model.num_head_channels, 0),
+        scale_shift=model.scale_shift_norm, updown=model.resblock_updown,
+        order=model.get("attention_order", "legacy"), dropout=dropout, groups=model.norm_groups,
+        remat=model.remat,
+    )  # fmt: skip
+    for level in range(len(multipliers)):
+        width = trunk.channels(level)
+        if width < 1 or width % trunk.groups:
+            raise UserError(
+                f"config.{key}: level {level} has {trunk.width} x {multipliers[level]:g} = {width} "
+                f"channels, which norm_groups={trunk.groups} does not divide; change num_channels, "
+                "channel_mult or norm_groups"
+            )
+    name = "num_head_channels" if trunk.head_channels else "num_heads"
+    _check_heads(trunk, trunk.head_channels or trunk.heads, f"config.{key}.{name}")
+    return trunk
+
+
+def _check_heads(trunk: Trunk, count: int, key: str) -> None:
+    """UserError where an attending level's channels do not divide."""
+    levels = {int(math.log2(factor)) for factor in trunk.attention} | {len(trunk.multipliers) - 1}
+    for level in sorted(levels):
+        if count < 1 or trunk.channels(level) % count:
+            raise UserError(
+                f"{key}={count}: must divide the {trunk.channels(level)} channels of level {level}"
+            )
+
+
+def _multipliers(model: Any, resolution: int, upsampler: bool, key: str) -> tuple[float, ...]:
+    known = UPSAMPLER_MULTIPLIERS if upsampler else MULTIPLIERS
+    chosen = tuple(model.channel_mult)
+    if not chosen:
+        if resolution not in known:
+            raise UserError(
+                f"config.{key}.channel_mult=(): set it, such as (1, 2, 2); images of {resolution} "
+                f"px have no default, those of {', '.join(map(str, known))} have"
+            )
+        return known[resolution]
+    if not all(isinstance(m, int | float) and m > 0 for m in chosen):
+        raise UserError(f"config.{key}.channel_mult={chosen}: write numbers, such as (0.5, 1, 2)")
+    factor = 2 ** (len(chosen) - 1)
+    if resolution % factor:
+        raise UserError(
+            f"config.{key}.channel_mult={chosen}: {len(chosen)} levels halve {len(chosen) - 1} "
+            f"times, and config.data.resolution={resolution} does not divide by {factor}"
+        )
+    return chosen
+
+
+def _attention(model: Any, resolution: int, levels: int, key: str) -> tuple[int, ...]:
+    """Factors of the levels whose maps attend."""
+    sides = [resolution // 2**level for level in range(levels)]
+    for side in model.attention_resolutions:
+        if side not in sides:
+            raise UserError(
+                f"config.{key}.attention_resolutions={tuple(model.attention_resolutions)}: no "
+                f"level is {side} px large; there are {', '.join(map(str, sides))}"
+            )
+    return tuple(resolution // side for side in model.attention_resolutions)
+
+
+def count(params: Any) -> int:
+    """Number of parameters of a tree."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

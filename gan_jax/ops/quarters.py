@@ -1,0 +1,46 @@
+"""Quarters of the time of a diffusion chain, by which its losses are told apart.
+
+A mean over all t hides what happens: near t = 0 and near t = T the losses differ by orders of
+magnitude. Quarter k of a chain of T steps holds the t with ⌊4t/T⌋ = k (Nichol & Dhariwal's log).
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.errors import UserError
+
+COUNT = 4
+
+
+def names(steps: int) -> tuple[str, ...]:
+    """Of the quarters of 0..steps-1, as in a metric's name: ("t0-249", "t250-499", …).
+
+    Raises:
+      UserError: fewer than four steps, of which some quarter would hold none.
+    """
+    if steps < COUNT:
+        raise UserError(f"a chain of {steps} steps: at least {COUNT} are needed, one a quarter")
+    starts = [-(-k * steps // COUNT) for k in range(COUNT + 1)]  # the first t with 4t/T >= k
+    return tuple(f"t{a}-{b - 1}" for a, b in itertools.pairwise(starts))
+
+
+def index(t: jax.Array, steps: int) -> jax.Array:
+    """The quarter, 0..3, of each t in 0..steps-1: int32, of t's shape."""
+    return jnp.asarray(t, jnp.int32) * COUNT // steps
+
+
+def means(values: jax.Array, quarter: jax.Array, last: jax.Array) -> jax.Array:
+    """The mean of each quarter's values: [4] in the type of `last`.
+
+    Args:
+      values: [B].
+      quarter: int [B], see `index`.
+      last: [4], what a quarter repeats where it has no value.
+    """
+    member = quarter[None, :] == jnp.arange(COUNT)[:, None]  # [4, B]
+    count = jnp.sum(member, axis=1)
+    # not a product: a value that is not finite would reach the other quarters as 0 · inf
+    total = jnp.sum(jnp.where(member, values[None, :], 0), axis=1)
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), last).astype(last.dtype)

@@ -1,0 +1,135 @@
+"""How a trained diffusion model is sampled, chosen when it is: another sampler, more guidance."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gan_jax import settings, transfer
+from gan_jax import workdir as folders
+from gan_jax.core import optim
+from gan_jax.core.system import Net
+from gan_jax.errors import UserError
+from gan_jax.interop import guided_diffusion
+from gan_jax.model import Model
+from gan_jax.setup import Setup
+
+
+def adjusted(
+    model: Model, changes: Mapping[str, Any], classifier: str = "", scale: float = 1.0
+) -> Model:
+    """The model with some keys of its section `sampling` changed, and guided by a classifier.
+
+    Args:
+      changes: by key, such as {"sampler": "ddim", "steps": "25"}; None leaves a key as it is.
+      classifier: folder of a noisy classifier's run, or its file in guided-diffusion's names.
+      scale: of its gradient.
+
+    Raises UserError for a model that is not sampled in this way, and values that do not fit it.
+    """
+    chosen = {k: v for k, v in changes.items() if v is not None}
+    named = [f"--{k}" for k in chosen if k != "progress"] + ["--classifier"] * bool(classifier)
+    if "sampling" not in model.config:
+        if named:
+            raise UserError(f"{named[0]}: config.system={model.config.system!r} has no samplers")
+        return model
+    config = model.config.copy_and_resolve_references()
+    averaged = optim.has_average(model.state.nets.get("unet"))
+    if chosen.get("progress") == "ema" and not averaged:
+        chosen["progress"] = "raw"
+    for name, value in chosen.items():
+        _set(config.sampling, name, value)
+    state, facts = model.state, model.setup.facts
+    if classifier:
+        section, classes = _classifier_config(classifier, config)
+        config.classifier.update(section, scale=scale)
+        config.restore.classifier = (classifier, "*")
+        if not config.model.class_cond:  # the classes are the classifier's
+            facts = facts._replace(num_classes=classes)
+    setup = Setup(config, facts)
+    if classifier:
+        state = _with_classifier(setup, state, classifier)
+    return Model(setup, state, model.step, model.stage)
+
+
+def parse(text: str) -> dict[str, str]:
+    """ "clip=none,churn=40" → {"clip": "none", "churn": "40"}; UserError for anything else."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise UserError(
+                f"--sampling={text!r}: write keys of config.sampling and their values, such as "
+                "clip=dynamic,churn=40"
+            )
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _set(section: ConfigDict, name: str, value: Any) -> None:
+    """A key of the section, its value brought to the type that it has there."""
+    if name not in section:
+        raise UserError(f"config.sampling has no {name!r}; accepted are {', '.join(section)}")
+    try:
+        section[name] = type(section[name])(value)
+    except ValueError:
+        wanted = type(section[name]).__name__
+        raise UserError(f"config.sampling.{name}={value!r}: must be of type {wanted}") from None
+
+
+def _classifier_config(source: str, config: ConfigDict) -> tuple[ConfigDict, int]:
+    """The section `model` of a classifier's own config, and how many classes it tells apart.
+
+    Raises UserError where it is none, or has learnt another noise than the model to be guided.
+    """
+    path, key = Path(source), f"--classifier={source}"
+    if path.is_dir():
+        stored = folders.read_config(path)
+        own, classes = settings.typed(stored["config"]), stored["data"]["num_classes"]
+    elif path.is_file():
+        tensors = guided_diffusion.state_dict(path)
+        own = transfer.config_of(path, tensors, "--classifier")
+        classes = guided_diffusion.architecture(tensors).get("outputs", 0)
+    else:
+        raise UserError(f"{key}: no such run or file")
+    if own.system != "noisy_classifier":
+        raise UserError(f"{key} is of config.system={own.system!r}: name a noisy_classifier")
+    for name in ("steps", "schedule", "rescale_timesteps"):
+        if own.discrete[name] != config.discrete[name]:
+            raise UserError(
+                f"{key} has learnt another noise: its config.discrete.{name} is "
+                f"{own.discrete[name]!r}, the model's {config.discrete[name]!r}"
+            )
+    return own.model, classes
+
+
+def _with_classifier(setup: Setup, state: Any, source: str) -> Any:
+    """The state with the classifier's weights as its net `classifier`."""
+    shapes = setup.shapes()["state"].nets["classifier"]
+    key = f"--classifier={source}"
+    if Path(source).is_file():
+        wrong = guided_diffusion.mismatches(guided_diffusion.state_dict(source), shapes.params)
+        if wrong:
+            raise UserError(f"{key} is of another architecture: {'; '.join(wrong)}")
+    arrays = folders.arrays(source, "classifier", key)
+
+    def filled(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        found = {}
+        for name, leaf in tree.items():
+            path = f"{prefix}/{name}"
+            if isinstance(leaf, Mapping):
+                found[name] = filled(leaf, path)
+                continue
+            if path not in arrays or arrays[path].shape != leaf.shape:
+                there = arrays[path].shape if path in arrays else "absent"
+                raise UserError(
+                    f"{key} does not fit: {path} is {there} there, {leaf.shape} here; it must be "
+                    "trained on images of the model's size, with the model's classes"
+                )
+            found[name] = jnp.asarray(arrays[path], leaf.dtype)
+        return found
+
+    net = Net(setup.mesh.copy(filled(shapes.params, "params")), {}, {})
+    return state.replace(nets={**state.nets, "classifier": net})

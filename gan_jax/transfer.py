@@ -1,0 +1,182 @@
+"""Weights of guided-diffusion's files as a run's folder, and a run's weights as such a file.
+
+python launch.py --mode=import --from=256x256_diffusion.pt --workdir=runs/imagenet256
+python launch.py --mode=export --workdir=runs/a --out=model.pt
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import settings
+from gan_jax import workdir as folders
+from gan_jax.core import checkpoint, loop, optim
+from gan_jax.core.mesh import fetch
+from gan_jax.core.system import Facts
+from gan_jax.data import options as config_data
+from gan_jax.errors import UserError
+from gan_jax.interop import atomic, guided_diffusion, torch_file
+from gan_jax.interop.guided_diffusion_layers import CLASSIFIER, UPSAMPLER
+from gan_jax.model import load
+from gan_jax.setup import Setup
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SYSTEMS = {CLASSIFIER: "noisy_classifier"}  # of what `identify` says; else diffusion
+NETS = {"diffusion": "unet", "noisy_classifier": "classifier"}
+
+
+def import_file(
+    source: str | Path, workdir: str | Path, config: ConfigDict | None = None, say=print
+) -> Path:
+    """Makes `workdir` a run at step 0 whose weights, and averages, are those of a .pt file.
+
+    What the shapes do not tell comes from `config`, else from the file beside it that `export_file`
+    has written, else from the config of the released file of that name. Such a run samples; it
+    trains on when its config is trained there, and is evaluated with one that names data.
+
+    Raises UserError for a file of another network, with the first tensors that differ, and for a
+    folder that holds a run already. The file is read without running what it holds.
+    """
+    path = Path(source)
+    if not str(source):
+        raise UserError("--from is missing: name a .pt file, such as --from=256x256_diffusion.pt")
+    if not path.is_file():
+        raise UserError(f"--from={source}: no such file")
+    tensors = guided_diffusion.state_dict(path)
+    kind = guided_diffusion.identify(tensors)
+    if kind is None:
+        raise UserError(
+            f"--from={source}: holds none of guided-diffusion's networks; weights of others come "
+            "into a run by config.restore"
+        )
+    config = config or config_of(path, tensors, "--from")
+    _check_system(config, kind, f"--from={source}")
+    folder = folders.claim(workdir)
+    try:
+        if (folder / "config.json").exists():
+            raise UserError(f"--workdir={workdir} holds a run already; name another folder")
+        setup = Setup(config, facts_of(config, tensors))
+        carry = _begun(setup, NETS[config.system], tensors, f"--from={source}")
+        states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
+        folders.write_config(folder, config, setup.mesh.size, setup.facts)
+        states.save(0, carry._asdict(), vars(loop.Progress()))
+        states.close()
+    finally:
+        folders.release(folder)
+    total = sum(int(np.prod(t.shape)) for t in tensors.values())
+    say(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
+    return folder
+
+
+def export_file(
+    workdir: str | Path, out: str | Path, which: str = "newest", weights: str = "", say=print
+) -> Path:
+    """Writes a run's network as a .pt file in guided-diffusion's names, and its config beside it.
+
+    `weights`: "ema" or "raw"; averaged ones where there are any when empty. Raises UserError for a
+    run of another system.
+    """
+    model = load(workdir, which)
+    system = model.config.system
+    if system not in NETS:
+        raise UserError(
+            f"--mode=export: config.system={system!r} has no form in guided-diffusion's files; "
+            f"accepted are {', '.join(NETS)}"
+        )
+    net = model.state.nets[NETS[system]]
+    if weights not in ("", "ema", "raw") or (weights == "ema" and not optim.has_average(net)):
+        accepted = "raw, ema" if optim.has_average(net) else "raw"
+        raise UserError(f"--weights={weights}: this model has {accepted}")
+    params = net.params if weights == "raw" else optim.averaged(net)[0]
+    path = Path(out)
+    if path.suffix not in (".pt", ".pth"):
+        raise UserError(f"--out={out}: name a file that ends in .pt")
+    tensors = guided_diffusion.from_trees(fetch(params), {})
+    about = {"config": settings.plain(model.config), "data": model.setup.facts._asdict()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch_file.write(path, tensors)
+        with atomic.replacing(_beside(path)) as temporary:
+            temporary.write_text(json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written ({error.strerror})") from None
+    say(f"step {model.step} in {path}, its config in {_beside(path).name}")
+    return path
+
+
+def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray]) -> Facts:
+    """What the data of a network would tell, from its shapes and its config; how many images there
+    were is not known: 0."""
+    told = guided_diffusion.architecture(tensors)
+    options = config_data.read(config.data)
+    if not options.resolution:
+        raise UserError("config.data.resolution=0: the file does not tell the size of images")
+    images = told["in_channels"]
+    inputs = 0
+    if told["network"] == UPSAMPLER:
+        images = inputs = images // 2
+    classes = told.get("num_classes", 0)
+    return Facts(options.resolution, images, classes or told.get("outputs", 0) or 0, 0, 0, inputs)
+
+
+def _begun(setup: Setup, net: str, tensors: Mapping[str, np.ndarray], key: str) -> loop.Carry:
+    """The state at step 0 with the weights of one net, and their averages, from a state dict.
+
+    Raises UserError that begins with `key` and lists the first tensors that differ.
+    """
+    system, stage, batch = setup.system, setup.system.stages[0], setup.batch()
+    shapes = loop.shapes(system, setup.key, batch)
+    wrong = guided_diffusion.mismatches(tensors, shapes.state.nets[net].params)
+    if wrong:
+        raise UserError(f"{key} is of another architecture: {'; '.join(wrong)}")
+    params, _ = guided_diffusion.to_trees(tensors)
+
+    def begin(root, batch, params) -> loop.Carry:
+        # the weights that `init` would draw are used nowhere, so nothing is drawn
+        state = system.init(root, batch, stage)
+        nets = {**state.nets, net: optim.restarted(state.nets[net], params, {})}
+        zero = lambda s: jnp.zeros(s.shape, s.dtype)  # noqa: E731
+        rest = jax.tree.map(zero, shapes._replace(state=None))
+        broken = jax.tree.map(lambda a: a - 1, rest.broken)
+        return rest._replace(state=state.replace(nets=nets), broken=broken)
+
+    return jax.jit(begin, out_shardings=setup.mesh.replicated)(setup.key, batch, params)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def config_of(path: Path, tensors: Mapping[str, np.ndarray], flag: str) -> ConfigDict:
+    """The config that belongs to a file, by the file beside it or by its name.
+
+    Raises UserError that begins with `flag` where neither says.
+    """
+    if _beside(path).is_file():
+        try:
+            return settings.typed(json.loads(_beside(path).read_text())["config"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{_beside(path)} is damaged; name the --config") from None
+    known = guided_diffusion.RELEASED.get(path.name)
+    if known and (CONFIGS / f"{known.config}.py").is_file():
+        return settings.load_file(str(CONFIGS / f"{known.config}.py"), known.variant)
+    told = guided_diffusion.architecture(tensors)
+    shown = ", ".join(f"{k} {v}" for k, v in told.items() if v is not None)
+    raise UserError(
+        f"{flag}={path}: no {_beside(path).name} beside it, and not the name of a released file; "
+        f"--mode=import takes a --config for it. Its shapes say {shown}"
+    )
+
+
+def _check_system(config: ConfigDict, kind: str, key: str) -> None:
+    wanted = SYSTEMS.get(kind, "diffusion")
+    pairs = config.data.pairs if config.system == "diffusion" else ""
+    enlarges = pairs == "upscale"
+    if config.system != wanted or (kind == UPSAMPLER) != enlarges:
+        held = f"a {config.system}" + (" of pairs=upscale" if enlarges else "")
+        raise UserError(f"{key} holds a {kind}, and --config is for {held}")
