@@ -46,6 +46,7 @@ MODES = (
     "import",
     "export",
 )
+DRAWING = ("sample", "evaluate", "interpolate", "translate", "upsample", "invert", "likelihood")
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
 )
@@ -82,7 +83,7 @@ SAMPLING = flags.DEFINE_string(
     "sampling", "", "Diffusion: more keys of config.sampling, such as clip=dynamic,churn=40."
 )
 CLASSIFIER_SCALE = flags.DEFINE_float(
-    "classifier_scale", 1.0, "Diffusion: scale of guidance by the classifier."
+    "classifier_scale", None, "Diffusion: scale of guidance by the classifier."
 )
 LAYOUT = flags.DEFINE_string(
     "layout", "auto", "translate: single, side_by_side (input and target), or auto, by the shape."
@@ -265,6 +266,13 @@ def run() -> int:
         jax.config.update("jax_compilation_cache_dir", CACHE.value)
     if MODE.value not in MODES:
         raise UserError(f"--mode={MODE.value}: accepted are {', '.join(MODES)}")
+    if MODE.value not in DRAWING:
+        for name in ("sampler", "steps", "eta", "guidance", "sampling", "classifier_scale"):
+            if flags.FLAGS[name].present:
+                raise UserError(
+                    f"--{name} says how images are drawn; --mode={MODE.value} takes it from "
+                    "config.sampling, and the length of training from config.run.steps"
+                )
     if MODE.value == "train":
         if CONFIG.value is None:
             raise UserError(
@@ -347,7 +355,7 @@ def run() -> int:
         target = OUT.value or os.path.join(WORKDIR.value, "model.pt")
         transfer.export_file(WORKDIR.value, target, STATE.value, WEIGHTS.value)
     elif MODE.value == "evaluate":
-        api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value)
+        api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value, adjust=adjust)
     else:
         from gan_jax.report import page
 

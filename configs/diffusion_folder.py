@@ -7,7 +7,10 @@ Images are cropped to their central square and shrunk to config.data.resolution;
 be read are skipped. 100 million parameters, with --config.model.num_channels=64 a quarter of
 them; --config.microbatches=2 and --config.model.remat=blocks save memory. Images of which a mirror
 image is not as good: --config.data.flip=False. Other sizes want a multiplier for each level, such
-as --config.data.resolution=96 --config.model.channel_mult=1,2,3,4. Variants, separated by commas:
+as --config.data.resolution=96
+--config.model.channel_mult=1,2,3,4 --config.model.attention_resolutions=24,12.
+
+Variants, separated by commas:
 
     labels  sub-folders are classes, drawn on demand, and dropped classes: --guidance=2
     tiny    seconds, synthetic images

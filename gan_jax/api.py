@@ -11,6 +11,7 @@ hands each what it needs of the others.
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
 from gan_jax.metrics import neighbours
-from gan_jax.model import Model, load, with_data, with_restored
+from gan_jax.model import Model, load, measured, with_restored
 from gan_jax.report import curves, epochs, grids
 from gan_jax.setup import TITLES, Setup
 
@@ -356,13 +357,17 @@ def _neighbour_sheet(
 
 
 def evaluate(
-    workdir: str | Path, which: str = "newest", say=print, config: ConfigDict | None = None
+    workdir: str | Path,
+    which: str = "newest",
+    say=print,
+    config: ConfigDict | None = None,
+    adjust: Callable[[Model], Model] = lambda model: model,
 ) -> dict[str, float]:
     """Validation losses, and where the run measures it the quality of its images; written to
     evaluate.json in the run's folder.
 
     `config`: its section `quality` is used instead of the run's, and then always. Of an imported
-    run, which has no data, also its section `data`.
+    run, which has no data, also its section `data`. `adjust` is applied to the model.
     """
     folder = Path(workdir)
     model = load(folder, which)
@@ -371,8 +376,7 @@ def evaluate(
             f"--config is for config.system={config.system!r}, --workdir={folder} holds a run "
             f"of {model.config.system!r}"
         )
-    if config is not None and not model.setup.facts.train_size:
-        model = with_data(model, config)
+    model = adjust(measured(model, config))
     setup = model.setup
     if config is not None:
         setup.config.quality.update(config.quality)

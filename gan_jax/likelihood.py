@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from gan_jax import workdir as folders
 from gan_jax.core.progress import Progress
 from gan_jax.errors import UserError
-from gan_jax.model import Model, load, with_data
+from gan_jax.model import Model, load, measured
 from gan_jax.report import bound_plot
+from gan_jax.setup import MOST_PIXELS
 
 CHUNK = 32  # images at a time
 TERMS = ("vb", "xstart_mse", "mse")
@@ -42,9 +43,11 @@ def run(
 
     Raises UserError for a model that has no such bound.
     """
-    model = adjust(load(workdir, which))
-    if config is not None and not model.setup.facts.train_size:
-        model = with_data(model, config)
+    if count < 0:
+        raise UserError(f"--count={count}: give a number above 0, or 0 for all images")
+    if jax.process_count() > 1:
+        raise UserError("--mode=likelihood runs in one process; start it on one host")
+    model = measured(adjust(load(workdir, which)), config)
     setup = model.setup
     task = setup.system.tasks.get("likelihood")
     if task is None:
@@ -56,7 +59,8 @@ def run(
     split = "validation" if setup.facts.validation_size else "train"
     total = setup.data.sizes[split]
     total = min(count, total) if count > 0 else total
-    size = -(-min(CHUNK, total) // setup.mesh.size) * setup.mesh.size
+    chunk = max(min(CHUNK, MOST_PIXELS // setup.facts.resolution**2, total), 1)
+    size = -(-chunk // setup.mesh.size) * setup.mesh.size
     score = jax.jit(task.run, static_argnums=3, out_shardings=setup.mesh.replicated)
     told, found = Progress(-(-total // size), "batch"), []
     for first in range(0, total, size):

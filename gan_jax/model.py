@@ -17,7 +17,7 @@ from gan_jax.core.system import Batch, Facts, Stage, System, TrainState
 from gan_jax.data import options as config_data
 from gan_jax.data import pairs
 from gan_jax.errors import UserError
-from gan_jax.interop import pix2pix, progan_file, restore
+from gan_jax.interop import guided_diffusion, pix2pix, progan_file, restore
 from gan_jax.setup import Setup
 
 
@@ -128,15 +128,23 @@ def load(workdir: str | Path, which: str = "newest") -> Model:
     return Model(setup, loop.Carry(**tree).state, int(path.name), stage)
 
 
-def with_data(model: Model, config: ConfigDict) -> Model:
-    """The model beside the data of another config, for a run that has none: an imported one.
+def measured(model: Model, config: ConfigDict | None) -> Model:
+    """The model beside its data. Those of an imported run, which has seen none, are what `config`
+    says, or where there is none the run's own config.
 
-    Raises UserError where the data are of another kind than the model's.
+    Raises UserError where there are no such data, or of another kind than the model's.
     """
+    if model.setup.facts.train_size:
+        return model
     chosen = model.config.copy_and_resolve_references()
-    with chosen.unlocked():
-        chosen.data = config.data
-    setup, old = Setup(chosen), model.setup.facts
+    if config is not None:
+        with chosen.unlocked():
+            chosen.data, chosen.batch_size = config.data, config.batch_size
+    try:
+        setup, old = Setup(chosen), model.setup.facts
+    except UserError as error:
+        more = "" if config is not None else "; this run was imported: a --config names its data"
+        raise UserError(f"{error}{more}") from None
     for name in ("resolution", "channels", "num_classes", "input_channels"):
         found, wanted = getattr(setup.facts, name), getattr(old, name)
         if found != wanted and (name != "num_classes" or setup.system.labelled):
@@ -193,6 +201,7 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
     size = max(config.batch_size, 1)
     held = [_networks(source) for source, _ in config.restore.values() if source]
     classes = max((found.classes for found in held if found), default=0)
+    classes = max([classes, *map(_classes, (source for source, _ in config.restore.values()))])
     facts = Facts(options.resolution, channels, classes, size, input_channels=inputs)
     setup = Setup(config, facts)
     for net in uses(setup.system):
@@ -212,6 +221,17 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
 def _networks(source: str) -> progan_file.Networks | None:
     """What a network file of the original ProGAN holds; None for other sources."""
     return progan_file.networks(source) if source.endswith(".pkl") else None
+
+
+def _classes(source: str) -> int:
+    """How many classes a network of guided-diffusion in a file knows; 0 for other sources."""
+    if not source.endswith((".pt", ".pth")) or not Path(source).is_file():
+        return 0
+    tensors = guided_diffusion.state_dict(source)
+    if guided_diffusion.identify(tensors) is None:
+        return 0
+    told = guided_diffusion.architecture(tensors)
+    return told["num_classes"] or told.get("outputs", 0)
 
 
 def _check_networks(found: progan_file.Networks, setup: Setup, key: str, source: str) -> None:

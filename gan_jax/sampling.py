@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from gan_jax import settings, transfer
 from gan_jax import workdir as folders
 from gan_jax.core import optim
-from gan_jax.core.system import Net
+from gan_jax.core.system import Facts, Net
 from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
 from gan_jax.model import Model
@@ -18,14 +18,14 @@ from gan_jax.setup import Setup
 
 
 def adjusted(
-    model: Model, changes: Mapping[str, Any], classifier: str = "", scale: float = 1.0
+    model: Model, changes: Mapping[str, Any], classifier: str = "", scale: float | None = None
 ) -> Model:
     """The model with some keys of its section `sampling` changed, and guided by a classifier.
 
     Args:
       changes: by key, such as {"sampler": "ddim", "steps": "25"}; None leaves a key as it is.
       classifier: folder of a noisy classifier's run, or its file in guided-diffusion's names.
-      scale: of its gradient.
+      scale: of its gradient; 1 where it is None. Without `classifier`, of the model's own.
 
     Raises UserError for a model that is not sampled in this way, and values that do not fit it.
     """
@@ -36,6 +36,13 @@ def adjusted(
             raise UserError(f"{named[0]}: config.system={model.config.system!r} has no samplers")
         return model
     config = model.config.copy_and_resolve_references()
+    own = bool(config.classifier.scale)
+    if scale is not None and (not scale > 0 or not (classifier or own)):
+        raise UserError(
+            f"--classifier_scale={scale:g}: must be above 0, and --classifier must name one"
+        )
+    if own and scale is not None:
+        config.classifier.scale = float(scale)
     averaged = optim.has_average(model.state.nets.get("unet"))
     if chosen.get("progress") == "ema" and not averaged:
         chosen["progress"] = "raw"
@@ -43,8 +50,8 @@ def adjusted(
         _set(config.sampling, name, value)
     state, facts = model.state, model.setup.facts
     if classifier:
-        section, classes = _classifier_config(classifier, config)
-        config.classifier.update(section, scale=scale)
+        section, classes = _classifier_config(classifier, config, facts)
+        config.classifier.update(section, scale=1.0 if scale is None else float(scale))
         config.restore.classifier = (classifier, "*")
         if not config.model.class_cond:  # the classes are the classifier's
             facts = facts._replace(num_classes=classes)
@@ -79,7 +86,7 @@ def _set(section: ConfigDict, name: str, value: Any) -> None:
         raise UserError(f"config.sampling.{name}={value!r}: must be of type {wanted}") from None
 
 
-def _classifier_config(source: str, config: ConfigDict) -> tuple[ConfigDict, int]:
+def _classifier_config(source: str, config: ConfigDict, facts: Facts) -> tuple[ConfigDict, int]:
     """The section `model` of a classifier's own config, and how many classes it tells apart.
 
     Raises UserError where it is none, or has learnt another noise than the model to be guided.
@@ -87,22 +94,28 @@ def _classifier_config(source: str, config: ConfigDict) -> tuple[ConfigDict, int
     path, key = Path(source), f"--classifier={source}"
     if path.is_dir():
         stored = folders.read_config(path)
-        own, classes = settings.typed(stored["config"]), stored["data"]["num_classes"]
+        own, known = settings.typed(stored["config"]), Facts(**stored["data"])
     elif path.is_file():
         tensors = guided_diffusion.state_dict(path)
         own = transfer.config_of(path, tensors, "--classifier")
-        classes = guided_diffusion.architecture(tensors).get("outputs", 0)
+        known = transfer.facts_of(own, tensors, facts.resolution)
     else:
         raise UserError(f"{key}: no such run or file")
     if own.system != "noisy_classifier":
         raise UserError(f"{key} is of config.system={own.system!r}: name a noisy_classifier")
+    if not own.noised:
+        raise UserError(f"{key} was trained on clean images (config.noised=False); it cannot guide")
+    for name in ("resolution", "channels"):
+        found, wanted = getattr(known, name), getattr(facts, name)
+        if found != wanted:
+            raise UserError(f"{key} has learnt images of {name} {found}, the model of {wanted}")
     for name in ("steps", "schedule", "rescale_timesteps"):
         if own.discrete[name] != config.discrete[name]:
             raise UserError(
                 f"{key} has learnt another noise: its config.discrete.{name} is "
                 f"{own.discrete[name]!r}, the model's {config.discrete[name]!r}"
             )
-    return own.model, classes
+    return own.model, known.num_classes
 
 
 def _with_classifier(setup: Setup, state: Any, source: str) -> Any:

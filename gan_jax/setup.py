@@ -20,6 +20,7 @@ from gan_jax.errors import UserError
 from gan_jax.ops.images import to_uint8
 
 MOST_PIXELS = 2**22  # drawn at once: 64 images of 256 px, 4 of 1024 px
+MOST_COLUMNS = 20  # one for each class
 TITLES = ("input", "output", "target")  # columns of a translation's grid
 
 
@@ -146,12 +147,12 @@ class Setup:
         return chosen[np.arange(count) % len(chosen)].astype(np.int32)
 
     def grid_batch(self) -> tuple[Batch, int]:
-        """Fixed seeds for the whole run, and the number of columns: a column per class, or one
-        each for input, output and target."""
+        """Fixed seeds for the whole run, and the number of columns: a column per class where they
+        are few, or one each for input, output and target."""
         count, columns = self.config.run.sample_count, 0
         if self.facts.input_channels:
             return self.sample_batch(range(count)), len(TITLES)
-        if self.system.labelled:
+        if self.system.labelled and self.facts.num_classes <= MOST_COLUMNS:
             columns = self.facts.num_classes
             count = max(count // columns, 1) * columns
         return self.sample_batch(range(count)), columns

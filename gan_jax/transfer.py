@@ -56,6 +56,9 @@ def import_file(
         )
     config = config or config_of(path, tensors, "--from")
     _check_system(config, kind, f"--from={source}")
+    if "classifier" in config and config.classifier.scale:
+        config.classifier.scale = 0.0  # its weights are not in this file
+        say("without guidance; --classifier names a classifier when images are drawn")
     folder = folders.claim(workdir)
     try:
         if (folder / "config.json").exists():
@@ -109,19 +112,20 @@ def export_file(
     return path
 
 
-def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray]) -> Facts:
+def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: int = 0) -> Facts:
     """What the data of a network would tell, from its shapes and its config; how many images there
-    were is not known: 0."""
+    were is not known: 0. `resolution`: of images where neither says."""
     told = guided_diffusion.architecture(tensors)
     options = config_data.read(config.data)
-    if not options.resolution:
+    side = options.resolution or told.get("image_size") or resolution
+    if not side:
         raise UserError("config.data.resolution=0: the file does not tell the size of images")
     images = told["in_channels"]
     inputs = 0
     if told["network"] == UPSAMPLER:
         images = inputs = images // 2
     classes = told.get("num_classes", 0)
-    return Facts(options.resolution, images, classes or told.get("outputs", 0) or 0, 0, 0, inputs)
+    return Facts(side, images, classes or told.get("outputs", 0) or 0, 0, 0, inputs)
 
 
 def _begun(setup: Setup, net: str, tensors: Mapping[str, np.ndarray], key: str) -> loop.Carry:
@@ -149,7 +153,7 @@ def _begun(setup: Setup, net: str, tensors: Mapping[str, np.ndarray], key: str) 
 
 
 def _beside(path: Path) -> Path:
-    return path.with_suffix(".json")
+    return path.with_suffix(f"{path.suffix}.json")
 
 
 def config_of(path: Path, tensors: Mapping[str, np.ndarray], flag: str) -> ConfigDict:

@@ -161,6 +161,30 @@ def test_guidance_is_the_same_flow_in_both_coordinates():
     assert np.abs(alone - found[2]).max() > 0.1
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("steps", ["ddim25", "10,10,1", "20"])
+def test_any_steps_of_a_chain_begin_with_noise_of_their_own_level(schedule, steps):
+    """x in the network's coordinates has variance one at the first step, whichever that is."""
+    whole = noise_schedules.chain(schedule, 1000)
+    walked = noise_schedules.chain(schedule, 1000, steps)
+    process = processes.discrete(
+        whole, target="epsilon", variance="fixed_large", loss="mse", min_snr=0.0, sampler="uniform"
+    )
+    seen = []
+
+    def network(x, time):
+        seen.append(np.asarray(x))
+        return x
+
+    settings = SETTINGS._replace(sampler="dpm++", steps=steps)
+    kinds = drawing.Kinds("epsilon", "fixed_large")
+    draw = drawing.make(settings, process, whole, walked, kinds)
+    z = jnp.asarray(np.random.RandomState(0).randn(1, 4, 4, 1), jnp.float32)
+    with jax.disable_jit():
+        draw(network, z, None, None)
+    np.testing.assert_allclose(seen[0], z, rtol=1e-4)
+
+
 def test_dynamic_threshold_scales_each_image_by_its_own_percentile():
     x = jnp.stack([jnp.linspace(-4, 4, 27).reshape(3, 3, 3), jnp.full((3, 3, 3), 0.5)])
     found = processes.dynamic_threshold(0.9)(x)
@@ -310,7 +334,24 @@ REFUSED = {
         dict(discrete=dict(target="previous_x"), sampling=dict(sampler="heun", steps="9")),
         "sampler='heun': config.discrete.target=previous_x",
     ),
-    "target": (dict(discrete=dict(target="noise")), "noise"),
+    "mean of other steps": (
+        dict(discrete=dict(target="previous_x"), sampling=dict(sampler="ancestral", steps="50")),
+        "config.discrete.target=previous_x is of the steps that are trained on",
+    ),
+    "steps left out of training": (
+        dict(discrete=dict(respacing="100"), sampling=dict(sampler="ddim", steps="7")),
+        "has left out of training",
+    ),
+    "sigma of edm": (
+        dict(diffusion=dict(process="edm"), sampling=dict(sampler="heun", sigma_min=100.0)),
+        "config.sampling: .*sigma_min 100",
+    ),
+    "steps of no digit": (
+        dict(diffusion=dict(process="edm"), sampling=dict(sampler="heun", steps="²")),
+        "takes a number",
+    ),
+    "length of the chain": (dict(discrete=dict(steps=3)), "config.discrete.steps=3: a chain of 3"),
+    "target": (dict(discrete=dict(target="noise")), "config.discrete: target .noise.: accepted"),
     "schedule": (dict(discrete=dict(schedule="flat")), r"discrete\.schedule=.flat.: accepted"),
     "min_snr": (dict(discrete=dict(min_snr=5.0, loss="kl")), "min_snr"),
     "timestep sampler": (dict(discrete=dict(timestep_sampler="last")), "timestep_sampler='last'"),

@@ -93,7 +93,7 @@ def golden_config(name: str, meta: dict, rates: np.ndarray):
             loss="rescaled_mse" if "rescale_learned_sigmas" in options["diffusion"] else "mse",
         ),
     )  # fmt: skip
-    config.sampling.steps = "10"
+    config.sampling.steps = config.discrete.respacing
     section = config.optim.unet
     section.update(lr=options["lr"], weight_decay=options["weight_decay"])
     section.update(ema=tuple(options["ema_rates"]), ema_warmup=False)
@@ -303,6 +303,32 @@ def test_other_processes_begin_at_the_loss_of_a_network_that_says_nothing(proces
         expected = np.mean(((image - skip * (image + s * noise)) / out) ** 2)
     np.testing.assert_allclose(metrics["loss/unet"], expected, rtol=1e-5)
     assert sum(name.startswith(("loss/t0", "loss/sigma")) for name in metrics) >= 1
+
+
+def test_a_loss_that_is_no_number_is_not_remembered():
+    system = diffusion.make(
+        tiny_config(discrete=dict(timestep_sampler="loss_second_moment", steps=40)), FACTS
+    )
+    state = filled(system)
+    broken = {**BATCH, "noise": np.full((8, 8, 8, 3), np.nan, np.float32)}
+    after, _ = stepper(system)(state, broken, jax.random.key(0))
+    assert np.isfinite(after.extra["levels"]["losses"]).all()
+    assert not after.extra["levels"]["seen"].any()
+
+
+def test_validation_spreads_levels_over_the_images_that_count():
+    """A batch that was filled up sees the whole chain all the same."""
+    system = diffusion.make(tiny_config(discrete=dict(steps=8), sampling=dict(steps="")), FACTS)
+    state = filled(system)
+    run = quick(lambda s, b: system.eval_step(s, b, jax.random.key(0), stage_of(system)))
+    images = np.repeat(BATCH["image"][:1], 8, axis=0)
+    padded = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32)
+    half = np.asarray(run(state, {"image": images, "valid": padded})["vb"])[:4]
+    whole = np.asarray(run(state, {"image": images, "valid": np.ones(8, np.float32)})["vb"])
+    # one image at even levels of eight, whose terms at the ends are far above those between
+    assert whole[0] > 2 * whole[3]
+    assert whole[6] > 2 * whole[3]
+    assert half[3] > 2 * half[1]
 
 
 def test_it_learns():

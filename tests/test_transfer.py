@@ -225,6 +225,10 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     free = sampling.adjusted(load(imported), {}, str(tmp_path / "judge"), 50.0)
     assert free.setup.facts.num_classes == 4
     assert not np.array_equal(free.sample(range(2), (3,)), load(imported).sample(range(2)))
+    with pytest.raises(UserError, match="--classifier_scale=0: must be above 0"):
+        sampling.adjusted(model, {}, str(tmp_path / "judge"), 0.0)
+    with pytest.raises(UserError, match="--classifier must name one"):
+        sampling.adjusted(model, {}, "", 2.0)
     with pytest.raises(UserError, match="no such run or file"):
         sampling.adjusted(model, {}, str(tmp_path / "none"))
     with pytest.raises(UserError, match="name a noisy_classifier"):

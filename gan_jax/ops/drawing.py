@@ -88,7 +88,7 @@ class Settings(NamedTuple):
 
     def count(self) -> int:
         """`steps` as a number. UserError where it is none."""
-        if not self.steps.isdigit() or int(self.steps) < 1:
+        if not (self.steps.isascii() and self.steps.isdigit()) or int(self.steps) < 1:
             raise UserError(
                 f"config.sampling.steps={self.steps!r}: the sampler {self.sampler} takes a number "
                 'of steps here, such as "18"'
@@ -139,11 +139,7 @@ def make(
         denoise = process.denoiser(network, finish)
         if score is not None:
             denoise = _guided(denoise, ode_samplers.chain_time(whole), score)
-        if settings.sampler == "dpm++" and walked is not None:
-            path = ode_samplers.from_chain(walked)
-        else:
-            path = process.path(settings.count())
-        x = process.start * z
+        x = process.start(path) * z
         if settings.sampler == "ddim":
             return ode_samplers.euler(denoise, x, path, noise_at, settings.eta, **told)
         if settings.sampler == "dpm++":
@@ -153,9 +149,17 @@ def make(
             settings.churn_max or float("inf"), settings.churn_noise, **told,
         )  # fmt: skip
 
+    path = ode_samplers.from_chain(walked) if walked else _path(settings, process)
     chained = walked is not None and settings.sampler in ("ancestral", "ddim")
     run = along_chain if chained else along_path
     return lambda *inputs: jnp.clip(run(*inputs), -1, 1)
+
+
+def _path(settings: Settings, process: Process) -> ode_samplers.Path:
+    try:
+        return process.path(settings.count())
+    except ValueError as error:  # σ beyond the process's own other end
+        raise UserError(f"config.sampling: {error}") from None
 
 
 def predictor(

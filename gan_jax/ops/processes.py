@@ -51,8 +51,8 @@ class Process(NamedTuple):
     """(network, finish) → denoise(x, s) for a path of levels; `finish` is applied to every x_0."""
     path: Callable[[int], ode_samplers.Path]
     """Number of steps → the path that Heun's and, but for discrete, all samplers walk."""
-    start: float
-    """Standard deviation of x at the beginning of that path."""
+    start: Callable[[ode_samplers.Path], float]
+    """Standard deviation of x at the beginning of a path."""
     quarter: Callable[[Array], Array]
     """Level → 0..3, which quarter of the distribution it lies in."""
     quarters: tuple[str, ...]
@@ -132,7 +132,7 @@ def discrete(
         ),
         denoiser=denoiser,
         path=path,
-        start=float(np.sqrt(1 + (sigma_max or sigmas[0]) ** 2)),
+        start=lambda path: float(np.sqrt(1 + path.levels[0] ** 2)),
         quarter=lambda t: quarters.index(t, steps),
         quarters=quarters.names(steps),
     )
@@ -179,7 +179,7 @@ def flow(*, times: str, logit_mean: float, logit_std: float, shift: float) -> Pr
         losses=losses,
         denoiser=denoiser,
         path=lambda count: ode_samplers.uniform(count, shift),
-        start=1.0,
+        start=lambda path: 1.0,
         quarter=lambda t: jnp.searchsorted(jnp.asarray(edges), t),
         quarters=_named("t", [0.0, *edges, 1.0]),
     )
@@ -238,7 +238,7 @@ def edm(
         losses=losses,
         denoiser=denoiser,
         path=lambda count: ode_samplers.karras(count, low, high, rho),
-        start=high,
+        start=lambda path: float(path.levels[0]),
         quarter=lambda sigma: jnp.searchsorted(jnp.asarray(edges), sigma),
         quarters=_named("sigma", [0.0, *edges, np.inf]),
     )

@@ -108,6 +108,7 @@ def make(config, facts: Facts) -> System:
     walked = None
     if settings.walks_chain(config.diffusion.process):
         walked = _chain(config, settings.steps)
+        _check_walk(config, chain, walked)
     kinds = drawing.Kinds(config.discrete.target, config.discrete.variance) if chain else None
     side, colours = facts.resolution, facts.channels
     shape = (side, side, colours)
@@ -214,8 +215,12 @@ def make(config, facts: Facts) -> System:
         # a skipped update is no reason to stop; skipping all the time is one
         hopeless = skipped > limit
         metrics = {k: jnp.where(jnp.isfinite(v) | hopeless, v, 0) for k, v in metrics.items()}
+        seen = process.seen(state.extra["levels"], examples["level"], plain)
         extra = {
-            "levels": process.seen(state.extra["levels"], examples["level"], plain),
+            # one loss that is not a number would make every weight one
+            "levels": jax.tree.map(
+                lambda new, old: jnp.where(skipped > 0, old, new), seen, state.extra["levels"]
+            ),
             "quarters": jnp.where(jnp.isfinite(quarter), quarter, known),
             "skipped": skipped,
         }
@@ -229,8 +234,9 @@ def make(config, facts: Facts) -> System:
         examples = shown(batch)
         count = examples["image"].shape[0]
         place_key, noise_key = jax.random.split(key)
-        place = (jnp.arange(count) + jax.random.uniform(place_key, (count,))) / count
-        examples["level"] = process.spread(place)
+        valid = batch.get("valid", jnp.ones(count))  # those that fill up a batch have no place
+        place = jnp.cumsum(valid) - 1 + jax.random.uniform(place_key, (count,))
+        examples["level"] = process.spread(jnp.clip(place / jnp.sum(valid), 0, 1 - 1e-6))
         examples["noise"] = jax.random.normal(noise_key, examples["image"].shape)
         output, x, terms = predicted(params, examples)
         if chain:
@@ -243,9 +249,10 @@ def make(config, facts: Facts) -> System:
     def weights_of(net: Net):
         """Parameters by name: raw, ema, and of further averages ema_<decay>."""
         sets = {"raw": net.params}
-        for index, decay in enumerate(config.optim.unet.ema if optim.has_average(net) else ()):
-            name = f"ema_{decay:g}" if index else "ema"
-            sets[name] = optim.averaged(net, index)[0]
+        if optim.has_average(net):
+            for index in range(len(optim.links(net.opt)["ema"].params)):
+                name = f"ema_{config.optim.unet.ema[index]:g}" if index else "ema"
+                sets[name] = optim.averaged(net, index)[0]
         return sets
 
     def network(params, label, low):
@@ -290,7 +297,8 @@ def make(config, facts: Facts) -> System:
         """Bits per dimension of images, and where along the chain they come from.
 
         `vb`, `xstart_mse` and `mse` [B, T] at every step `t` that config.sampling.steps keeps, the
-        least noisy first; `prior` and `total` [B]. Noise is a function of `seed` [B] and t.
+        least noisy first; `prior` and `total` [B]. Noise is a function of `seed` [B] and of the
+        place in the chain.
         """
         params, _ = optim.averaged(state.nets["unet"])
         examples = shown(batch)
@@ -352,9 +360,31 @@ def make(config, facts: Facts) -> System:
 def _chain(config, respacing: str, key: str = "sampling.steps") -> noise_schedules.Chain:
     """The steps of the chain that a respacing, of a config's key, keeps; "" keeps all."""
     section = config.discrete
+    try:
+        noise_schedules.betas(section.schedule, section.steps)
+        quarters.names(section.steps)
+    except UserError as error:
+        raise UserError(f"config.discrete.steps={section.steps}: {error}") from None
     return noise_schedules.chain(
         section.schedule, section.steps, respacing, section.rescale_timesteps, f"config.{key}"
     )
+
+
+def _check_walk(config, chain: noise_schedules.Chain, walked: noise_schedules.Chain) -> None:
+    """Raises UserError where images would be drawn along steps that the network does not know."""
+    section, steps = config.discrete, f"config.sampling.steps={config.sampling.steps!r}"
+    if not set(walked.kept) <= set(chain.kept):
+        raise UserError(
+            f"{steps}: keeps steps that config.discrete.respacing={section.respacing!r} has left "
+            "out of training; give the same, or none"
+        )
+    told = {"target": section.target == "previous_x", "variance": section.variance == "learned"}
+    for name, bound in told.items():
+        if bound and walked.steps != chain.steps:
+            raise UserError(
+                f"{steps}: config.discrete.{name}={section[name]} is of the steps that are trained "
+                f"on; draw along all of them, {section.respacing!r}"
+            )
 
 
 def _process(config) -> tuple[processes.Process, noise_schedules.Chain | None]:
@@ -368,6 +398,10 @@ def _process(config) -> tuple[processes.Process, noise_schedules.Chain | None]:
         config.discrete,
         _chain(config, config.discrete.respacing, "discrete.respacing"),
     )
+    try:
+        diffusion.check(section.target, section.variance, section.loss, section.min_snr)
+    except UserError as error:
+        raise UserError(f"config.discrete: {error}") from None
     process = processes.discrete(
         chain, target=section.target, variance=section.variance, loss=section.loss,
         min_snr=section.min_snr, sampler=section.timestep_sampler, **path,

@@ -166,7 +166,9 @@ def make(config, facts: Facts) -> System:
         t_key, noise_key = jax.random.split(key)
 
         def spread(count):
-            places = (jnp.arange(count) + jax.random.uniform(t_key)) / count
+            valid = batch.get("valid", jnp.ones(count))  # those that fill up a batch have no place
+            places = jnp.cumsum(valid) - 1 + jax.random.uniform(t_key)
+            places = jnp.clip(places / jnp.sum(valid), 0, 1)
             t = jnp.floor(places * chain.steps).astype(jnp.int32)
             return jnp.minimum(t, chain.steps - 1)  # the last place may be rounded up to 1
 
