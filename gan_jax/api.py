@@ -11,7 +11,6 @@ hands each what it needs of the others.
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError
 from gan_jax.metrics import neighbours
-from gan_jax.model import Model, load, measured, with_restored
+from gan_jax.model import Adjust, Model, as_it_is, load, measured, with_restored
 from gan_jax.report import curves, epochs, grids
 from gan_jax.setup import TITLES, Setup
 
@@ -361,7 +360,7 @@ def evaluate(
     which: str = "newest",
     say=print,
     config: ConfigDict | None = None,
-    adjust: Callable[[Model], Model] = lambda model: model,
+    adjust: Adjust = as_it_is,
 ) -> dict[str, float]:
     """Validation losses, and where the run measures it the quality of its images; written to
     evaluate.json in the run's folder.

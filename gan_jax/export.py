@@ -1,7 +1,7 @@
 """Samples as files, and what a config amounts to before anything is trained."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,9 +13,9 @@ from gan_jax import settings
 from gan_jax.core import loop
 from gan_jax.core.checkpoint import named
 from gan_jax.errors import UserError
-from gan_jax.model import Model, opened
+from gan_jax.model import Adjust, as_it_is, opened
 from gan_jax.report import grids
-from gan_jax.setup import TITLES, Setup
+from gan_jax.setup import MOST_COLUMNS, TITLES, Setup
 
 FORMATS = ("grid", "png", "npz", "adm")
 
@@ -37,6 +37,18 @@ def numbers(text: str, key: str) -> list[int]:
     return found
 
 
+def made_folder(out: str | Path) -> Path:
+    """The folder of --out, made where it is missing; UserError where it cannot be."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out={out} cannot be made ({error.strerror}); name another folder"
+        ) from None
+    return folder
+
+
 def sample(
     workdir: str | Path,
     out: str | Path,
@@ -49,7 +61,7 @@ def sample(
     standing_batches: int = 0,
     config: ConfigDict | None = None,
     say=print,
-    adjust: Callable[[Model], Model] = lambda model: model,
+    adjust: Adjust = as_it_is,
 ) -> list[Path]:
     """Draws one image per seed into `out`; returns the files. The model is that of a run,
     `workdir`, or without one of a `config` whose `restore` names weights of its generator.
@@ -72,20 +84,14 @@ def sample(
     images = model.sample(seeds, classes, truncation, weights)
     batch = model.setup.sample_batch(seeds, classes)
     labels = batch.get("label", np.zeros(len(images), np.int32))
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--out={out} cannot be made ({error.strerror}); name another folder"
-        ) from None
+    folder = made_folder(out)
     files = []
     if "grid" in formats:
         # classes come in turn: columns of one class each, as near to a square as that allows
         kinds = len(classes) or model.setup.facts.num_classes
         turns = model.setup.system.labelled and kinds > 1 and len(images) % kinds == 0
         wide = kinds * max(round(len(images) ** 0.5 / max(kinds, 1)), 1)
-        columns = wide if turns and kinds <= 20 else 0
+        columns = wide if turns and kinds <= MOST_COLUMNS else 0
         files.append(folder / "grid.png")
         if "input" in batch:
             shown = grids.triples(batch["input"], images, batch["target"])

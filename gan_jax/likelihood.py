@@ -1,7 +1,6 @@
 """Bits per dimension of images under a diffusion model: `launch.py --mode=likelihood`."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,7 +10,8 @@ from ml_collections import ConfigDict
 from gan_jax import workdir as folders
 from gan_jax.core.progress import Progress
 from gan_jax.errors import UserError
-from gan_jax.model import Model, load, measured
+from gan_jax.export import made_folder
+from gan_jax.model import Adjust, as_it_is, load, measured
 from gan_jax.report import bound_plot
 from gan_jax.setup import MOST_PIXELS
 
@@ -26,7 +26,7 @@ def run(
     count: int = 0,
     config: ConfigDict | None = None,
     say=print,
-    adjust: Callable[[Model], Model] = lambda model: model,
+    adjust: Adjust = as_it_is,
 ) -> dict[str, float]:
     """The variational bound of validation images, of training images where there are no others.
 
@@ -77,13 +77,7 @@ def run(
         "prior": float(np.mean(terms["prior"])),
         **{f"mean_{name}": float(np.mean(terms[name])) for name in TERMS[1:]},
     }
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--out={out} cannot be made ({error.strerror}); name another folder"
-        ) from None
+    folder = made_folder(out)
     t = np.asarray(terms["t"][0], np.int64)
     means = {name: np.mean(terms[name], axis=0) for name in TERMS}
     for name, values in means.items():

@@ -107,6 +107,14 @@ class Model:
         return self._samplers[step, size]
 
 
+Adjust = Callable[[Model], Model]  # what a mode does to a model before it uses it
+
+
+def as_it_is(model: Model) -> Model:
+    """The same model: no adjustment."""
+    return model
+
+
 def load(workdir: str | Path, which: str = "newest") -> Model:
     """The model that a run has trained.
 

@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import settings, transfer
 from gan_jax import workdir as folders
-from gan_jax.core import optim
-from gan_jax.core.system import Facts, Net
+from gan_jax.core import checkpoint, optim
+from gan_jax.core.system import Facts, Net, TrainState
 from gan_jax.errors import UserError
-from gan_jax.interop import guided_diffusion
+from gan_jax.interop import guided_diffusion, restore
 from gan_jax.model import Model
 from gan_jax.setup import Setup
+
+Tensors = Mapping[str, np.ndarray]  # a .pt file's, by PyTorch's names
 
 
 def adjusted(
@@ -36,12 +39,12 @@ def adjusted(
             raise UserError(f"{named[0]}: config.system={model.config.system!r} has no samplers")
         return model
     config = model.config.copy_and_resolve_references()
-    own = bool(config.classifier.scale)
-    if scale is not None and (not scale > 0 or not (classifier or own)):
+    guided = bool(config.classifier.scale)
+    if scale is not None and (not scale > 0 or not (classifier or guided)):
         raise UserError(
             f"--classifier_scale={scale:g}: must be above 0, and --classifier must name one"
         )
-    if own and scale is not None:
+    if guided and scale is not None:
         config.classifier.scale = float(scale)
     averaged = optim.has_average(model.state.nets.get("unet"))
     if chosen.get("progress") == "ema" and not averaged:
@@ -50,14 +53,15 @@ def adjusted(
         _set(config.sampling, name, value)
     state, facts = model.state, model.setup.facts
     if classifier:
-        section, classes = _classifier_config(classifier, config, facts)
-        config.classifier.update(section, scale=1.0 if scale is None else float(scale))
+        own, known, tensors = _read(classifier, facts.resolution)
+        _check_guide(f"--classifier={classifier}", own, known, config, facts)
+        config.classifier.update(own.model, scale=1.0 if scale is None else float(scale))
         config.restore.classifier = (classifier, "*")
         if not config.model.class_cond:  # the classes are the classifier's
-            facts = facts._replace(num_classes=classes)
+            facts = facts._replace(num_classes=known.num_classes)
     setup = Setup(config, facts)
     if classifier:
-        state = _with_classifier(setup, state, classifier)
+        state = _with_classifier(setup, state, classifier, tensors)
     return Model(setup, state, model.step, model.stage)
 
 
@@ -86,21 +90,22 @@ def _set(section: ConfigDict, name: str, value: Any) -> None:
         raise UserError(f"config.sampling.{name}={value!r}: must be of type {wanted}") from None
 
 
-def _classifier_config(source: str, config: ConfigDict, facts: Facts) -> tuple[ConfigDict, int]:
-    """The section `model` of a classifier's own config, and how many classes it tells apart.
-
-    Raises UserError where it is none, or has learnt another noise than the model to be guided.
-    """
-    path, key = Path(source), f"--classifier={source}"
+def _read(source: str, resolution: int) -> tuple[ConfigDict, Facts, Tensors | None]:
+    """Config and facts of a classifier's run, or of its file, and the tensors of a file."""
+    path = Path(source)
     if path.is_dir():
         stored = folders.read_config(path)
-        own, known = settings.typed(stored["config"]), Facts(**stored["data"])
-    elif path.is_file():
-        tensors = guided_diffusion.state_dict(path)
-        own = transfer.config_of(path, tensors, "--classifier")
-        known = transfer.facts_of(own, tensors, facts.resolution)
-    else:
-        raise UserError(f"{key}: no such run or file")
+        return settings.typed(stored["config"]), Facts(**stored["data"]), None
+    if not path.is_file():
+        raise UserError(f"--classifier={source}: no such run or file")
+    tensors = guided_diffusion.state_dict(path)
+    own = transfer.config_of(path, tensors, "--classifier")
+    return own, transfer.facts_of(own, tensors, resolution), tensors
+
+
+def _check_guide(key: str, own: ConfigDict, known: Facts, config: ConfigDict, facts: Facts) -> None:
+    """Raises UserError where a classifier is none, or has learnt another noise, or images of
+    another kind, than the model to be guided."""
     if own.system != "noisy_classifier":
         raise UserError(f"{key} is of config.system={own.system!r}: name a noisy_classifier")
     if not own.noised:
@@ -115,34 +120,22 @@ def _classifier_config(source: str, config: ConfigDict, facts: Facts) -> tuple[C
                 f"{key} has learnt another noise: its config.discrete.{name} is "
                 f"{own.discrete[name]!r}, the model's {config.discrete[name]!r}"
             )
-    return own.model, known.num_classes
 
 
-def _with_classifier(setup: Setup, state: Any, source: str) -> Any:
+def _with_classifier(
+    setup: Setup, state: TrainState, source: str, tensors: Tensors | None
+) -> TrainState:
     """The state with the classifier's weights as its net `classifier`."""
-    shapes = setup.shapes()["state"].nets["classifier"]
+    shapes = setup.shapes()["state"].nets["classifier"].params
     key = f"--classifier={source}"
-    if Path(source).is_file():
-        wrong = guided_diffusion.mismatches(guided_diffusion.state_dict(source), shapes.params)
-        if wrong:
-            raise UserError(f"{key} is of another architecture: {'; '.join(wrong)}")
-    arrays = folders.arrays(source, "classifier", key)
-
-    def filled(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        found = {}
-        for name, leaf in tree.items():
-            path = f"{prefix}/{name}"
-            if isinstance(leaf, Mapping):
-                found[name] = filled(leaf, path)
-                continue
-            if path not in arrays or arrays[path].shape != leaf.shape:
-                there = arrays[path].shape if path in arrays else "absent"
-                raise UserError(
-                    f"{key} does not fit: {path} is {there} there, {leaf.shape} here; it must be "
-                    "trained on images of the model's size, with the model's classes"
-                )
-            found[name] = jnp.asarray(arrays[path], leaf.dtype)
-        return found
-
-    net = Net(setup.mesh.copy(filled(shapes.params, "params")), {}, {})
+    if tensors is None:
+        arrays = folders.arrays(source, "classifier", key)
+    else:
+        transfer.check_fits(tensors, shapes, key)
+        arrays = checkpoint.named({"params": guided_diffusion.to_trees(tensors)[0]})
+    empty = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    params, _, report = restore.replace(arrays, "*", empty, {}, key, source)
+    if report[1:]:
+        raise UserError(f"{key} does not fit: {report[1]}")
+    net = Net(setup.mesh.copy(params), {}, {})
     return state.replace(nets={**state.nets, "classifier": net})

@@ -1,7 +1,7 @@
 """What only some systems can do, on a folder of images: `launch.py --mode=<task> --input=DIR`."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
-from gan_jax.model import Model, opened
+from gan_jax.model import Adjust, as_it_is, opened
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.setup import Setup
@@ -31,7 +31,7 @@ def run(
     seed: int = 0,
     classes: Sequence[int] = (),
     say=print,
-    adjust: Callable[[Model], Model] = lambda model: model,
+    adjust: Adjust = as_it_is,
 ) -> list[Path]:
     """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
 

@@ -17,7 +17,7 @@ from gan_jax import settings
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, loop, optim
 from gan_jax.core.mesh import fetch
-from gan_jax.core.system import Facts
+from gan_jax.core.system import Facts, PyTree
 from gan_jax.data import options as config_data
 from gan_jax.errors import UserError
 from gan_jax.interop import atomic, guided_diffusion, torch_file
@@ -129,15 +129,11 @@ def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: 
 
 
 def _begun(setup: Setup, net: str, tensors: Mapping[str, np.ndarray], key: str) -> loop.Carry:
-    """The state at step 0 with the weights of one net, and their averages, from a state dict.
-
-    Raises UserError that begins with `key` and lists the first tensors that differ.
-    """
+    """The state at step 0 with the weights of one net, and their averages, from a state dict; see
+    `check_fits` for `key`."""
     system, stage, batch = setup.system, setup.system.stages[0], setup.batch()
     shapes = loop.shapes(system, setup.key, batch)
-    wrong = guided_diffusion.mismatches(tensors, shapes.state.nets[net].params)
-    if wrong:
-        raise UserError(f"{key} is of another architecture: {'; '.join(wrong)}")
+    check_fits(tensors, shapes.state.nets[net].params, key)
     params, _ = guided_diffusion.to_trees(tensors)
 
     def begin(root, batch, params) -> loop.Carry:
@@ -150,6 +146,14 @@ def _begun(setup: Setup, net: str, tensors: Mapping[str, np.ndarray], key: str) 
         return rest._replace(state=state.replace(nets=nets), broken=broken)
 
     return jax.jit(begin, out_shardings=setup.mesh.replicated)(setup.key, batch, params)
+
+
+def check_fits(tensors: Mapping[str, np.ndarray], params: PyTree, key: str) -> None:
+    """Raises UserError that begins with `key` and lists the first tensors that differ from a
+    network's parameters, which may be shapes."""
+    wrong = guided_diffusion.mismatches(tensors, params)
+    if wrong:
+        raise UserError(f"{key} is of another architecture: {'; '.join(wrong)}")
 
 
 def _beside(path: Path) -> Path:

@@ -7,7 +7,7 @@ generate_training_video.
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 
 from gan_jax import workdir as folders
 from gan_jax.errors import UserError
-from gan_jax.model import Model, opened
+from gan_jax.model import Adjust, Model, as_it_is, opened
 from gan_jax.report import grids, video
 
 FASTEST = 90  # frames a second: browsers show those of a webp below 11 ms for 100
@@ -41,7 +41,7 @@ def interpolate(
     columns: int = 0,
     config: ConfigDict | None = None,
     say=print,
-    adjust: Callable[[Model], Model] = lambda model: model,
+    adjust: Adjust = as_it_is,
 ) -> Path:
     """A grid of images whose latents move smoothly and come back to where they began.
 

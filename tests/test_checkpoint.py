@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import checkpoint, optim, rates
+from gan_jax.core import checkpoint, loss_scale, optim, rates
 from gan_jax.core.checkpoint import SUMS, Best, BestStates, Checkpoints, Damaged
 from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.system import new_state
@@ -27,7 +27,7 @@ def state(seed: int = 0, width: int = 24):
     """A TrainState with Adam, averages and a loss scale, filled with random numbers."""
     config = SimpleNamespace(**{**optim.defaults(), "ema": (0.9,)})
     config.schedule = SimpleNamespace(**{**rates.defaults(), "name": "plateau"})
-    tx = optim.with_loss_scale(optim.make(config, "o"))
+    tx = loss_scale.with_loss_scale(optim.make(config, "o"))
     rng = np.random.default_rng(seed)
     params = {"dense": {"kernel": np.zeros((width, width), np.float32)}, "scale": np.float32(0)}
     nets = {

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_diffusion_train import (
+from tiny_diffusion import (
     BATCH,
     FACTS,
     filled,

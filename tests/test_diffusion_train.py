@@ -1,68 +1,30 @@
 """Training steps of the diffusion system: the original's five steps, and what a step promises."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_rule import load, weights
+from tiny_diffusion import (
+    BATCH,
+    FACTS,
+    filled,
+    quick,
+    stage_of,
+    stepper,
+    tiny_config,
+    with_weights,
+    zeros_like_init,
+)
 
-from gan_jax import settings
 from gan_jax.core import optim
-from gan_jax.core.system import Facts
 from gan_jax.interop import guided_diffusion
 from gan_jax.systems import diffusion
-
-FACTS = Facts(8, 3, 10, 64, 16)
-
-
-def tiny_config(**sections):
-    """configs/diffusion_mnist.py:tiny with keys changed, such as discrete=dict(target="v")."""
-    config = settings.load_file("configs/diffusion_mnist.py", "tiny")
-    config.run.steps = "20"
-    config.optim.unet.schedule.update(name="constant", warmup=0.0)
-    for name, values in sections.items():
-        if isinstance(values, dict):
-            config[name].update(values)
-        else:
-            config[name] = values
-    return config
-
-
-# compiled with little effort: compiling is most of what these tests cost
-quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def stepper(system):
-    return quick(lambda state, batch, key: system.train_step(state, batch, key, stage_of(system)))
-
-
-def stage_of(system):
-    return system.stages[0]
 
 
 def pixels(x: np.ndarray) -> np.ndarray:
     """What `images.to_unit` brings back to x [B, C, H, W]: [B, H, W, C] in 0..255, not rounded."""
     return np.moveaxis(x, 1, -1).astype(np.float64) * 127.5 + 127.5
-
-
-def with_weights(state, params):
-    """The state with other weights of the U-Net, its averages beginning at them."""
-    net = optim.restarted(state.nets["unet"], jax.tree.map(jnp.asarray, params), {})
-    return state.replace(nets={**state.nets, "unet": net})
-
-
-def zeros_like_init(system, batch):
-    """A state of the right shapes without drawing weights, which takes long to compile."""
-    stage = stage_of(system)
-    shapes = jax.eval_shape(lambda k: system.init(k, batch, stage), jax.random.key(0))
-    params = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.nets["unet"].params)
-
-    def begin(key, params):
-        return with_weights(system.init(key, batch, stage), params)
-
-    return quick(begin)(jax.random.key(0), params)
 
 
 GOLDEN = {
@@ -183,20 +145,6 @@ def test_five_steps_are_the_originals(name):
                 np.testing.assert_allclose(
                     found[tensor], golden[key], rtol=1e-4, atol=3e-5, err_msg=key
                 )
-
-
-BATCH = {
-    "image": np.random.RandomState(0).randint(0, 256, (8, 8, 8, 3)).astype(np.uint8),
-    "label": np.arange(8, dtype=np.int32),
-}
-
-
-def filled(system, batch=BATCH):
-    """A state with weights that are zero nowhere."""
-    state = zeros_like_init(system, batch)
-    random = np.random.RandomState(1)
-    draw = lambda s: jnp.asarray(0.2 * random.randn(*s.shape), s.dtype)  # noqa: E731
-    return with_weights(state, jax.tree.map(draw, state.nets["unet"].params))
 
 
 def test_microbatches_are_one_batch():

@@ -11,7 +11,7 @@ import pytest
 from shell import ROOT
 
 from gan_jax import api
-from gan_jax.core import optim
+from gan_jax.core import loss_scale
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
@@ -265,7 +265,7 @@ def test_half_precision_scales_its_loss(transparent):
     for dtype, scale in (("float16", 2.0**16), ("bfloat16", 1.0)):
         system = made(model__dtype=dtype)
         state = begun(system)
-        assert optim.loss_scale(state.nets["classifier"].opt) == scale
+        assert loss_scale.loss_scale(state.nets["classifier"].opt) == scale
         _, metrics = jax.jit(system.train_step, static_argnums=3)(
             state, grey(8), jax.random.key(0), system.stages[0]
         )

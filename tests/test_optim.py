@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from gan_jax.core import optim, rates
+from gan_jax.core import loss_scale, optim, rates
 from gan_jax.core.system import Net
 from gan_jax.errors import UserError
 
@@ -255,13 +255,13 @@ def test_loss_scale_skips_steps_that_are_not_finite():
     """Good, good (grows), overflow (halves), good: as if the overflow had not been."""
     config = section(b1=0.5, ema=(0.75,))
     plain = run(optim.make(config, "o"), GRADS[:3], stats=STATS[:3])
-    tx = optim.with_loss_scale(optim.make(config, "o"), initial=8.0, growth_steps=2)
+    tx = loss_scale.with_loss_scale(optim.make(config, "o"), initial=8.0, growth_steps=2)
     broken = jax.tree.map(np.array, GRADS[0])
     broken["dense"]["kernel"][0, 0] = np.nan
     grads = [scaled(GRADS[0], 8.0), scaled(GRADS[1], 8.0), broken, scaled(GRADS[2], 8.0)]
     stats = [STATS[0], STATS[1], {"mean": np.full((2,), np.nan)}, STATS[2]]
     nets = run(tx, grads, stats=stats)
-    assert [float(optim.loss_scale(net.opt)) for net in nets] == [8, 16, 8, 8]
+    assert [float(loss_scale.loss_scale(net.opt)) for net in nets] == [8, 16, 8, 8]
     assert [int(net.opt.good_steps) for net in nets] == [1, 0, 0, 1]
     for net, expected in zip((nets[0], nets[1], nets[3]), plain, strict=True):
         assert_close(net.params, expected.params)
@@ -274,18 +274,18 @@ def test_loss_scale_skips_steps_that_are_not_finite():
 
 
 def test_loss_scale_keeps_within_its_bounds():
-    tx = optim.with_loss_scale(optim.make(section(), "o"), initial=1.0, growth_steps=1)
+    tx = loss_scale.with_loss_scale(optim.make(section(), "o"), initial=1.0, growth_steps=1)
     broken = jax.tree.map(lambda g: np.full_like(g, np.inf), GRADS[0])
     assert float(run(tx, [broken])[0].opt.scale) == 1.0
-    tx = optim.with_loss_scale(optim.make(section(), "o"), initial=2.0**126, growth_steps=1)
+    tx = loss_scale.with_loss_scale(optim.make(section(), "o"), initial=2.0**126, growth_steps=1)
     assert float(run(tx, GRADS[:1])[0].opt.scale) == 2.0**126
-    assert optim.loss_scale(run(optim.make(section(), "o"), GRADS[:1])[0].opt) == 1.0
+    assert loss_scale.loss_scale(run(optim.make(section(), "o"), GRADS[:1])[0].opt) == 1.0
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_reset_moments_keeps_everything_else(wrapped):
     tx = optim.make(section(b1=0.5, ema=(0.75,)), "o")
-    tx = optim.with_loss_scale(tx, 4.0) if wrapped else tx
+    tx = loss_scale.with_loss_scale(tx, 4.0) if wrapped else tx
     net = run(tx, stats=STATS)[-1]
     with jax.enable_x64(True):
         reset = optim.reset_moments(net, tx)
@@ -296,7 +296,7 @@ def test_reset_moments_keeps_everything_else(wrapped):
     assert jax.tree.structure(reset) == jax.tree.structure(net)
     jax.tree.map(np.testing.assert_array_equal, opt["ema"], old["ema"])
     jax.tree.map(np.testing.assert_array_equal, reset.params, net.params)
-    assert optim.loss_scale(reset.opt) == optim.loss_scale(net.opt)
+    assert loss_scale.loss_scale(reset.opt) == loss_scale.loss_scale(net.opt)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -308,7 +308,7 @@ def test_state_is_arrays_of_one_structure_before_and_after_a_step(dtype, wrapped
         schedule=dict(name="plateau"),
     )  # fmt: skip
     tx = optim.make(config, "o")
-    tx = optim.with_loss_scale(tx) if wrapped else tx
+    tx = loss_scale.with_loss_scale(tx) if wrapped else tx
     with jax.enable_x64(dtype is np.float64):
         net = optim.new_net(tx, random_tree(0, dtype), {"mean": np.zeros(2, dtype)})
         net = jax.tree.map(jnp.asarray, net)

@@ -11,7 +11,7 @@ import pytest
 from golden_rule import GOLDEN
 from hostile import Call
 from ml_collections import ConfigDict
-from test_diffusion_train import tiny_config
+from tiny_diffusion import tiny_config
 
 from gan_jax import api, sampling, settings, transfer
 from gan_jax.core import optim

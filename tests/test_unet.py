@@ -1,21 +1,18 @@
 """The U-Net, its super-resolution form and its classifier against the original's numbers."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_rule import GOLDEN, load, weights
 from ml_collections import ConfigDict
+from tiny_diffusion import quick
 
 from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
 from gan_jax.models import unet
 from gan_jax.ops import resize
 
-# compiled with little effort, since each runs once
-quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 UNETS = sorted(p.stem for p in (GOLDEN / "guided_diffusion/unet").glob("unet_*.npz"))
 POOLS = ("attention", "adaptive", "spatial", "spatial_v2", "factory64")
 OURS = {

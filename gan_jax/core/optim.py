@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gan_jax.core.loss_scale import LossScaleState, all_finite
 from gan_jax.core.system import Array, Net, PyTree
 from gan_jax.errors import UserError
 
@@ -33,14 +34,6 @@ class PlateauState(NamedTuple):
     waited: Array  # evaluations without improvement
     cooling: Array  # evaluations still to be ignored
     seen: Array  # number of validation values read so far
-
-
-class LossScaleState(NamedTuple):
-    """Dynamic loss scale and the chain inside it."""
-
-    scale: Array
-    good_steps: Array
-    inner: PyTree
 
 
 def scale_by_rate() -> optax.GradientTransformationExtraArgs:
@@ -143,54 +136,6 @@ def ema(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def with_loss_scale(
-    inner: optax.GradientTransformationExtraArgs,
-    initial: float = 2.0**15,
-    growth_steps: int = 2000,
-) -> optax.GradientTransformationExtraArgs:
-    """Wraps a chain for float16: gradients arrive multiplied by the scale (see `loss_scale`).
-
-    They are divided by it and checked; where any is not finite the inner chain (EMA included) is
-    left as it was, the updates are zero and the scale is halved. After `growth_steps` good steps
-    in a row it doubles, up to 2^126. With `growth_steps` 0 the scale stays what it was: with
-    `initial` 1 that is a chain for float32 which skips broken gradients.
-    """
-
-    def init(params):
-        return LossScaleState(
-            jnp.array(initial, jnp.float32), jnp.zeros((), jnp.int32), inner.init(params)
-        )
-
-    def update(updates, state, params=None, **extra):
-        wide = lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32))  # noqa: E731
-        grads = jax.tree.map(lambda g: wide(g) / state.scale.astype(wide(g).dtype), updates)
-        finite = _all_finite(updates)
-        # a branch: a choice for every array takes several times as long to compile
-        new, inner_state = jax.lax.cond(
-            finite,
-            lambda: inner.update(grads, state.inner, params, **extra),
-            lambda: (jax.tree.map(jnp.zeros_like, grads), state.inner),
-        )
-        scale, good = state.scale, state.good_steps + 1
-        if growth_steps:
-            grown = good >= growth_steps
-            larger = jnp.where(grown, jnp.minimum(scale * 2, 2.0**126), scale)
-            scale = jnp.where(finite, larger, jnp.maximum(scale / 2, 1.0))
-            good = jnp.where(grown, 0, good)
-        return new, LossScaleState(scale, jnp.where(finite, good, 0), inner_state)
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _all_finite(tree: PyTree) -> Array:
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
-
-
-def loss_scale(opt: PyTree) -> Array | float:
-    """What to multiply a loss by before differentiating it: 1 unless the chain scales."""
-    return opt.scale if isinstance(opt, LossScaleState) else 1.0
 
 
 def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -354,7 +299,7 @@ def step(
     """
     updates, opt = tx.update(grads, net.opt, net.params, stats=stats, **extra)
     if isinstance(net.opt, LossScaleState):
-        finite = _all_finite(grads)
+        finite = all_finite(grads)
         stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stats, net.stats)
     return Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
 

@@ -108,6 +108,18 @@ def latents_of(batch: Batch, key: Array, length: int) -> Array:
     return jax.vmap(draw, over)(batch["seed"], batch.get("truncation"))
 
 
+def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Number of a step, int32 [] → standard normal [N, *shape], of each of `seeds` [N] a function
+    of that seed and the step alone."""
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
+
+    def noise_at(step: Array) -> Array:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(own, step)
+        return jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
+
+    return noise_at
+
+
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     """Rows repeated from the last one up to `size`."""
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

@@ -46,8 +46,9 @@ class Settings(NamedTuple):
         noisy_ddim, noisy_heun = self.eta > 0, self.churn > 0
         return {"ancestral": True, "ddim": noisy_ddim, "heun": noisy_heun}.get(self.sampler, False)
 
-    def check(self, process: str, target: str = "") -> None:
-        """UserError for values that are not accepted, or not with this process, or its target."""
+    def check(self, process: str, target: str) -> None:
+        """UserError for values that are not accepted, or not with this process or, of a chain, its
+        target."""
         key = "config.sampling"
         for name, found, accepted in (
             ("sampler", self.sampler, SAMPLERS[process]),
@@ -76,7 +77,7 @@ class Settings(NamedTuple):
             )
         if not self.walks_chain(process):
             self.count()
-        if target == "previous_x" and self.sampler in ("dpm++", "heun"):
+        if process == "discrete" and target == "previous_x" and self.sampler in ("dpm++", "heun"):
             raise UserError(
                 f"{key}.sampler={self.sampler!r}: config.discrete.target=previous_x says the mean "
                 "of the next image and no more; accepted are ancestral, ddim"

@@ -12,12 +12,29 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_jax.errors import UserError
+from gan_jax.ops import quarters
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
 _MOST = (
     0.999  # the largest β of a schedule that is given by ᾱ: a step that leaves no signal ends it
 )
+
+
+def check(name: str, steps: int, key: str) -> None:
+    """Refuses schedules and lengths that a config may not have.
+
+    Raises:
+      UserError: names `key`, of their section, where `betas` would refuse them, or a quarter of
+        the chain would have no step.
+    """
+    if name not in SCHEDULES:
+        raise UserError(f"{key}.schedule={name!r}: accepted are {', '.join(SCHEDULES)}")
+    try:
+        quarters.names(steps)
+        betas(name, steps)
+    except UserError as error:
+        raise UserError(f"{key}.steps={steps}: {error}") from None
 
 
 def betas(name: str, steps: int) -> np.ndarray:

@@ -123,7 +123,7 @@ def discrete(
         outputs=2 if variance.startswith("learned") else 1,
         history=timestep_sampler.empty(steps)._asdict() if by_loss else {},
         draw=draw,
-        spread=lambda u: jnp.minimum((u * steps).astype(jnp.int32), steps - 1),
+        spread=lambda u: timestep_sampler.at_places(u, steps),
         seen=seen,
         noised=lambda image, t, noise: diffusion.q_sample(chain, image, t, noise),
         asked=lambda x, t: (x, jnp.asarray(times, x.dtype)[t]),

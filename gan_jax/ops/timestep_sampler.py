@@ -63,6 +63,17 @@ def draw_uniform(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
     return t, jnp.ones(batch)
 
 
+def even_places(valid: Array, u: Array) -> Array:
+    """Places in [0, 1) that lie evenly over those of a batch which are `valid`, [B]: the k-th of n
+    at (k + u)/n, u uniform in [0, 1), [] or [B]. What fills up a batch takes no place."""
+    return jnp.clip((jnp.cumsum(valid) - 1 + u) / jnp.sum(valid), 0, 1 - 1e-6)
+
+
+def at_places(places: Array, steps: int) -> Array:
+    """The steps of 0..T-1 at places in [0, 1): int32, of their shape."""
+    return jnp.minimum((places * steps).astype(jnp.int32), steps - 1)
+
+
 def update(history: History, t: Array, losses: Array) -> History:
     """The history after the losses [B] of the steps t [B], in the order of the batch: the newest
     10 of every step are kept. The losses are those before any weight."""

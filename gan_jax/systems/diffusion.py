@@ -20,15 +20,16 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import optim, players, rates
+from gan_jax.core import loss_scale, optim, players, rates
 from gan_jax.core.every import single_stage
 from gan_jax.core.progress import Progress
-from gan_jax.core.sampler import latents_of
+from gan_jax.core.sampler import latents_of, noise_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
 from gan_jax.models import unet as networks
 from gan_jax.ops import (
+    bound,
     diffusion,
     drawing,
     images,
@@ -37,6 +38,7 @@ from gan_jax.ops import (
     quarters,
     resize,
     samplers,
+    timestep_sampler,
 )
 
 FROZEN = ("classifier",)  # nets that are used and not trained
@@ -125,14 +127,11 @@ def make(config, facts: Facts) -> System:
         told: drawing.make(settings, process, chain, walked, kinds, report if told else None)
         for told in (False, True)
     }
-    stages, epoch_steps = single_stage(
-        side, config.batch_size, config.run.steps, facts.train_size
-    )  # fmt: skip
+    stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
     learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")["unet"]
     half = config.model.dtype == "float16"
     # the original's scale grows by 0.001 of a power of two at every good step
-    scaling = dict(initial=2.0**20, growth_steps=1000) if half else dict(initial=1, growth_steps=0)
-    tx = optim.with_loss_scale(learn.tx, **scaling)
+    tx = loss_scale.guarded(learn.tx, half, initial=2.0**20, growth_steps=1000)
     dropped, limit = config.diffusion.label_dropout, config.diffusion.skip_limit
 
     def init(key, batch, stage) -> TrainState:
@@ -182,7 +181,7 @@ def make(config, facts: Facts) -> System:
         if dropped:
             hidden = jax.random.bernoulli(drop_key, dropped, (count,))
             examples["label"] = jnp.where(hidden, networks.NO_CLASS, examples["label"])
-        scale = optim.loss_scale(net.opt)
+        scale = loss_scale.loss_scale(net.opt)
 
         def mean_loss(params, part, key):
             _, _, terms = predicted(params, part, key)
@@ -197,32 +196,30 @@ def make(config, facts: Facts) -> System:
             net, tx, grads, net.stats, rate=rate, step=state.step, validation=state.validation,
             batch_images=float(stage.batch_size),
         )  # fmt: skip
-        norm = optim.global_norm(grads) / scale
-        skipped = jnp.where(jnp.isfinite(norm), 0, state.extra["skipped"] + 1)
         known = state.extra["quarters"]
         last = jnp.where(known < 0, jnp.mean(terms["loss"]), known)
         quarter = quarters.means(terms["loss"], process.quarter(examples["level"]), last)
         metrics = {f"loss/{k if k != 'loss' else 'unet'}": jnp.mean(v) for k, v in terms.items()}
         metrics |= {f"loss/{n}": quarter[i] for i, n in enumerate(process.quarters)}
         metrics |= {
-            "grad_norm/unet": norm,
+            "grad_norm/unet": optim.global_norm(grads) / scale,
             "param_norm/unet": optim.global_norm(new.params),
             "rate/unet": rate * optim.rate_scale(new),
-            "skipped/unet": (skipped > 0).astype(jnp.float32),
         }
         if half:
             metrics["loss_scale/unet"] = scale
-        # a skipped update is no reason to stop; skipping all the time is one
-        hopeless = skipped > limit
-        metrics = {k: jnp.where(jnp.isfinite(v) | hopeless, v, 0) for k, v in metrics.items()}
+        skipped = loss_scale.count_skipped({"unet": state.extra["skipped"]}, metrics)
+        metrics = loss_scale.told(metrics, skipped, limit)
         seen = process.seen(state.extra["levels"], examples["level"], plain)
         extra = {
             # one loss that is not a number would make every weight one
             "levels": jax.tree.map(
-                lambda new, old: jnp.where(skipped > 0, old, new), seen, state.extra["levels"]
+                lambda new, old: jnp.where(skipped["unet"] > 0, old, new),
+                seen,
+                state.extra["levels"],
             ),
             "quarters": jnp.where(jnp.isfinite(quarter), quarter, known),
-            "skipped": skipped,
+            "skipped": skipped["unet"],
         }
         nets = {**state.nets, "unet": new}
         return state.replace(step=state.step + 1, nets=nets, extra=extra), metrics
@@ -234,9 +231,8 @@ def make(config, facts: Facts) -> System:
         examples = shown(batch)
         count = examples["image"].shape[0]
         place_key, noise_key = jax.random.split(key)
-        valid = batch.get("valid", jnp.ones(count))  # those that fill up a batch have no place
-        place = jnp.cumsum(valid) - 1 + jax.random.uniform(place_key, (count,))
-        examples["level"] = process.spread(jnp.clip(place / jnp.sum(valid), 0, 1 - 1e-6))
+        valid, u = batch.get("valid", jnp.ones(count)), jax.random.uniform(place_key, (count,))
+        examples["level"] = process.spread(timestep_sampler.even_places(valid, u))
         examples["noise"] = jax.random.normal(noise_key, examples["image"].shape)
         output, x, terms = predicted(params, examples)
         if chain:
@@ -266,12 +262,7 @@ def make(config, facts: Facts) -> System:
         label = batch["label"] if by_class else None
         low = images.to_unit(batch["input"]) if upsampler else None
         z = latents_of(batch, key, math.prod(shape)).reshape(-1, *shape)
-        own = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1), batch["seed"])
-
-        def noise_at(step):
-            keys = jax.vmap(jax.random.fold_in, (0, None))(own, step)
-            return jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
-
+        noise_at = noise_of(batch["seed"], jax.random.fold_in(key, 1), shape)
         ask = network(params, label, low)
         if config.sampling.guidance != 1:
             none = jnp.full_like(batch["label"], networks.NO_CLASS)
@@ -294,32 +285,14 @@ def make(config, facts: Facts) -> System:
         }
 
     def likelihood(state: TrainState, batch, key, stage: Stage):
-        """Bits per dimension of images, and where along the chain they come from.
-
-        `vb`, `xstart_mse` and `mse` [B, T] at every step `t` that config.sampling.steps keeps, the
-        least noisy first; `prior` and `total` [B]. Noise is a function of `seed` [B] and of the
-        place in the chain.
-        """
+        """Bits per dimension of images along the steps that config.sampling.steps keeps, see
+        `bound.walk`. Noise is a function of `seed` [B] and of the place in the chain."""
         params, _ = optim.averaged(state.nets["unet"])
         examples = shown(batch)
-        image = examples["image"]
-        own = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["seed"])
-        times = jnp.asarray(walked.model_times, image.dtype)
         ask = network(params, examples.get("label"), examples.get("low"))
-
-        def one(_, index):
-            keys = jax.vmap(jax.random.fold_in, (0, None))(own, index)
-            noise = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
-            t = jnp.full(image.shape[0], index)
-            x = diffusion.q_sample(walked, image, t, noise)
-            known = diffusion.predict(walked, ask(x, times[t]), x, t, **kinds._asdict())
-            return None, diffusion.bound_terms(walked, known, image, x, noise, t)
-
-        _, terms = jax.lax.scan(one, None, jnp.arange(walked.steps))  # [T, B]
-        prior = diffusion.prior_bits(walked, image)
-        total = jnp.sum(terms["vb"], axis=0) + prior
-        t = jnp.broadcast_to(jnp.asarray(walked.kept, jnp.int32), (image.shape[0], walked.steps))
-        return {k: v.T for k, v in terms.items()} | {"t": t, "prior": prior, "total": total}
+        predict = drawing.predictor(walked, ask, kinds)
+        noise_at = noise_of(batch["seed"], key, shape)
+        return bound.walk(walked, predict, examples["image"], noise_at)
 
     def invert(state: TrainState, batch, key, stage: Stage):
         """Every image through the noise that DDIM makes of it, and back."""
@@ -360,11 +333,7 @@ def make(config, facts: Facts) -> System:
 def _chain(config, respacing: str, key: str = "sampling.steps") -> noise_schedules.Chain:
     """The steps of the chain that a respacing, of a config's key, keeps; "" keeps all."""
     section = config.discrete
-    try:
-        noise_schedules.betas(section.schedule, section.steps)
-        quarters.names(section.steps)
-    except UserError as error:
-        raise UserError(f"config.discrete.steps={section.steps}: {error}") from None
+    noise_schedules.check(section.schedule, section.steps, "config.discrete")
     return noise_schedules.chain(
         section.schedule, section.steps, respacing, section.rescale_timesteps, f"config.{key}"
     )
@@ -379,8 +348,8 @@ def _check_walk(config, chain: noise_schedules.Chain, walked: noise_schedules.Ch
             "out of training; give the same, or none"
         )
     told = {"target": section.target == "previous_x", "variance": section.variance == "learned"}
-    for name, bound in told.items():
-        if bound and walked.steps != chain.steps:
+    for name, tied in told.items():
+        if tied and walked.steps != chain.steps:
             raise UserError(
                 f"{steps}: config.discrete.{name}={section[name]} is of the steps that are trained "
                 f"on; draw along all of them, {section.respacing!r}"
@@ -394,10 +363,8 @@ def _process(config) -> tuple[processes.Process, noise_schedules.Chain | None]:
         return processes.flow(**config.flow), None
     if config.diffusion.process == "edm":
         return processes.edm(**config.edm, **path), None
-    section, chain = (
-        config.discrete,
-        _chain(config, config.discrete.respacing, "discrete.respacing"),
-    )
+    section = config.discrete
+    chain = _chain(config, section.respacing, "discrete.respacing")
     try:
         diffusion.check(section.target, section.variance, section.loss, section.min_snr)
     except UserError as error:
@@ -409,14 +376,10 @@ def _process(config) -> tuple[processes.Process, noise_schedules.Chain | None]:
     return process, chain
 
 
-def _is_chain(config) -> bool:
-    return config.diffusion.process == "discrete"
-
-
 def _settings(config) -> drawing.Settings:
     """The section `sampling`, checked."""
     found = drawing.Settings(**{k: config.sampling[k] for k in drawing.Settings._fields})
-    found.check(config.diffusion.process, config.discrete.target if _is_chain(config) else "")
+    found.check(config.diffusion.process, config.discrete.target)
     return found
 
 

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import optax
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import optim, players, rates
+from gan_jax.core import loss_scale, optim, players, rates
 from gan_jax.core.every import single_stage
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution, unet
-from gan_jax.ops import diffusion, images, noise_schedules, quarters
+from gan_jax.ops import diffusion, images, noise_schedules, quarters, timestep_sampler
 
 BEST = 5  # classes that may be named for accuracy@5
 SEEN_BY_QUARTER = ("loss", "accuracy@1")
@@ -65,8 +65,7 @@ def make(config, facts: Facts) -> System:
     learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
     rate = learn["classifier"].rate
     half = config.model.dtype == "float16"
-    scaling = HALF_SCALE if half else dict(initial=1.0, growth_steps=0)
-    tx = optim.with_loss_scale(learn["classifier"].tx, **scaling)
+    tx = loss_scale.guarded(learn["classifier"].tx, half, **HALF_SCALE)
 
     def init(key, batch, stage) -> TrainState:
         x = jnp.zeros((2, facts.resolution, facts.resolution, facts.channels))
@@ -111,7 +110,7 @@ def make(config, facts: Facts) -> System:
         old = state.nets["classifier"]
         t_key, noise_key, part_key = jax.random.split(key, 3)
         drawn = lambda count: jax.random.randint(t_key, (count,), 0, chain.steps)  # noqa: E731
-        given, scale = noised(batch, drawn, noise_key), optim.loss_scale(old.opt)
+        given, scale = noised(batch, drawn, noise_key), loss_scale.loss_scale(old.opt)
 
         def mean_loss(params, part, key):
             each = judged(params, part)
@@ -135,19 +134,12 @@ def make(config, facts: Facts) -> System:
         }
         if half:
             metrics["loss_scale/classifier"] = scale
-        skipped = jnp.where(jnp.isfinite(grad_norm), 0, state.extra["skipped"]["classifier"] + 1)
-        metrics["skipped/classifier"] = (skipped > 0).astype(jnp.float32)
-        extra = {"skipped": {"classifier": skipped}}
+        extra = {"skipped": loss_scale.count_skipped(state.extra["skipped"], metrics)}
         if config.noised:
             extra["quarters"] = by_quarter(state, each, given["t"])
             for name, values in extra["quarters"].items():
                 metrics |= {f"{name}/{part}": values[i] for i, part in enumerate(names)}
-        # a skipped update is no reason to stop; skipping all the time is one
-        hopeless = skipped > config.loss.skip_limit
-        metrics = {
-            n: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.zeros_like(v))
-            for n, v in metrics.items()
-        }
+        metrics = loss_scale.told(metrics, extra["skipped"], config.loss.skip_limit)
         state = state.replace(step=state.step + 1, nets={"classifier": new}, extra=extra)
         return state, metrics
 
@@ -166,11 +158,9 @@ def make(config, facts: Facts) -> System:
         t_key, noise_key = jax.random.split(key)
 
         def spread(count):
-            valid = batch.get("valid", jnp.ones(count))  # those that fill up a batch have no place
-            places = jnp.cumsum(valid) - 1 + jax.random.uniform(t_key)
-            places = jnp.clip(places / jnp.sum(valid), 0, 1)
-            t = jnp.floor(places * chain.steps).astype(jnp.int32)
-            return jnp.minimum(t, chain.steps - 1)  # the last place may be rounded up to 1
+            valid = batch.get("valid", jnp.ones(count))
+            places = timestep_sampler.even_places(valid, jax.random.uniform(t_key))
+            return timestep_sampler.at_places(places, chain.steps)
 
         params, _ = optim.averaged(state.nets["classifier"])
         return judged(params, noised(batch, spread, noise_key))
@@ -196,19 +186,11 @@ def make(config, facts: Facts) -> System:
 
 def _chain(section) -> tuple[noise_schedules.Chain, tuple[str, ...]]:
     """The chain of `config.discrete`, and the names of its quarters."""
-    if section.schedule not in noise_schedules.SCHEDULES:
-        raise UserError(
-            f"config.discrete.schedule={section.schedule!r}: accepted are "
-            f"{', '.join(noise_schedules.SCHEDULES)}"
-        )
-    try:
-        names = quarters.names(section.steps)
-        chain = noise_schedules.chain(
-            section.schedule, section.steps, rescale=section.rescale_timesteps
-        )
-    except UserError as error:
-        raise UserError(f"config.discrete.steps={section.steps}: {error}") from None
-    return chain, names
+    noise_schedules.check(section.schedule, section.steps, "config.discrete")
+    chain = noise_schedules.chain(
+        section.schedule, section.steps, rescale=section.rescale_timesteps
+    )
+    return chain, quarters.names(section.steps)
 
 
 def _check(config, facts: Facts) -> None:

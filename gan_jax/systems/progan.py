@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import optim, players, rates
+from gan_jax.core import loss_scale, optim, players, rates
 from gan_jax.core.every import Every
 from gan_jax.core.sampler import latents_of
 from gan_jax.core.system import Facts, Net, Stage, System, TrainState, new_state
@@ -97,8 +97,7 @@ def make(config, facts: Facts) -> System:
     epoch_steps = [max(facts.train_size // stage.batch_size, 1) for stage in stages]
     learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
     half = model.dtype == "float16"
-    scaling = {} if half else dict(initial=1.0, growth_steps=0)
-    gen_tx, disc_tx = (optim.with_loss_scale(learn[n].tx, **scaling) for n in ("gen", "disc"))
+    gen_tx, disc_tx = (loss_scale.guarded(learn[n].tx, half) for n in ("gen", "disc"))
     gen_rate, disc_rate = (
         _by_side(learn[n].rate, config.optim[n].lr, _rates(config, f"{n}_rates"), stages)
         for n in ("gen", "disc")
@@ -186,7 +185,7 @@ def make(config, facts: Facts) -> System:
     def learnt(name: str, net: Net, grads, side: int, extra) -> tuple[Net, dict]:
         """The network after an update, and what to say of it."""
         rate = {"gen": gen_rate, "disc": disc_rate}[name](extra["step"])
-        scale = optim.loss_scale(net.opt)
+        scale = loss_scale.loss_scale(net.opt)
         found = {
             f"grad_norm/{name}": optim.global_norm(grads) / scale,
             f"rate/{name}": rate * optim.rate_scale(net),
@@ -219,7 +218,7 @@ def make(config, facts: Facts) -> System:
         if mixing is None:
             mixing = jax.random.uniform(mix_key, (count, 1, 1, 1))
         z = latents(batch, "z_disc", count, disc_key)
-        scale = {n: optim.loss_scale(net.opt) for n, net in state.nets.items()}
+        scale = {n: loss_scale.loss_scale(net.opt) for n, net in state.nets.items()}
 
         if loss.order == "joint":
 
@@ -258,17 +257,8 @@ def make(config, facts: Facts) -> System:
         kimg = growing.images_at(run, state.step) / 1000
         metrics |= gen_found | disc_found | {"growth/fade": fade, "progress/kimg": kimg}
         nets = {"gen": gen_net, "disc": disc_net}
-        skipped = {
-            n: jnp.where(jnp.isfinite(metrics[f"grad_norm/{n}"]), 0, count + 1)
-            for n, count in state.extra["skipped"].items()
-        }
-        metrics |= {f"skipped/{n}": (c > 0).astype(jnp.float32) for n, c in skipped.items()}
-        # a skipped update is no reason to stop; skipping all the time is one
-        hopeless = jnp.maximum(skipped["gen"], skipped["disc"]) > loss.skip_limit
-        metrics = {
-            n: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.zeros_like(v))
-            for n, v in metrics.items()
-        }
+        skipped = loss_scale.count_skipped(state.extra["skipped"], metrics)
+        metrics = loss_scale.told(metrics, skipped, loss.skip_limit)
         state = state.replace(step=state.step + 1, nets=nets, extra={"skipped": skipped})
         return state, metrics
 

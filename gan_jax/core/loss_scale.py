@@ -1,0 +1,105 @@
+"""Updates that are skipped because their gradients are not finite, and float16's loss scale.
+
+A skipped update costs a step and changes nothing; too many in a row end the run.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gan_jax.core.system import Array, Metrics, PyTree
+
+
+class LossScaleState(NamedTuple):
+    """Dynamic loss scale and the chain inside it."""
+
+    scale: Array
+    good_steps: Array
+    inner: PyTree
+
+
+def guarded(
+    inner: optax.GradientTransformationExtraArgs,
+    half: bool,
+    initial: float = 2.0**15,
+    growth_steps: int = 2000,
+) -> optax.GradientTransformationExtraArgs:
+    """A chain that skips gradients which are not finite; for `half` precision with a scale that
+    begins at `initial` and grows as `with_loss_scale` says."""
+    if half:
+        return with_loss_scale(inner, initial, growth_steps)
+    return with_loss_scale(inner, initial=1.0, growth_steps=0)
+
+
+def with_loss_scale(
+    inner: optax.GradientTransformationExtraArgs,
+    initial: float = 2.0**15,
+    growth_steps: int = 2000,
+) -> optax.GradientTransformationExtraArgs:
+    """Wraps a chain for float16: gradients arrive multiplied by the scale (see `loss_scale`).
+
+    They are divided by it and checked; where any is not finite the inner chain (EMA included) is
+    left as it was, the updates are zero and the scale is halved. After `growth_steps` good steps
+    in a row it doubles, up to 2^126. With `growth_steps` 0 the scale stays what it was: with
+    `initial` 1 that is a chain for float32 which skips broken gradients.
+    """
+
+    def init(params):
+        return LossScaleState(
+            jnp.array(initial, jnp.float32), jnp.zeros((), jnp.int32), inner.init(params)
+        )
+
+    def update(updates, state, params=None, **extra):
+        wide = lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32))  # noqa: E731
+        grads = jax.tree.map(lambda g: wide(g) / state.scale.astype(wide(g).dtype), updates)
+        finite = all_finite(updates)
+        # a branch: a choice for every array takes several times as long to compile
+        new, inner_state = jax.lax.cond(
+            finite,
+            lambda: inner.update(grads, state.inner, params, **extra),
+            lambda: (jax.tree.map(jnp.zeros_like, grads), state.inner),
+        )
+        scale, good = state.scale, state.good_steps + 1
+        if growth_steps:
+            grown = good >= growth_steps
+            larger = jnp.where(grown, jnp.minimum(scale * 2, 2.0**126), scale)
+            scale = jnp.where(finite, larger, jnp.maximum(scale / 2, 1.0))
+            good = jnp.where(grown, 0, good)
+        return new, LossScaleState(scale, jnp.where(finite, good, 0), inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def all_finite(tree: PyTree) -> Array:
+    """Whether no number of a tree is infinite or none at all: a bool."""
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+
+
+def loss_scale(opt: PyTree) -> Array | float:
+    """What to multiply a loss by before differentiating it: 1 unless the chain scales."""
+    return opt.scale if isinstance(opt, LossScaleState) else 1.0
+
+
+def count_skipped(before: Mapping[str, Array], metrics: Metrics) -> dict[str, Array]:
+    """How many updates of each net were skipped in a row, int32 []: by its `grad_norm/<net>`."""
+    return {
+        net: jnp.where(jnp.isfinite(metrics[f"grad_norm/{net}"]), 0, count + 1)
+        for net, count in before.items()
+    }
+
+
+def told(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -> Metrics:
+    """The metrics of a step with `skipped/<net>` beside them, and zeros for what is not finite.
+
+    A skipped update is no reason to stop. Skipping all the time is one: where any net has skipped
+    more than `limit` in a row the metrics stay as they are, and the loop ends the run.
+    """
+    metrics = metrics | {f"skipped/{n}": (c > 0).astype(jnp.float32) for n, c in skipped.items()}
+    hopeless = jnp.any(jnp.array([count > limit for count in skipped.values()]))
+    return {
+        name: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.zeros_like(v))
+        for name, v in metrics.items()
+    }
