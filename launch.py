@@ -13,6 +13,8 @@
     python launch.py --mode=likelihood --workdir=runs/d
     python launch.py --mode=import --from=256x256_diffusion.pt --workdir=runs/e
     python launch.py --mode=export --workdir=runs/d --out=model.pt
+    python launch.py --mode=align --input=DIR --out=DIR --landmarks=FILE
+    python launch.py --mode=caricature --workdir=runs/w --input=DIR --scale=0,0.5,1,2 --out=DIR
     python launch.py --config=configs/dcgan_mnist.py --dry_run
 
 Running the same command again resumes. Exit status: 0 done, 1 something to fix, 2 a flag that is
@@ -45,6 +47,8 @@ MODES = (
     "likelihood",
     "import",
     "export",
+    "align",
+    "caricature",
 )
 DRAWING = ("sample", "evaluate", "interpolate", "translate", "upsample", "invert", "likelihood")
 CONFIG = config_flags.DEFINE_config_file(
@@ -66,7 +70,10 @@ CLASSES = flags.DEFINE_string(
     "classes", "", "Of sample and the like: classes, cycled over the images; empty: all."
 )
 INPUT = flags.DEFINE_string(
-    "input", "", "translate, upsample, invert: folder or .zip of images, or an .npz of them."
+    "input",
+    "",
+    "translate, upsample, invert, align, caricature: folder or .zip of images; some "
+    "also an .npz of them or one image.",
 )
 FROM = flags.DEFINE_string("from", "", "import: a .pt file in guided-diffusion's names.")
 SAMPLER = flags.DEFINE_string(
@@ -145,12 +152,37 @@ COUNT = flags.DEFINE_integer(
 FEW = flags.DEFINE_bool(
     "few", False, "metrics: a Frechet distance of fewer images than features, marked as biased."
 )
-SEED = flags.DEFINE_integer("seed", 2020, "metrics: of random subsets, orders and directions.")
+SEED = flags.DEFINE_integer(
+    "seed",
+    2020,
+    "metrics: of random subsets, orders and directions; caricature: of the first random style.",
+)
 KID_SUBSETS = flags.DEFINE_integer("kid_subsets", 100, "metrics: random subsets that KID averages.")
 KID_SUBSET_SIZE = flags.DEFINE_integer("kid_subset_size", 1000, "metrics: images in each, at most.")
 SPLITS = flags.DEFINE_integer("splits", 10, "metrics: parts of the Inception Score.")
 SAVE_STATS = flags.DEFINE_string(
     "save_stats", "", "metrics: an .npz for what the metrics need of the real images."
+)
+NUM_STYLES = flags.DEFINE_integer("num_styles", 5, "caricature: random styles of each photo.")
+SCALE = flags.DEFINE_string(
+    "scale", "1", "caricature: factors of the warp, such as 0,0.5,1,2; 0: texture only."
+)
+STYLE_FROM = flags.DEFINE_string("style_from", "", "caricature: an image whose style is taken too.")
+FREE_SIZE = flags.DEFINE_bool(
+    "free_size", False, "caricature: take aligned faces of any size as they are."
+)
+LANDMARKS = flags.DEFINE_string(
+    "landmarks", "", "align, caricature: file of lines with a path and five points x y."
+)
+DETECTOR = flags.DEFINE_string(
+    "detector", "", "align, caricature: MTCNN's weights, a folder of .pt files or an .npz."
+)
+FACES = flags.DEFINE_string(
+    "faces", "largest", "align, caricature: which of several faces: largest, central or all."
+)
+SIZE = flags.DEFINE_integer("size", 256, "align: side of the aligned faces in pixels.")
+FACE_SCALE = flags.DEFINE_float(
+    "face_scale", 0.7, "align: size of the face in its picture, 0.7 as in WarpGAN."
 )
 PLATFORM = flags.DEFINE_enum(
     "platform", "", ["", "cpu", "cuda", "tpu"], "Where to compute; empty: the best there is."
@@ -299,6 +331,14 @@ def run() -> int:
             export.numbers(CLASSES.value, "--classes"), adjust=adjust,
         )  # fmt: skip
         return 0
+    if MODE.value == "align":
+        from gan_jax import align
+
+        align.run(
+            INPUT.value, OUT.value, LANDMARKS.value, DETECTOR.value, SIZE.value, FACE_SCALE.value,
+            FACES.value,
+        )  # fmt: skip
+        return 0
     if MODE.value == "import":
         transfer.import_file(FROM.value, WORKDIR.value, CONFIG.value)
         return 0
@@ -346,6 +386,14 @@ def run() -> int:
             WORKDIR.value, OUT.value or WORKDIR.value, SECONDS.value, FPS.value, WARP.value,
             WEIGHTS.value,
         )  # fmt: skip
+    elif MODE.value == "caricature":
+        from gan_jax import caricature
+
+        caricature.run(
+            WORKDIR.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, "caricatures"),
+            NUM_STYLES.value, _factors(SCALE.value), STYLE_FROM.value, SEED.value,
+            LANDMARKS.value, DETECTOR.value, FACES.value, FREE_SIZE.value, STATE.value,
+        )  # fmt: skip
     elif MODE.value == "likelihood":
         likelihood.run(
             WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "likelihood"), STATE.value,
@@ -363,6 +411,16 @@ def run() -> int:
         page.page(WORKDIR.value, target)
         print(target)
     return 0
+
+
+def _factors(text: str) -> list[float]:
+    """Numbers separated by commas, as of --scale."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"--scale={text}: give numbers separated by commas, such as 0,0.5,1,2"
+        ) from None
 
 
 if __name__ == "__main__":

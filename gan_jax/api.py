@@ -34,7 +34,7 @@ from gan_jax.setup import TITLES, Setup
 SYSTEMS = settings.SYSTEMS
 defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
 tiny_growth, tiny_unet = settings.tiny_growth, settings.tiny_unet
-tiny_diffusion = settings.tiny_diffusion
+tiny_diffusion, tiny_warpgan = settings.tiny_diffusion, settings.tiny_warpgan
 load_file = settings.load_file
 sample, dry_run = export.sample, export.dry_run
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on

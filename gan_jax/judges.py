@@ -8,19 +8,30 @@ import jax
 import numpy as np
 
 from gan_jax.core.mesh import Mesh, fetch, gather
+from gan_jax.core.sampler import Sampler
+from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.errors import UserError
 from gan_jax.interop import cache, inception, npz_file
 from gan_jax.interop import lpips as lpips_files
 from gan_jax.interop.fingerprint import fingerprint
-from gan_jax.metrics import features
+from gan_jax.metrics import features, identification
 from gan_jax.metrics.sets import CLASSIFIER, INCEPTION, METRICS, chosen
-from gan_jax.model import Model
+from gan_jax.model import Model, load
 from gan_jax.models import convolution
 from gan_jax.models.lpips import lpips as lpips_network
+from gan_jax.setup import Setup
 
 CHUNK = 32  # images read, drawn and judged at a time; even, since MS-SSIM takes them in pairs
-RUN_METRICS = ("segmentation",)
-"""Metrics that need more than images: only of a run whose inputs are label maps."""
+RUN_METRICS = {
+    "segmentation": ("pixel_accuracy", "class_accuracy", "class_iou"),
+    "rank1": ("rank1", "rank1_generated", "identity_cosine"),
+    "exaggeration": tuple(
+        f"exaggeration/{name}"
+        for name in ("correlation", "correlation_centred", "slope", "magnitude")
+    ),
+}
+"""Metrics that need more than images, with their figures: of runs whose inputs are label maps, of
+runs that make caricatures, and of those that draw their faces."""
 
 
 def check_names(names: Sequence[str], key: str, extra: Sequence[str] = ()) -> None:
@@ -157,3 +168,129 @@ def perceptual(names: Sequence[str], file: str, key: str):
     params = jax.device_put(params)
     name = f"{lpips_files.KNOWN.get(mark, f'unknown {kind}')} ({mark})"
     return lambda x, y: np.asarray(apply(params, x, y)), name
+
+
+def recogniser(setup: Setup) -> features.Network:
+    """The identity classifier of config.quality.recogniser; "features" are its embeddings.
+
+    Raises UserError for another system's run, or one of images of another size.
+    """
+    key = f"config.quality.recogniser={setup.config.quality.recogniser}"
+    model = load(setup.config.quality.recogniser)
+    if "features" not in model.setup.system.tasks:
+        raise UserError(f"{key}: that run is not a classifier's (configs/identity_drawn.py)")
+    found, wanted = model.setup.facts, setup.facts
+    if found[:2] != wanted[:2]:
+        raise UserError(
+            f"{key} was trained on {found.resolution} px, {found.channels} channels; this run has "
+            f"{wanted.resolution}, {wanted.channels}"
+        )
+    return of_classifier(model)
+
+
+class Identities:
+    """(state, stage) → whom the run's caricatures of `rows` of a split show, to a recogniser.
+
+    Everybody is looked for among the photos of these rows but that of their own row, the drawn
+    caricatures too, so that all figures are of the same galleries. Photo n is drawn in the style
+    of seed n, at scale 1.
+    """
+
+    def __init__(self, setup: Setup, split: str, rows: np.ndarray):
+        self.setup, self.split, self.rows = setup, split, rows
+        self._network = recogniser(setup)
+        self.name = f"{self._network.name} ({self._network.fingerprint})"
+        found = [
+            (batch["label"], self._embedded(batch["input"]), self._embedded(batch["target"]))
+            for batch in self._read()
+        ]
+        self._labels, self._photos, drawn = map(np.concatenate, zip(*found, strict=True))
+        self._still = {
+            "rank1_photo": self._rank1(self._photos),
+            "rank1_caricature": self._rank1(drawn),
+        }
+        draw = _drawing(setup)
+
+        def made(*inputs):
+            pictures = draw(*inputs)
+            return {name: pictures[name] for name in ("warped", "image")}
+
+        self._sampler = setup.sampler(min(CHUNK, len(rows)), made)
+
+    def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
+        """`rank1` and `identity_cosine` of the photos that are only warped, `rank1_generated` of
+        the finished caricatures; `rank1_photo` and `rank1_caricature` never change."""
+        parts, first = [], 0
+        for batch in self._read():
+            seeds = np.arange(first, first := first + len(batch["label"]), dtype=np.int32)
+            made = self._sampler(state, {"seed": seeds, "input": batch["input"]}, stage)
+            parts.append([self._embedded(made[name]) for name in ("warped", "image")])
+        warped, image = map(np.concatenate, zip(*parts, strict=True))
+        return {
+            "rank1": self._rank1(warped),
+            "rank1_generated": self._rank1(image),
+            "identity_cosine": identification.cosine(warped, self._photos),
+            **self._still,
+        }
+
+    def _read(self) -> Iterator[Batch]:
+        return batches(self.setup, self.split, self.rows)
+
+    def _embedded(self, pixels: np.ndarray) -> np.ndarray:
+        return self._network.extract(pixels, ("features",))["features"]
+
+    def _rank1(self, probes: np.ndarray) -> float:
+        own = np.arange(len(probes))
+        return identification.rank1(probes, self._labels, self._photos, self._labels, own)
+
+
+class Exaggeration:
+    """(state, stage) → how the run's warps of `rows` of a split compare with drawn caricatures.
+
+    The data know where each landmark of a photo lies in the caricature of the same face.
+    """
+
+    def __init__(self, setup: Setup, split: str, rows: np.ndarray):
+        self.setup, self.split, self.rows = setup, split, rows
+        draw = _drawing(setup)
+
+        def moved(state: TrainState, batch: Batch, key, stage: Stage):
+            flow = draw(state, batch, key, stage)["flow"]
+            return {"moved": identification.movement(flow, batch["points"])}
+
+        self._sampler = Sampler(moved, setup.mesh, lambda x: x, min(CHUNK, len(rows)))
+
+    def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
+        parts, wanted = [], []
+        for start in range(0, len(self.rows), CHUNK):
+            rows = self.rows[start : start + CHUNK]
+            truth = self.setup.data.truth(self.split, rows)
+            # the flow does not depend on the style: one for all
+            batch = {
+                "seed": np.zeros(len(rows), np.int32),
+                "input": self.setup.data.rows(self.split, rows)["input"],
+                "points": np.asarray(truth["landmarks"], np.float32),
+            }
+            parts.append(self._sampler(state, batch, stage)["moved"])
+            wanted.append(truth["displacement"])
+        found = identification.exaggeration(np.concatenate(parts), np.concatenate(wanted))
+        return {f"exaggeration/{name}": value for name, value in found.items()}
+
+
+def _drawing(setup: Setup) -> Callable:
+    """(state, batch, key, stage) → what the task `caricature` makes of photos `input`, each in the
+    style of its `seed` [N], at scale 1."""
+    draw, style = (setup.system.tasks[name].run for name in ("caricature", "random_style"))
+
+    def drawn(state: TrainState, batch: Batch, key, stage: Stage) -> dict:
+        styled = {**batch, **style(state, batch, key, stage)}
+        styled["scale"] = np.ones(len(batch["seed"]), np.float32)
+        return draw(state, styled, key, stage)
+
+    return drawn
+
+
+def batches(setup: Setup, split: str, rows: np.ndarray) -> Iterator[Batch]:
+    """These rows of a split, CHUNK at a time."""
+    for start in range(0, len(rows), CHUNK):
+        yield setup.data.rows(split, rows[start : start + CHUNK])

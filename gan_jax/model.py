@@ -17,7 +17,7 @@ from gan_jax.core.system import Batch, Facts, Stage, System, TrainState
 from gan_jax.data import options as config_data
 from gan_jax.data import pairs
 from gan_jax.errors import UserError
-from gan_jax.interop import guided_diffusion, pix2pix, progan_file, restore
+from gan_jax.interop import guided_diffusion, pix2pix, progan_file, restore, tf_checkpoint, warpgan
 from gan_jax.setup import Setup
 
 
@@ -232,7 +232,9 @@ def _networks(source: str) -> progan_file.Networks | None:
 
 
 def _classes(source: str) -> int:
-    """How many classes a network of guided-diffusion in a file knows; 0 for other sources."""
+    """How many classes a network of guided-diffusion or WarpGAN knows; 0 for other sources."""
+    if prefix := tf_checkpoint.find(source):
+        return warpgan.identities(warpgan.shapes(prefix))
     if not source.endswith((".pt", ".pth")) or not Path(source).is_file():
         return 0
     tensors = guided_diffusion.state_dict(source)
@@ -240,6 +242,13 @@ def _classes(source: str) -> int:
         return 0
     told = guided_diffusion.architecture(tensors)
     return told["num_classes"] or told.get("outputs", 0)
+
+
+def _kind(source: str, arrays: Iterable[str]) -> str:
+    """Whose network a source holds, as far as that is known."""
+    if prefix := tf_checkpoint.find(source):
+        return warpgan.identify(warpgan.shapes(prefix))
+    return pix2pix.family(arrays)
 
 
 def _check_networks(found: progan_file.Networks, setup: Setup, key: str, source: str) -> None:
@@ -254,7 +263,7 @@ def _check_networks(found: progan_file.Networks, setup: Setup, key: str, source:
 
 
 def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
-    """config.restore: weights of a net from another run or file, by glob, before the first step."""
+    """config.restore: weights of a net from another run or file, by globs, at the start."""
     nets = dict(carry.state.nets)
     for name, (source, pattern) in setup.config.restore.items():
         if not source:
@@ -265,7 +274,7 @@ def with_restored(setup: Setup, carry: loop.Carry, say) -> loop.Carry:
         arrays = folders.arrays(source, name, key)
         params, stats, report = restore.replace(
             arrays, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source,
-            kind=pix2pix.family(arrays),
+            kind=_kind(source, arrays),
         )  # fmt: skip
         for line in report:
             say(line)

@@ -37,7 +37,7 @@ from gan_jax.ops import palette
 from gan_jax.report import grids
 from gan_jax.setup import Setup
 
-SEGMENTATION = ("pixel_accuracy", "class_accuracy", "class_iou")
+OF_CARICATURES = ("rank1", "exaggeration")
 SPLITS = ("", "validation", "train")
 
 
@@ -46,7 +46,7 @@ def figure_names(setup: Setup) -> list[str]:
     found = []
     for name in setup.config.quality.metrics:
         given = METRICS[name].figures if name in METRICS else (name,)
-        given = SEGMENTATION if name == "segmentation" else given
+        given = judges.RUN_METRICS.get(name, given)
         found += [figure for figure in given if not figure.endswith("_std")]
     return found
 
@@ -54,7 +54,9 @@ def figure_names(setup: Setup) -> list[str]:
 def check(setup: Setup) -> None:
     """Raises UserError for a section `config.quality` that this run cannot measure by."""
     section, pairs = setup.config.quality, bool(setup.facts.input_channels)
-    extra = (*PAIRED, *judges.RUN_METRICS) if pairs else ()
+    extra = (*PAIRED, "segmentation") if pairs else ()
+    if setup.config.data.pairs == "identities":  # a caricature is not the photo's target
+        extra = OF_CARICATURES
     judges.check_names(section.metrics, "config.quality.metrics", extra)
     judges.check_resize(section.resize, "config.quality.resize")
     if pairs and section.split:
@@ -86,6 +88,34 @@ def check(setup: Setup) -> None:
         raise UserError(
             "config.quality.segmenter is missing: the metric segmentation needs the run of a "
             "segmenter (configs/segmenter_facades.py trains one)"
+        )
+    if setup.config.data.pairs == "identities":
+        _check_caricatures(setup, judged)
+
+
+def _check_caricatures(setup: Setup, judged: list[str]) -> None:
+    """`check` of what photos and caricatures of identities are measured by."""
+    section, data = setup.config.quality, setup.config.data
+    asked = [name for name in section.metrics if name in OF_CARICATURES]
+    if asked and not setup.facts.validation_size:
+        raise UserError(
+            f"config.quality.metrics: {asked[0]} is measured on identities that are not trained "
+            "on, and this data holds none out"
+        )
+    if "rank1" in asked and not section.recogniser:
+        raise UserError(
+            "config.quality.recogniser is missing: the metric rank1 needs the run of an identity "
+            "classifier (configs/identity_drawn.py or configs/identity_faces.py trains one)"
+        )
+    if "exaggeration" in asked and data.source != "drawn_faces":
+        raise UserError(
+            f"config.quality.metrics: exaggeration needs to know where landmarks go, which "
+            f"config.data.source='drawn_faces' tells, and not {data.source!r}"
+        )
+    if judged and not section.classifier:
+        raise UserError(
+            f"config.quality.classifier is missing: {judged[0]} of caricatures needs the run of a "
+            "classifier, and none can be trained beside this run, whose data are pairs"
         )
 
 
@@ -130,6 +160,11 @@ class Quality:
             classifier, max(self.count, self.n_real),
         )  # fmt: skip
         self.segmenter = _Segmenter(section.segmenter) if "segmentation" in self.names else None
+        with _complaints():
+            seen = (setup, self.split, np.arange(self.count))
+            recognised = judges.Identities(*seen) if "rank1" in self.names else None
+            exaggerated = judges.Exaggeration(*seen) if "exaggeration" in self.names else None
+        self._of_caricatures = [judge for judge in (recognised, exaggerated) if judge]
         self.about: dict[str, Any] = {
             "n_real": self.n_real,
             "n_fake": self.count,
@@ -137,6 +172,7 @@ class Quality:
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             **({"lpips": lpips_name} if lpips_name else {}),
             **({"segmenter": self.segmenter.name} if self.segmenter else {}),
+            **({"recogniser": recognised.name} if recognised else {}),
             **self.settings.said(),
         }
         self._sampler = setup.sampler(min(CHUNK, self.count))
@@ -204,7 +240,12 @@ class Quality:
             del self._real[lower]
         pairs = Pairs(self.by_pairs, self.lpips)
         read: list[np.ndarray] = []  # the segmenter's answers, as confusion matrices
+        told: dict[str, float] = {}
         with _complaints():
+            for judge in self._of_caricatures:
+                told |= judge(state, stage)
+            if not (self.by_sets or self.by_pairs or self.segmenter):
+                return told
             fake = gather(
                 self._fake_batches(state, stage, pairs, read), self.by_sets, self.networks,
                 self.settings.seed, False, spread(self.count, self._patched),
@@ -216,6 +257,7 @@ class Quality:
         for note in set(notes) - self._told:
             self._say(f"note: {note}")
         self._told |= set(notes)
+        found |= told
         if self.by_pairs:
             found |= pairs.means()
         return found | (segmentation.scores(sum(read)) if self.segmenter else {})

@@ -12,7 +12,15 @@ from ml_collections import ConfigDict
 
 from gan_jax import data
 from gan_jax.errors import UserError
-from gan_jax.systems import classifier, diffusion, gan, noisy_classifier, pix2pix, progan
+from gan_jax.systems import (
+    classifier,
+    diffusion,
+    gan,
+    noisy_classifier,
+    pix2pix,
+    progan,
+    warpgan,
+)
 
 SYSTEMS = {
     "gan": gan,
@@ -21,6 +29,7 @@ SYSTEMS = {
     "progan": progan,
     "diffusion": diffusion,
     "noisy_classifier": noisy_classifier,
+    "warpgan": warpgan,
 }
 
 RUN = dict(
@@ -49,6 +58,7 @@ QUALITY = dict(
     resize="tf1",  # how images come to its size: tf1 | clean | bilinear
     lpips="",  # file with the weights of LPIPS; "": genuine ones named before
     segmenter="",  # folder of a segmenter's run, for translations of label maps
+    recogniser="",  # folder of an identity classifier's run, for rank1
     seed=2020,  # of random subsets, orders and directions
     kid_subsets=100,
     kid_subset_size=1000,  # at most
@@ -156,6 +166,9 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
         config.data.pairs = "side_by_side"
     config.data.update(resolution=resolution, channels=channels, resize="none", pad=0, limit=0)
     config.data.update(synthetic_size=64, synthetic_classes=4)
+    if config.data.pairs == "identities":
+        config.data.update(source="drawn_faces", train_list="", validation_list="")
+        config.data.update(identities=16, validation_identities=4, photos=2, caricatures=2)
     config.batch_size = 8
     config.run.update(steps="6", log_every="2", sample_every="3", eval_every="3", save_every="3")
     config.run.update(sample_count=8)
@@ -197,6 +210,15 @@ def tiny_diffusion(config: ConfigDict) -> ConfigDict:
         config.model.update(dropout=0.0, attention_order="legacy", num_heads=4)
         config.model.resblock_updown = True
         config.sampling.steps = "3"
+    return config
+
+
+def tiny_warpgan(config: ConfigDict) -> ConfigDict:
+    """Turns a config of warpgan at its `tiny` size into one that compiles fast. In place."""
+    usual = defaults("warpgan")
+    config.model.update(width=4, blocks=1, control_width=8, disc_width=2, bottleneck=8)
+    config.model.update(warp_head="pooled", disc_head="flat")
+    config.optim.update(usual.optim)
     return config
 
 

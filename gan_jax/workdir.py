@@ -17,7 +17,15 @@ from gan_jax import settings
 from gan_jax.core import checkpoint, rates
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
-from gan_jax.interop import guided_diffusion, npz_file, pix2pix, progan_file, pytorch_gan
+from gan_jax.interop import (
+    guided_diffusion,
+    npz_file,
+    pix2pix,
+    progan_file,
+    pytorch_gan,
+    tf_checkpoint,
+    warpgan,
+)
 
 try:
     import fcntl
@@ -238,8 +246,11 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
 
     A run gives its best state, else its newest, and averaged weights where it has them. A .pth or
     .pt file holds the weights of a network of PyTorch-GAN, pix2pix or guided-diffusion in PyTorch's
-    names; a .npz file arrays by these names; a .pkl file networks of the original ProGAN.
+    names; a .npz file arrays by these names; a .pkl file networks of the original ProGAN. A
+    checkpoint of TensorFlow (its prefix, or a folder with a file "checkpoint") is of WarpGAN.
     """
+    if prefix := tf_checkpoint.find(source):
+        return warpgan.net(prefix, net)
     path = Path(source)
     if not path.exists():
         raise UserError(f"{key}={source!r}: no such run or file")
@@ -257,7 +268,8 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
         path = state_path(path, "best" if has_best else "newest")
     if not (path / "state").is_dir():
         raise UserError(
-            f"{key}={source!r}: neither a run, a checkpoint, a .pth, .npz nor .pkl file"
+            f"{key}={source!r}: neither a run, a checkpoint (of a run or of TensorFlow), a .pth, "
+            ".npz nor .pkl file"
         )
     saved = checkpoint.read_arrays(path.resolve())
     prefix = f"state/nets/{net}/"

@@ -1,5 +1,8 @@
 """Learning rates against tables worked out by hand, as functions of the step under jit."""
 
+import json
+import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -35,6 +38,38 @@ def check(table: dict[int, float], lr: float, stages=RUN, epoch_steps=(10,), **c
 def test_the_default_and_plateau_are_constant():
     check({0: 2e-4, 1: 2e-4, 10**6: 2e-4}, 2e-4)
     check({0: 2e-4, 99: 2e-4}, 2e-4, name="plateau")
+
+
+def test_schedules_of_warpgan():
+    """WarpGAN's three strategies in doubles, but where the original refuses the step (-1)."""
+    with np.load(Path(__file__).parent / "golden/warpgan/lr_schedules.npz") as file:
+        golden = dict(file)
+    schedules = json.loads(str(golden["meta"]))["options"]["schedules"]
+    run = (Stage(8, 1, 0, 100_000),)
+    checked = 0
+    for name, kind, options in schedules:
+        if kind == "step":
+            first, *_ = options.values()
+            chosen = dict(boundaries=tuple(map(int, options)), rates=tuple(options.values()))
+        else:
+            first = options["initial"]
+            chosen = dict(length=options["end_step"], begin=options.get("start", 0.0))
+            chosen["every"] = options.get("interval", 0.0) if kind == "cosine" else 0.0
+        expected = golden[f"out/{name}"]
+        with jax.enable_x64(True):
+            rate = rates.make(first, section(name=kind, **chosen), run, (100,), "s")
+            found = values(rate, golden["in/steps"])
+        assert found.dtype == np.float64
+        given = expected != -1
+        np.testing.assert_allclose(found[given], expected[given], rtol=1e-12, err_msg=name)
+        checked += given.sum()
+    assert checked > 60
+
+
+def test_cosine_that_changes_at_multiples_only():
+    change = dict(name="cosine", every=7.0, length=20.0)
+    at = lambda t: 0.5 * (1 + math.cos(math.pi * t / 20))  # noqa: E731
+    check({0: 1.0, 6: 1.0, 7: at(7), 13: at(7), 14: at(14), 20: at(14), 21: 0.0}, 1.0, **change)
 
 
 def test_piecewise_constant_multiplies_factors_up():
@@ -180,7 +215,10 @@ def test_the_step_is_an_int32_scalar_under_jit():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (dict(name="step"), ["s.name='step'", "halving"]),
+        (dict(name="steps"), ["s.name='steps'", "halving"]),
+        (dict(name="step", boundaries=(1, 2)), ["2 boundaries", "1 rates"]),
+        (dict(name="step", rates=(-1.0,)), ["schedule.rates", "-1.0"]),
+        (dict(name="cosine", every=-1.0), ["s.every=-1.0"]),
         (dict(unit="step"), ["s.unit='step'", "images"]),
         (dict(name="halving"), ["s.every=0.0", "above 0"]),
         (dict(name="exponential", every=-1), ["s.every=-1"]),

@@ -69,6 +69,19 @@ def test_matching_weights_of_a_run_replace_the_initial_ones(source):
     assert "do not match 'd*_[01]/*', left as initialised" in said[-1]
 
 
+def test_several_globs(source):
+    chosen = config()
+    chosen.seed = 1
+    chosen.restore.gen = (str(source[0]), "dense/* | deconv_1/kernel")
+    before, after, said = first(chosen)
+    old, new = named(before), named(after)
+    for name in new:
+        matches = name.startswith("params/dense/") or name == "params/deconv_1/kernel"
+        expected = source[1][name] if matches else old[name]
+        np.testing.assert_array_equal(new[name], expected, err_msg=name)
+    assert "do not match 'dense/* | deconv_1/kernel', left as initialised" in said[-1]
+
+
 def test_averages_begin_at_restored_weights_and_statistics(source):
     folder, theirs = source
     chosen = config()
@@ -142,8 +155,13 @@ def test_a_pytorch_gan_file_trains_on(tmp_path):
 def test_mistakes(source, tmp_path):
     for value, message in (
         ((str(tmp_path / "none"), "*"), "no such run or file"),
-        ((str(tmp_path), "*"), "neither a run, a checkpoint, a .pth, .npz nor .pkl file"),
+        ((str(tmp_path), "*"), "neither a run, a checkpoint .*, a .pth, .npz nor .pkl file"),
         ((str(source[0]), "transformer/*"), "matches nothing in"),
+        (
+            (str(source[0]), "dense/*|transformer/*"),
+            "'transformer/\\*' matches nothing in .* holds deconv_0/",
+        ),
+        ((str(source[0]), "dense/*|"), "'' matches nothing in"),
     ):
         chosen = config()
         chosen.restore.gen = value

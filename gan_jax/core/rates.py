@@ -23,12 +23,12 @@ FARTHEST = 2.0**40  # a place that no training reaches
 def _periods(t: jax.Array, length: float) -> jax.Array:
     """How many whole periods t holds, exact where t is a multiple of `length`. A plain
     floor(t / length) is one too low at some: XLA turns the division into a multiplication."""
-    return jnp.floor_divide(t, jnp.float32(length))
+    return jnp.floor_divide(t, jnp.asarray(length, t.dtype))
 
 
 def constant(lr: float) -> Rate:
     """lr."""
-    return lambda t: jnp.asarray(lr, jnp.float32)
+    return lambda t: jnp.asarray(lr, float)
 
 
 def piecewise_constant(
@@ -41,12 +41,27 @@ def piecewise_constant(
         )
     if list(boundaries) != sorted(boundaries):
         raise UserError(f"schedule.boundaries must rise, found {tuple(boundaries)}")
-    edges, scales = np.array(boundaries, np.float32), np.array(factors, np.float32)
+    edges, scales = np.array(boundaries, np.float64), np.array(factors, np.float64)
 
     def rate(t: jax.Array) -> jax.Array:
-        return jnp.maximum(floor, lr * jnp.prod(jnp.where(t >= edges, scales, 1.0)))
+        past = t >= jnp.asarray(edges, t.dtype)
+        return jnp.maximum(floor, lr * jnp.prod(jnp.where(past, jnp.asarray(scales, t.dtype), 1.0)))
 
     return rate
+
+
+def step(lr: float, boundaries: Sequence[float], rates: Sequence[float]) -> Rate:
+    """The rate whose boundary is the largest ≤ t; lr before the first."""
+    if len(boundaries) != len(rates):
+        raise UserError(
+            f"schedule: {len(boundaries)} boundaries but {len(rates)} rates; give one each"
+        )
+    if list(boundaries) != sorted(boundaries):
+        raise UserError(f"schedule.boundaries must rise, found {tuple(boundaries)}")
+    if any(rate < 0 for rate in rates):
+        raise UserError(f"schedule.rates must not be below 0, found {tuple(rates)}")
+    edges, choices = np.array(boundaries, np.float64), np.array([lr, *rates], np.float64)
+    return lambda t: jnp.asarray(choices, t.dtype)[jnp.sum(t >= jnp.asarray(edges, t.dtype))]
 
 
 def halving(lr: float, every: float, factor: float = 0.5, floor: float = 0.0) -> Rate:
@@ -103,7 +118,7 @@ def cosine_restarts(lr: float, length: float, growth: float = 1.0, floor: float 
     if growth == 1.0:
 
         def through(t: jax.Array) -> jax.Array:
-            return jnp.mod(t, jnp.float32(length)) / length
+            return jnp.mod(t, jnp.asarray(length, t.dtype)) / length
     else:
         # where every period begins and how long it is, computed once in double precision
         count = math.ceil(math.log1p(FARTHEST / length * (growth - 1)) / math.log(growth)) + 1
@@ -121,11 +136,19 @@ def cosine_restarts(lr: float, length: float, growth: float = 1.0, floor: float 
 def linear(lr: float, begin: float, end: float, floor: float = 0.0) -> Rate:
     """lr until `begin`, then a straight line down to `floor` at `end`, then `floor`."""
     span = max(end - begin, 1e-9)
-    return lambda t: lr + (floor - lr) * jnp.clip((t - begin) / span, 0.0, 1.0)
+
+    def rate(t: jax.Array) -> jax.Array:
+        left = jnp.clip((end - t) / span, 0.0, 1.0)  # from the end: the last steps keep precision
+        return jnp.where(t <= begin, lr, floor + (lr - floor) * left)
+
+    return rate
 
 
-def in_steps(rate: Rate, staircase: bool = True) -> Rate:
-    """With `staircase` the rate of ⌊t⌋: one that a loop sets once per epoch, say."""
+def in_steps(rate: Rate, staircase: bool = True, every: float = 0.0) -> Rate:
+    """With `staircase` the rate of ⌊t⌋, one that a loop sets once per epoch, say; with `every` that
+    of the last multiple of it."""
+    if every:
+        return lambda t: rate(_periods(t, every) * every)
     return (lambda t: rate(jnp.floor(t))) if staircase else rate
 
 
@@ -155,20 +178,20 @@ def warm_up(rate: Rate, lr: float, length: float, unit: float) -> Rate:
 def place(
     step: jax.Array, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
 ) -> jax.Array:
-    """Where `step` lies, float32 []: steps taken, images seen, or epochs begun plus the fraction
+    """Where `step` lies, float []: steps taken, images seen, or epochs begun plus the fraction
     of the running one, before the update of that step. Steps and epochs are counted in int32,
-    images (of which there may be more than 2^31) in float32."""
+    images (of which there may be more than 2^31) in floats: float32, float64 where it is on."""
     if unit == "steps":
-        return step.astype(jnp.float32)
-    whole, part = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+        return step.astype(float)
+    whole, part = jnp.zeros((), jnp.int32), jnp.zeros((), float)
     for stage, length in zip(stages, epoch_steps, strict=True):
         inside = jnp.clip(step - stage.start, 0, stage.steps)
         if unit == "images":
-            part = part + inside.astype(jnp.float32) * stage.batch_size
+            part = part + inside.astype(float) * stage.batch_size
         else:
             whole = whole + inside // length
-            part = part + (inside % length).astype(jnp.float32) / length
-    return whole.astype(jnp.float32) + part
+            part = part + (inside % length).astype(float) / length
+    return whole.astype(float) + part
 
 
 def at_step(
@@ -186,21 +209,23 @@ def defaults() -> dict:
     `name` picks the shape; lengths are in `unit`; `length` 0 means the whole run.
     """
     return dict(
-        name="constant",  # constant | plateau | piecewise_constant | halving | exponential |
-        # cyclic | cosine | cosine_restarts | linear
+        name="constant",  # constant | plateau | piecewise_constant | step | halving |
+        # exponential | cyclic | cosine | cosine_restarts | linear
         unit="steps",  # steps | images | epochs
         warmup=0.0,
         length=0.0,  # cosine, cosine_restarts (first period), linear (where it ends); 0: whole run
         begin=0.0,  # linear: where the line starts
-        every=0.0,  # halving, exponential: length of one decay; cyclic: half a cycle
+        every=0.0,  # halving, exponential: length of one decay; cyclic: half a cycle; cosine: above
+        # 0 the rate changes at its multiples only
         factor=0.5,  # halving, exponential, plateau
         floor=0.0,  # the rate never falls below; cyclic: its lower end
         staircase=False,  # exponential: whole periods only; linear, cosine: whole units only
         mode="triangular",  # cyclic: triangular | triangular2 | exp_range
         gamma=1.0,  # cyclic exp_range
         growth=1.0,  # cosine_restarts: each period this many times the last
-        boundaries=(0.0,),  # piecewise_constant, with factors
+        boundaries=(0.0,),  # piecewise_constant, with factors that multiply up; step, with rates
         factors=(1.0,),
+        rates=(0.0,),  # step: the rate itself from each boundary on
         patience=5,  # plateau: evaluations without improvement before a cut
         threshold=0.01,  # plateau: relative improvement that counts
         cooldown=0,  # plateau: evaluations after a cut that are not counted
@@ -211,6 +236,7 @@ NAMES = {
     "constant": (),
     "plateau": (),  # constant times what optim.plateau has cut so far
     "piecewise_constant": ("boundaries", "factors"),
+    "step": ("boundaries", "rates"),
     "halving": ("every",),
     "exponential": ("every",),
     "cyclic": ("every",),
@@ -246,7 +272,7 @@ def make(
         )
     if not 0 <= schedule.floor <= lr:
         raise UserError(f"{key}.floor={schedule.floor} with lr={lr}: needs 0 ≤ floor ≤ lr")
-    for name in ("warmup", "length", "begin"):
+    for name in ("warmup", "length", "begin", "every"):
         if getattr(schedule, name) < 0:
             raise UserError(f"{key}.{name}={getattr(schedule, name)}: must not be below 0")
     for name in ("factor", "gamma"):
@@ -270,12 +296,15 @@ def make(
         "piecewise_constant": lambda: piecewise_constant(
             lr, schedule.boundaries, schedule.factors, schedule.floor
         ),
+        "step": lambda: step(lr, schedule.boundaries, schedule.rates),
         "halving": lambda: halving(lr, schedule.every, schedule.factor, schedule.floor),
         "exponential": lambda: exponential(
             lr, schedule.factor, schedule.every, schedule.staircase, schedule.floor
         ),
         "cyclic": lambda: cyclic(lr, schedule.floor, schedule.every, schedule.mode, schedule.gamma),
-        "cosine": lambda: in_steps(cosine(lr, length, schedule.floor), schedule.staircase),
+        "cosine": lambda: in_steps(
+            cosine(lr, length, schedule.floor), schedule.staircase, schedule.every
+        ),
         "cosine_restarts": lambda: cosine_restarts(lr, length, schedule.growth, schedule.floor),
         "linear": lambda: in_steps(
             linear(lr, schedule.begin, length, schedule.floor), schedule.staircase

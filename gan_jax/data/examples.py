@@ -1,6 +1,6 @@
 """One split of a data set: its images made ready, from memory or decoded when asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 
 import numpy as np
@@ -113,8 +113,7 @@ class Examples:
 
     def _load(self, row: int) -> tuple[np.ndarray, int, str]:
         """The image, label and name of a row, or of the next readable one."""
-        for offset in range(len(self)):
-            candidate = (row + offset) % len(self)
+        for candidate in self.stand_ins(row):
             if candidate in self.unreadable:
                 continue
             i = int(self.indices[candidate])
@@ -123,12 +122,16 @@ class Examples:
                 return self.prepare.base(self.source.image(i), name), self._label(i), name
             except UnreadableError as error:
                 self._unreadable(candidate, error)
+        count = len(list(self.stand_ins(row)))
         raise UserError(
-            f"config.data.source={self.options.source}: none of its {len(self)} images can be "
-            "read, e.g. "
-            f"{self.name(row)}; check the files, or set config.data.on_error=raise to see the "
-            "reason"
+            f"config.data.source={self.options.source}: none of {count} images that would do can "
+            f"be read, e.g. {self.name(row)}; check the files, or set config.data.on_error=raise "
+            "to see the reason"
         )
+
+    def stand_ins(self, row: int) -> Iterable[int]:
+        """The row, and those that stand in for it in this order where it cannot be read."""
+        return ((row + offset) % len(self) for offset in range(len(self)))
 
     def _label(self, i: int) -> int:
         if not self.class_count:

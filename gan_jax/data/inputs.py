@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import decode, image_set, listing, pairs, resize
+from gan_jax.data import decode, image_set, listing, pairs, preprocess, resize
 from gan_jax.data import options as config_data
 from gan_jax.data.decode import UnreadableError
 from gan_jax.data.files import FileSource
@@ -47,9 +47,15 @@ class Inputs:
         if layout not in LAYOUTS:
             raise UserError(f"--layout={layout}: accepted are {', '.join(LAYOUTS)}")
         self.options = config_data.read(config)
+        if layout == "side_by_side" and self.options.pairs == "identities":
+            raise UserError(
+                "--layout=side_by_side: this model was trained with config.data.pairs=identities "
+                "and reads single photos; leave it at auto"
+            )
         self.layout = layout
         # random crops are for training; images of any size are welcome here
-        instead = {"none": "squash", "jitter": "squash", "random_crop": "crop"}
+        faces = self.options.pairs == "identities"  # squashing would change them
+        instead = {"none": "crop" if faces else "squash", "jitter": "squash", "random_crop": "crop"}
         fitted = dataclasses.replace(
             self.options, resize=instead.get(self.options.resize, self.options.resize)
         )
@@ -57,16 +63,19 @@ class Inputs:
         self._pair = Prepare(
             dataclasses.replace(fitted, pairs="side_by_side"), (input_channels, channels)
         )
+        # such as the validation photos of a model trained on identities; nothing in it is random
+        self._steps = preprocess.parse(self.options.preprocess_validation)
         self._input, self._target = Prepare(single, (input_channels,)), Prepare(single, (channels,))
         self.labels: np.ndarray | None = None
         if image_set.is_npz(path):
             self._source, self.labels = _samples(path)
             self.names = [f"{i:06d}" for i in range(len(self._source))]
+            self._paths: list[str] = []
         else:
             files = listing.open_files(path, "--input")
             paths = self._readable(files, listing.image_names(files, "--input"))
             self._source = FileSource(files, paths, [0] * len(paths))
-            self.names = _output_names(paths)
+            self.names, self._paths = _output_names(paths), paths
 
     def _readable(self, files: listing.Files, paths: list[str]) -> list[str]:
         """The images with a header, or UserError for one without; config.data.on_error=skip leaves
@@ -85,6 +94,17 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def raw(self, i: int) -> tuple[str, np.ndarray]:
+        """(name, image uint8 [H, W, C] as it is in the file) of image i; the name is its path.
+
+        Raises UserError, naming the image, where it cannot be read.
+        """
+        name = self._source.name(i)
+        try:
+            return self._paths[i] if self._paths else name, self._source.image(i)
+        except UnreadableError as error:
+            raise UserError(f"--input: cannot read {error}; replace or remove it") from error
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(input, target or None) of image i, uint8 [R, R, C] each; of config.data.pairs=upscale
@@ -110,7 +130,10 @@ class Inputs:
             stack = self._pair.square(self._pair.base(image, name), name)
             inputs = self._pair.parts[0]
             return stack[..., :inputs], stack[..., inputs:]
-        return self._input.square(self._input.base(image, name), name), None
+        square = self._input.square(self._input.base(image, name), name)
+        if self._steps:
+            square = preprocess.run(self._steps, square[None], np.random.default_rng(0))[0]
+        return square, None
 
     def _upscaled(self, image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """A small image as it is, or cropped to the input's side; of one that is as large as the

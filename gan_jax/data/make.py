@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.data import identities, pairs
 from gan_jax.data import options as config_data
-from gan_jax.data import pairs
+from gan_jax.data.drawn_faces import open_drawn_faces
 from gan_jax.data.examples import Examples
 from gan_jax.data.files import open_folder
 from gan_jax.data.options import Options
@@ -26,6 +27,7 @@ OPEN = {
     "folder": open_folder,
     "tfds": open_tfds,
     "synthetic": open_synthetic,
+    "drawn_faces": open_drawn_faces,
 }
 
 
@@ -46,6 +48,41 @@ def make(
     Raises UserError for everything the config or the files can have wrong.
     """
     options = config_data.read(config)
+    splits, class_names, labels_from = _open(options)
+    # what is read, checked and kept: each image on its own
+    stored = {name: getattr(examples, "images", examples) for name, examples in splits.items()}
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        shapes = {name: _shapes(examples, options, pool) for name, examples in stored.items()}
+        _check_shapes(stored, shapes, options)
+        channels = _channels(stored, shapes, options)
+        parts = _parts(channels, options)
+        budget = options.cache_mb * 2**20
+        for name, examples in stored.items():
+            examples.prepare = Prepare(options, parts)
+            budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
+    return Data(
+        splits,
+        options,
+        class_names,
+        _describe(splits, class_names, labels_from, channels, options),
+        Share(process_index, process_count),
+        seed,
+        ThreadPoolExecutor(max(1, workers)),
+        workers,
+    )
+
+
+def _open(
+    options: Options,
+) -> tuple[dict[str, Examples | identities.IdentityExamples], tuple[str, ...], str]:
+    """The splits, the class names, and in words where labels come from."""
+    if options.pairs == "identities":
+        opened = None if options.source == "folder" else OPEN[options.source](options)
+        splits = {
+            name: identities.IdentityExamples(members, options, training=name == "train")
+            for name, members in identities.divide(options, opened).items()
+        }
+        return splits, splits["train"].names, "the identities"
     opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
     opened = opener(options)
     if options.pairs not in ("none", *pairs.LABELLED):
@@ -54,32 +91,7 @@ def make(
         name: Examples(source, indices, len(opened.class_names), options)
         for name, (source, indices) in _divide(opened, options).items()
     }
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        shapes = {name: _shapes(examples, options, pool) for name, examples in splits.items()}
-        check_shapes(
-            (
-                (shape, splits[name].name(row))
-                for name in splits
-                for row, shape in enumerate(shapes[name])
-            ),
-            options,
-        )
-        channels = _channels(splits, shapes, options)
-        parts = _parts(channels, options)
-        budget = options.cache_mb * 2**20
-        for name, examples in splits.items():
-            examples.prepare = Prepare(options, parts)
-            budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
-    return Data(
-        splits,
-        options,
-        opened.class_names,
-        _describe(splits, opened, channels, options),
-        Share(process_index, process_count),
-        seed,
-        ThreadPoolExecutor(max(1, workers)),
-        workers,
-    )
+    return splits, opened.class_names, opened.labels_from
 
 
 def _divide(opened: Opened, options: Options) -> dict[str, tuple[Any, np.ndarray]]:
@@ -100,6 +112,18 @@ def _divide(opened: Opened, options: Options) -> dict[str, tuple[Any, np.ndarray
     if options.limit:
         train = train[: options.limit]
     return {"train": (opened.train, train), "validation": validation}
+
+
+def _check_shapes(splits: dict[str, Examples], shapes: dict[str, list], options: Options) -> None:
+    found = (
+        (shape, splits[name].name(row)) for name in splits for row, shape in enumerate(shapes[name])
+    )
+    try:
+        check_shapes(found, options)
+    except UserError as error:
+        if options.pairs != "identities":
+            raise
+        raise UserError(f"{error}; --mode=align makes aligned faces of one size") from error
 
 
 def _shapes(
@@ -143,27 +167,37 @@ def _channels(splits: dict[str, Examples], shapes: dict[str, list], options: Opt
     return 1 if found <= {1, 2} else 3
 
 
-def _describe(splits: dict[str, Examples], opened: Opened, channels: int, options: Options) -> str:
+def _describe(
+    splits: dict[str, Examples | identities.IdentityExamples],
+    class_names: tuple[str, ...],
+    labels_from: str,
+    channels: int,
+    options: Options,
+) -> str:
     where = options.name or options.path
     title = f"{options.source} {where}" if where and options.source != "digits" else options.source
     counts = " + ".join(
         f"{len(examples):,} {name}" for name, examples in splits.items() if len(examples)
     )
+    held = f"{counts} images"
     colours = {1: "grey", 3: "RGB"}[channels]
     policy = "as the images are" if options.channels == "as_is" else "as config.data.channels asks"
     if options.pairs in pairs.STACKED:
         a, b = ("A", "B") if options.direction == "a_to_b" else ("B", "A")
         sides = {"side_by_side": "left and right halves", "folders": "path and path_b"}
         pairing = f"{a} to {b} ({options.direction}; A and B are {sides[options.pairs]})"
+    elif options.pairs == "identities":
+        held = identities.describe(splits)
+        pairing = "photos to caricatures"
     elif options.pairs == "upscale":
         small = pairs.input_side(options)
         pairing = f"upscale from {small}x{small}"
     else:
         pairing = options.pairs
     said = [] if options.pairs == "none" else [pairing]
-    if opened.class_names:
-        said.append(f"{len(opened.class_names)} classes ({opened.labels_from})")
+    if class_names:
+        said.append(f"{len(class_names)} classes ({labels_from})")
     return (
-        f"{title}: {counts} images, {options.resolution}x{options.resolution} {colours} ({policy}; "
+        f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
         f"alpha dropped), {', '.join(said) or 'no labels'}"
     )

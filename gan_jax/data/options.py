@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from gan_jax.data import preprocess
 from gan_jax.errors import UserError
 
 
@@ -10,7 +11,7 @@ from gan_jax.errors import UserError
 class Options:
     """The section `config.data`. Every value is a string, number or bool, never None or a list."""
 
-    source: str = "digits"  # digits | idx | npz | folder | tfds | synthetic
+    source: str = "digits"  # digits | idx | npz | folder | tfds | synthetic | drawn_faces
     path: str = ""  # folder: directory or .zip; npz: the file; idx: directory; tfds: data_dir
     name: str = ""  # tfds: the data set's name
     train_split: str = "train"  # tfds: a split; folder: a sub-folder, read when both are named
@@ -28,6 +29,7 @@ class Options:
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
     # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint | upscale
+    # | identities: a photo and a caricature of one person
     pairs: str = "none"
     direction: str = "a_to_b"  # | b_to_a; side_by_side: A is the left half; folders: `path` holds A
     path_b: str = ""  # folders: the B of every A, under the same name
@@ -39,16 +41,25 @@ class Options:
     cache_mb: int = 1024  # decoded images are kept in memory if they fit
     synthetic_size: int = 256  # training images of the synthetic source
     synthetic_classes: int = 10
+    train_list: str = ""  # identities: a file of lines `path[ label]`, paths from config.data.path
+    validation_list: str = ""
+    preprocess_train: str = ""  # identities: named operations, e.g. "random_flip; random_shift 8"
+    preprocess_validation: str = ""
+    identities: int = 100  # of drawn_faces, as all that follows
+    validation_identities: int = 20
+    photos: int = 6  # of each identity
+    caricatures: int = 6
+    exaggeration: float = 1.0
 
 
 ACCEPTED = {
-    "source": ("digits", "idx", "npz", "folder", "tfds", "synthetic"),
+    "source": ("digits", "idx", "npz", "folder", "tfds", "synthetic", "drawn_faces"),
     "channels": ("grey", "rgb", "as_is"),
     "resize": ("none", "crop", "random_crop", "squash", "jitter", "plain_crop"),
     "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
     "labels": ("none", "auto", "folder", "prefix", "json"),
     "on_error": ("raise", "skip"),
-    "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint", "upscale"),
+    "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint", "upscale", "identities"),
     "direction": ("a_to_b", "b_to_a"),
     "input_channels": ("same", "grey", "rgb"),
 }
@@ -63,6 +74,11 @@ LOWEST = {
     "split_seed": 0,
     "synthetic_size": 1,
     "synthetic_classes": 1,
+    "identities": 1,
+    "validation_identities": 0,
+    "photos": 1,
+    "caricatures": 1,
+    "exaggeration": 0.0,
 }
 
 
@@ -160,22 +176,67 @@ def _check_pairs(options: Options) -> None:
             "config.data.validation_path and config.data.validation_path_b go together: set both, "
             "or neither"
         )
-    if options.pairs in MADE and options.direction != "a_to_b":
+    if options.pairs in (*MADE, "identities") and options.direction != "a_to_b":
+        made = "makes the input from the target"
+        how = "has photos as inputs" if options.pairs == "identities" else made
         raise UserError(
-            f"config.data.direction={options.direction}: config.data.pairs={options.pairs} makes "
-            "the input from the target and has no other direction; leave it at a_to_b"
+            f"config.data.direction={options.direction}: config.data.pairs={options.pairs} "
+            f"{how} and has no other direction; leave it at a_to_b"
         )
     if options.pairs == "colorize" and options.channels == "grey":
         raise UserError(
             "config.data.channels=grey: config.data.pairs=colorize learns colours; set it to rgb"
         )
-    if options.input_channels != "same" and options.pairs in ("none", *MADE):
+    if options.input_channels != "same" and options.pairs in ("none", "identities", *MADE):
         raise UserError(
             f"config.data.input_channels={options.input_channels}: config.data.pairs="
             f"{options.pairs} leaves no choice; set it to same"
         )
     if options.pairs == "upscale":
         _check_factor(options)
+    _check_identities(options)
+
+
+def _check_identities(options: Options) -> None:
+    with_lists = [key for key in ("train_list", "validation_list") if getattr(options, key)]
+    steps = [key for key in ("preprocess_train", "preprocess_validation") if getattr(options, key)]
+    if options.pairs != "identities":
+        for key in (*with_lists, *steps):
+            raise UserError(
+                f"config.data.{key}={getattr(options, key)!r} is read with config.data.pairs="
+                f"identities only, not {options.pairs}; leave it empty"
+            )
+        return
+    if options.source not in ("folder", "drawn_faces"):
+        raise UserError(
+            "config.data.pairs=identities needs config.data.source=folder or drawn_faces, not "
+            f"{options.source}"
+        )
+    if options.labels not in ("auto", "none"):
+        raise UserError(
+            f"config.data.labels={options.labels}: the classes of config.data.pairs=identities are "
+            "the identities; leave it at auto"
+        )
+    if with_lists and options.source != "folder":
+        raise UserError(
+            f"config.data.{with_lists[0]} is read with config.data.source=folder only, not "
+            f"{options.source}; leave it empty"
+        )
+    if with_lists == ["validation_list"]:
+        raise UserError("config.data.validation_list needs config.data.train_list too; set both")
+    if with_lists and (options.validation_path or options.validation_split):
+        key = "validation_path" if options.validation_path else "validation_split"
+        raise UserError(
+            f"config.data.{key}={getattr(options, key)} beside config.data.train_list: validation "
+            "is on config.data.validation_list then, or on a fraction; leave it empty"
+        )
+    for key in steps:
+        preprocess.delivered(
+            getattr(options, key),
+            f"config.data.{key}",
+            options.resolution,
+            key == "preprocess_train",
+        )
 
 
 def _check_factor(options: Options) -> None:

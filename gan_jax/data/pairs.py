@@ -1,4 +1,5 @@
-"""Pairs of an input and a target image: cut from one picture, read from two folders, or made.
+"""Pairs of an input and a target image: cut from one picture, read from two folders, or made;
+those of a person's photo and caricature are joined in `identities`.
 
 Until a batch is delivered a pair travels as one array, its channels stacked: what happens to the
 one happens to the other, crops and flips included.
@@ -15,7 +16,7 @@ from gan_jax.data.sources import Opened
 from gan_jax.errors import UserError
 
 STACKED = ("side_by_side", "folders")
-LABELLED = ("upscale",)  # pairs that keep their source's classes
+LABELLED = ("upscale", "identities")  # pairs that keep their source's classes
 MOST_LISTED = 10
 # sRGB, D65: Y of linear RGB, and CIE 1976 L*
 LUMINANCE = np.array([0.2126729, 0.7151522, 0.0721750])
@@ -119,7 +120,7 @@ def channels(options: Options, targets: int) -> int:
     """Channels of the inputs that go with targets of so many; 0 where there are no pairs."""
     if options.pairs in STACKED:
         return {"same": targets, "grey": 1, "rgb": 3}[options.input_channels]
-    return {"none": 0, "colorize": 1, "inpaint": targets, "upscale": targets}[options.pairs]
+    return {"none": 0, "colorize": 1}.get(options.pairs, targets)
 
 
 def input_side(options: Options) -> int:
@@ -202,5 +203,8 @@ def batch(
     that inputs are made from; with "label" [B] where the pairs keep their classes."""
     if options.pairs in STACKED:
         return {"input": stack[..., :inputs], "target": stack[..., inputs:]}
-    made = {"input": made_input(stack, options), "target": stack}
+    if options.pairs == "identities":
+        made = {"input": stack[..., :inputs], "target": stack[..., inputs:]}
+    else:
+        made = {"input": made_input(stack, options), "target": stack}
     return made | ({"label": label} if options.pairs in LABELLED else {})

@@ -12,6 +12,7 @@ import numpy as np
 
 from gan_jax.data import pairs
 from gan_jax.data.examples import Examples
+from gan_jax.data.identities import IdentityExamples
 from gan_jax.data.options import RANDOM, Options
 from gan_jax.errors import UserError
 
@@ -47,18 +48,21 @@ class Data:
     """A data set, ready to be read.
 
     Attributes:
-        sizes: number of images, {"train": N, "validation": M}; M may be 0.
+        sizes: number of images, {"train": N, "validation": M}; M may be 0. With
+            config.data.pairs=identities N counts identities, and M photos of those held out.
         channels: 1 or 3; of pairs, those of the targets.
         input_channels: of pairs, those of the inputs; 0: these are no pairs.
         resolution: side of the square images in pixels.
         num_classes: 0 without labels.
         class_names: one name per class.
+        identity_names: with config.data.pairs=identities the names by split, in the order of the
+            labels; else {}.
         description: one line for the console.
     """
 
     def __init__(
         self,
-        splits: dict[str, Examples],
+        splits: dict[str, Examples | IdentityExamples],
         options: Options,
         class_names: tuple[str, ...],
         description: str,
@@ -74,6 +78,8 @@ class Data:
         self.resolution = options.resolution
         self.class_names = class_names
         self.num_classes = len(class_names)
+        of_identities = options.pairs == "identities"
+        self.identity_names = {k: s.names for k, s in splits.items()} if of_identities else {}
         self.description = description
         self._splits = splits
         self._options = options
@@ -94,19 +100,22 @@ class Data:
         """
         count = self.sizes["train"]
         if count < stage.batch_size:
+            what = "identities" if self.identity_names else "images"
             raise UserError(
-                f"config.data.source={self._options.source} has {count} training images "
+                f"config.data.source={self._options.source} has {count} training {what} "
                 "(config.data.limit="
                 f"{self._options.limit}, config.data.validation_fraction="
                 f"{self._options.validation_fraction}), fewer than one batch of "
-                f"{stage.batch_size}; lower the batch size or give more images"
+                f"{stage.batch_size}; lower the batch size or give more {what}"
             )
         return count // stage.batch_size
 
     def __call__(self, split: str, stage: Stage, step: int) -> Iterator[Batch]:
         """Batches of this process: "image" uint8 [b, R, R, C] and "label" int32 [b] (0 unlabelled);
         of pairs "input" and "target", uint8 [b, R, R, C] each; of pairs="upscale" "input" is
-        [b, R / factor, R / factor, C], and "label" comes along.
+        [b, R / factor, R / factor, C], and "label" comes along; of pairs="identities" "input" is
+        a photo, "target" a caricature and "label" numbers the split's identities, which in a
+        training batch are all different.
 
         Args:
             split: "train": without end, reshuffled every epoch, starting with the batch that
@@ -141,6 +150,20 @@ class Data:
             return self._batch(empty, np.zeros(0, np.int32))
         return self._batch(*self._splits[split].gather(rows, self._pool))
 
+    def truth(self, split: str, rows: np.ndarray) -> Batch:
+        """Of drawn faces where the landmarks of the inputs of `rows` lie and move to: "landmarks"
+        and "displacement", float32 [n, L, 2], (y, x) in pixels.
+
+        Raises UserError for data that do not know.
+        """
+        if not self.identity_names:
+            raise UserError(
+                f"config.data.source={self._options.source}, config.data.pairs="
+                f"{self._options.pairs}: where landmarks lie is known with config.data.source="
+                "drawn_faces and config.data.pairs=identities only"
+            )
+        return self._splits[split].truth(rows)
+
     def all(self, split: str, limit: int = 0) -> Batch:
         """All images of a split (the first `limit`, if that is not 0), without augmentation."""
         return self.examples(split, limit or self.sizes[split])
@@ -172,7 +195,8 @@ class Data:
 
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         positions = grain.MapDataset.range(2**62).seed(seed)  # endless: the loop stops it
-        if self._options.flip or self._options.resize in RANDOM:
+        drawn = self._options.flip or self._options.resize in RANDOM
+        if drawn or self.identity_names:
             return positions.random_map(augmented)  # rng is a function of (seed, position)
         return positions.map(plain)
 

@@ -1,4 +1,4 @@
-"""Weights from elsewhere into a net's trees, by glob, with a report of what matched."""
+"""Weights from elsewhere into a net's trees, by globs, with a report of what matched."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -24,16 +24,18 @@ def replace(
 
     Args:
       arrays: "params/a/kernel" and "stats/batch_stats/a/mean" → array.
-      pattern: a glob over names inside the tree ("conv*", "*/kernel"); the collection of
-        statistics is not part of the name ("a/mean").
+      pattern: a glob over names inside the tree ("conv*", "*/kernel"), or several with "|" between
+        them; the collection of statistics is not part of the name ("a/mean").
       params, stats: nested dicts of arrays, the net as initialised.
       key, source: named in errors and in the report.
       kind: what the source is known to be ("original generator"), for errors.
 
-    Raises UserError when nothing matches, or a matching array has another shape.
+    Raises UserError when one of the globs matches nothing, or a matching array has another shape.
     """
     used, missing, left, wrong = [], [], [], []
-    told = f" (the file is of a {kind})" if kind else ""
+    globs = [glob.strip() for glob in pattern.split("|")]
+    article = "an" if kind[:1] in tuple("aeiou") else "a"
+    told = f" (the file is of {article} {kind})" if kind else ""
 
     def visit(tree: PyTree, prefix: str, shown: str) -> PyTree:
         out = {}
@@ -45,7 +47,7 @@ def replace(
                 out[name] = visit(leaf, path, inner)
                 continue
             out[name] = leaf
-            if not fnmatchcase(label, pattern):
+            if not any(fnmatchcase(label, glob) for glob in globs):
                 left.append(label)
             elif path not in arrays:
                 missing.append(label)
@@ -60,11 +62,12 @@ def replace(
     if wrong:
         more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
         raise UserError(f"{key}: {source} has other shapes: {'; '.join(wrong[:5])}{more}{told}")
-    if not used:
-        some = ", ".join(sorted(k.split("/", 1)[1] for k in arrays)[:5])
-        here = ", ".join(sorted(missing + left)[:3])
+    for idle in (g for g in globs if not any(fnmatchcase(label, g) for label in used)):
+        held = (k.split("/", 2 if k.startswith("stats/") else 1)[-1] for k in arrays)
+        some = ", ".join(sorted(held)[:5])
+        here = ", ".join(sorted(used + missing + left)[:3])
         raise UserError(
-            f"{key}: {pattern!r} matches nothing in {source}, which holds {some}, …; this net "
+            f"{key}: {idle!r} matches nothing in {source}, which holds {some}, …; this net "
             f"has {here}, …{told}"
         )
     report = [f"{key}: {len(used)} arrays from {source}: {_some(used)}"]

@@ -1,14 +1,21 @@
-"""A small image classifier: its features and classes judge what a generator covers."""
+"""Image classifiers: a small one, whose features and classes judge what a generator covers, and the
+trunk of WarpGAN's discriminator with one layer of classes, which learns to tell identities apart.
+"""
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.errors import UserError
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
+from gan_jax.models.warpgan import HEADS, SMALLEST
+from gan_jax.models.warpgan_blocks import ReflectConv
 
 FEATURES = 64
+STANDARD = 127.5 / 128  # images in [-1, 1] to (x - 127.5) / 128, what WarpGAN's networks take
+SHARPNESS = 16.0  # of the logits of embeddings of length 1
 
 
 class Classifier(nn.Module):
@@ -48,3 +55,68 @@ def classifier(resolution: int, channels: int, num_classes: int, width: int = 16
             f"config.data.resolution={resolution}: the classifier takes images of 4 pixels and more"
         )
     return functional(Classifier(num_classes, width))
+
+
+class IdentityClassifier(nn.Module):
+    """Images [B, H, W, C] in [-1, 1] → logits [B, num_classes], embedding [B, bottleneck].
+
+    "conv1" to "conv5" and "bottleneck" are those of the WarpGAN discriminator
+    (gan_jax/models/warpgan.py): names, shapes and arithmetic. The embedding has length 1. The
+    logits are those of a linear layer with bias, times SHARPNESS: without it they begin within
+    about 1 of each other, and the layer's weights have to grow before a class can be certain
+    (Wang et al. 2017, NormFace).
+    """
+
+    num_classes: int
+    width: int
+    bottleneck: int
+    flat: bool
+    keep_prob: float
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
+        h = x * STANDARD
+        for number in range(5):
+            conv = ReflectConv(
+                self.width * 2**number, 4, 2, use_bias=True, weight_init="xavier", reflect=1,
+                name=f"conv{number + 1}",
+            )  # fmt: skip
+            h = layers.leaky_relu(conv(h))
+        h = h.reshape(h.shape[0], -1) if self.flat else jnp.mean(h, (1, 2))
+        h = layers.dropout(h, 1 - self.keep_prob, train)
+        h = layers.Dense(self.bottleneck, weight_init="xavier", name="bottleneck")(h)
+        square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
+        embedding = h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+        linear = layers.Dense(self.num_classes, weight_init="xavier", name="linear")
+        return SHARPNESS * linear(embedding), embedding
+
+
+def identity_classifier(
+    resolution: int,
+    num_classes: int,
+    disc_width: int = 32,
+    disc_head: str = "flat",
+    bottleneck: int = 512,
+    keep_prob: float = 1.0,
+) -> Network:
+    """apply(images [B, H, W, C] in [-1, 1]) → (logits [B, num_classes], embedding [B, bottleneck]).
+
+    Options as in `gan_jax.models.warpgan.defaults`; a head "flat" is for images of `resolution`
+    only. Training needs a key where `keep_prob` is below 1. Raises UserError, naming the key, for
+    values that are not accepted.
+    """
+    if resolution < SMALLEST:
+        raise UserError(
+            f"config.data.resolution={resolution}: config.model.name='warpgan' takes images of "
+            f"{SMALLEST} pixels and more"
+        )
+    if disc_head not in HEADS:
+        raise UserError(f"config.model.disc_head={disc_head!r}: accepted are {', '.join(HEADS)}")
+    for name, value in (("disc_width", disc_width), ("bottleneck", bottleneck)):
+        if value < 1:
+            raise UserError(f"config.model.{name}={value}: must be at least 1")
+    if not 0 < keep_prob <= 1:
+        raise UserError(f"config.model.keep_prob={keep_prob}: must lie in (0, 1]")
+    return functional(
+        IdentityClassifier(num_classes, disc_width, bottleneck, disc_head == "flat", keep_prob)
+    )

@@ -3,13 +3,15 @@
 Cross entropy, one optimiser. `config.model.output` says what has a class:
 
 `class`: an image. Its features feed the Fréchet distance and its classes the mode coverage of
-`gan`; labelled data sets only.
+`gan`; labelled data sets only. With `config.model.name` "warpgan" the network is the trunk of the
+WarpGAN discriminator, its classes are identities and its features their embedding: it is what that
+discriminator begins with, and the recogniser of the metric rank1.
 
 `pixels`: every pixel of a photo. The data are pairs of a photo and its label map, a picture; a
 pixel's class is the colour of `config.model.palette` that is nearest in the map. It reads photos
 that were generated from label maps for the FCN score of pix2pix (Isola et al. 2017, section 4).
 
-No reference: the architectures are our own.
+No reference: the architectures of the others are our own.
 """
 
 import jax
@@ -21,11 +23,13 @@ from gan_jax.core import optim, rates
 from gan_jax.core.every import single_stage
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
-from gan_jax.models.classifier import classifier
+from gan_jax.models.classifier import classifier, identity_classifier
+from gan_jax.models.network import Network
 from gan_jax.models.segmenter import segmenter
 from gan_jax.ops import augment, images, palette
 
 OUTPUTS = ("class", "pixels")
+NAMES = ("small", "warpgan")
 
 
 def defaults() -> dict:
@@ -35,9 +39,15 @@ def defaults() -> dict:
         batch_size=64,
         augment=(),  # color, translation, cutout; of pixels color only
         model=dict(
-            width=16,
+            name="small",  # | warpgan: the trunk of its discriminator, of an image only
+            width=16,  # of the small network, and of that of pixels
             output="class",  # of an image | pixels: the class of each, from pairs
             palette=(),  # pixels: ((r, g, b), …) of 0..255, the colours of the label maps
+            # of warpgan, as in its own section
+            disc_width=32,  # channels of the first convolution; 2 to 16 times follow
+            disc_head="flat",  # for one image size | pooled: any image size
+            bottleneck=512,  # numbers in the embedding
+            keep_prob=1.0,  # below 1: dropout before the embedding
         ),
         loss=dict(label_smoothing=0.0),
         optim=dict(classifier=optimiser),
@@ -55,7 +65,7 @@ def make(config, facts: Facts) -> System:
         net = segmenter(num_classes, facts.resolution, width)
     else:
         reads, channels, num_classes = "image", facts.channels, facts.num_classes
-        net = classifier(facts.resolution, channels, num_classes, width)
+        net = _network(config.model, facts)
     transform = augment.policy(tuple(config.augment))
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size, config.run.steps, facts.train_size
@@ -167,9 +177,26 @@ def make(config, facts: Facts) -> System:
     )
 
 
+def _network(model, facts: Facts) -> Network:
+    """The network that names the class of an image."""
+    if model.name == "small":
+        return classifier(facts.resolution, facts.channels, facts.num_classes, model.width)
+    return identity_classifier(
+        facts.resolution, facts.num_classes, model.disc_width, model.disc_head, model.bottleneck,
+        model.keep_prob,
+    )  # fmt: skip
+
+
 def _check(config, facts: Facts) -> None:
     """Raises UserError for values that are not accepted together."""
     model = config.model
+    if model.name not in NAMES:
+        raise UserError(f"config.model.name={model.name!r}: accepted are {', '.join(NAMES)}")
+    if model.name != "small" and model.output == "pixels":
+        raise UserError(
+            f"config.model.name={model.name!r} names the class of an image; with "
+            "config.model.output='pixels' set it to small"
+        )
     if model.output not in OUTPUTS:
         raise UserError(f"config.model.output={model.output!r}: accepted are {', '.join(OUTPUTS)}")
     if not 0 <= config.loss.label_smoothing < 1:

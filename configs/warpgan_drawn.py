@@ -1,0 +1,46 @@
+"""WarpGAN on drawn faces, 64 px: learns on a laptop, and what it learns can be measured.
+
+    python launch.py --config=configs/identity_drawn.py --workdir=runs/ids
+    python launch.py --config=configs/warpgan_drawn.py --workdir=runs/w \
+        --config.restore.disc="('runs/ids', 'conv*|bottleneck*')" \
+        --config.quality.recogniser=runs/ids --config.run.quality_every=1000
+    python launch.py --mode=caricature --workdir=runs/w --input=DIR --out=DIR
+
+Photos and caricatures of 100 people who do not exist; 24 others are held out. How far a caricature
+moves each landmark is known, so the metric exaggeration compares the learned warp with the truth.
+The networks are a quarter as wide as the paper's, with the warp head and batches of 8 pairs.
+
+Variants, separated by commas:
+
+    faithful  the original's warp head (of 64 px), one pair a step, its learning rate
+    tiny      seconds
+"""
+
+from gan_jax import api
+
+VARIANTS = ("faithful", "tiny")
+
+
+def get_config(variant: str = ""):
+    chosen = api.variants(variant, VARIANTS)
+    config = api.defaults("warpgan")
+    config.data.update(source="drawn_faces", pairs="identities", resolution=64, channels="rgb")
+    config.data.update(identities=100, validation_identities=24, photos=24, caricatures=12)
+    config.data.flip = True
+    config.batch_size = 8
+    config.model.update(width=16, disc_width=16, bottleneck=128)
+    for section in (config.optim.gen, config.optim.disc):
+        section.lr = 2e-4
+        section.schedule.update(name="linear", begin=3000.0, length=6000.0)
+    config.quality.metrics = ("exaggeration", "rank1")
+    config.run.update(steps="6000", log_every="50", sample_every="500", eval_every="500")
+    config.run.update(save_every="500", sample_count=8)
+    if "faithful" in chosen:
+        config.model.warp_head = "flat"
+        config.batch_size = 1
+        for section in (config.optim.gen, config.optim.disc):
+            section.lr = 1e-4
+    if "tiny" in chosen:
+        api.tiny(config, resolution=32, channels="rgb")
+        api.tiny_warpgan(config)
+    return config

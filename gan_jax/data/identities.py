@@ -1,0 +1,327 @@
+"""Photos and caricatures by the person they show: a photo and a caricature of one person a row.
+
+A file belongs to an identity by its folder or by a list (`face_lists`). The identities that are
+trained on and those that are held out are never the same.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from gan_jax.data import face_lists, listing, preprocess
+from gan_jax.data.examples import Examples
+from gan_jax.data.files import FileSource, split_folders
+from gan_jax.data.options import Options
+from gan_jax.data.prepare import Prepare
+from gan_jax.data.sources import Opened, Source
+from gan_jax.errors import UserError
+
+MOST_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Identities by number: names, and the numbers of their images in the source."""
+
+    source: Source
+    names: tuple[str, ...]
+    photos: tuple[tuple[int, ...], ...]
+    caricatures: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def only(self, numbers: Sequence[int]) -> "Gallery":
+        """The identities with these numbers, in this order."""
+        parts = (self.names, self.photos, self.caricatures)
+        return Gallery(self.source, *(tuple(part[i] for i in numbers) for part in parts))
+
+
+def gallery(
+    source: Source, keys: Sequence, photos: Sequence[bool], names: dict, where: str
+) -> Gallery:
+    """The images of a source grouped by key, identities in the order of their sorted keys.
+
+    Args:
+        keys: the identity of each image, strings or numbers.
+        photos: which images are photos; the others are caricatures.
+        names: the name of each key.
+        where: the config key and value that led here, for messages.
+
+    Raises UserError for identities without a photo or without a caricature.
+    """
+    grouped = {key: ([], []) for key in sorted(set(keys))}
+    for i, (key, photo) in enumerate(zip(keys, photos, strict=True)):
+        grouped[key][0 if photo else 1].append(i)
+    lacking = [
+        f"{names[key]} (no {'caricature' if photos_of else 'photo'})"
+        for key, (photos_of, caricatures_of) in grouped.items()
+        if not (photos_of and caricatures_of)
+    ]
+    if lacking:
+        raise UserError(
+            f"{where}: {len(lacking)} of {len(grouped)} identities lack a photo or a caricature: "
+            f"{_listed(lacking)}; config.data.pairs=identities needs both of each, add them or "
+            "leave those identities out"
+        )
+    parts = zip(*grouped.values(), strict=True)
+    return Gallery(
+        source, tuple(names[key] for key in grouped), *(tuple(map(tuple, part)) for part in parts)
+    )
+
+
+def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
+    """The identities of each split: {"train": …, "validation": …}.
+
+    `opened` is a source whose names say who is shown; None: the files of config.data.path.
+
+    Raises UserError for an identity in both splits, and for what `gallery` and the lists refuse.
+    """
+    if opened is None:
+        found = _by_lists(options) if options.train_list else _by_folders(options)
+    else:
+        sources = [s for s in (opened.train, opened.validation) if s is not None]
+        found = [_by_names(source, f"config.data.source={options.source}") for source in sources]
+    train, *rest = found
+    shared = sorted(set(train.names) & {name for part in rest for name in part.names})
+    if shared:
+        raise UserError(
+            f"config.data.pairs=identities: {len(shared)} identities are both in training and in "
+            f"validation: {_listed(shared)}; keep each in one of them"
+        )
+    count = len(train)
+    order = np.random.default_rng(options.split_seed).permutation(count)
+    held_out = 0
+    if not rest:
+        if options.validation_fraction > 0 and count > 1:
+            held_out = min(max(1, round(count * options.validation_fraction)), count - 1)
+        rest = [train.only(sorted(order[:held_out]))]
+    kept = order[held_out:]
+    if options.limit:
+        kept = kept[: options.limit]
+    return {"train": train.only(sorted(kept)), "validation": rest[0]}
+
+
+def _by_names(source: Source, where: str) -> Gallery:
+    paths = [source.name(i) for i in range(len(source))]
+    if not paths:
+        return Gallery(source, (), (), ())
+    keys, photos = zip(*face_lists.kinds(paths, False, where), strict=True)
+    return gallery(source, keys, photos, {key: key.rpartition("/")[2] for key in keys}, where)
+
+
+def _by_folders(options: Options) -> list[Gallery]:
+    files = listing.open_files(options.path, "config.data.path")
+    found = []
+    for part in split_folders(files, options):
+        paths, where = listing.image_names(part), str(part.root)
+        kinds = face_lists.kinds(paths, face_lists.is_plain(part), where)
+        stray = next((p for p, (key, _) in zip(paths, kinds, strict=True) if not key), None)
+        if stray is not None:
+            raise UserError(
+                f"{where}/{stray}: lies in no folder of an identity; accepted: {face_lists.LAYOUTS}"
+            )
+        keys, photos = zip(*kinds, strict=True)
+        source = FileSource(part, paths, [0] * len(paths))
+        found.append(gallery(source, keys, photos, {key: key for key in keys}, where))
+    return found
+
+
+def _by_lists(options: Options) -> list[Gallery]:
+    files = listing.open_files(options.path, "config.data.path")
+    found = []
+    for option in ("train_list", "validation_list"):
+        path = getattr(options, option)
+        if path:
+            found.append(_by_list(files, path, f"config.data.{option}"))
+    return found
+
+
+def _by_list(files: listing.Files, path: str, key: str) -> Gallery:
+    """Identities are named by their folder, or where a label has several or shares its folder, by
+    the label."""
+    where = f"{key}={path}"
+    listed = face_lists.read_list(path, key, files)
+    kinds = face_lists.kinds(list(listed.paths), face_lists.is_plain(files), where)
+    folders, photos = zip(*kinds, strict=True)
+    if not listed.labelled:
+        alone = next((i for i, folder in enumerate(folders) if not folder), None)
+        if alone is not None:
+            raise UserError(
+                f"{where}: line {listed.lines[alone]} has no label, and {listed.paths[alone]} lies "
+                "in no folder of an identity; give every line one of the two"
+            )
+        keys, names = folders, {folder: folder for folder in folders}
+    else:
+        keys = tuple(int(label) for label in listed.labels)
+        pairs = set(zip(keys, folders, strict=True))
+        labels_of = [label for label, _ in pairs]
+        folders_of = [folder for _, folder in pairs]
+        names = {
+            label: folder
+            if folder and labels_of.count(label) == 1 and folders_of.count(folder) == 1
+            else f"label {label}"
+            for label, folder in pairs
+        }
+    source = FileSource(files, list(listed.paths), [0] * len(listed.paths))
+    return gallery(source, keys, photos, names, where)
+
+
+def _listed(names: list[str]) -> str:
+    more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
+
+
+class IdentityImages(Examples):
+    """All images of a gallery, each group of photos or of caricatures of an identity in a row.
+
+    For an image that cannot be read (config.data.on_error=skip) one of its group stands in.
+    """
+
+    def __init__(self, members: Gallery, options: Options) -> None:
+        both = zip(members.photos, members.caricatures, strict=True)
+        groups = [group for pair in both for group in pair]
+        indices = np.array([i for group in groups for i in group], np.int64)
+        super().__init__(members.source, indices, 0, options)
+        sizes = [len(group) for group in groups]
+        starts = np.cumsum([0, *sizes])
+        self.groups = [range(a, b) for a, b in pairwise(starts)]
+        self._group_of = np.repeat(np.arange(len(groups)), sizes)
+
+    def stand_ins(self, row: int) -> list[int]:
+        group = self.groups[self._group_of[row]]
+        first = row - group.start
+        return [*group[first:], *group[:first]]
+
+
+class IdentityExamples:
+    """One split as rows of a photo and a caricature of the same identity.
+
+    Training: a row for each identity, and a seed chooses its photo and its caricature. Validation:
+    a row for each photo, the k-th of an identity with its k-th caricature, from the first again
+    after the last.
+
+    Attributes:
+        images: all photos and caricatures, for what is done with each alone.
+        names: of the identities; labels count in their order.
+    """
+
+    def __init__(self, members: Gallery, options: Options, training: bool) -> None:
+        self.images = IdentityImages(members, options)
+        self.names = members.names
+        self.source = members.source
+        self.options = options
+        groups = self.images.groups
+        if training:
+            self.photos, self.caricatures = groups[::2], groups[1::2]
+            labels = range(len(members))
+        else:
+            rows = [
+                (range(photo, photo + 1), theirs[k % len(theirs) :][:1], label)
+                for label, (own, theirs) in enumerate(zip(groups[::2], groups[1::2], strict=True))
+                for k, photo in enumerate(own)
+            ]
+            self.photos, self.caricatures, labels = zip(*rows, strict=True) if rows else ((),) * 3
+        self.labels = np.array(labels, np.int32)
+        self._train, self._fixed = (
+            preprocess.delivered(
+                getattr(options, f"preprocess_{part}"),
+                f"config.data.preprocess_{part}",
+                options.resolution,
+                part == "train",
+            )
+            for part in ("train", "validation")
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def prepare(self) -> Prepare:
+        """The channels of photo and caricature, which are stacked."""
+        return Prepare(self.options, 2 * self.images.prepare.parts)
+
+    @property
+    def unreadable(self) -> set[int]:
+        """Images that could not be read."""
+        return self.images.unreadable
+
+    def gather(
+        self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Photos and caricatures stacked, uint8 [b, R, R, 2 C], and labels int32 [b] of rows [b].
+
+        `seeds` [b] asks for the training form: each seed decides its row's photo and caricature,
+        and the crop, the flip and the preprocessing of either. Without seeds: the first photo and
+        the first caricature, with config.data.preprocess_validation.
+        """
+        groups = [(self.photos[row], self.caricatures[row]) for row in rows]
+        if seeds is None:
+            chosen = np.array([[group[0] for group in pair] for pair in groups])  # [b, 2]
+            own = [None, None]
+        else:
+            draws = [np.random.default_rng((int(seed), 1)) for seed in seeds]
+            chosen = np.array(
+                [
+                    [group[rng.integers(len(group))] for group in pair]
+                    for pair, rng in zip(groups, draws, strict=True)
+                ]
+            )
+            own = np.array([rng.integers(0, 2**63, size=2) for rng in draws]).T  # [2, b]
+        sides = [self._read(chosen[:, k], pool, own[k]) for k in range(2)]
+        return np.concatenate(sides, axis=3), self.labels[rows]
+
+    def _read(self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None) -> np.ndarray:
+        images, _ = self.images.gather(rows, pool, seeds)
+        pipeline = self._fixed if seeds is None else self._train
+        if not pipeline:
+            return images
+        if seeds is None:
+            return preprocess.run(pipeline, images, np.random.default_rng(0))  # nothing is drawn
+        # each image draws from its own seed: the number of processes changes nothing
+        draws = (np.random.default_rng((int(seed), 2)) for seed in seeds)
+        pairs = zip(images, draws, strict=True)
+        return np.concatenate([preprocess.run(pipeline, image[None], rng) for image, rng in pairs])
+
+    def truth(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """{"landmarks", "displacement"} float32 [n, L, 2] of the photos of these rows [n] as
+        `gather` delivers them without seeds: (y, x) pixels, and how far each landmark moves.
+
+        Raises UserError where the source does not know.
+        """
+        if not hasattr(self.source, "truth"):
+            raise UserError(
+                f"config.data.source={self.options.source}: where landmarks lie is not known of "
+                "these images; it is with config.data.source=drawn_faces"
+            )
+        if self._fixed:
+            raise UserError(
+                f"config.data.preprocess_validation={self.options.preprocess_validation!r} moves "
+                "the pixels away from where their landmarks are known; leave it empty"
+            )
+        numbers = [int(self.images.indices[self.photos[row][0]]) for row in rows]
+        landmarks = [self.source.landmarks(i) for i in numbers]
+        moved = [self.source.truth(i) for i in numbers]
+        if not numbers:
+            return {key: np.zeros((0, 0, 2), np.float32) for key in ("landmarks", "displacement")}
+        return {
+            "landmarks": np.asarray(landmarks, np.float32) + self.options.pad,
+            "displacement": np.asarray(moved, np.float32),
+        }
+
+
+def describe(splits: dict[str, IdentityExamples]) -> str:
+    """What there is, for the console: "100 train identities (600 photos, 600 caricatures) + …"."""
+    said = []
+    for name, examples in splits.items():
+        if len(examples):
+            groups = examples.images.groups
+            photos, caricatures = (sum(map(len, groups[k::2])) for k in range(2))
+            said.append(
+                f"{len(examples.names):,} {name} identities ({photos:,} photos, "
+                f"{caricatures:,} caricatures)"
+            )
+    return " + ".join(said)

@@ -1,0 +1,131 @@
+"""The faces of images: from a file of landmarks or by a detector, chosen, aligned and cut out."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_jax.data import alignment
+from gan_jax.errors import UserError
+from gan_jax.interop import mtcnn as weights
+from gan_jax.models import mtcnn
+
+CHOICES = ("largest", "central", "all")
+SIZES = (8, 4096)  # px of a crop
+LARGEST_SCALE = 10.0
+
+# uint8 [H, W, 3] → boxes (x1, y1, x2, y2) [N, 4] and points (x, y) [N, 5, 2], in pixels
+Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class NoFaceError(UserError):
+    """An image without a face, or without a line in the file of landmarks."""
+
+
+class Face(NamedTuple):
+    """box: x1, y1, x2, y2 [4]. points: (x, y) [5, 2] as gan_jax.data.alignment orders them."""
+
+    box: np.ndarray
+    points: np.ndarray
+
+
+class Faces:
+    """Finds, chooses and aligns the faces of images."""
+
+    def __init__(
+        self,
+        landmarks: str = "",
+        detector: str | Detect = "",
+        choose: str = "largest",
+        size: int = 256,
+        scale: float = 0.7,
+    ) -> None:
+        """
+        Args:
+            landmarks: a file of `path x1 y1 … x5 y5` lines, see gan_jax.data.alignment.
+            detector: MTCNN's weights, see gan_jax.interop.mtcnn; or a function of your own.
+            choose: of several faces: `largest`, `central` (nearest to the image's middle) or `all`.
+            size: pixels of a crop's side.
+            scale: how much of it the face fills: 0.7 leaves hair and chin, 1 crops tightly.
+
+        Raises UserError for an unknown or missing setting and for a file that cannot be used.
+        """
+        if bool(landmarks) == bool(detector):
+            what = "both are given" if landmarks else "both are missing"
+            raise UserError(
+                f"--landmarks and --detector: {what}; name one: a file of `path x1 y1 … x5 y5` "
+                "lines, or the weights of MTCNN (a folder with pnet.pt, rnet.pt, onet.pt, or an "
+                ".npz)"
+            )
+        if choose not in CHOICES:
+            raise UserError(f"--faces={choose}: accepted are {', '.join(CHOICES)}")
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise UserError(f"--size={size}: accepted are {SIZES[0]} to {SIZES[1]} pixels")
+        if not 0 < scale <= LARGEST_SCALE:
+            raise UserError(
+                f"--face_scale={scale}: accepted are numbers above 0, to {LARGEST_SCALE:g}"
+            )
+        self.choose, self.size, self.scale = choose, size, scale
+        self.file = landmarks
+        self.known = alignment.read_landmarks(landmarks) if landmarks else {}
+        self._detect: Detect | None = None
+        if detector:
+            self._detect = (
+                detector if callable(detector) else mtcnn.Detector(weights.read(detector))
+            )
+
+    def knows(self, name: str) -> bool:
+        """Whether there is something to be said of the image: a line, or a detector to ask."""
+        return self._detect is not None or alignment.key(name) in self.known
+
+    def landmarks(self, image: np.ndarray, name: str) -> list[np.ndarray]:
+        """The points (x, y) [5, 2] of the chosen faces of an image uint8 [H, W, 3].
+
+        Args:
+            image: its pixels.
+            name: its path as the file of landmarks has it, and as errors name it.
+
+        Returns at least one array; of `all` the largest face comes first.
+
+        Raises:
+            NoFaceError: a UserError: the image has no face, or no line.
+        """
+        faces = self._found(image) if self._detect else self._listed(name)
+        if not faces:
+            raise NoFaceError(
+                f"{name}: no face found; give an image that shows one upright and at least "
+                f"{mtcnn.SMALLEST_FACE} pixels high, or its five points by --landmarks=FILE"
+            )
+        return [face.points for face in chosen(faces, self.choose, *image.shape[:2])]
+
+    def crops(self, image: np.ndarray, name: str) -> list[np.ndarray]:
+        """The chosen faces of an image uint8 [H, W, 3], each uint8 [size, size, 3], as `landmarks`
+        has them. Raises NoFaceError."""
+        found = self.landmarks(image, name)
+        return [alignment.align(image, points, self.size, self.scale) for points in found]
+
+    def _found(self, image: np.ndarray) -> list[Face]:
+        return [Face(box, points) for box, points in zip(*self._detect(image), strict=True)]
+
+    def _listed(self, name: str) -> list[Face]:
+        listed = self.known.get(alignment.key(name))
+        if listed is None:
+            raise NoFaceError(
+                f"{name}: --landmarks={self.file} has no line of this path; add "
+                f"`{alignment.key(name)} x1 y1 … x5 y5`, or use --detector"
+            )
+        return [Face(np.concatenate([p.min(axis=0), p.max(axis=0)]), p) for p in listed]
+
+
+def chosen(faces: Sequence[Face], choose: str, height: int, width: int) -> list[Face]:
+    """The largest face, the one nearest to the image's middle, or all from large to small."""
+    boxes = np.array([face.box for face in faces], float)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    order = np.argsort(-np.prod(sides, axis=1), kind="stable")
+    if choose == "all":
+        return [faces[i] for i in order]
+    if choose == "central":
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        away = np.linalg.norm(middles - ((width - 1) / 2, (height - 1) / 2), axis=1)
+        return [faces[min(order, key=lambda i: away[i])]]
+    return [faces[order[0]]]

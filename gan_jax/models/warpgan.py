@@ -1,0 +1,298 @@
+"""WarpGAN's generator and discriminator (Shi, Deb and Jain 2019, section 3).
+
+    gen, disc = build(config.model, resolution=256, num_classes=126)
+    params, _ = gen.init(key, images)
+    code = gen.content(params, images)
+    texture = gen.texture(params, code, style)
+    points, displacements = gen.controls(params, code)
+
+A caricature is the texture warped so that each control point moves by its displacement. The style
+encoder reads a style code off an image; at generation codes may as well be drawn from N(0, I).
+Points and displacements are (y, x) in pixels of the image.
+
+Both networks have a head that fixes the image size in the original, "flat", and one that does not,
+"pooled". The flat warp head holds 134 of the generator's 144 million parameters at 256 pixels.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import initializers
+
+from gan_jax.errors import UserError
+from gan_jax.models.layers import Conv, Dense, leaky_relu
+from gan_jax.models.network import Network, PyTree, functional
+from gan_jax.models.warpgan_blocks import (
+    ContentEncoder,
+    Decoder,
+    LayerNorm,
+    ReflectConv,
+    StyleController,
+    StyleEncoder,
+    grid_pool,
+    hidden,
+)
+
+HEADS = ("pooled", "flat")
+REDUCTION = 4  # the content code's pixels are so many pixels wide
+SMALLEST = 32  # side that five halvings in the discriminator bring to 1
+LEAST = 16  # side that the pooled warp head can still halve
+SPREAD = 50 / 256  # deviation of control points around the centre at the start, of the side
+GRID = 4  # cells of the pooled warp head along either side
+UNIT = 1 / 128  # of the side: a 1 at the outputs of the pooled warp head
+
+
+def defaults() -> dict[str, Any]:
+    """The section `model` of a config."""
+    return dict(
+        width=64,  # channels of the encoders' first convolution; 2 and 4 times as many follow
+        blocks=3,  # residual blocks, in the content encoder and in the decoder
+        style_size=8,  # numbers in a style code
+        control_width=128,  # of the hidden layers that control style and warp
+        points=16,  # control points of the warp
+        warp_head="pooled",  # any image size | flat: the original's, for one image size
+        disc_width=32,  # channels of the discriminator's first convolution; 2 to 16 times follow
+        disc_head="flat",  # the original's, for one image size | pooled: any image size
+        bottleneck=512,  # numbers in the discriminator's embedding
+        keep_prob=1.0,  # below 1: dropout in the warp head and before the embedding
+    )
+
+
+class Generator(NamedTuple):
+    """The generator's parts as pure functions of one tree of parameters.
+
+    init(key, images [B, H, W, C]) → (params, {})
+    style(params, images) → codes [B, S]
+    content(params, images) → code [B, H/4, W/4, 4 width]
+    texture(params, content, style [B, S]) → images [B, H, W, C] in [-1, 1]
+    controls(params, content, train=False, key=None) → points, displacements [B, P, 2]
+
+    Images are in [-1, 1], their height and width divisible by 4 and at least 16; `key` is for
+    dropout. UserError for other sizes, and for another one than built for with the flat warp head.
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    style: Callable[..., Array]
+    content: Callable[..., Array]
+    texture: Callable[..., Array]
+    controls: Callable[..., tuple[Array, Array]]
+
+
+def build(
+    model: Any, resolution: int, num_classes: int, channels: int = 3
+) -> tuple[Generator, Network]:
+    """Generator and discriminator from a section like `defaults` gives.
+
+    disc.apply(params, {}, images, train=False, key=None) → ((patch logits [B, h, w, 3], identity
+    logits [B, 3 num_classes], embedding [B, bottleneck] of length 1), {})
+
+    Args:
+        model: mapping with the section's keys.
+        resolution: side of the square training images in pixels.
+        num_classes: identities.
+        channels: of an image.
+
+    Raises UserError, naming the key, for values that are not accepted.
+    """
+    gen, disc = modules(model, resolution, num_classes, channels)
+
+    def init(key: Array, images: Array) -> tuple[PyTree, PyTree]:
+        return gen.init({"params": key}, images)["params"], {}
+
+    def part(name: str) -> Callable[..., Any]:
+        return lambda params, *inputs: gen.apply({"params": params}, *inputs, method=name)
+
+    def controls(
+        params: PyTree, content: Array, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        rngs = None if key is None else {"dropout": key}
+        return gen.apply({"params": params}, content, train, method="controls", rngs=rngs)
+
+    return Generator(init, *map(part, ("style", "content", "texture")), controls), functional(disc)
+
+
+def modules(
+    model: Any, resolution: int, num_classes: int, channels: int = 3
+) -> tuple["GeneratorModule", "Discriminator"]:
+    """The modules behind `build`, for who wants to see activations."""
+    _check(model, resolution)
+    gen = GeneratorModule(
+        width=model["width"], blocks=model["blocks"], style_size=model["style_size"],
+        control_width=model["control_width"], points=model["points"],
+        side=resolution if model["warp_head"] == "flat" else 0, keep_prob=model["keep_prob"],
+        channels=channels,
+    )  # fmt: skip
+    disc = Discriminator(
+        width=model["disc_width"], bottleneck=model["bottleneck"], num_classes=num_classes,
+        side=resolution if model["disc_head"] == "flat" else 0, keep_prob=model["keep_prob"],
+    )  # fmt: skip
+    return gen, disc
+
+
+class GeneratorModule(nn.Module):
+    """The five parts; methods as `Generator` describes them."""
+
+    width: int
+    blocks: int
+    style_size: int
+    control_width: int
+    points: int
+    side: int  # of the images of the flat warp head; 0: the pooled one
+    keep_prob: float
+    channels: int
+
+    def setup(self):
+        self.style_encoder = StyleEncoder(self.width, self.style_size)
+        self.content_encoder = ContentEncoder(self.width, self.blocks)
+        self.style_controller = StyleController(self.control_width, 4 * self.width)
+        self.decoder = Decoder(self.width, self.blocks, self.channels)
+        self.warp_controller = WarpController(
+            self.control_width, self.points, self.side, self.keep_prob, 2 * self.width
+        )
+
+    def __call__(self, images: Array) -> None:
+        content = self.content(images)
+        self.texture(content, self.style(images))
+        self.controls(content)
+
+    def style(self, images: Array) -> Array:
+        return self.style_encoder(images)
+
+    def content(self, images: Array) -> Array:
+        _check_size(images)
+        return self.content_encoder(images)
+
+    def texture(self, content: Array, style: Array) -> Array:
+        return self.decoder(content, *self.style_controller(style))
+
+    def controls(self, content: Array, train: bool = False) -> tuple[Array, Array]:
+        return self.warp_controller(content, train)
+
+
+class WarpController(nn.Module):
+    """Content code [B, h, w, F] → control points and their displacements, [B, points, 2] each.
+
+    Points are `point_mean`, trained but the same for all images, plus an offset for each image.
+    The head with `side` 0 reads a grid of means and works in parts of height and width; the flat
+    one reads every pixel of images of that side and works in pixels.
+    """
+
+    width: int
+    points: int
+    side: int
+    keep_prob: float
+    features: int  # of the pooled head's convolutions
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
+        size = [REDUCTION * n for n in x.shape[1:3]]
+        if self.side:
+            _check_side("warp_head", size, self.side)
+        else:
+            for number in range(2):
+                x = ReflectConv(self.features, 4, 2, reflect=1, name=f"conv{number}")(x)
+                # not instance norm: its mean over a map says nothing, and small maps become 0
+                x = jax.nn.relu(LayerNorm(name=f"conv{number}_norm")(x))
+            x = grid_pool(x, GRID)
+        h = hidden(x.reshape(x.shape[0], -1), self.width)
+        h = _dropout(self, h, self.keep_prob, train)
+        start = _around_centre(self.side or 1)
+        mean = self.param("point_mean", start, (2 * self.points,))  # y, x, y, x, …
+        offsets = Dense(
+            2 * self.points, False, kernel_init=initializers.truncated_normal(1.0), name="points"
+        )(h)
+        moves = Dense(2 * self.points, weight_init="he", name="displacements")(h)
+        if not self.side:
+            scale = jnp.tile(jnp.asarray(size, h.dtype), self.points)
+            mean, offsets, moves = mean * scale, offsets * UNIT * scale, moves * UNIT * scale
+        pairs = (-1, self.points, 2)
+        return (mean + offsets).reshape(pairs), moves.reshape(pairs)
+
+
+def _around_centre(side: int) -> Callable[..., Array]:
+    """Draws coordinates around the centre of an image of that side."""
+
+    def draw(key: Array, shape: tuple[int, ...]) -> Array:
+        return side * (0.5 + SPREAD * jax.random.normal(key, shape))
+
+    return draw
+
+
+class Discriminator(nn.Module):
+    """Images [B, H, W, C] → patch logits, identity logits, embeddings, as `build` describes.
+
+    There is one patch for every 32x32 pixels. Its three classes are caricature, photo, generated;
+    each identity comes as the same three.
+    """
+
+    width: int
+    bottleneck: int
+    num_classes: int
+    side: int  # of the images of the flat head; 0: the pooled one
+    keep_prob: float
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array, Array]:
+        if self.side:
+            _check_side("disc_head", x.shape[1:3], self.side)
+        for number in range(5):
+            features, name = self.width * 2**number, f"conv{number + 1}"
+            conv = ReflectConv(
+                features, 4, 2, use_bias=True, weight_init="xavier", reflect=1, name=name
+            )
+            x = leaky_relu(conv(x))
+        patch = Conv(3, 1, weight_init="xavier", name="patch")(x)
+        h = x.reshape(x.shape[0], -1) if self.side else jnp.mean(x, (1, 2))
+        h = _dropout(self, h, self.keep_prob, train)
+        h = Dense(self.bottleneck, weight_init="xavier", name="bottleneck")(h)
+        square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
+        embedding = h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+        identity = Dense(3 * self.num_classes, weight_init="xavier", name="identity")(embedding)
+        return patch, identity, embedding
+
+
+def _dropout(module: nn.Module, x: Array, keep_prob: float, train: bool) -> Array:
+    """Inside a module: zeros in place of some, the others larger by 1 / keep_prob; in training
+    only, and only where there is a key."""
+    active = train and module.has_rng("dropout")
+    return nn.Dropout(1 - keep_prob, deterministic=not active)(x)
+
+
+def _check_size(images: Array) -> None:
+    height, width = images.shape[1:3]
+    if min(height, width) < LEAST or height % REDUCTION or width % REDUCTION:
+        raise UserError(
+            f"images are {height}x{width} pixels: WarpGAN takes heights and widths that divide by "
+            f"{REDUCTION}, at least {LEAST}"
+        )
+
+
+def _check_side(head: str, size: Any, side: int) -> None:
+    if tuple(size) != (side, side):
+        raise UserError(
+            f"config.model.{head}='flat' is for images of {side}x{side} pixels, not "
+            f"{size[0]}x{size[1]}: resize them, or train with config.model.{head}='pooled'"
+        )
+
+
+def _check(model: Any, resolution: int) -> None:
+    for name in ("warp_head", "disc_head"):
+        if model[name] not in HEADS:
+            raise UserError(f"config.model.{name}={model[name]!r}: accepted are {', '.join(HEADS)}")
+    lowest = dict(
+        width=1, blocks=0, style_size=1, control_width=1, points=3, disc_width=1, bottleneck=1
+    )
+    for name, low in lowest.items():
+        if model[name] < low:
+            raise UserError(f"config.model.{name}={model[name]}: must be at least {low}")
+    if not 0 < model["keep_prob"] <= 1:
+        raise UserError(f"config.model.keep_prob={model['keep_prob']}: must lie in (0, 1]")
+    if resolution < SMALLEST or resolution % REDUCTION:
+        raise UserError(
+            f"config.data.resolution={resolution}: the networks of config.model take sides that "
+            f"divide by {REDUCTION}, at least {SMALLEST}, such as 64 or 256"
+        )

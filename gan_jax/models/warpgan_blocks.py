@@ -1,0 +1,183 @@
+"""Norms, blocks, encoders and the decoder of WarpGAN (Shi, Deb and Jain 2019).
+
+Padding is by reflection everywhere, and moments are taken in float32 at least.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.nn import initializers
+
+from gan_jax.models.layers import Conv, Dense, instance_norm, upsample
+
+INSTANCE_EPS = 1e-6
+LAYER_EPS = 1e-12
+
+
+class InstanceNorm(nn.Module):
+    """[B, H, W, C] normalised over H and W, each image and channel by itself; then scale and bias
+    [C]."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", initializers.ones, x.shape[-1:])
+        bias = self.param("bias", initializers.zeros, x.shape[-1:])
+        return instance_norm(x, INSTANCE_EPS) * scale + bias
+
+
+class AdaptiveInstanceNorm(nn.Module):
+    """[B, H, W, C] normalised like InstanceNorm; scale and bias [B, C] come from elsewhere."""
+
+    @nn.compact
+    def __call__(self, x: Array, scale: Array, bias: Array) -> Array:
+        return instance_norm(x, INSTANCE_EPS) * scale[:, None, None] + bias[:, None, None]
+
+
+class LayerNorm(nn.Module):
+    """[B, ..., C] normalised over all axes but the first together; then scale and bias [C]."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", initializers.ones, x.shape[-1:])
+        bias = self.param("bias", initializers.zeros, x.shape[-1:])
+        axes = tuple(range(1, x.ndim))
+        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = h - jnp.mean(h, axes, keepdims=True)
+        var = jnp.mean(jnp.square(centred), axes, keepdims=True)
+        return (centred * jax.lax.rsqrt(var + LAYER_EPS)).astype(x.dtype) * scale + bias
+
+
+class ReflectConv(Conv):
+    """A convolution of [B, H, W, C] with `reflect` pixels more on every side: pixel −1 is pixel
+    1."""
+
+    reflect: int = 0
+    weight_init: str = "he"
+    use_bias: bool = False
+
+    def __call__(self, x: Array) -> Array:
+        p = self.reflect
+        x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), mode="reflect") if p else x
+        return super().__call__(x)
+
+
+class ResBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), 3x3 convolutions without biases, nothing after the sum.
+
+    Instance norm with its own scales and biases, or adaptive, where `scale` and `bias` [B, C] are
+    given.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array, scale: Array | None = None, bias: Array | None = None) -> Array:
+        def normalise(h: Array, name: str) -> Array:
+            if scale is None:
+                return InstanceNorm(name=name)(h)
+            return AdaptiveInstanceNorm(name=name)(h, scale, bias)
+
+        features = x.shape[-1]
+        h = ReflectConv(features, 3, reflect=1, name="conv0")(x)
+        h = jax.nn.relu(normalise(h, "norm0"))
+        h = ReflectConv(features, 3, reflect=1, name="conv1")(h)
+        return x + normalise(h, "norm1")
+
+
+def _down(x: Array, width: int, number: int, use_bias: bool) -> Array:
+    """The convolutions that both encoders begin with; the second and the third halve the image."""
+    kernel, strides, reflect = ((7, 1, 3), (4, 2, 1), (4, 2, 1))[number]
+    features, name = width * 2**number, f"conv{number}"
+    return ReflectConv(
+        features, kernel, strides, use_bias=use_bias, reflect=reflect, name=name
+    )(x)  # fmt: skip
+
+
+class StyleEncoder(nn.Module):
+    """Images [B, H, W, C] → style codes [B, size]; no norm, since that would take style away."""
+
+    width: int
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for number in range(3):
+            x = jax.nn.relu(_down(x, self.width, number, True))
+        return Dense(self.size, weight_init="he", name="code")(jnp.mean(x, (1, 2)))
+
+
+class ContentEncoder(nn.Module):
+    """Images [B, H, W, C] → content code [B, H/4, W/4, 4 width]."""
+
+    width: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for number in range(3):
+            x = _down(x, self.width, number, False)
+            x = jax.nn.relu(InstanceNorm(name=f"norm{number}")(x))
+        for number in range(self.blocks):
+            x = ResBlock(name=f"res{number}")(x)
+        return x
+
+
+class StyleController(nn.Module):
+    """Style codes [B, S] → scale and bias [B, features] of every adaptive norm in the decoder."""
+
+    width: int
+    features: int
+
+    @nn.compact
+    def __call__(self, style: Array) -> tuple[Array, Array]:
+        h = style
+        for number in range(2):
+            h = hidden(h, self.width, str(number))
+        scale = Dense(self.features, weight_init="he", name="scale")(h)
+        return scale, Dense(self.features, weight_init="he", name="shift")(h)
+
+
+def hidden(x: Array, width: int, number: str = "") -> Array:
+    """[B, F] → [B, width]: a linear layer without bias, layer norm, ReLU."""
+    x = Dense(width, use_bias=False, weight_init="he", name=f"fc{number}")(x)
+    return jax.nn.relu(LayerNorm(name=f"norm{number}")(x))
+
+
+class Decoder(nn.Module):
+    """Content code [B, h, w, 4 width], scale and bias [B, 4 width] → images [B, 4h, 4w, channels].
+
+    The last kernel starts at 0: images are grey then.
+    """
+
+    width: int
+    blocks: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, scale: Array, bias: Array) -> Array:
+        for number in range(self.blocks):
+            x = ResBlock(name=f"res{number}")(x, scale, bias)
+        for number, features in enumerate((2 * self.width, self.width)):
+            x = ReflectConv(features, 5, reflect=2, name=f"conv{number}")(upsample(x))
+            x = jax.nn.relu(LayerNorm(name=f"norm{number}")(x))
+        image = ReflectConv(
+            self.channels, 7, reflect=3, use_bias=True, kernel_init=initializers.zeros, name="image"
+        )
+        return jnp.tanh(image(x))
+
+
+def grid_pool(x: Array, side: int) -> Array:
+    """Means over the cells of a side x side grid: [B, H, W, C] → [B, side, side, C].
+
+    Any H and W: a pixel that two cells share counts in each by the part that lies in it.
+    """
+    rows, columns = (jnp.asarray(_cells(n, side), x.dtype) for n in x.shape[1:3])
+    return jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns)
+
+
+def _cells(size: int, cells: int) -> np.ndarray:
+    """[cells, size]: the weight of each pixel in each cell's mean."""
+    length, pixel = size / cells, np.arange(size)
+    start = length * np.arange(cells)[:, None]
+    shared = np.minimum(start + length, pixel + 1) - np.maximum(start, pixel)
+    return np.maximum(shared, 0) / length
