@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import export, outcomes, quality, settings
 from gan_jax import workdir as folders
+from gan_jax.caricature import warp as warp  # one of the functions of this module
 from gan_jax.core import checkpoint, loop
 from gan_jax.core.every import Every
 from gan_jax.core.sampler import Sampler

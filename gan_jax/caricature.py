@@ -18,7 +18,7 @@ from gan_jax.ops import warping
 from gan_jax.ops.images import to_uint8
 from gan_jax.report import grids
 from gan_jax.report.warp_overlay import overlay
-from gan_jax.tasks import _check_apart, _save
+from gan_jax.tasks import check_apart, save_png
 
 FRAMES = 7  # of the strip between the first style and the last
 MOST_SHOWN = 16  # photos on the contact sheet
@@ -88,8 +88,15 @@ def warp(
       image: uint8 [H, W, C].
       points, displacements: [P, 2], (y, x) in pixels.
 
-    Returns: uint8 [H, W, C].
+    Returns: uint8 [H, W, C]. Raises ValueError for other shapes.
     """
+    if np.ndim(image) != 3:
+        raise ValueError(f"an image is [H, W, C], not {list(np.shape(image))}")
+    if np.shape(points) != np.shape(displacements) or np.shape(points)[1:] != (2,):
+        raise ValueError(
+            f"points and displacements are [P, 2] both, not {list(np.shape(points))} and "
+            f"{list(np.shape(displacements))}"
+        )
     points, moves = (np.asarray(x, np.float32)[None] for x in (points, displacements))
     pixels = np.asarray(image, np.float32)[None]
     found, _ = warping.warp(pixels, points, points + np.float32(scale) * moves)
@@ -131,7 +138,7 @@ def run(
     _check_numbers(num_styles, scales, style_from, seed)
     if not source:
         raise UserError("--input is missing: --mode=caricature reads an image, a folder or a zip")
-    _check_apart(out, Path(source))
+    check_apart(out, Path(source))
     painter = Painter(load(workdir, which))
     aligner = None
     if landmarks or detector:
@@ -151,9 +158,11 @@ def run(
         say(f"{name}: {len(styles)} styles at {len(scales)} scales")
     alike = [row for row in rows if row[0].shape == rows[0][0].shape][:MOST_SHOWN]
     titles = ("photo", *_style_names(styles, style_from))
-    sheet = grids.grid(np.concatenate([np.stack(r) for r in alike]), len(titles), titles)
+    sheet = grids.grid(
+        np.concatenate([np.stack(r) for r in alike]), len(titles), column_titles=titles
+    )
     files.append(out / "contact_sheet.png")
-    _save(files[-1], sheet)
+    save_png(files[-1], sheet)
     say(f"{len(rows)} photos by step {painter.model.step} in {out}")
     return files
 
@@ -175,7 +184,9 @@ def _write(folder: Path, painter: Painter, photo, made, styles, scales) -> list[
     pictures["overlay"] = overlay(photo, made["points"], made["displacements"])
     titles = ("photo", *(f"scale {scale:g}" for scale in scales))
     rows = np.stack([np.stack([photo, *row]) for row in made["image"]])
-    pictures["sweep"] = grids.grid(rows.reshape(-1, *photo.shape), len(titles), titles)
+    pictures["sweep"] = grids.grid(
+        rows.reshape(-1, *photo.shape), len(titles), column_titles=titles
+    )
     if len(styles) > 1:
         part = np.linspace(0, 1, FRAMES, dtype=np.float32)[:, None]
         between = painter.draw(photo, styles[:1] + part * (styles[-1:] - styles[:1]), (1.0,))
@@ -183,7 +194,7 @@ def _write(folder: Path, painter: Painter, photo, made, styles, scales) -> list[
     files = []
     for name, picture in pictures.items():
         files.append(folder / f"{name}.png")
-        _save(files[-1], picture)
+        save_png(files[-1], picture)
     files.append(folder / "warp.json")
     told = {name: made[name].tolist() for name in ("points", "displacements")}
     files[-1].write_text(json.dumps({"size": list(photo.shape[:2]), **told}) + "\n")

@@ -46,7 +46,7 @@ def run(
     if not source:
         raise UserError(f"--input is missing: --mode={name} reads a folder, zip or npz of images")
     folder = Path(out)
-    _check_apart(folder, Path(source))
+    check_apart(folder, Path(source))
     model = opened(workdir, which, config, lambda system: find(system, name).uses, name, say)
     model = adjust(model)
     task = find(model.setup.system, name)
@@ -69,13 +69,13 @@ def run(
         made = model.images(task.run, batch, weights, CHUNK)
         for row, (x, y), image in zip(rows, read, made, strict=True):
             files.append(folder / f"{inputs.names[row]}.png")
-            _save(files[-1], image)
+            save_png(files[-1], image)
             if len(shown) < MOST_SHOWN:
                 shown.append((x, image, y))
             if y is not None:
                 scores.append(_scores(image, y))
     files.append(folder / "contact_sheet.png")
-    _save(files[-1], sheet(shown))
+    save_png(files[-1], sheet(shown))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
     say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on contact_sheet.png")
     (folder / "scores.json").unlink(missing_ok=True)  # of another run of this
@@ -114,7 +114,7 @@ def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> np.n
     return grids.grid(rows, columns=len(titles), column_titles=titles, scale=1)
 
 
-def _check_apart(out: Path, source: Path) -> None:
+def check_apart(out: Path, source: Path) -> None:
     """UserError where the files to write would lie among those to read, and replace some."""
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UserError(
@@ -143,7 +143,7 @@ def _scores(made: np.ndarray, target: np.ndarray) -> dict[str, float]:
     return found
 
 
-def _save(path: Path, image: np.ndarray) -> None:
+def save_png(path: Path, image: np.ndarray) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         grids.save_png(path, image if image.shape[-1] == 3 else image.repeat(3, -1))

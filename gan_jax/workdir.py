@@ -272,11 +272,15 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
             ".npz nor .pkl file"
         )
     saved = checkpoint.read_arrays(path.resolve())
-    prefix = f"state/nets/{net}/"
+    nets = {k.split("/")[2] for k in saved if k.startswith("state/nets/")}
+    # the only net of a run, such as a classifier, may begin one of another name
+    prefix = f"state/nets/{nets.pop() if len(nets) == 1 else net}/"
     own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
     own = {k.replace("opt/inner/", "opt/", 1): v for k, v in own.items()}  # of a loss scale
     if not own:
-        raise UserError(f"{key}={source!r}: that run has no net {net!r}")
+        raise UserError(
+            f"{key}={source!r}: that run has no net {net!r}, but {', '.join(sorted(nets))}"
+        )
     chosen = {k: v for k, v in own.items() if k.startswith(("params/", "stats/"))}
     for kind in ("params", "stats"):
         averaged = f"opt/ema/{kind}/0/"
