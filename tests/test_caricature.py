@@ -92,6 +92,9 @@ def test_scales_multiply_displacements(painter, photos):
     image = pixels(photos / "ann.png")
     made = painter.draw(image, painter.random_styles([0]), (0.0, 1.0, 2.0, -1.0))
     assert made["image"].shape == (1, 4, SIDE, SIDE, 3)
+    # the texture knows nothing of the scale
+    assert (made["texture"] == made["texture"][:, :1]).all()
+    assert (made["image"][:, 1] != made["image"][:, 2]).any()
     flow = made["flow"]
     assert np.abs(flow[0]).max() < 1e-4
     assert np.abs(flow[1]).max() > 0

@@ -21,6 +21,7 @@ from gan_jax.core.every import single_stage
 from gan_jax.core.sampler import latents_of
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
+from gan_jax.models import convolution
 from gan_jax.models import warpgan as networks
 from gan_jax.ops import images, warping
 
@@ -258,6 +259,7 @@ def make(config, facts: Facts) -> System:
         rates={"gen": gen_rate, "disc": disc_rate},
         latents=size,
         notices=_notices(config),
+        compiler_options=convolution.compiler_options(training=True),
     )
 
 
