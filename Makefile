@@ -1,11 +1,11 @@
-# quickstart · test · lint · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion: each sets up its
-# own .venv first.
+# quickstart · test · lint · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion · bench-warpgan:
+# each sets up its own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test lint bench bench-inception bench-pix2pix bench-progan bench-diffusion
+.PHONY: quickstart test lint bench bench-inception bench-pix2pix bench-progan bench-diffusion bench-warpgan
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -30,7 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.layers
@@ -46,3 +46,6 @@ bench-progan: $(VENV)/.bench
 
 bench-diffusion: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.diffusion
+
+bench-warpgan: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.warpgan

@@ -2,13 +2,17 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from shell import ROOT
 
 from gan_jax import api, caricature
+from gan_jax.core import loop
+from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
+from gan_jax.model import Model
 from gan_jax.ops import warping
 from gan_jax.report.warp_overlay import overlay
 
@@ -16,19 +20,32 @@ SIDE = 32
 QUIET = {"say": lambda *_: None}
 
 
+def untrained(name: str) -> Model:
+    """The model of a tiny config with weights as they begin, and noise on them."""
+    config = api.load_file(str(ROOT / f"configs/{name}.py"), "tiny")
+    config.run.devices = 1
+    setup = api.Setup(config)
+    state = fetch(loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())).state
+    rng = np.random.default_rng(0)
+    stir = lambda x: x + 0.02 * rng.standard_normal(x.shape).astype(x.dtype)  # noqa: E731
+    nets = {
+        name: net.replace(params=jax.tree.map(stir, net.params)) for name, net in state.nets.items()
+    }
+    return Model(setup, state.replace(nets=nets), 2, setup.system.stages[0])
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The folder of two steps of warpgan_drawn:tiny."""
-    folder = tmp_path_factory.mktemp("caricature") / "run"
-    config = api.load_file(str(ROOT / "configs/warpgan_drawn.py"), "tiny")
-    config.run.update(devices=1, steps="2", sample_every="0", eval_every="0", quality_every="0")
-    api.train(config, folder, lambda *_: None)
-    return folder
+def run():
+    """A run's folder, as far as the mode reads it: its model."""
+    model = untrained("warpgan_drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(caricature, "load", lambda workdir, which: model)
+        yield "run"
 
 
 @pytest.fixture(scope="module")
 def painter(run):
-    return caricature.Painter(caricature.load(run))
+    return caricature.Painter(caricature.load(run, "newest"))
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +176,10 @@ def test_one_line_for_what_cannot_be_done(run, name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_another_system_is_refused(tmp_path):
-    config = api.load_file(str(ROOT / "configs/classifier_mnist.py"), "tiny")
-    config.run.update(devices=1, steps="1", sample_every="0", eval_every="0")
-    api.train(config, tmp_path / "run", lambda *_: None)
+def test_another_system_is_refused():
+    model = untrained("classifier_mnist")
     with pytest.raises(UserError, match="needs a model of warpgan"):
-        caricature.Painter(caricature.load(tmp_path / "run"))
+        caricature.Painter(model)
 
 
 # the warp by itself

@@ -32,6 +32,7 @@ class Prepared:
             self.setups[devices] = api.Setup(config)
         self.setup = self.setups[1]
         self.stage = self.setup.system.stages[0]
+        self.first = config.system not in {p.config.system for p in PREPARED.values()}
         self.batches = [
             batch
             for _, batch in zip(range(3), self.setup.data("train", self.stage, 0), strict=False)
@@ -133,8 +134,10 @@ def test_same_input_same_bits_and_stop_resume_equals_straight_through(system):
 
 
 def test_one_device_against_eight(system):
-    """Losses and gradients of the first step."""
-    same_first_step(system, double=False, rtol=1e-4, atol=1e-5)
+    """Losses and gradients of the first step, for one config of each system: below is the sharper
+    test, in doubles, for every config."""
+    if system.first:
+        same_first_step(system, double=False, rtol=1e-4, atol=1e-5)
 
 
 def test_one_device_against_eight_in_doubles(system):

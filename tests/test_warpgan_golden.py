@@ -1,9 +1,12 @@
 """WarpGAN's losses, gradients and simultaneous updates against those of the original graph."""
 
+import contextlib
 import functools
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ import warpgan_golden as rule
 from gan_jax import api
 from gan_jax.core import optim
 from gan_jax.core.system import Facts
+from gan_jax.models import convolution
 from gan_jax.systems import warpgan
 
 GOLDEN = Path(__file__).parent / "golden/warpgan"
@@ -29,6 +33,29 @@ LOSSES = {  # the original's names
     "G": "loss/gen",
     "D": "loss/disc",
 }
+
+
+# programs of the other emitters need half as long to compile
+quick = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
+
+
+@contextlib.contextmanager
+def doubles():
+    """float64 stays float64, and convolutions are products of matrices.
+
+    XLA has no other kernels for them on a CPU than loops, which take a hundred times as long.
+    """
+    products = mock.patch.multiple(convolution, FEW_PIXELS=math.inf, LARGE_KERNEL=0)
+    with jax.enable_x64(True), products:
+        yield
+
+
+class Step(NamedTuple):
+    """What one step gives; a row (L2 norm, sum, first, last element) for every variable."""
+
+    metrics: dict
+    gradients: np.ndarray
+    moved: np.ndarray  # since before the first step
 
 
 class Case:
@@ -62,10 +89,10 @@ class Case:
 
     def state(self, dtype):
         """The state at step 0 with the golden weights."""
-        weights = jax.tree.map(lambda w: jnp.asarray(w, dtype), self.weights)
+        weights = jax.tree.map(lambda w: w.astype(dtype), self.weights)
         init = lambda: self.system.init(jax.random.key(0), {}, self.stage)  # noqa: E731
         shapes = jax.eval_shape(init)
-        zeros = lambda s: jnp.zeros(  # noqa: E731
+        zeros = lambda s: np.zeros(  # noqa: E731
             s.shape, dtype if jnp.issubdtype(s.dtype, jnp.floating) else s.dtype
         )
         state = jax.tree.map(zeros, shapes)
@@ -93,24 +120,23 @@ class Case:
         return found
 
     @functools.cache  # noqa: B019
-    def trained(self, dtype: str, steps: int) -> list:
-        """[(state, metrics)] at the beginning, without metrics, and after each of the steps."""
-        with jax.enable_x64(dtype == "float64"):
-            step = jax.jit(self.system.train_step, static_argnums=3)
-            found = [(self.state(dtype), {})]
+    def trained(self, dtype: str, steps: int) -> list[Step]:
+        """Gradients are from Adam's first moments; weight decay is in them."""
+        found = []
+        with doubles() if dtype == "float64" else contextlib.nullcontext():
+            step = quick(self.system.train_step, static_argnums=3)
+            state = self.state(dtype)
+            start, before = self.rows(weights(state)), self.rows(moments(state))
             for number in range(steps):
                 batch, key = self.batch(number, dtype), jax.random.key(0)
-                state, metrics = step(found[-1][0], batch, key, self.stage)
-                found.append(jax.device_get((state, metrics)))
+                state, metrics = step(state, batch, key, self.stage)
+                now, after = self.rows(weights(state)), self.rows(moments(state))
+                pairs = zip(before, after, strict=True)
+                gradients = [row((new - self.b1 * old) / (1 - self.b1)) for old, new in pairs]
+                moved = [row(new - old) for old, new in zip(start, now, strict=True)]
+                found.append(Step(jax.device_get(metrics), np.array(gradients), np.array(moved)))
+                before = after
         return found
-
-    def gradients(self, before, after) -> list[np.ndarray]:
-        """Of one step, from Adam's first moments around it; weight decay is in them."""
-        moments = [
-            self.rows({n: optim.links(net.opt)["moments"].mu for n, net in state.nets.items()})
-            for state in (before, after)
-        ]
-        return [(new - self.b1 * old) / (1 - self.b1) for old, new in zip(*moments, strict=True)]
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -118,46 +144,44 @@ def case(request):
     return Case(request.param)
 
 
-def length(x) -> float:
-    return math.sqrt(float(np.sum(np.square(x))))
+def row(x) -> list[float]:
+    """L2 norm, sum, first and last element."""
+    return [math.sqrt(float(np.sum(np.square(x)))), float(x.sum()), x.flat[0], x.flat[-1]]
 
 
 def weights(state) -> dict:
     return {name: net.params for name, net in state.nets.items()}
 
 
+def moments(state) -> dict:
+    """Adam's first."""
+    return {name: optim.links(net.opt)["moments"].mu for name, net in state.nets.items()}
+
+
 def test_losses_of_three_steps_in_doubles(case):
-    for number, (_, metrics) in enumerate(case.trained("float64", 3)[1:]):
+    for number, step in enumerate(case.trained("float64", 3)):
         for name, ours in LOSSES.items():
             expected = case.arrays[f"out/loss_{name}"][number]
             np.testing.assert_allclose(
-                metrics[ours], expected, rtol=1e-6, err_msg=f"{number} {name}"
+                step.metrics[ours], expected, rtol=1e-6, err_msg=f"{number} {name}"
             )
 
 
 def test_gradients_and_updates_of_three_steps_in_doubles(case):
     """L2 norm, sum, first and last element of every variable's gradient and movement."""
-    states = [state for state, _ in case.trained("float64", 3)]
-    start = case.rows(weights(states[0]))
-    for number in range(3):
+    for number, step in enumerate(case.trained("float64", 3)):
         expected = np.concatenate([case.arrays[f"out/grad_{net}"][number] for net in "GD"])
-        found = case.gradients(states[number], states[number + 1])
-        check_rows(found, expected, case.variables, f"gradient {number}")
-        moved = [
-            new - old
-            for new, old in zip(case.rows(weights(states[number + 1])), start, strict=True)
-        ]
-        check_rows(moved, case.arrays["out/delta"][number], case.variables, f"delta {number}")
+        check_rows(step.gradients, expected, case.variables, f"gradient {number}")
+        check_rows(step.moved, case.arrays["out/delta"][number], case.variables, f"delta {number}")
 
 
 def check_rows(found, expected, variables, what: str):
-    for (name, _), ours, (norm, total, first, last) in zip(variables, found, expected, strict=True):
-        told = f"{what} {name}"
-        np.testing.assert_allclose(length(ours), norm, rtol=1e-5, err_msg=told)
-        near = 1e-5 * math.sqrt(ours.size) * norm
-        np.testing.assert_allclose(ours.sum(), total, rtol=0, atol=near, err_msg=told)
-        ends = ours.ravel()[[0, -1]]
-        np.testing.assert_allclose(ends, [first, last], rtol=0, atol=1e-5 * norm, err_msg=told)
+    for (name, shape), ours, known in zip(variables, found, expected, strict=True):
+        told, norm = f"{what} {name}", known[0]
+        np.testing.assert_allclose(ours[0], norm, rtol=1e-5, err_msg=told)
+        near = 1e-5 * math.sqrt(math.prod(shape)) * norm
+        np.testing.assert_allclose(ours[1], known[1], rtol=0, atol=near, err_msg=told)
+        np.testing.assert_allclose(ours[2:], known[2:], rtol=0, atol=1e-5 * norm, err_msg=told)
 
 
 def test_weight_decay_counts_every_kernel_once(case):
@@ -172,14 +196,18 @@ def test_weight_decay_counts_every_kernel_once(case):
 
 def test_first_images_and_codes(case):
     """What one pass makes of the first photos, by the task that draws caricatures."""
-    task = lambda name: jax.jit(case.system.tasks[name].run, static_argnums=3)  # noqa: E731
-    with jax.enable_x64(True):
-        state, batch, key = case.state("float64"), case.batch(0, "float64"), jax.random.key(0)
+    tasks = case.system.tasks
+
+    @quick
+    def both(state, asked, seen, key):
+        drawn = tasks["caricature"].run(state, asked, key, case.stage)
+        return drawn, tasks["style"].run(state, {"input": seen}, key, case.stage)
+
+    with doubles():
+        batch = case.batch(0, "float64")
         asked = {"input": batch["input"], "style": batch["z"], "scale": np.ones(len(batch["z"]))}
-        made = task("caricature")(state, asked, key, case.stage)
-        codes = task("style")(
-            state, {"input": np.stack([batch["target"], batch["input"]])[:, 0]}, key, case.stage
-        )
+        seen = np.stack([batch["target"], batch["input"]])[:, 0]
+        made, codes = both(case.state("float64"), asked, seen, jax.random.key(0))
     golden = case.arrays
     unit = warpgan.SPREAD / warpgan.CENTRE
     np.testing.assert_allclose(
@@ -195,17 +223,13 @@ def test_first_images_and_codes(case):
 
 
 def test_the_first_step_in_single_precision(case):
-    (before, _), (after, metrics) = case.trained("float32", 1)
+    (step,) = case.trained("float32", 1)
     for name, ours in LOSSES.items():
-        np.testing.assert_allclose(metrics[ours], case.arrays[f"out/loss_{name}"][0], rtol=1e-4)
+        expected = case.arrays[f"out/loss_{name}"][0]
+        np.testing.assert_allclose(step.metrics[ours], expected, rtol=1e-4)
     expected = np.concatenate([case.arrays[f"out/grad_{net}"][0] for net in "GD"])
-    found = case.gradients(before, after)
-    moved = [
-        new - old
-        for old, new in zip(case.rows(weights(before)), case.rows(weights(after)), strict=True)
-    ]
+    delta = case.arrays["out/delta"][0]
     for i, (name, _) in enumerate(case.variables):
         near = 1e-1 if "WarpController" in name else 1e-2
-        np.testing.assert_allclose(length(found[i]), expected[i, 0], rtol=near, err_msg=name)
-        delta = case.arrays["out/delta"][0, i, 0]
-        np.testing.assert_allclose(length(moved[i]), delta, rtol=2e-2, err_msg=name)
+        np.testing.assert_allclose(step.gradients[i, 0], expected[i, 0], rtol=near, err_msg=name)
+        np.testing.assert_allclose(step.moved[i, 0], delta[i, 0], rtol=2e-2, err_msg=name)

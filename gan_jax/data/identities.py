@@ -202,7 +202,8 @@ class IdentityExamples:
 
     Training: a row for each identity, and a seed chooses its photo and its caricature. Validation:
     a row for each photo, the k-th of an identity with its k-th caricature, from the first again
-    after the last.
+    after the last; the first photos of all identities come before the second ones, so that a few
+    rows show many people.
 
     Attributes:
         images: all photos and caricatures, for what is done with each alone.
@@ -220,11 +221,14 @@ class IdentityExamples:
             labels = range(len(members))
         else:
             rows = [
-                (range(photo, photo + 1), theirs[k % len(theirs) :][:1], label)
+                (k, label, range(photo, photo + 1), theirs[k % len(theirs) :][:1])
                 for label, (own, theirs) in enumerate(zip(groups[::2], groups[1::2], strict=True))
                 for k, photo in enumerate(own)
             ]
-            self.photos, self.caricatures, labels = zip(*rows, strict=True) if rows else ((),) * 3
+            rows.sort(key=lambda row: row[:2])
+            _, labels, self.photos, self.caricatures = (
+                zip(*rows, strict=True) if rows else ((),) * 4
+            )
         self.labels = np.array(labels, np.int32)
         self._train, self._fixed = (
             preprocess.delivered(

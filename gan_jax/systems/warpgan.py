@@ -204,11 +204,14 @@ def make(config, facts: Facts) -> System:
             "displacement": per_image(jnp.linalg.norm(displacements, axis=-1)),
         }
 
+    def textured(params, x, z):
+        """(texture [N, H, W, C], points, displacements [N, P, 2]) of photos and styles."""
+        content = gen.content(params, x)
+        return gen.texture(params, content, z.astype(x.dtype)), *gen.controls(params, content)
+
     def caricature(params, x, z, scale) -> dict:
         """All that one pass makes of photos [N, H, W, C]; images in [-1, 1]."""
-        content = gen.content(params, x)
-        points, displacements = gen.controls(params, content)
-        texture = gen.texture(params, content, z.astype(x.dtype))
+        texture, points, displacements = textured(params, x, z)
         # texture and photo have one geometry: they are warped as one image
         both, flow = moved(jnp.concatenate([texture, x], -1), points, displacements, scale)
         image, warped = jnp.split(both, 2, -1)
@@ -219,11 +222,16 @@ def make(config, facts: Facts) -> System:
     def sample_step(state: TrainState, batch, key, stage: Stage):
         """A caricature of every photo `input`, in a style of its seed, or `z` [N, style_size]."""
         x, net = standardised(batch["input"]), state.nets["gen"]
-        z, one = latents_of(batch, key, size), jnp.ones(len(x), x.dtype)
-        made = {"raw": caricature(net.params, x, z, one)["image"]}
+        z = latents_of(batch, key, size)
+        weights = {"raw": net.params}
         if optim.has_average(net):
-            made["ema"] = caricature(optim.averaged(net)[0], x, z, one)["image"]
-        return made
+            weights["ema"] = optim.averaged(net)[0]
+        made = [textured(params, x, z) for params in weights.values()]
+        texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
+        # one warp: two at once, beside convolutions of YNNPACK, can wait for each other for ever
+        one = jnp.ones(len(texture), x.dtype)
+        warped = unit_of(moved(texture, points, displacements, one)[0])
+        return dict(zip(weights, jnp.split(warped, len(weights)), strict=True))
 
     def draw(state: TrainState, batch, key, stage: Stage) -> dict:
         params, _ = optim.averaged(state.nets["gen"])
@@ -260,6 +268,7 @@ def make(config, facts: Facts) -> System:
         latents=size,
         notices=_notices(config),
         compiler_options=convolution.compiler_options(training=True),
+        sampling_options=convolution.compiler_options(training=False),
     )
 
 
