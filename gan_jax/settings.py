@@ -217,7 +217,8 @@ def tiny_warpgan(config: ConfigDict) -> ConfigDict:
     """Turns a config of warpgan at its `tiny` size into one that compiles fast. In place."""
     usual = defaults("warpgan")
     config.model.update(width=4, blocks=1, control_width=8, disc_width=2, bottleneck=8)
-    config.model.update(warp_head="pooled", disc_head="flat")
+    config.model.update(warp_head="pooled", disc_head="flat", logit_scale=1.0)
+    config.loss.update(usual.loss)
     config.optim.update(usual.optim)
     return config
 

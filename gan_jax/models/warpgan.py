@@ -58,6 +58,7 @@ def defaults() -> dict[str, Any]:
         disc_width=32,  # channels of the discriminator's first convolution; 2 to 16 times follow
         disc_head="flat",  # the original's, for one image size | pooled: any image size
         bottleneck=512,  # numbers in the discriminator's embedding
+        logit_scale=1.0,  # of the identity logits, which read a vector of length 1; the original's
         keep_prob=1.0,  # below 1: dropout in the warp head and before the embedding
     )
 
@@ -128,6 +129,7 @@ def modules(
     )  # fmt: skip
     disc = Discriminator(
         width=model["disc_width"], bottleneck=model["bottleneck"], num_classes=num_classes,
+        logit_scale=model["logit_scale"],
         side=resolution if model["disc_head"] == "flat" else 0, keep_prob=model["keep_prob"],
     )  # fmt: skip
     return gen, disc
@@ -234,6 +236,7 @@ class Discriminator(nn.Module):
     num_classes: int
     side: int  # of the images of the flat head; 0: the pooled one
     keep_prob: float
+    logit_scale: float
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array, Array]:
@@ -252,7 +255,7 @@ class Discriminator(nn.Module):
         square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
         embedding = h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
         identity = Dense(3 * self.num_classes, weight_init="xavier", name="identity")(embedding)
-        return patch, identity, embedding
+        return patch, self.logit_scale * identity, embedding
 
 
 def _dropout(module: nn.Module, x: Array, keep_prob: float, train: bool) -> Array:
@@ -289,6 +292,8 @@ def _check(model: Any, resolution: int) -> None:
     for name, low in lowest.items():
         if model[name] < low:
             raise UserError(f"config.model.{name}={model[name]}: must be at least {low}")
+    if not model["logit_scale"] > 0:
+        raise UserError(f"config.model.logit_scale={model['logit_scale']}: must be above 0")
     if not 0 < model["keep_prob"] <= 1:
         raise UserError(f"config.model.keep_prob={model['keep_prob']}: must lie in (0, 1]")
     if resolution < SMALLEST or resolution % REDUCTION:

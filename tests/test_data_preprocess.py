@@ -1,0 +1,170 @@
+"""The named operations of WarpGAN's preprocessing against the original's numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_jax.data import preprocess
+from gan_jax.errors import UserError
+
+GOLDEN = Path(__file__).parent / "golden/warpgan/preprocess_ops.npz"
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN) as file:
+        return dict(file)
+
+
+def draw(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+EXACT = {
+    "random_crop": lambda g, x, s: preprocess.random_crop(
+        x, s, g["in/random_crop_y"], g["in/random_crop_x"]
+    ),
+    "random_flip": lambda g, x, s: preprocess.random_flip(x, g["in/random_flip_u"]),
+    "random_interpolate": lambda g, x, s: preprocess.random_interpolate(
+        x, g["in/random_interpolate_u"]
+    ),
+    "center_crop": lambda g, x, s: preprocess.center_crop(x, s),
+    "flip": lambda g, x, s: preprocess.flip(x),
+    "expand_flip": lambda g, x, s: preprocess.expand_flip(x),
+    "five_crop": lambda g, x, s: preprocess.five_crop(x, s),
+    "ten_crop": lambda g, x, s: preprocess.ten_crop(x, s),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_operations_that_move_pixels_are_the_originals(golden, name):
+    wanted, size = golden[f"out/{name}"], tuple(golden["in/crop_size"])
+    found = EXACT[name](golden, golden["in/images"], size)
+    np.testing.assert_array_equal(found[: len(wanted)], wanted)
+    assert found.dtype == wanted.dtype
+
+
+def test_padding_has_room_on_every_side(golden):
+    """The original takes the width of the right side from the bottom: equal widths hide it."""
+    wanted, images = golden["out/padding_2"], golden["in/images"]
+    np.testing.assert_array_equal(preprocess.padding(images[:2], (3, 3, 3, 3)), wanted)
+    padded = preprocess.padding(images, (1, 2, 3, 4))
+    height, width = images.shape[1:3]
+    assert padded.shape == (4, height + 3, width + 7, 3)
+    np.testing.assert_array_equal(padded[:, 1:-2, 3:-4], images)
+    assert padded[:, :, -4:].max() == 0
+
+
+@pytest.mark.parametrize("name", ["resize_up", "resize_down", "random_downsample"])
+def test_resized_within_one_grey_level(golden, name):
+    images, wanted = golden["in/images"], golden[f"out/{name}"]
+    if name == "random_downsample":
+        found = preprocess.random_downsample(images, 0.4 + 0.6 * golden["in/random_downsample_u"])
+    else:
+        found = preprocess.resize(images[: len(wanted)], wanted.shape[1:3])
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("standard", ["mean_scale", "scale"])
+def test_standardized(golden, standard):
+    wanted = golden[f"out/standardize_{standard}"]
+    found = preprocess.standardize(golden["in/images"][: len(wanted)], standard)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_whole_pipelines(golden):
+    images, (height, width) = golden["in/images"], golden["in/crop_size"]
+    pipeline = preprocess.parse(f"center_crop {height} {width}; standardize mean_scale")
+    found = preprocess.run(pipeline, images, draw())
+    np.testing.assert_allclose(found, golden["out/pipeline_test"], rtol=0, atol=1e-6)
+    flipped = preprocess.random_flip(images, golden["in/random_flip_u"])
+    found = preprocess.standardize(flipped, "mean_scale")
+    np.testing.assert_allclose(found, golden["out/pipeline_train"], rtol=0, atol=1e-6)
+
+
+EXAMPLES = {
+    "resize": ("resize 20 19", (4, 20, 19)),
+    "padding": ("padding 1 2", (4, 42, 37)),
+    "random_crop": ("random_crop 30", (4, 30, 30)),
+    "center_crop": ("center_crop 30 20", (4, 30, 20)),
+    "random_flip": ("random_flip", (4, 40, 33)),
+    "standardize": ("standardize scale", (4, 40, 33)),
+    "random_shift": ("random_shift 0.2", (4, 40, 33)),
+    "random_interpolate": ("random_interpolate", (2, 40, 33)),
+    "random_downsample": ("random_downsample 0.4", (4, 40, 33)),
+    "expand_flip": ("expand_flip", (8, 40, 33)),
+    "five_crop": ("five_crop 20", (20, 20, 20)),
+    "ten_crop": ("ten_crop 20", (40, 20, 20)),
+}
+
+
+def test_every_name_of_the_registry_is_run_by_name(golden):
+    assert set(EXAMPLES) == set(preprocess.REGISTRY)
+    images = golden["in/images"]
+    for name, (text, shape) in EXAMPLES.items():
+        pipeline = preprocess.parse(text)
+        found = preprocess.run(pipeline, images, draw(1))
+        assert found.shape == (*shape, 3), name
+        np.testing.assert_array_equal(found, preprocess.run(pipeline, images, draw(1)))
+        if preprocess.REGISTRY[name].random:
+            other = preprocess.run(pipeline, images, draw(2))
+            assert np.any(found != other), name
+
+
+def test_a_shift_is_black_where_the_image_was():
+    images = np.full((2, 5, 6, 1), 9, np.uint8)
+    shifted = preprocess.random_shift(images, np.array([1, -2]), np.array([-3, 0]))
+    assert (shifted[0, 1:, :3] == 9).all()
+    assert shifted[0, 0].max() == shifted[0, :, 3:].max() == 0
+    assert (shifted[1, :3] == 9).all()
+    assert shifted[1, 3:].max() == 0
+
+
+def test_half_of_many_images_are_flipped():
+    images = np.zeros((1000, 1, 2, 1), np.uint8)
+    images[:, :, 1] = 1
+    found = preprocess.run(preprocess.parse("random_flip"), images, draw())
+    assert 430 < np.count_nonzero(found[:, 0, 0, 0]) < 570
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("blur 3", "'blur' is unknown; accepted: resize, padding"),
+        ("resize", "resize takes a side"),
+        ("resize 0", "resize takes a side"),
+        ("center_crop 3 4 5", "center_crop takes a side"),
+        ("padding -1", "padding takes pixels"),
+        ("random_flip 0.5", "random_flip takes nothing"),
+        ("random_shift 1.5", "random_shift takes whole pixels"),
+        ("random_downsample 0", "random_downsample takes the least ratio"),
+        ("standardize max", "standardize takes mean_scale or scale"),
+        ("standardize scale; random_flip", "follows standardize"),
+    ],
+)
+def test_a_text_that_is_no_pipeline_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        preprocess.parse(text, "config.data.preprocess_train")
+
+
+@pytest.mark.parametrize(
+    ("text", "training", "message"),
+    [
+        ("random_flip", False, "is random"),
+        ("standardize scale", True, "gives floats"),
+        ("five_crop 8", True, "gives five images"),
+        ("center_crop 8", True, "let it end with that size"),
+        ("center_crop 40", True, "larger than the images"),
+    ],
+)
+def test_what_a_run_cannot_take_is_refused(text, training, message):
+    with pytest.raises(UserError, match=message):
+        preprocess.delivered(text, "config.data.preprocess_train", 16, training)
+
+
+def test_a_run_takes_what_ends_with_its_size():
+    pipeline = preprocess.delivered("random_crop 12; resize 16; random_flip", "key", 16, True)
+    assert [operation.name for operation in pipeline] == ["random_crop", "resize", "random_flip"]
+    assert preprocess.delivered("", "key", 16, False) == ()
