@@ -1,0 +1,123 @@
+"""The classifier of identities: the trunk of WarpGAN's discriminator, and what begins with it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shell import ROOT
+
+from gan_jax import api
+from gan_jax.core import loop
+from gan_jax.core.mesh import fetch
+from gan_jax.errors import UserError
+from gan_jax.models import warpgan
+from gan_jax.models.classifier import STANDARD, identity_classifier
+
+SIDE = 32
+
+
+def config(name: str = "identity_drawn"):
+    made = api.load_file(str(ROOT / f"configs/{name}.py"), "tiny")
+    made.run.devices = 1
+    return made
+
+
+@pytest.mark.parametrize("head", ["flat", "pooled"])
+def test_the_trunk_is_the_discriminators(head):
+    """Names, shapes and numbers: the discriminator's embedding with the classifier's weights."""
+    model = warpgan.defaults() | dict(disc_width=2, bottleneck=8, disc_head=head)
+    _, disc = warpgan.build(model, SIDE, 3)
+    net = identity_classifier(SIDE, 5, 2, head, 8)
+    images = jax.random.uniform(jax.random.key(0), (2, SIDE, SIDE, 3), minval=-1.0)
+    ours, _ = net.init(jax.random.key(1), images)
+    theirs, _ = disc.init(jax.random.key(2), images)
+    shared = set(ours) & set(theirs)
+    assert shared == {*(f"conv{n}" for n in range(1, 6)), "bottleneck"}
+    assert set(ours) - shared == {"linear"}
+    assert jax.tree.map(jnp.shape, {k: ours[k] for k in shared}) == jax.tree.map(
+        jnp.shape, {k: theirs[k] for k in shared}
+    )
+    (_, embedding), _ = net.apply(ours, {}, images)
+    merged = theirs | {k: ours[k] for k in shared}
+    (_, _, expected), _ = disc.apply(merged, {}, images * STANDARD)
+    np.testing.assert_allclose(embedding, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1.0, rtol=1e-5)
+
+
+def test_a_few_steps_tell_people_apart():
+    made = config()
+    made.optim.classifier.lr = 1e-2
+    made.optim.classifier.schedule.name = "constant"
+    setup = api.Setup(made)
+    stage = setup.system.stages[0]
+    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    step = loop.train_function(setup.system, setup.mesh)
+    batch = setup.mesh.put(next(iter(setup.data("train", stage, 0))))
+    losses = []
+    for _ in range(12):
+        carry, metrics = step(carry, batch, setup.key, stage)
+        losses.append(float(fetch(metrics)["loss/classifier"]))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_both_configs_hold_the_trunk_of_their_discriminator():
+    for classifier, generator in (
+        ("identity_drawn", "warpgan_drawn"),
+        ("identity_faces", "warpgan_webcaricature"),
+    ):
+        ours, theirs = (
+            api.load_file(str(ROOT / f"configs/{name}.py")) for name in (classifier, generator)
+        )
+        assert ours.data.resolution == theirs.data.resolution
+        for key in ("disc_width", "disc_head", "bottleneck"):
+            assert ours.model[key] == theirs.model[key], (classifier, key)
+
+
+def test_a_discriminator_begins_with_the_classifiers_trunk(tmp_path):
+    """config.restore.disc: exactly what matches changes, and it is said what did."""
+    ids = config()
+    ids.run.update(steps="1", eval_every="0", sample_every="0")
+    api.train(ids, tmp_path / "ids", lambda *_: None)
+    made = config("warpgan_drawn")
+    made.restore.disc = (str(tmp_path / "ids"), "conv*|bottleneck*")
+    said = []
+    model = restored(made, said)
+    text = "\n".join(said)
+    assert "config.restore.disc: 12 arrays from" in text
+    assert "4 do not match 'conv*|bottleneck*'" in text
+    weights = api.load(tmp_path / "ids").state.nets["classifier"].params
+    fresh = restored(config("warpgan_drawn"), [])
+    for name, layer in model.items():
+        for leaf, value in layer.items():
+            expected = weights[name][leaf] if name in weights else fresh[name][leaf]
+            np.testing.assert_array_equal(value, expected, err_msg=f"{name}/{leaf}")
+    made.restore.disc = (str(tmp_path / "ids"), "conv*|dense*")
+    with pytest.raises(UserError, match=r"'dense\*' matches nothing") as caught:
+        restored(made, [])
+    assert "\n" not in str(caught.value)
+
+
+def restored(made, said: list) -> dict:
+    """Parameters of the discriminator as training would begin with them."""
+    setup = api.Setup(made)
+    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    carry = api.with_restored(setup, carry, said.append)
+    return fetch(carry.state).nets["disc"].params
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("model", dict(name="resnet"), "config.model.name='resnet'"),
+        ("model", dict(disc_head="round"), "config.model.disc_head='round'"),
+        ("model", dict(bottleneck=0), "config.model.bottleneck=0"),
+        ("model", dict(keep_prob=0.0), "config.model.keep_prob=0.0"),
+        ("data", dict(resolution=16), "config.data.resolution=16"),
+    ],
+)
+def test_what_is_not_accepted_is_named(section, values, message):
+    made = config()
+    made[section].update(values)
+    with pytest.raises(UserError, match=message) as caught:
+        api.Setup(made)
+    assert "\n" not in str(caught.value)
