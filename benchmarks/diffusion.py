@@ -241,7 +241,7 @@ def torch_norm(groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Ca
 def sample_part(shape: Shape, seconds: float) -> None:
     print(f"\nsample: {shape}, {STEPS} steps; milliseconds of a batch", flush=True)
     setup = setup_of(shape)
-    state = filled(loop.fresh(setup.system, setup.mesh, setup.key, setup.batch()), setup).state
+    state = filled(setup.fresh(), setup).state
     params = state.nets["unet"].params
     network = unet.unet(setup.config.model, shape.side, COLOURS, 2 * COLOURS, 0)
     x = jax.random.normal(jax.random.key(1), (shape.batch, shape.side, shape.side, COLOURS))

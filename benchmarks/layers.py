@@ -118,7 +118,7 @@ def jax_step(setup: Setup, form: str = "auto", batch: dict | None = None) -> Cal
     stage = setup.system.stages[0]
     batch = setup.mesh.put(images(setup) if batch is None else batch)
     train = loop.train_function(setup.system, setup.mesh)
-    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    carry = setup.fresh()
 
     def call():
         nonlocal carry

@@ -38,6 +38,8 @@ tiny_growth, tiny_unet = settings.tiny_growth, settings.tiny_unet
 tiny_diffusion, tiny_warpgan = settings.tiny_diffusion, settings.tiny_warpgan
 load_file = settings.load_file
 sample, dry_run = export.sample, export.dry_run
+FIRST_DRAWING = 20.0  # seconds from a run's start
+DRAWING = 0.05  # the share of the time that curves may take while a run goes on
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on
 
 
@@ -109,7 +111,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         if stored:
             say("no checkpoint yet: starting from step 0")
         step, progress = 0, loop.Progress()
-        carry = loop.fresh(system, mesh, setup.key, setup.batch())
+        carry = setup.fresh()
         carry = with_restored(setup, carry, say)
     if main:
         best.cut(step)
@@ -209,7 +211,7 @@ def _announce(setup: Setup, say) -> None:
     devices = {d.device_kind for d in setup.mesh.mesh.devices.flat}
     say(f"data: {setup.data.description}")
     say(f"devices: {setup.mesh.size} x {', '.join(sorted(devices))}")
-    state = loop.shapes(setup.system, setup.key, setup.batch()).state
+    state = setup.carry.state
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))
         rate = setup.system.rates.get(name)
@@ -252,7 +254,7 @@ def _probes(
 ) -> tuple[loop.Probes, Sampler | None, int]:
     """What the loop measures and draws, from `stage` on; what draws, and the columns of a grid."""
     if setup.system.sample_step is None:
-        return loop.Probes(refresh=_refresher(setup, folder)), None, 0
+        return loop.Probes(refresh=_refresher(setup, folder, FIRST_DRAWING)), None, 0
     batch, columns = setup.grid_batch()
     sampler = setup.sampler(len(batch["seed"]))
 
@@ -275,17 +277,29 @@ def _probes(
         if measure:
             measure.prepare(state, stage, stopped)
 
-    return loop.Probes(draw, measure, _refresher(setup, folder), prepare), sampler, columns
+    return (
+        loop.Probes(draw, measure, _refresher(setup, folder, FIRST_DRAWING), prepare),
+        sampler,
+        columns,
+    )
 
 
-def _refresher(setup: Setup, folder: Path):
-    """Redraws curves.png, the best value of the chosen metric marked, and epochs.csv."""
-    best = setup.config.best
+def _refresher(setup: Setup, folder: Path, wait: float = 0.0):
+    """Redraws curves.png, the best value of the chosen metric marked, and epochs.csv: not within
+    the first `wait` seconds, and then where drawing takes a small part of the time since the last
+    one."""
+    best, earliest = setup.config.best, time.monotonic() + wait
 
     def refresh() -> None:
+        nonlocal earliest
+        began = time.monotonic()
+        if began < earliest:
+            return
         curves.curves(folder / "metrics.jsonl", folder / "curves.png", {best.metric: best.mode})
         rows = curves.read_rows(folder / "metrics.jsonl")
         epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
+        ended = time.monotonic()
+        earliest = ended + (ended - began) / DRAWING
 
     return refresh
 

@@ -125,7 +125,7 @@ def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
     say(json.dumps(settings.plain(config), indent=2))
     setup = Setup(config)
     say(f"data: {setup.data.description}")
-    carry = loop.shapes(setup.system, setup.key, setup.batch())
+    carry = setup.carry
     for name, net in carry.state.nets.items():
         table = parameter_overview.get_parameter_overview(net.params, include_stats=False)
         say(f"\n{name}\n{table}\n{_layers(net.params)}")

@@ -218,7 +218,7 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
                 "--workdir is missing: name the folder of a run, or a file with weights, such as "
                 f"--config.restore.{net}=\"('net.pth', '*')\""
             )
-    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    carry = setup.fresh()
     state = with_restored(setup, carry, say).state
     # what depends on the place in training is as after its end, at the full size
     state = state.replace(step=setup.mesh.copy(np.int32(setup.last.end + 1)))

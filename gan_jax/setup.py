@@ -87,15 +87,24 @@ class Setup:
         pair = {"input": image(small, f.input_channels), "target": image(f.resolution, f.channels)}
         return pair | (label if self.config.data.pairs in pairs.LABELLED else {})
 
+    @functools.cached_property
+    def carry(self) -> loop.Carry:
+        """The carry as shapes; a step is traced for it, which takes seconds for a large network."""
+        return loop.shapes(self.system, self.key, self.batch())
+
     def shapes(self) -> dict:
         """The saved tree as shapes on this mesh."""
-        return self.mesh.shape(loop.shapes(self.system, self.key, self.batch())._asdict())
+        return self.mesh.shape(self.carry._asdict())
+
+    def fresh(self) -> loop.Carry:
+        """The carry at step 0."""
+        return loop.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)
 
     def evaluated(self) -> list[str]:
         """Names of the values that validation gives, without computing any."""
         valid = np.ones(self.system.stages[0].batch_size, np.float32)
         batch = {**self.batch(), "valid": valid}
-        state = loop.shapes(self.system, self.key, self.batch()).state
+        state = self.carry.state
         step = self.system.eval_step
         return sorted(
             jax.eval_shape(lambda s, b, k: step(s, b, k, self.last), state, batch, self.key)

@@ -9,7 +9,6 @@ from PIL import Image
 from shell import ROOT
 
 from gan_jax import api, caricature
-from gan_jax.core import loop
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.model import Model
@@ -25,7 +24,7 @@ def untrained(name: str) -> Model:
     config = api.load_file(str(ROOT / f"configs/{name}.py"), "tiny")
     config.run.devices = 1
     setup = api.Setup(config)
-    state = fetch(loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())).state
+    state = fetch(setup.fresh()).state
     rng = np.random.default_rng(0)
     stir = lambda x: x + 0.02 * rng.standard_normal(x.shape).astype(x.dtype)  # noqa: E731
     nets = {

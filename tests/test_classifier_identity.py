@@ -50,7 +50,7 @@ def test_a_few_steps_tell_people_apart():
     made.optim.classifier.schedule.name = "constant"
     setup = api.Setup(made)
     stage = setup.system.stages[0]
-    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    carry = setup.fresh()
     step = loop.train_function(setup.system, setup.mesh)
     batch = setup.mesh.put(next(iter(setup.data("train", stage, 0))))
     losses = []
@@ -100,7 +100,7 @@ def test_a_discriminator_begins_with_the_classifiers_trunk(tmp_path):
 def restored(made, said: list) -> dict:
     """Parameters of the discriminator as training would begin with them."""
     setup = api.Setup(made)
-    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    carry = setup.fresh()
     carry = api.with_restored(setup, carry, said.append)
     return fetch(carry.state).nets["disc"].params
 

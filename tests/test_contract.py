@@ -56,7 +56,7 @@ class Prepared:
     def saved(self):
         """The carry at step 0 on the host."""
         setup = self.setup
-        return fetch(loop.fresh(setup.system, setup.mesh, setup.key, setup.batch()))
+        return fetch(setup.fresh())
 
     def initial(self, devices: int = 1, double: bool = False):
         """The carry at step 0 on the devices; a step donates it."""

@@ -19,7 +19,6 @@ import warpgan_golden as rule
 from shell import ROOT
 
 from gan_jax import api
-from gan_jax.core import loop
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import crc32c, sstable, tf_checkpoint, warpgan
@@ -228,7 +227,7 @@ def test_training_begins_with_what_matches():
     made.restore.disc = (str(FOLDER), "conv*|bottleneck*")
     made.restore.gen = (str(CKPT), "*encoder/*")
     setup = api.Setup(made)
-    fresh = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    fresh = setup.fresh()
     before = fetch(fresh.state)
     after = fetch(api.with_restored(setup, fresh, said.append).state)
     text = "\n".join(said)
@@ -259,7 +258,7 @@ def test_what_cannot_be_restored_is_one_line(net, pair, message):
     made = config()
     made.restore[net] = pair
     setup = api.Setup(made)
-    fresh = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    fresh = setup.fresh()
     with pytest.raises(UserError, match=message) as caught:
         api.with_restored(setup, fresh, lambda text: None)
     assert "\n" not in str(caught.value)
@@ -270,7 +269,7 @@ def test_other_widths_are_refused_with_both_shapes():
     made.model.disc_width = 4
     made.restore.disc = (str(CKPT), "conv*")
     setup = api.Setup(made)
-    fresh = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    fresh = setup.fresh()
     with pytest.raises(UserError, match=r"conv1/kernel is \(4, 4, 3, 2\) there") as caught:
         api.with_restored(setup, fresh, lambda text: None)
     assert "\n" not in str(caught.value)

@@ -12,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gan_jax
 from gan_jax import api, outcomes
-from gan_jax.core import loop
 from gan_jax.errors import UserError
 from gan_jax.report import grids
 
@@ -237,7 +236,7 @@ def test_dry_run_counts_parameters_and_bytes():
     for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
         assert number in text, number
     setup = api.Setup(chosen)
-    state = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch()).state
+    state = setup.fresh().state
     for name, tree in {"state": state, **state.nets}.items():
         exact = sum(x.nbytes for x in jax.tree.leaves(tree))
         assert report["bytes"][name] == exact

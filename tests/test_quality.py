@@ -8,7 +8,6 @@ from golden_rule import load as golden
 from golden_rule import weights as by_rule
 
 from gan_jax import api, comparison, quality, settings
-from gan_jax.core import loop
 from gan_jax.core.mesh import Mesh
 from gan_jax.errors import UserError
 from gan_jax.interop import inception, npz_file
@@ -171,7 +170,7 @@ def test_translations_are_compared_with_their_targets_and_read_by_a_segmenter(
     config.run.update(devices=1, quality_every="3")
     setup = Setup(config)
     measure = quality.Quality(setup, None, lambda line: None)
-    state = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch()).state
+    state = setup.fresh().state
     found = measure(state, setup.last)
     names = {"fid", "psnr", "ssim", "l1", "lpips", "pixel_accuracy", "class_accuracy", "class_iou"}
     assert set(found) == names

@@ -8,7 +8,7 @@ import pytest
 from shell import ROOT, arrays
 
 from gan_jax import api, model
-from gan_jax.core import checkpoint, loop
+from gan_jax.core import checkpoint
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import npz_file, pytorch_gan, torch_file
@@ -39,7 +39,7 @@ def source(tmp_path_factory):
 def first(chosen, net: str = "gen"):
     """(net at step 0 as initialised, the same with config.restore, what was said)."""
     setup, said = api.Setup(chosen), []
-    carry = loop.fresh(setup.system, setup.mesh, setup.key, setup.batch())
+    carry = setup.fresh()
     restored = model.with_restored(setup, carry, said.append)
     for name in carry.state.nets:
         if name != net:

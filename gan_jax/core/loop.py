@@ -103,12 +103,15 @@ def shapes(system: System, key: jax.Array, batch: Batch) -> Carry:
     return Carry(state, scalar(jnp.float32), count, scalar(jnp.int32))
 
 
-def fresh(system: System, mesh: Mesh, key: jax.Array, batch: Batch) -> Carry:
-    """The carry at step 0. `batch` is one global batch (numpy), for its shapes."""
+def fresh(
+    system: System, mesh: Mesh, key: jax.Array, batch: Batch, like: Carry | None = None
+) -> Carry:
+    """The carry at step 0. `batch` is one global batch (numpy), for its shapes; `like`: what
+    `shapes` gives, where that is known already."""
     stage = system.stages[0]
     init = jax.jit(lambda k, b: system.init(k, b, stage), out_shardings=mesh.replicated)
     state = init(key, {k: np.zeros(v.shape, v.dtype) for k, v in batch.items()})
-    rest = shapes(system, key, batch)
+    rest = like or shapes(system, key, batch)
     return mesh.copy(
         Carry(
             state,
