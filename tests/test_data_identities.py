@@ -1,14 +1,16 @@
 """Photos and caricatures by person: lists, folders, who is held out, how pairs are drawn."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from one_line import assert_refused
 from PIL import Image
+from shell import ROOT
 
-from gan_jax import data
+from gan_jax import api, data
 from gan_jax.data import face_lists
-from gan_jax.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden/warpgan/preprocess_lists.npz"
 SIDE = 16
@@ -16,7 +18,11 @@ PHOTO, CARICATURE = 0, 1
 
 
 class Stage:
-    batch_size, start = 2, 0
+    def __init__(self, batch_size: int = 2, start: int = 0):
+        self.batch_size, self.start = batch_size, start
+
+
+STAGE = Stage()
 
 
 class Config:
@@ -27,6 +33,10 @@ class Config:
 
 def make(folder="", **options):
     return data.make(Config(path=str(folder), **options))
+
+
+def refused(message: str, folder="", **options) -> str:
+    return assert_refused(message, lambda: make(folder, **options))
 
 
 def save(path: Path, person: int, kind: int, number: int, side: int = SIDE) -> None:
@@ -61,13 +71,30 @@ def two_folders(folder: Path, people: int = 6) -> Path:
 # lists
 
 
+def write_lists(folder: Path, **lines: list[str]) -> dict[str, str]:
+    """The options for lists with these lines."""
+    for name, found in lines.items():
+        (folder / f"{name}.txt").write_text("\n".join(found) + "\n")
+    return {f"{name}_list": str(folder / f"{name}.txt") for name in lines}
+
+
+def labelled(*people: tuple[int, int], photo: int = 0) -> list[str]:
+    """A photo and a caricature of each (number, label)."""
+    files = (f"P{photo:05d}", "C00000")
+    return [f"person_{person}/{f}.png {label}" for person, label in people for f in files]
+
+
 @pytest.mark.parametrize("case", ["nolabel", "label"])
 def test_lists_are_read_as_the_original_reads_them(case):
     with np.load(GOLDEN) as file:
-        found = face_lists.parse_list(str(file[f"in/{case}_list"]), "list")
+        text = str(file[f"in/{case}_list"])
+        found = face_lists.parse_list(text, "list")
         np.testing.assert_array_equal(found.labels, file[f"out/{case}_labels"])
         np.testing.assert_array_equal(found.photos, file[f"out/{case}_is_photo"])
         assert found.num_classes == file[f"out/{case}_num_classes"]
+    assert found.paths == tuple(line.split(" ")[0] for line in text.splitlines())
+    assert found.lines == tuple(range(1, len(found.paths) + 1))
+    assert found.labels.dtype == np.int32
     assert found.labelled == (case == "label")
 
 
@@ -77,30 +104,62 @@ def test_lists_are_read_as_the_original_reads_them(case):
         ("a/P1.png 0\na/C1.png zero\n", "line 2 is 'a/C1.png zero'"),
         ("a/P1.png 0\n\na/C1.png\n", "line 3 has no label and others have one"),
         ("a/P 1.png 0\n", "line 1 is 'a/P 1.png 0'"),
+        ("a/P1.png -1\n", "line 1 is 'a/P1.png -1'"),
+        ("a/P1.png 2147483648\n", "line 1 is"),
         ("\n \n", "holds no line"),
     ],
 )
 def test_lines_that_do_not_parse_are_named(text, message):
-    with pytest.raises(UserError, match=message):
-        face_lists.parse_list(text, "config.data.train_list=train.txt")
+    where = "config.data.train_list=train.txt"
+    said = assert_refused(message, face_lists.parse_list, text, where)
+    assert said.startswith(f"{where}: ")
 
 
 def test_lists_say_who_is_trained_on(tmp_path):
     folder = web_caricature(tmp_path / "faces")
-    for name, people in (("train", (4, 0, 2)), ("test", (1, 5))):
-        lines = [f"person_{p}/{f}.png" for p in people for f in ("P00000", "P00002", "C00001")]
-        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
-    made = make(
-        folder,
-        train_list=str(tmp_path / "train.txt"),
-        validation_list=str(tmp_path / "test.txt"),
-    )
+    lines = [
+        [f"person_{p}/{f}.png" for p in people for f in ("P00000", "P00002", "C00001")]
+        for people in ((4, 0, 2), (1, 5))
+    ]
+    made = make(folder, **write_lists(tmp_path, train=lines[0], validation=lines[1]))
     assert made.sizes == {"train": 3, "validation": 4}
     assert made.identity_names == {
         "train": ("person_0", "person_2", "person_4"),
         "validation": ("person_1", "person_5"),
     }
     assert made.num_classes == 3
+    assert {row for batch in rows(made, 20) for row in batch} == {
+        (person, photo, 1) for person in (0, 2, 4) for photo in (0, 2)
+    }
+
+
+def test_labels_of_a_list_say_who_is_who(tmp_path):
+    """They need not be dense, may join folders, and are told apart inside one."""
+    folder = web_caricature(tmp_path / "faces")
+    train = labelled((4, 7), (2, 3), (0, 7)) + ["person_1/P00000.png 5", "person_1/C00000.png 5"]
+    train += ["person_1/P00001.png 9", "person_1/C00001.png 9"]
+    made = make(folder, **write_lists(tmp_path, train=train), validation_fraction=0.0)
+    assert made.identity_names["train"] == ("person_2", "label 5", "label 7", "label 9")
+    batch = made.examples("train", 4)
+    assert batch["label"].tolist() == [0, 1, 2, 3]
+    assert batch["label"].dtype == np.int32
+    seen = {
+        (told(photo)[0], told(caricature)[0], label)
+        for _, batch in zip(range(40), made("train", STAGE, 0), strict=False)
+        for photo, caricature, label in zip(
+            batch["input"], batch["target"], batch["label"].tolist(), strict=True
+        )
+    }
+    assert seen == {(2, 2, 0), (1, 1, 1), (1, 1, 3)} | {(a, b, 2) for a in (0, 4) for b in (0, 4)}
+
+
+def test_lists_of_other_systems_are_read(tmp_path):
+    """Windows' line ends and mark, empty lines, spaces at the ends."""
+    folder = web_caricature(tmp_path / "faces")
+    text = "\ufeff" + "\r\n\r\n".join(f" {line}\t " for line in labelled((0, 0), (3, 1)))
+    (tmp_path / "train.txt").write_bytes(text.encode())
+    made = make(folder, train_list=str(tmp_path / "train.txt"), validation_fraction=0.0)
+    assert made.identity_names["train"] == ("person_0", "person_3")
 
 
 @pytest.mark.parametrize(
@@ -113,21 +172,66 @@ def test_lists_say_who_is_trained_on(tmp_path):
 )
 def test_lists_that_do_not_fit_the_files(tmp_path, lines, message):
     folder = web_caricature(tmp_path / "faces", people=1)
-    (tmp_path / "train.txt").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=message) as caught:
-        make(folder, train_list=str(tmp_path / "train.txt"))
-    assert "train.txt" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    said = refused(message, folder, **write_lists(tmp_path, train=lines))
+    assert f"config.data.train_list={tmp_path / 'train.txt'}: " in said
 
 
-def test_somebody_in_both_lists_is_refused(tmp_path):
+def test_files_of_lists_that_cannot_be_read(tmp_path):
     folder = web_caricature(tmp_path / "faces", people=2)
-    for name, people in (("train", (0, 1)), ("test", (1,))):
-        lines = [f"person_{p}/{f}.png" for p in people for f in ("P00000", "C00000")]
-        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
-    lists = {f"{k}_list": str(tmp_path / f"{n}.txt") for k, n in (("train", "train"),)}
-    with pytest.raises(UserError, match="both in training and in validation: person_1"):
-        make(folder, validation_list=str(tmp_path / "test.txt"), **lists)
+    absent, binary = tmp_path / "absent.txt", tmp_path / "binary.txt"
+    binary.write_bytes(b"\xff\xfe\x80")
+    for path in (absent, binary, tmp_path):
+        message = f"config.data.train_list={path}: cannot be read"
+        refused(message, folder, train_list=str(path))
+
+
+def test_a_file_in_no_folder_needs_a_label(tmp_path):
+    for person in range(2):
+        for kind, letter in ((PHOTO, "P"), (CARICATURE, "C")):
+            save(tmp_path / f"faces/{letter}{person}.png", person, kind, 0)
+    lines = ["P0.png", "C0.png"]
+    message = "line 1 has no label, and P0.png lies in no folder"
+    refused(message, tmp_path / "faces", **write_lists(tmp_path, train=lines))
+    lists = write_lists(
+        tmp_path, train=["P0.png 0", "C0.png 0"], validation=["P1.png 1", "C1.png 1"]
+    )
+    made = make(tmp_path / "faces", **lists)
+    assert made.identity_names == {"train": ("label 0",), "validation": ("label 1",)}
+    lists = write_lists(
+        tmp_path, train=["P0.png 0", "C0.png 0"], validation=["P1.png 0", "C1.png 0"]
+    )
+    refused("both in training and in validation: label 0", tmp_path / "faces", **lists)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "who"),
+    [
+        ([(0, 0), (1, 1)], [(1, 1)], "person_1"),
+        ([(0, 0), (1, 1)], [(1, 5)], "person_1"),  # the folder counts, not the number
+        ([(0, 0), (1, 0)], [(1, 5), (2, 6)], "person_1"),  # who was joined with another
+        ([(1, 0)], [(1, 3), (2, 3)], "label 3"),
+    ],
+)
+@pytest.mark.parametrize("photo", [0, 1])
+def test_somebody_in_both_lists_is_refused(tmp_path, train, validation, who, photo):
+    """With the same photo, or with another one of the same folder."""
+    folder = web_caricature(tmp_path / "faces", people=3)
+    lists = write_lists(
+        tmp_path, train=labelled(*train), validation=labelled(*validation, photo=photo)
+    )
+    message = f"1 identities are both in training and in validation: {who};"
+    refused(message, folder, **lists)
+
+
+@pytest.mark.parametrize("second", [1, 0])
+def test_each_list_may_count_from_zero(tmp_path, second):
+    """Of different folders, each a person or two of them joined."""
+    folder = web_caricature(tmp_path / "faces")
+    train, validation = labelled((0, 0), (1, second)), labelled((2, 0), (3, second))
+    made = make(folder, **write_lists(tmp_path, train=train, validation=validation))
+    assert made.sizes == {"train": 1 + second, "validation": 2}
+    people = [{told(x)[0] for x in made.all(split)["input"]} for split in made.sizes]
+    assert people[1] == {2, 3}
 
 
 # folders
@@ -140,7 +244,7 @@ def test_both_layouts_hold_out_people(tmp_path, layout):
     assert len(train) == 4
     assert len(held_out) == 2
     assert not train & held_out
-    batch = next(iter(made("train", Stage, 0)))
+    batch = next(iter(made("train", STAGE, 0)))
     for photo, caricature, label in zip(
         batch["input"], batch["target"], batch["label"], strict=True
     ):
@@ -150,35 +254,106 @@ def test_both_layouts_hold_out_people(tmp_path, layout):
         assert made.identity_names["train"][label].endswith(f"person_{person}")
 
 
+def test_a_zip_holds_people_too(tmp_path):
+    for number, layout in enumerate((web_caricature, two_folders)):
+        folder = layout(tmp_path / f"{number}")
+        path = shutil.make_archive(str(tmp_path / f"faces_{number}"), "zip", folder)
+        here, there = make(path), make(folder)
+        assert here.identity_names == there.identity_names
+        for split in here.sizes:
+            for key, images in here.all(split).items():
+                np.testing.assert_array_equal(images, there.all(split)[key])
+
+
+def test_folders_say_who_is_held_out(tmp_path):
+    web_caricature(tmp_path / "train", people=3)
+    shutil.copytree(tmp_path / "train/person_0", tmp_path / "test/person_7")
+    names = {"train": ("person_0", "person_1", "person_2"), "validation": ("person_7",)}
+    assert make(tmp_path).identity_names == names
+    apart = make(tmp_path / "train", validation_path=str(tmp_path / "test"))
+    assert apart.identity_names == names
+    shutil.copytree(tmp_path / "train/person_1", tmp_path / "test/person_1")
+    refused("1 identities are both in training and in validation: person_1;", tmp_path)
+
+
+def test_how_many_are_held_out(tmp_path):
+    folder = web_caricature(tmp_path)
+    every = {f"person_{person}" for person in range(6)}
+    for fraction, count in ((0.0, 0), (0.01, 1), (0.5, 3), (0.99, 5)):
+        made = make(folder, validation_fraction=fraction)
+        train, held_out = (made.identity_names[k] for k in ("train", "validation"))
+        assert len(held_out) == count
+        assert {*train, *held_out} == every
+        assert len(train) + len(held_out) == 6
+    drawn = {make(folder, split_seed=seed).identity_names["validation"] for seed in range(8)}
+    assert len(drawn) > 1
+    some, more = (make(folder, limit=n).identity_names for n in (2, 4))
+    assert len(some["train"]) == 2
+    assert set(some["train"]) < set(more["train"])
+    assert some["validation"] == more["validation"]
+
+
 def test_whoever_lacks_a_kind_is_listed(tmp_path):
     folder = web_caricature(tmp_path, people=3)
     for path in folder.glob("person_1/C*"):
         path.unlink()
     for path in folder.glob("person_2/P*"):
         path.unlink()
-    with pytest.raises(UserError) as caught:
-        make(folder)
-    text = str(caught.value)
-    assert "2 of 3 identities lack" in text
-    assert "person_1 (no caricature)" in text
-    assert "person_2 (no photo)" in text
-    assert "\n" not in text
+    said = refused("2 of 3 identities lack a photo or a caricature", folder)
+    assert "person_1 (no caricature), person_2 (no photo);" in said
+    for person in range(12):
+        save(folder / f"other_{person:02d}/P0.png", person, PHOTO, 0)
+    said = refused("14 of 15 identities lack", folder)
+    assert said.count("(no ") == 10
+    assert "other_09 (no caricature), and 4 more;" in said
 
 
 def test_names_that_say_no_kind_are_refused(tmp_path):
-    folder = web_caricature(tmp_path, people=2)
+    folder = web_caricature(tmp_path / "one", people=2)
     save(folder / "person_0/holiday.png", 0, PHOTO, 0)
-    with pytest.raises(UserError, match=r"person_0/holiday\.png is neither a photo nor"):
-        make(folder)
+    said = refused(r"person_0/holiday\.png is neither a photo nor a caricature by name", folder)
+    assert face_lists.LAYOUTS in said
+    save(folder / "person_1/p0.png", 0, PHOTO, 0)
+    refused(r"person_0/holiday\.png and 1 more are neither", folder)
+    folder = two_folders(tmp_path / "two")
+    save(folder / "sketches/person_0/a.png", 0, PHOTO, 0)
+    refused(r"sketches/person_0/a\.png is neither", folder)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"), [(web_caricature, "P1.png"), (two_folders, "photos/a.png")]
+)
+def test_files_in_no_folder_of_a_person_are_refused(tmp_path, layout, name):
+    save(layout(tmp_path) / name, 0, PHOTO, 0)
+    refused(f"{tmp_path}/{name}: lies in no folder of an identity", tmp_path)
 
 
 def test_images_of_another_size_are_refused(tmp_path):
-    folder = web_caricature(tmp_path)
+    folder = web_caricature(tmp_path, people=2)
+    said = refused("is 16x16 .*, but config.data.resolution=24", folder, resolution=24)
+    assert "--mode=align makes aligned faces" in said
     save(folder / "person_0/P00000.png", 0, PHOTO, 0, side=24)
-    with pytest.raises(UserError) as caught:
-        next(iter(make(folder)("train", Stage, 0)))
-    assert "24" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    said = refused("images of different sizes", folder)
+    assert "person_0/P00000.png is 24x24" in said
+    assert "--mode=align makes aligned faces" in said
+    assert make(folder, resize="squash").resolution == SIDE
+
+
+def test_another_image_of_the_same_person_stands_in(tmp_path):
+    folder = web_caricature(tmp_path, people=3)
+    (folder / "person_1/P00001.png").write_bytes(b"no image")
+    refused(r"cannot read .*person_1/P00001\.png", folder)
+    made = make(folder, on_error="skip", validation_fraction=0.0)
+    batches = zip(range(60), made("train", Stage(3), 0), strict=False)
+    for _, batch in batches:
+        people = [told(photo)[:2] for photo in batch["input"]]
+        assert people == [(label, PHOTO) for label in batch["label"]]
+    numbers = {told(photo)[2] for photo in batch["input"][batch["label"] == 1]}
+    assert 1 not in numbers
+    assert made.skipped == 1
+    for path in folder.glob("person_2/C*"):
+        path.write_bytes(b"no image")
+    refused("none of 2 images that would do can be read", folder, on_error="skip")
 
 
 # pairs
@@ -187,10 +362,16 @@ def test_images_of_another_size_are_refused(tmp_path):
 def rows(made, steps: int, first: int = 0) -> list[list[tuple]]:
     """Of each batch: (person, number of the photo, number of the caricature)."""
     found = []
-    for _, batch in zip(range(steps), made("train", Stage, first), strict=False):
+    for _, batch in zip(range(steps), made("train", STAGE, first), strict=False):
         pairs = zip(batch["input"], batch["target"], strict=True)
         found.append([(told(a)[0], told(a)[2], told(b)[2]) for a, b in pairs])
     return found
+
+
+def test_a_batch_is_no_larger_than_there_are_people(tmp_path):
+    made = make(web_caricature(tmp_path), validation_fraction=0.5)
+    said = assert_refused("has 3 training identities", made, "train", Stage(4), 0)
+    assert "give more identities" in said
 
 
 def test_a_batch_is_of_different_people_and_everybody_comes_once_an_epoch(tmp_path):
@@ -214,19 +395,47 @@ def test_a_batch_is_a_function_of_seed_and_step(tmp_path):
     assert rows(make(folder), 3, first=5) == seen[5:]
     other = data.make(Config(path=str(folder)), seed=1)
     assert rows(other, 8) != seen
+    threads = data.make(Config(path=str(folder)), workers=3)
+    assert rows(threads, 8) == seen
+    assert rows(make(folder, cache_mb=0), 8) == seen
+    later = [made("train", Stage(2, start=4), 4) for made in (make(folder), make(folder))]
+    a, b, first = (next(iter(stream)) for stream in (*later, make(folder)("train", STAGE, 0)))
+    np.testing.assert_array_equal(a["input"], b["input"])
+    assert a["label"].tolist() != first["label"].tolist()
+
+
+def test_processes_share_a_batch(tmp_path):
+    """Whatever their number: the same rows, crops, flips and preprocessing."""
+    drawn = dict(flip=True, resize="random_crop", preprocess_train="random_shift 3; random_flip")
+    people = dict(identities=6, validation_identities=3, photos=2, caricatures=2)
+    config = Config(source="drawn_faces", channels="rgb", **people, **drawn)
+    for split in ("train", "validation"):
+        made = [data.make(config, *share) for share in ((0, 1), (0, 2), (1, 2))]
+        whole, *parts = (one(split, Stage(4), 0) for one in made)
+        for _ in range(2):
+            batch, *shares = (next(stream) for stream in (whole, *parts))
+            for key, values in batch.items():
+                joined = np.concatenate([share[key] for share in shares])
+                np.testing.assert_array_equal(joined, values)
 
 
 def test_validation_is_every_photo_once_and_many_people_first(tmp_path):
     made = make(web_caricature(tmp_path), validation_fraction=0.5)
-    batches = list(made("validation", Stage, 0))
+    batches = list(made("validation", STAGE, 0))
     people = [told(x)[0] for batch in batches for x in batch["input"]][:9]
     assert len(set(people[:3])) == 3
     assert people[:3] == people[3:6] == people[6:9]
     numbers = [told(x)[2] for batch in batches for x in batch["input"]][:9]
     assert numbers == [0] * 3 + [1] * 3 + [2] * 3
+    valid = np.concatenate([batch["valid"] for batch in batches])
+    assert valid.tolist() == [1] * 9 + [0]
+    drawings = [told(x) for batch in batches for x in batch["target"]][:9]
+    assert [person for person, _, _ in drawings] == people
+    assert [k for _, _, k in drawings] == [0] * 3 + [1] * 3 + [0] * 3  # of two, from the first
 
 
-def test_photo_and_caricature_are_preprocessed_each_by_itself(tmp_path):
+@pytest.mark.parametrize("options", [{"preprocess_train": "random_flip"}, {"flip": True}])
+def test_photo_and_caricature_are_flipped_each_by_itself(tmp_path, options):
     """As the original flips: independently."""
     for person in range(4):
         for letter in "PC":
@@ -235,13 +444,44 @@ def test_photo_and_caricature_are_preprocessed_each_by_itself(tmp_path):
             path = tmp_path / f"person_{person}/{letter}0.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(path)
-    made = make(tmp_path, preprocess_train="random_flip", validation_fraction=0.0)
+    made = make(tmp_path, validation_fraction=0.25, **options)
     sides = {
         (bool(photo[0, 0, 0]), bool(caricature[0, 0, 0]))
-        for _, batch in zip(range(20), made("train", Stage, 0), strict=False)
+        for _, batch in zip(range(20), made("train", STAGE, 0), strict=False)
         for photo, caricature in zip(batch["input"], batch["target"], strict=True)
     }
     assert len(sides) == 4
+    held_out = made.all("validation")
+    assert not held_out["input"][:, 0, 0].any()
+    assert not held_out["target"][:, 0, 0].any()
+
+
+def test_either_split_has_its_own_preprocessing(tmp_path):
+    folder = web_caricature(tmp_path)
+    frame = f"padding 2; resize {SIDE}"
+    made = make(folder, preprocess_validation=frame, validation_fraction=0.5)
+    assert not made.all("validation")["input"][:, 0].any()
+    assert not made.all("validation")["target"][:, 0].any()
+    assert made.all("validation")["input"][:, SIDE // 2].any()
+    # without augmentation images of training are prepared as those of validation
+    assert not made.examples("train", 3)["input"][:, 0].any()
+    assert next(iter(made("train", STAGE, 0)))["input"][:, 0].any()
+
+
+def test_grey_files_and_one_channel(tmp_path):
+    folder = web_caricature(tmp_path)
+    made = make(folder, channels="grey")
+    assert (made.channels, made.input_channels) == (1, 1)
+    assert made.examples("train", 2)["target"].shape == (2, SIDE, SIDE, 1)
+
+
+def test_where_landmarks_lie_is_known_of_drawn_faces_only(tmp_path):
+    made = make(web_caricature(tmp_path))
+    said = assert_refused("where landmarks lie is not known", made.truth, "validation", [0])
+    assert "config.data.source=drawn_faces" in said
+    drawn = dict(source="drawn_faces", identities=1, validation_identities=1, photos=1)
+    moved = data.make(Config(preprocess_validation=f"resize {SIDE}", **drawn))
+    assert_refused("moves the pixels away", moved.truth, "validation", np.arange(1))
 
 
 @pytest.mark.parametrize(
@@ -249,12 +489,64 @@ def test_photo_and_caricature_are_preprocessed_each_by_itself(tmp_path):
     [
         (dict(source="synthetic"), "needs config.data.source=folder or drawn_faces"),
         (dict(labels="folder"), "the classes of config.data.pairs=identities are"),
+        (dict(direction="b_to_a"), "has photos as inputs and has no other direction"),
+        (dict(input_channels="grey"), "config.data.input_channels=grey"),
+        (dict(source="drawn_faces", train_list="x.txt"), "read with config.data.source=folder"),
+        (dict(train_list="x.txt", validation_split="test"), "beside config.data.train_list"),
+        (dict(pairs="none", preprocess_train="random_flip"), "config.data.preprocess_train"),
+        (dict(preprocess_train="blur"), "config.data.preprocess_train: 'blur' is unknown"),
+        (dict(preprocess_train="resize 8"), "config.data.preprocess_train='resize 8': makes"),
         (dict(validation_list="x.txt"), "needs config.data.train_list"),
         (dict(pairs="none", train_list="x.txt"), "config.data.train_list"),
         (dict(preprocess_validation="random_flip"), "is random"),
-        (dict(train_list="/no/such.txt"), "/no/such.txt: cannot be read"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path, options, message):
-    with pytest.raises(UserError, match=message):
-        make(web_caricature(tmp_path, people=2), **options)
+    refused(message, web_caricature(tmp_path, people=2), **options)
+
+
+# as a user begins
+
+
+def own_faces(folder: Path, side: int, people: int = 4) -> Path:
+    for person in range(people):
+        save(folder / f"photos/person_{person}/1.png", person, PHOTO, 0, side)
+        save(folder / f"caricatures/person_{person}/1.png", person, CARICATURE, 0, side)
+    return folder
+
+
+def config(path, **options):
+    """That of a user's own folder, with small networks."""
+    made = api.load_file(str(ROOT / "configs/warpgan_folder.py"))
+    made.data.update(path=str(path), resolution=32, **options)
+    made.model.update(width=4, blocks=1, control_width=8, disc_width=2, bottleneck=8)
+    made.run.devices = 1
+    return made
+
+
+def test_a_run_knows_its_people(tmp_path):
+    setup = api.Setup(config(own_faces(tmp_path, 32)))
+    facts = setup.facts
+    assert (facts.num_classes, facts.train_size, facts.validation_size) == (3, 3, 1)
+    assert (facts.channels, facts.input_channels, facts.resolution) == (3, 3, 32)
+    assert "3 train identities (3 photos, 3 caricatures)" in setup.data.description
+    assert "photos to caricatures" in setup.data.description
+
+
+def test_a_run_on_what_is_not_there_or_not_aligned(tmp_path):
+    folder = own_faces(tmp_path / "faces", 24)
+    run = tmp_path / "run"
+    said = assert_refused("is 24x24", api.train, config(folder), run)
+    assert "config.data.resolution=32" in said
+    assert "--mode=align" in said
+    (tmp_path / "empty").mkdir()
+    for path, message in (
+        (tmp_path / "absent", f"config.data.path={tmp_path}/absent: does not exist"),
+        (tmp_path / "empty", "empty: holds no image"),
+        ("", "config.data.path is empty"),
+    ):
+        assert_refused(message, api.train, config(path), run)
+    shutil.rmtree(folder / "caricatures/person_2")
+    assert_refused(r"person_2 \(no caricature\)", api.train, config(folder), run)
+    few = config(own_faces(tmp_path / "few", 32, people=2))
+    assert_refused("has 1 training identities", api.train, few, run)

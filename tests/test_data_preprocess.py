@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_line import assert_refused
 
 from gan_jax.data import preprocess
-from gan_jax.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden/warpgan/preprocess_ops.npz"
 
@@ -19,6 +19,21 @@ def golden():
 
 def draw(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+class Given:
+    """Draws the numbers that the original was given."""
+
+    def __init__(self, *numbers: np.ndarray):
+        self.numbers = list(numbers)
+
+    def random(self, size: int) -> np.ndarray:
+        assert len(self.numbers[0]) == size
+        return self.numbers.pop(0)
+
+    def integers(self, end: int, size: int) -> np.ndarray:
+        assert (self.numbers[0] < end).all()
+        return self.random(size)
 
 
 EXACT = {
@@ -79,9 +94,26 @@ def test_whole_pipelines(golden):
     pipeline = preprocess.parse(f"center_crop {height} {width}; standardize mean_scale")
     found = preprocess.run(pipeline, images, draw())
     np.testing.assert_allclose(found, golden["out/pipeline_test"], rtol=0, atol=1e-6)
-    flipped = preprocess.random_flip(images, golden["in/random_flip_u"])
-    found = preprocess.standardize(flipped, "mean_scale")
+    pipeline = preprocess.parse("random_flip; standardize mean_scale")
+    found = preprocess.run(pipeline, images, Given(golden["in/random_flip_u"]))
     np.testing.assert_allclose(found, golden["out/pipeline_train"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers", "most"),
+    [
+        ("random_crop 33 23", ("random_crop_y", "random_crop_x"), 0),
+        ("random_flip", ("random_flip_u",), 0),
+        ("random_interpolate", ("random_interpolate_u",), 0),
+        ("random_downsample 0.4", ("random_downsample_u",), 1),
+    ],
+)
+def test_names_of_what_is_random_are_the_originals(golden, text, numbers, most):
+    given = Given(*(golden[f"in/{name}"] for name in numbers))
+    found = preprocess.run(preprocess.parse(text), golden["in/images"], given)
+    wanted = golden[f"out/{text.split()[0]}"]
+    assert found.dtype == wanted.dtype
+    assert np.abs(found.astype(int) - wanted).max() <= most
 
 
 EXAMPLES = {
@@ -122,6 +154,27 @@ def test_a_shift_is_black_where_the_image_was():
     assert shifted[1, 3:].max() == 0
 
 
+def places(text: str, side: int, count: int = 400) -> set[tuple[int, int]]:
+    """Where a pipeline takes the middle pixel of an image, over many of them; (): out of it."""
+    images = np.zeros((count, side, side, 1), np.uint8)
+    images[:, side // 2, side // 2] = 1
+    found = preprocess.run(preprocess.parse(text), images, draw())
+    return {tuple(np.argwhere(image[..., 0])[0].tolist()) for image in found if image.any()}
+
+
+def test_shifts_go_both_ways_as_far_as_they_say():
+    wanted = {(y, x) for y in range(2, 7) for x in range(2, 7)}
+    assert places("random_shift 2", 9) == wanted
+    assert places("random_shift 0.25", 9) == wanted  # a quarter of 9, cut off
+    assert places("random_shift 0", 9) == {(4, 4)}
+    far = preprocess.random_shift(np.ones((1, 9, 9, 1), np.uint8), np.array([20]), np.array([-20]))
+    assert not far.any()
+
+
+def test_random_crops_reach_every_place():
+    assert places("random_crop 7", 9) == {(y, x) for y in (2, 3, 4) for x in (2, 3, 4)}
+
+
 def test_half_of_many_images_are_flipped():
     images = np.zeros((1000, 1, 2, 1), np.uint8)
     images[:, :, 1] = 1
@@ -139,14 +192,35 @@ def test_half_of_many_images_are_flipped():
         ("padding -1", "padding takes pixels"),
         ("random_flip 0.5", "random_flip takes nothing"),
         ("random_shift 1.5", "random_shift takes whole pixels"),
+        ("random_shift -1", "random_shift takes whole pixels"),
+        ("random_shift nan", "random_shift takes whole pixels"),
+        ("padding 1 2 3", "padding takes pixels"),
+        ("random_crop 8.5", "random_crop takes a side"),
         ("random_downsample 0", "random_downsample takes the least ratio"),
+        ("random_downsample 1.1", "random_downsample takes the least ratio"),
         ("standardize max", "standardize takes mean_scale or scale"),
+        ("standardize", "standardize takes mean_scale or scale, and here nothing follows"),
         ("standardize scale; random_flip", "follows standardize"),
     ],
 )
 def test_a_text_that_is_no_pipeline_is_refused(text, message):
-    with pytest.raises(UserError, match=message):
-        preprocess.parse(text, "config.data.preprocess_train")
+    key = "config.data.preprocess_train"
+    assert assert_refused(message, preprocess.parse, text, key).startswith(f"{key}: ")
+
+
+def test_every_name_is_listed_where_one_is_unknown():
+    said = assert_refused("'crop' is unknown", preprocess.parse, "random_flip; crop 3")
+    assert said.endswith(", ".join(preprocess.REGISTRY))
+
+
+def test_images_that_an_operation_cannot_take_are_refused():
+    images = np.zeros((3, 8, 9, 1), np.uint8)
+    for text, message in (
+        ("random_crop 9", "random_crop 9 9: larger than the images, which are 8 x 9"),
+        ("ten_crop 8 10", "larger than the images"),
+        ("random_interpolate", "there are 3"),
+    ):
+        assert_refused(message, preprocess.run, preprocess.parse(text), images, draw())
 
 
 @pytest.mark.parametrize(
@@ -154,14 +228,18 @@ def test_a_text_that_is_no_pipeline_is_refused(text, message):
     [
         ("random_flip", False, "is random"),
         ("standardize scale", True, "gives floats"),
+        ("random_interpolate", True, "gives mixtures of two images"),
+        ("expand_flip", True, "gives two images"),
         ("five_crop 8", True, "gives five images"),
+        ("ten_crop 8", True, "gives ten images"),
+        ("padding 1", False, "makes images of 18 x 18"),
         ("center_crop 8", True, "let it end with that size"),
         ("center_crop 40", True, "larger than the images"),
     ],
 )
 def test_what_a_run_cannot_take_is_refused(text, training, message):
-    with pytest.raises(UserError, match=message):
-        preprocess.delivered(text, "config.data.preprocess_train", 16, training)
+    key = "config.data.preprocess_train"
+    assert key in assert_refused(message, preprocess.delivered, text, key, 16, training)
 
 
 def test_a_run_takes_what_ends_with_its_size():

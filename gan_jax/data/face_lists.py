@@ -85,7 +85,7 @@ def read_list(path: str, key: str, files: Files) -> FaceList:
     Raises UserError as `parse_list` does, and for a path that is not there or comes twice.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{key}={path}: cannot be read as text ({error})") from error
     found = parse_list(text, f"{key}={path}")

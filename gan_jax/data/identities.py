@@ -4,6 +4,7 @@ A file belongs to an identity by its folder or by a list (`face_lists`). The ide
 trained on and those that are held out are never the same.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ MOST_LISTED = 10
 
 @dataclass(frozen=True)
 class Gallery:
-    """Identities by number: names, and the numbers of their images in the source."""
+    """Identities by number: names, what tells each from all others (folders, files, labels), and
+    the numbers of their images in the source."""
 
     source: Source
     names: tuple[str, ...]
+    marks: tuple[frozenset[str], ...]
     photos: tuple[tuple[int, ...], ...]
     caricatures: tuple[tuple[int, ...], ...]
 
@@ -36,12 +39,17 @@ class Gallery:
 
     def only(self, numbers: Sequence[int]) -> "Gallery":
         """The identities with these numbers, in this order."""
-        parts = (self.names, self.photos, self.caricatures)
+        parts = (self.names, self.marks, self.photos, self.caricatures)
         return Gallery(self.source, *(tuple(part[i] for i in numbers) for part in parts))
 
 
 def gallery(
-    source: Source, keys: Sequence, photos: Sequence[bool], names: dict, where: str
+    source: Source,
+    keys: Sequence,
+    photos: Sequence[bool],
+    names: dict,
+    where: str,
+    marks: dict | None = None,
 ) -> Gallery:
     """The images of a source grouped by key, identities in the order of their sorted keys.
 
@@ -50,6 +58,7 @@ def gallery(
         photos: which images are photos; the others are caricatures.
         names: the name of each key.
         where: the config key and value that led here, for messages.
+        marks: what tells each key from others; None: its name.
 
     Raises UserError for identities without a photo or without a caricature.
     """
@@ -69,7 +78,10 @@ def gallery(
         )
     parts = zip(*grouped.values(), strict=True)
     return Gallery(
-        source, tuple(names[key] for key in grouped), *(tuple(map(tuple, part)) for part in parts)
+        source,
+        tuple(names[key] for key in grouped),
+        tuple(frozenset(marks[key] if marks else {names[key]}) for key in grouped),
+        *(tuple(map(tuple, part)) for part in parts),
     )
 
 
@@ -86,7 +98,9 @@ def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
         sources = [s for s in (opened.train, opened.validation) if s is not None]
         found = [_by_names(source, f"config.data.source={options.source}") for source in sources]
     train, *rest = found
-    shared = sorted(set(train.names) & {name for part in rest for name in part.names})
+    seen = frozenset().union(*train.marks)
+    both = [zip(part.names, part.marks, strict=True) for part in rest]
+    shared = sorted(name for part in both for name, marks in part if marks & seen)
     if shared:
         raise UserError(
             f"config.data.pairs=identities: {len(shared)} identities are both in training and in "
@@ -108,7 +122,7 @@ def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
 def _by_names(source: Source, where: str) -> Gallery:
     paths = [source.name(i) for i in range(len(source))]
     if not paths:
-        return Gallery(source, (), (), ())
+        return Gallery(source, (), (), (), ())
     keys, photos = zip(*face_lists.kinds(paths, False, where), strict=True)
     return gallery(source, keys, photos, {key: key.rpartition("/")[2] for key in keys}, where)
 
@@ -132,21 +146,36 @@ def _by_folders(options: Options) -> list[Gallery]:
 
 def _by_lists(options: Options) -> list[Gallery]:
     files = listing.open_files(options.path, "config.data.path")
-    found = []
-    for option in ("train_list", "validation_list"):
-        path = getattr(options, option)
+    read = []
+    for key in ("train_list", "validation_list"):
+        path = getattr(options, key)
         if path:
-            found.append(_by_list(files, path, f"config.data.{option}"))
-    return found
+            listed = face_lists.read_list(path, f"config.data.{key}", files)
+            where = f"config.data.{key}={path}"
+            kinds = face_lists.kinds(list(listed.paths), face_lists.is_plain(files), where)
+            read.append((listed, *zip(*kinds, strict=True), where))
+    several = {folder for listed, folders, *_ in read for folder in _of_several(listed, folders)}
+    return [_by_list(files, several, *rest) for rest in read]
 
 
-def _by_list(files: listing.Files, path: str, key: str) -> Gallery:
-    """Identities are named by their folder, or where a label has several or shares its folder, by
-    the label."""
-    where = f"{key}={path}"
-    listed = face_lists.read_list(path, key, files)
-    kinds = face_lists.kinds(list(listed.paths), face_lists.is_plain(files), where)
-    folders, photos = zip(*kinds, strict=True)
+def _of_several(listed: face_lists.FaceList, folders: Sequence[str]) -> list[str]:
+    """Folders with images of more than one label, and the one without a name."""
+    pairs = set(zip(listed.labels.tolist(), folders, strict=True)) if listed.labelled else set()
+    count = Counter(folder for _, folder in pairs)
+    return ["", *(folder for folder, labels in count.items() if labels > 1)]
+
+
+def _by_list(
+    files: listing.Files,
+    several: set[str],
+    listed: face_lists.FaceList,
+    folders: Sequence[str],
+    photos: Sequence[bool],
+    where: str,
+) -> Gallery:
+    """An identity is a folder without labels. With them it is a label, named by its folder where it
+    has one to itself. A label that has folders to itself (not in `several`) is told by them: each
+    list may count from 0."""
     if not listed.labelled:
         alone = next((i for i, folder in enumerate(folders) if not folder), None)
         if alone is not None:
@@ -154,20 +183,19 @@ def _by_list(files: listing.Files, path: str, key: str) -> Gallery:
                 f"{where}: line {listed.lines[alone]} has no label, and {listed.paths[alone]} lies "
                 "in no folder of an identity; give every line one of the two"
             )
-        keys, names = folders, {folder: folder for folder in folders}
-    else:
-        keys = tuple(int(label) for label in listed.labels)
-        pairs = set(zip(keys, folders, strict=True))
-        labels_of = [label for label, _ in pairs]
-        folders_of = [folder for _, folder in pairs]
-        names = {
-            label: folder
-            if folder and labels_of.count(label) == 1 and folders_of.count(folder) == 1
-            else f"label {label}"
-            for label, folder in pairs
-        }
+    keys = listed.labels.tolist() if listed.labelled else folders
+    several = several if listed.labelled else set()
+    of, marks = defaultdict(set), defaultdict(set)
+    for key, folder, path in zip(keys, folders, listed.paths, strict=True):
+        of[key].add(folder)
+        place = f"label {key}" if folder in several else f"folder {folder}"
+        marks[key] |= {f"file {path}", place}
+    names = {
+        key: min(found) if len(found) == 1 and not found & several else f"label {key}"
+        for key, found in of.items()
+    }
     source = FileSource(files, list(listed.paths), [0] * len(listed.paths))
-    return gallery(source, keys, photos, names, where)
+    return gallery(source, keys, photos, names, where, marks)
 
 
 def _listed(names: list[str]) -> str:

@@ -330,7 +330,16 @@ def average_pool(x: Array) -> Array:
 
 
 def max_pool(x: Array) -> Array:
-    """Largest of 2x2 pixels: [B, H, W, C] → [B, H / 2, W / 2, C], an odd last row left out."""
-    b, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+    """Largest of 2x2 pixels: [B, H, W, C] → [B, H / 2, W / 2, C], an odd last row left out.
+
+    The derivative goes to the first of the largest, as in PyTorch. JAX's own of a maximum asks
+    which values equal it; XLA may compute those once more, rounded otherwise, and then none does.
+    """
+    h, w = (n // 2 * 2 for n in x.shape[1:3])
+    above, below = (_larger(x[:, row:h:2, 0:w:2], x[:, row:h:2, 1:w:2]) for row in (0, 1))
+    return _larger(above, below)
+
+
+def _larger(a: Array, b: Array) -> Array:
+    """The larger one; NaN where either is."""
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
