@@ -201,6 +201,11 @@ def test_a_file_in_no_folder_needs_a_label(tmp_path):
         tmp_path, train=["P0.png 0", "C0.png 0"], validation=["P1.png 0", "C1.png 0"]
     )
     refused("both in training and in validation: label 0", tmp_path / "faces", **lists)
+    # one file under two numbers
+    lists = write_lists(
+        tmp_path, train=["P0.png 0", "C0.png 0"], validation=["P0.png 1", "C1.png 1"]
+    )
+    refused("both in training and in validation: label 1", tmp_path / "faces", **lists)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +358,7 @@ def test_another_image_of_the_same_person_stands_in(tmp_path):
     assert made.skipped == 1
     for path in folder.glob("person_2/C*"):
         path.write_bytes(b"no image")
-    refused("none of 2 images that would do can be read", folder, on_error="skip")
+    refused("none of its 2 images that would do can be read", folder, on_error="skip")
 
 
 # pairs

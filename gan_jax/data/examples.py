@@ -124,9 +124,9 @@ class Examples:
                 self._unreadable(candidate, error)
         count = len(list(self.stand_ins(row)))
         raise UserError(
-            f"config.data.source={self.options.source}: none of {count} images that would do can "
-            f"be read, e.g. {self.name(row)}; check the files, or set config.data.on_error=raise "
-            "to see the reason"
+            f"config.data.source={self.options.source}: none of its {count} images that would do "
+            f"can be read, e.g. {self.name(row)}; check the files, or set config.data.on_error="
+            "raise to see the reason"
         )
 
     def stand_ins(self, row: int) -> Iterable[int]:
