@@ -142,6 +142,25 @@ def test_learning_rates_of_the_paper():
             np.testing.assert_allclose(float(rates[name](step)), rate, rtol=1e-6, atol=1e-12)
 
 
+def test_the_prior_of_styles_is_of_their_moments(tiny, stepped):
+    """Adds to the generator's loss what the codes' mean and variance are off by; off at 0."""
+    made = config()
+    made.loss.style_prior = 0.5
+    system = make(made)
+    _, metrics = jax.jit(system.train_step, static_argnums=3)(
+        tiny.state, tiny.batch, KEY, tiny.stage
+    )
+    gen, _ = networks.build(made.model, SIDE, CLASSES)
+    seen = np.concatenate([tiny.batch["target"], tiny.batch["input"]])
+    codes = np.asarray(gen.style(tiny.state.nets["gen"].params, standardised(seen)), float)
+    off = np.mean(codes.mean(0) ** 2 + (codes.var(0) - 1) ** 2)
+    np.testing.assert_allclose(float(metrics["loss/style_prior"]), 0.5 * off, rtol=1e-4)
+    without = stepped["both"][1]
+    assert "loss/style_prior" not in without
+    added = float(metrics["loss/gen"]) - float(without["loss/gen"])
+    np.testing.assert_allclose(added, 0.5 * off, rtol=1e-3)
+
+
 def test_dropout_acts(tiny, stepped):
     made = config()
     made.model.keep_prob = 0.5
