@@ -31,20 +31,18 @@ def get_config(variant: str = ""):
     config.model.update(width=16, disc_width=16, bottleneck=128)
     # a head that reads vectors of length 1 needs weights of 10 or a scale, to be sure of a class
     config.model.logit_scale = 16.0
-    # codes of images like those that are drawn, or else all drawn styles look the same
-    config.loss.style_prior = 1.0
     # control points that lie close together are not to tear the face apart
     config.loss.regularization = 30.0
     for section in (config.optim.gen, config.optim.disc):
         section.lr = 5e-4
-        section.schedule.update(name="linear", begin=1500.0, length=3000.0)
+        section.schedule.update(name="linear", begin=2500.0, length=5000.0)
     config.optim.gen.ema = (0.998,)
     config.quality.metrics = ("exaggeration", "rank1")
-    config.run.update(steps="3000", log_every="50", sample_every="500", eval_every="500")
+    config.run.update(steps="5000", log_every="50", sample_every="500", eval_every="500")
     config.run.update(save_every="500", sample_count=8)
     if "faithful" in chosen:
         config.model.update(warp_head="flat", logit_scale=1.0)
-        config.loss.update(regularization=1e-6, style_prior=0.0)
+        config.loss.regularization = 1e-6
         config.batch_size = 1
         for section in (config.optim.gen, config.optim.disc):
             section.lr = 1e-4

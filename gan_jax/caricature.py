@@ -121,9 +121,10 @@ def run(
     """Caricatures of an image, or of every image of a folder or zip; returns the files.
 
     For each photo a folder of its name: style<i>_scale<s>.png, style<i>_texture.png (not warped),
-    warped_scale<s>.png (the photo's own texture), overlay.png (control points and arrows for scale
-    1), sweep.png (a row for each style, a column for each scale), styles.png (from the first style
-    to the last) and warp.json (points and displacements). Beside them contact_sheet.png.
+    the same two of reference (the style of `style_from`), warped_scale<s>.png (the photo's own
+    texture), overlay.png (control points and arrows for scale 1), sweep.png (a row for each style,
+    a column for each scale), styles.png (from the first style to the last) and warp.json (points
+    and displacements). Beside them contact_sheet.png.
 
     Args:
       num_styles: random styles, of the seeds `seed`, `seed` + 1, …; style_from: an image whose
@@ -148,16 +149,17 @@ def run(
     if style_from:
         shown = next(_images(style_from, "--style_from", painter.model, None, free_size))[1]
         styles = np.concatenate([painter.style_of(shown)[None], styles])
+    names = _style_names(styles, style_from)
     files, rows = [], []
     for name, photo in _images(source, "--input", painter.model, aligner, free_size):
         made = painter.draw(photo, styles, scales)
-        files += _write(out / name, painter, photo, made, styles, scales)
+        files += _write(out / name, painter, photo, made, styles, names, scales)
         # the scale nearest to 1 for the sheet of all
         best = int(np.argmin(np.abs(np.asarray(scales) - 1)))
         rows.append([photo, *made["image"][:, best]])
         say(f"{name}: {len(styles)} styles at {len(scales)} scales")
     alike = [row for row in rows if row[0].shape == rows[0][0].shape][:MOST_SHOWN]
-    titles = ("photo", *_style_names(styles, style_from))
+    titles = ("photo", *names)
     sheet = grids.grid(
         np.concatenate([np.stack(r) for r in alike]), len(titles), column_titles=titles
     )
@@ -172,13 +174,13 @@ def _style_names(styles: np.ndarray, style_from: str) -> list[str]:
     return own + [f"style {i}" for i in range(1, len(styles) - len(own) + 1)]
 
 
-def _write(folder: Path, painter: Painter, photo, made, styles, scales) -> list[Path]:
+def _write(folder: Path, painter: Painter, photo, made, styles, names, scales) -> list[Path]:
     """The files of one photo."""
     pictures = {}
-    for i, texture in enumerate(made["texture"][:, 0]):
-        pictures[f"style{i}_texture"] = texture
+    for i, style in enumerate(name.replace(" ", "") for name in names):
+        pictures[f"{style}_texture"] = made["texture"][i, 0]
         for scale, image in zip(scales, made["image"][i], strict=True):
-            pictures[f"style{i}_scale{scale:g}"] = image
+            pictures[f"{style}_scale{scale:g}"] = image
     for scale, image in zip(scales, made["warped"][0], strict=True):
         pictures[f"warped_scale{scale:g}"] = image
     pictures["overlay"] = overlay(photo, made["points"], made["displacements"])

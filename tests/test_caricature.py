@@ -71,13 +71,13 @@ def test_files_of_a_folder(run, photos, tmp_path):
     assert all(path.is_file() for path in files)
     assert {path.name for path in tmp_path.iterdir()} == {"ann", "bob", "contact_sheet.png"}
     names = {path.name for path in (tmp_path / "ann").iterdir()}
-    styles = {f"style{i}_{end}.png" for i in (0, 1) for end in ("scale0", "scale1", "texture")}
+    styles = {f"style{i}_{end}.png" for i in (1, 2) for end in ("scale0", "scale1", "texture")}
     others = {"warped_scale0.png", "warped_scale1.png", "overlay.png", "sweep.png", "styles.png"}
     assert names == styles | others | {"warp.json"}
     assert said[-1].startswith("2 photos by step 2")
     folder = tmp_path / "ann"
     # without displacement the texture and the photo stay as they are
-    for still, moved in (("style0_scale0", "style0_texture"), ("warped_scale0", None)):
+    for still, moved in (("style1_scale0", "style1_texture"), ("warped_scale0", None)):
         other = folder / f"{moved}.png" if moved else photos / "ann.png"
         gap = pixels(folder / f"{still}.png").astype(int) - pixels(other)
         assert np.abs(gap).max() <= 1
@@ -93,7 +93,7 @@ def test_one_image_with_the_style_of_another(run, photos, painter, tmp_path):
     )
     style = painter.style_of(pixels(reference))
     made = painter.draw(pixels(photos / "ann.png"), style[None], (1.0,))
-    found = pixels(tmp_path / "ann/style0_scale1.png")
+    found = pixels(tmp_path / "ann/reference_scale1.png")
     np.testing.assert_array_equal(found, made["image"][0, 0])
     assert not (tmp_path / "ann/styles.png").exists()  # there is but one style
 
@@ -123,7 +123,7 @@ def test_scales_multiply_displacements(painter, photos):
 def test_free_size_takes_what_divides_by_four(run, painter, tmp_path):
     photo(1, 50, 41).save(tmp_path / "wide.png")
     caricature.run(run, str(tmp_path / "wide.png"), tmp_path / "out", 1, free_size=True, **QUIET)
-    assert pixels(tmp_path / "out/wide/style0_scale1.png").shape == (48, 40, 3)
+    assert pixels(tmp_path / "out/wide/style1_scale1.png").shape == (48, 40, 3)
     photo(1, 12).save(tmp_path / "small.png")
     with pytest.raises(UserError, match="at least 16"):
         caricature.run(run, str(tmp_path / "small.png"), tmp_path / "o", 1, free_size=True, **QUIET)
@@ -137,7 +137,7 @@ def test_photos_are_aligned_by_their_landmarks(run, tmp_path):
         run, str(tmp_path / "street.png"), tmp_path / "out", 1,
         landmarks=str(tmp_path / "points.txt"), **QUIET,
     )  # fmt: skip
-    assert pixels(tmp_path / "out/street/style0_scale1.png").shape == (SIDE, SIDE, 3)
+    assert pixels(tmp_path / "out/street/style1_scale1.png").shape == (SIDE, SIDE, 3)
     (tmp_path / "points.txt").write_text(f"other.png {points}\n\nstreet.png 45 40 75 here\n")
     with pytest.raises(UserError, match=r"points\.txt.*3"):
         caricature.run(
