@@ -11,7 +11,7 @@ from gan_jax.errors import UserError
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
 from gan_jax.models.warpgan import HEADS, SMALLEST
-from gan_jax.models.warpgan_blocks import ReflectConv
+from gan_jax.models.warpgan_blocks import embedded, trunk
 
 FEATURES = 64
 STANDARD = 127.5 / 128  # images in [-1, 1] to (x - 127.5) / 128, what WarpGAN's networks take
@@ -61,7 +61,7 @@ class IdentityClassifier(nn.Module):
     """Images [B, H, W, C] in [-1, 1] → logits [B, num_classes], embedding [B, bottleneck].
 
     "conv1" to "conv5" and "bottleneck" are those of the WarpGAN discriminator
-    (gan_jax/models/warpgan.py): names, shapes and arithmetic. The embedding has length 1. The
+    (gan_jax/models/warpgan.py). The embedding has length 1. The
     logits are those of a linear layer with bias, times SHARPNESS: without it they begin within
     about 1 of each other, and the layer's weights have to grow before a class can be certain
     (Wang et al. 2017, NormFace).
@@ -75,18 +75,10 @@ class IdentityClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
-        h = x * STANDARD
-        for number in range(5):
-            conv = ReflectConv(
-                self.width * 2**number, 4, 2, use_bias=True, weight_init="xavier", reflect=1,
-                name=f"conv{number + 1}",
-            )  # fmt: skip
-            h = layers.leaky_relu(conv(h))
+        h = trunk(x * STANDARD, self.width)
         h = h.reshape(h.shape[0], -1) if self.flat else jnp.mean(h, (1, 2))
         h = layers.dropout(h, 1 - self.keep_prob, train)
-        h = layers.Dense(self.bottleneck, weight_init="xavier", name="bottleneck")(h)
-        square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
-        embedding = h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+        embedding = embedded(h, self.bottleneck)
         linear = layers.Dense(self.num_classes, weight_init="xavier", name="linear")
         return SHARPNESS * linear(embedding), embedding
 

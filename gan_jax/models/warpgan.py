@@ -24,7 +24,7 @@ from jax import Array
 from jax.nn import initializers
 
 from gan_jax.errors import UserError
-from gan_jax.models.layers import Conv, Dense, leaky_relu
+from gan_jax.models.layers import Conv, Dense
 from gan_jax.models.network import Network, PyTree, functional
 from gan_jax.models.warpgan_blocks import (
     ContentEncoder,
@@ -33,8 +33,10 @@ from gan_jax.models.warpgan_blocks import (
     ReflectConv,
     StyleController,
     StyleEncoder,
+    embedded,
     grid_pool,
     hidden,
+    trunk,
 )
 
 HEADS = ("pooled", "flat")
@@ -242,18 +244,11 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array, Array]:
         if self.side:
             _check_side("disc_head", x.shape[1:3], self.side)
-        for number in range(5):
-            features, name = self.width * 2**number, f"conv{number + 1}"
-            conv = ReflectConv(
-                features, 4, 2, use_bias=True, weight_init="xavier", reflect=1, name=name
-            )
-            x = leaky_relu(conv(x))
+        x = trunk(x, self.width)
         patch = Conv(3, 1, weight_init="xavier", name="patch")(x)
         h = x.reshape(x.shape[0], -1) if self.side else jnp.mean(x, (1, 2))
         h = _dropout(self, h, self.keep_prob, train)
-        h = Dense(self.bottleneck, weight_init="xavier", name="bottleneck")(h)
-        square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
-        embedding = h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+        embedding = embedded(h, self.bottleneck)
         identity = Dense(3 * self.num_classes, weight_init="xavier", name="identity")(embedding)
         return patch, self.logit_scale * identity, embedding
 

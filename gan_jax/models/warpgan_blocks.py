@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.nn import initializers
 
-from gan_jax.models.layers import Conv, Dense, instance_norm, upsample
+from gan_jax.models.layers import Conv, Dense, instance_norm, leaky_relu, upsample
 
 INSTANCE_EPS = 1e-6
 LAYER_EPS = 1e-12
@@ -91,6 +91,25 @@ def _down(x: Array, width: int, number: int, use_bias: bool) -> Array:
     return ReflectConv(
         features, kernel, strides, use_bias=use_bias, reflect=reflect, name=name
     )(x)  # fmt: skip
+
+
+def trunk(x: Array, width: int) -> Array:
+    """What a discriminator and a classifier of identities begin with, inside either module: images
+    [B, H, W, C] → [B, H/32, W/32, 16 width], by "conv1" to "conv5"."""
+    for number in range(5):
+        conv = ReflectConv(
+            width * 2**number, 4, 2, use_bias=True, weight_init="xavier", reflect=1,
+            name=f"conv{number + 1}",
+        )  # fmt: skip
+        x = leaky_relu(conv(x))
+    return x
+
+
+def embedded(x: Array, size: int) -> Array:
+    """[B, F] → [B, size] of length 1, by the layer "bottleneck" inside a module."""
+    h = Dense(size, weight_init="xavier", name="bottleneck")(x)
+    square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
+    return h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
 class StyleEncoder(nn.Module):

@@ -15,6 +15,7 @@ which the original refuses; `keep_prob`, which the original feeds to nothing, dr
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gan_jax.core import grads, optim, players, rates
 from gan_jax.core.every import single_stage
@@ -109,29 +110,23 @@ def make(config, facts: Facts) -> System:
         )
         of_patch, of_identity = jnp.split(patches, 3), jnp.split(logits, 3)  # A, B, BA
         kinds = (CARICATURE, PHOTO, GENERATED)
-        told = {
+        disc_terms = {
             "loss/identity_disc": loss.identity_weight
             * sum(_cross_entropy(of_identity[k], labels[k] + k * classes) for k in kinds),
+            "loss/patch_disc": loss.patch_weight * sum(_patch(of_patch[k], k) for k in kinds),
+        }
+        gen_terms = {
             "loss/identity_gen": loss.identity_weight
             * _cross_entropy(of_identity[GENERATED], labels[GENERATED] + CARICATURE * classes),
-            "loss/patch_disc": loss.patch_weight * sum(_patch(of_patch[k], k) for k in kinds),
             "loss/patch_gen": loss.patch_weight * _patch(of_patch[GENERATED], CARICATURE),
             "loss/reconstruction_caricature": loss.reconstruction_weight
             * jnp.mean(jnp.abs(again_a - a)),
             "loss/reconstruction_photo": loss.reconstruction_weight
             * jnp.mean(jnp.abs(again_b - b)),
         }
-        gen_loss = sum(
-            told[f"loss/{name}"]
-            for name in (
-                *("identity_gen", "patch_gen"),
-                *("reconstruction_caricature", "reconstruction_photo"),
-            )
-        )
         if loss.style_prior:
-            told["loss/style_prior"] = loss.style_prior * _unlike_normal(own)
-            gen_loss += told["loss/style_prior"]
-        disc_loss = told["loss/identity_disc"] + told["loss/patch_disc"]
+            gen_terms["loss/style_prior"] = loss.style_prior * _unlike_normal(own)
+        gen_loss, disc_loss = (sum(terms.values()) for terms in (gen_terms, disc_terms))
         seen = {
             "displacement": jnp.mean(jnp.linalg.norm(displacements, axis=-1)),  # pixels
             "accuracy/patch_generated": jnp.mean(
@@ -142,7 +137,7 @@ def make(config, facts: Facts) -> System:
                 dtype=jnp.float32,
             ),
         }
-        return gen_loss, disc_loss, (gen_loss, disc_loss, told, seen)
+        return gen_loss, disc_loss, (gen_loss, disc_loss, disc_terms | gen_terms | seen)
 
     def decayed(state: TrainState):
         """λ/2 Σ w² over the kernels of both networks: a part of both losses."""
@@ -164,7 +159,7 @@ def make(config, facts: Facts) -> System:
         z = batch["z"] if "z" in batch else jax.random.normal(style_key, (len(b), size))
         of_a = batch.get("target_label", batch["label"])
         labels = (of_a, batch["label"], batch["label"])
-        gen_grads, disc_grads, (gen_loss, disc_loss, told, seen) = grads.two_players(
+        gen_grads, disc_grads, (gen_loss, disc_loss, metrics) = grads.two_players(
             lambda g, d: forward(g, d, a, b, labels, z, drop_key),
             gen_net.params,
             disc_net.params,
@@ -177,7 +172,6 @@ def make(config, facts: Facts) -> System:
         disc_net = optim.step(
             disc_net, disc_tx, disc_grads, {}, rate=disc_rate(state.step), **extra
         )
-        metrics = told | seen
         metrics |= {
             "loss/gen": gen_loss + decay,
             "loss/disc": disc_loss + decay,
@@ -289,8 +283,7 @@ def unit_of(x):
 
 def _cross_entropy(logits, classes):
     """Mean over all but the last axis of −log softmax at `classes`, a scalar."""
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), classes[..., None], -1)
-    return -jnp.mean(chosen)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, classes))
 
 
 def _patch(logits, kind: int):
