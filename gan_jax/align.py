@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from gan_jax import written
 from gan_jax.core.progress import Progress
 from gan_jax.data import alignment, decode, listing
 from gan_jax.errors import UserError
 from gan_jax.faces import Detect, Faces, NoFaceError
-from gan_jax.report.atomic import write_bytes
 
 LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop
 QUALITY = 95  # of JPEG
@@ -52,7 +52,7 @@ def run(
     _check_apart(folder, Path(source), targets.values())
     faces = Faces(landmarks, detector, choose, size, scale)
     _check_known(faces, names)
-    written: dict[Path, str] = {}
+    made: dict[Path, str] = {}
     left_out: dict[str, str] = {}
     taken = set(targets.values())
     progress = Progress(len(names), "image")
@@ -68,17 +68,17 @@ def run(
                     left_out[f"{name}, {target.stem}"] = f"{target} is the name of another image"
                     continue
                 _save(folder / target, crop)
-                written[folder / target] = name
+                made[folder / target] = name
         progress(done)
     _list(folder, left_out)
-    if not written:
+    if not made:
         name, reason = next(iter(left_out.items()))
         raise UserError(
             f"--input={source}: none of {len(names)} images could be aligned; the first, {name}: "
             f"{reason}"
         )
-    say(_summary(faces, names, folder, set(written.values()), len(written), left_out))
-    return list(written)
+    say(_summary(faces, names, folder, set(made.values()), len(made), left_out))
+    return list(made)
 
 
 def _targets(names: list[str]) -> dict[str, PurePosixPath]:
@@ -128,17 +128,7 @@ def _save(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(data, "PNG")
     else:
         Image.fromarray(image).save(data, "JPEG", quality=QUALITY, subsampling=0)
-    _write(path, data.getvalue())
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
-    except OSError as error:
-        raise UserError(
-            f"--out: {path} cannot be written ({error.strerror}); name another folder"
-        ) from None
+    written.save(path, data.getvalue())
 
 
 def _list(folder: Path, left_out: dict[str, str]) -> None:
@@ -146,7 +136,7 @@ def _list(folder: Path, left_out: dict[str, str]) -> None:
     path = folder / LEFT_OUT
     if left_out:
         lines = [f"{name}\t{reason}\n" for name, reason in left_out.items()]
-        _write(path, "".join(lines).encode("utf-8", "surrogateescape"))
+        written.save(path, "".join(lines).encode("utf-8", "surrogateescape"))
     else:
         path.unlink(missing_ok=True)
 

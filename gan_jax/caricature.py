@@ -18,7 +18,7 @@ from gan_jax.ops import warping
 from gan_jax.ops.images import to_uint8
 from gan_jax.report import grids
 from gan_jax.report.warp_overlay import overlay
-from gan_jax.tasks import check_apart, save_png
+from gan_jax.written import check_apart, save, save_png
 
 FRAMES = 7  # of the strip between the first style and the last
 MOST_SHOWN = 16  # photos on the contact sheet
@@ -39,7 +39,11 @@ class Painter:
             )
         self.model = model
         self._run = {
-            name: jax.jit(tasks[name].run, static_argnums=3)
+            name: jax.jit(
+                tasks[name].run,
+                static_argnums=3,
+                compiler_options=model.setup.system.sampling_options,
+            )
             for name in ("caricature", "style", "random_style")
         }
 
@@ -199,7 +203,7 @@ def _write(folder: Path, painter: Painter, photo, made, styles, names, scales) -
         save_png(files[-1], picture)
     files.append(folder / "warp.json")
     told = {name: made[name].tolist() for name in ("points", "displacements")}
-    files[-1].write_text(json.dumps({"size": list(photo.shape[:2]), **told}) + "\n")
+    save(files[-1], (json.dumps({"size": list(photo.shape[:2]), **told}) + "\n").encode())
     return files
 
 

@@ -258,22 +258,23 @@ class Exaggeration:
             flow = draw(state, batch, key, stage)["flow"]
             return {"moved": identification.movement(flow, batch["points"])}
 
-        self._sampler = Sampler(moved, setup.mesh, lambda x: x, min(CHUNK, len(rows)))
+        self._truth = setup.data.truth(split, rows)
+        options = setup.system.sampling_options
+        self._sampler = Sampler(moved, setup.mesh, lambda x: x, min(CHUNK, len(rows)), options)
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        parts, wanted = [], []
-        for start in range(0, len(self.rows), CHUNK):
-            rows = self.rows[start : start + CHUNK]
-            truth = self.setup.data.truth(self.split, rows)
+        parts, first = [], 0
+        for batch in batches(self.setup, self.split, self.rows):
+            points = self._truth["landmarks"][first : first + len(batch["input"])]
+            first += len(points)
             # the flow does not depend on the style: one for all
-            batch = {
-                "seed": np.zeros(len(rows), np.int32),
-                "input": self.setup.data.rows(self.split, rows)["input"],
-                "points": np.asarray(truth["landmarks"], np.float32),
+            given = {
+                "seed": np.zeros(len(points), np.int32),
+                "input": batch["input"],
+                "points": points,
             }
-            parts.append(self._sampler(state, batch, stage)["moved"])
-            wanted.append(truth["displacement"])
-        found = identification.exaggeration(np.concatenate(parts), np.concatenate(wanted))
+            parts.append(self._sampler(state, given, stage)["moved"])
+        found = identification.exaggeration(np.concatenate(parts), self._truth["displacement"])
         return {f"exaggeration/{name}": value for name, value in found.items()}
 
 

@@ -14,6 +14,7 @@ from gan_jax.model import Adjust, as_it_is, opened
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.setup import Setup
+from gan_jax.written import check_apart, save_png
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
@@ -114,15 +115,6 @@ def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> np.n
     return grids.grid(rows, columns=len(titles), column_titles=titles, scale=1)
 
 
-def check_apart(out: Path, source: Path) -> None:
-    """UserError where the files to write would lie among those to read, and replace some."""
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise UserError(
-            f"--out={out} lies in --input={source}: name a folder outside it, so that no image is "
-            "replaced"
-        )
-
-
 def find(system: System, name: str) -> Task:
     """The task called `name`; UserError where this system has no such task on images."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
@@ -141,13 +133,3 @@ def _scores(made: np.ndarray, target: np.ndarray) -> dict[str, float]:
     if made.shape[0] >= images.SSIM_WINDOW:
         found["ssim"] = float(images.ssim(made[None], target[None], 255.0)[0])
     return found
-
-
-def save_png(path: Path, image: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grids.save_png(path, image if image.shape[-1] == 3 else image.repeat(3, -1))
-    except OSError as error:
-        raise UserError(
-            f"--out: {path} cannot be written ({error.strerror}); name another folder"
-        ) from None

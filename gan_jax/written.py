@@ -1,0 +1,44 @@
+"""The files that a mode writes into `--out`: apart from what it reads, whole, or one clear line."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.errors import UserError
+from gan_jax.report import grids
+from gan_jax.report.atomic import write_bytes
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """UserError where the files to write would lie among those to read, and replace some."""
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"--out={out} lies in --input={source}: name a folder outside it, so that no image is "
+            "replaced"
+        )
+
+
+def save(path: Path, data: bytes) -> None:
+    """A file of these bytes. UserError where it cannot be written."""
+    with _writing(path):
+        write_bytes(path, data)
+
+
+def save_png(path: Path, image: np.ndarray) -> None:
+    """An image uint8 [H, W, 1 or 3]. UserError where it cannot be written."""
+    with _writing(path):
+        grids.save_png(path, image if image.shape[-1] == 3 else image.repeat(3, -1))
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """With the file's folder, and errors of the system as UserError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--out: {path} cannot be written ({error.strerror}); name another folder"
+        ) from None
