@@ -2,11 +2,11 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 from shell import ROOT
+from trees import stirred
 
 from gan_jax import api, caricature
 from gan_jax.core.mesh import fetch
@@ -26,10 +26,7 @@ def untrained(name: str) -> Model:
     setup = api.Setup(config)
     state = fetch(setup.fresh()).state
     rng = np.random.default_rng(0)
-    stir = lambda x: x + 0.02 * rng.standard_normal(x.shape).astype(x.dtype)  # noqa: E731
-    nets = {
-        name: net.replace(params=jax.tree.map(stir, net.params)) for name, net in state.nets.items()
-    }
+    nets = {k: net.replace(params=stirred(net.params, rng)) for k, net in state.nets.items()}
     return Model(setup, state.replace(nets=nets), 2, setup.system.stages[0])
 
 

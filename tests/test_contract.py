@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from trees import stirred
 
 from gan_jax import api
 from gan_jax.core import checkpoint, loop, optim
@@ -64,17 +65,9 @@ class Prepared:
         return self.setups[devices].mesh.copy(jax.tree.map(cast, self.saved()))
 
     def stirred(self):
-        """The carry at step 0 with noise on every number of the networks.
-
-        A kernel that begins at zero, as the last one of WarpGAN's decoder, would make every image
-        the same grey.
-        """
-        rng = np.random.default_rng(0)
-        stir = lambda x: (  # noqa: E731
-            x + 0.02 * rng.standard_normal(x.shape).astype(x.dtype) if x.dtype == np.float32 else x
-        )
+        """The carry at step 0 with noise on every number of the networks."""
         saved = self.saved()
-        nets = jax.tree.map(stir, saved.state.nets)
+        nets = stirred(saved.state.nets, np.random.default_rng(0))
         return self.setup.mesh.copy(saved._replace(state=saved.state.replace(nets=nets)))
 
     @functools.cache  # noqa: B019

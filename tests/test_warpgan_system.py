@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from shell import ROOT
+from trees import stirred
 
 from gan_jax import api
 from gan_jax.core.system import Facts
@@ -45,9 +46,8 @@ class Tiny:
             "z": rng.standard_normal((PAIRS, 8)).astype(np.float32),
         }
         state = jax.jit(lambda key: self.system.init(key, {}, self.stage))(KEY)
-        stir = lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(np.float32)  # noqa: E731
         nets = {
-            name: net.replace(params=jax.tree.map(stir, jax.device_get(net.params)))
+            name: net.replace(params=stirred(jax.device_get(net.params), rng, 0.05))
             for name, net in state.nets.items()
         }
         self.state = state.replace(nets=nets)

@@ -1,5 +1,6 @@
 """Nested dicts of arrays."""
 
+import jax
 import numpy as np
 
 
@@ -11,3 +12,10 @@ def assert_same(found: dict, expected: dict, place: str = "") -> None:
             assert_same(found[key], value, f"{place}/{key}")
         else:
             np.testing.assert_array_equal(found[key], value, strict=True, err_msg=f"{place}/{key}")
+
+
+def stirred(tree, rng: np.random.Generator, amount: float = 0.02):
+    """The tree with noise on every float32: a kernel that begins at zero, as the last one of
+    WarpGAN's decoder, would make every image the same grey."""
+    noisy = lambda x: x + amount * rng.standard_normal(x.shape).astype(np.float32)  # noqa: E731
+    return jax.tree.map(lambda x: noisy(x) if x.dtype == np.float32 else x, tree)

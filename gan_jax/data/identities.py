@@ -20,8 +20,6 @@ from gan_jax.data.prepare import Prepare
 from gan_jax.data.sources import Opened, Source
 from gan_jax.errors import UserError
 
-MOST_LISTED = 10
-
 
 @dataclass(frozen=True)
 class Gallery:
@@ -73,8 +71,8 @@ def gallery(
     if lacking:
         raise UserError(
             f"{where}: {len(lacking)} of {len(grouped)} identities lack a photo or a caricature: "
-            f"{_listed(lacking)}; config.data.pairs=identities needs both of each, add them or "
-            "leave those identities out"
+            f"{listing.some(lacking)}; config.data.pairs=identities needs both of each, add them "
+            "or leave those identities out"
         )
     parts = zip(*grouped.values(), strict=True)
     return Gallery(
@@ -104,7 +102,7 @@ def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
     if shared:
         raise UserError(
             f"config.data.pairs=identities: {len(shared)} identities are both in training and in "
-            f"validation: {_listed(shared)}; keep each in one of them"
+            f"validation: {listing.some(shared)}; keep each in one of them"
         )
     count = len(train)
     order = np.random.default_rng(options.split_seed).permutation(count)
@@ -196,11 +194,6 @@ def _by_list(
     }
     source = FileSource(files, list(listed.paths), [0] * len(listed.paths))
     return gallery(source, keys, photos, names, where, marks)
-
-
-def _listed(names: list[str]) -> str:
-    more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(names[:MOST_LISTED]) + more
 
 
 class IdentityImages(Examples):

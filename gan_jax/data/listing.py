@@ -14,6 +14,7 @@ from typing import BinaryIO
 from gan_jax.errors import UserError
 
 EXTENSIONS = ("jpg", "jpeg", "png", "gif")
+MOST_NAMED = 10  # in a message
 LABEL_FILE = "dataset.json"  # StyleGAN's: {"labels": [["path", class], …]}
 
 
@@ -115,6 +116,12 @@ def image_names(
             f"sub-folders too; check {keys}"
         )
     return sorted(names, key=lambda name: name.split("/"))
+
+
+def some(names: list[str]) -> str:
+    """The first names, and how many more there are, for a message."""
+    more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def read_label_file(files: Files) -> dict[str, int] | None:

@@ -17,7 +17,6 @@ from gan_jax.errors import UserError
 
 STACKED = ("side_by_side", "folders")
 LABELLED = ("upscale", "identities")  # pairs that keep their source's classes
-MOST_LISTED = 10
 # sRGB, D65: Y of linear RGB, and CIE 1976 L*
 LUMINANCE = np.array([0.2126729, 0.7151522, 0.0721750])
 THRESHOLD, SLOPE = (6 / 29) ** 3, (29 / 3) ** 3
@@ -106,11 +105,10 @@ def matched(a: FileSource, b: FileSource) -> PairedFiles:
     alone += [(s, 1) for s in stems[1].keys() - stems[0].keys()]
     if alone:
         shown = [f"{stems[side][stem]} (only in {'AB'[side]})" for stem, side in sorted(alone)]
-        more = f", and {len(shown) - MOST_LISTED} more" if len(shown) > MOST_LISTED else ""
         raise UserError(
             f"config.data.path={a.files.root} (A) and config.data.path_b={b.files.root} (B): "
             f"{len(shown)} images have no partner of the same name: "
-            f"{', '.join(shown[:MOST_LISTED])}{more}"
+            f"{listing.some(shown)}"
         )
     order = [name.rpartition(".")[0] for name in a.names]
     return PairedFiles(a, FileSource(b.files, [stems[1][s] for s in order], [0] * len(order)))
@@ -201,9 +199,7 @@ def batch(
 ) -> dict[str, np.ndarray]:
     """{"input", "target"} of stacked images uint8 [B, R, R, inputs + targets], or of the images
     that inputs are made from; with "label" [B] where the pairs keep their classes."""
-    if options.pairs in STACKED:
-        return {"input": stack[..., :inputs], "target": stack[..., inputs:]}
-    if options.pairs == "identities":
+    if options.pairs in (*STACKED, "identities"):
         made = {"input": stack[..., :inputs], "target": stack[..., inputs:]}
     else:
         made = {"input": made_input(stack, options), "target": stack}
