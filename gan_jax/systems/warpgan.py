@@ -47,7 +47,7 @@ def defaults() -> dict:
             identity_weight=1.0,  # of the 3·C classes
             patch_weight=2.0,  # of the 3 classes of patches
             reconstruction_weight=10.0,  # of images rendered in their own style, not warped
-            style_prior=0.0,  # of style codes that are not like N(0, 1), of which styles are drawn
+            style_reconstruction=0.0,  # of random styles, as read off what was made in them
             scale=1.0,  # of the displacements in training
             regularization=1e-6,  # λ of the spline: 0 passes through the points
         ),
@@ -84,8 +84,8 @@ def make(config, facts: Facts) -> System:
         return warping.warp(image, points, goal, regularization=loss.regularization)
 
     def rendered(params, a, b, z, key):
-        """Every image of a training step, A and B in their own styles and BA; how BA was warped,
-        and the styles of A and B [2 B, S]."""
+        """Every image of a training step: A and B in their own styles, BA before and after its
+        warp, and how it was warped."""
         content_a, content_b = jnp.split(gen.content(params, jnp.concatenate([a, b])), 2)
         own = gen.style(params, jnp.concatenate([a, b]))
         texture = gen.texture(
@@ -96,7 +96,7 @@ def make(config, facts: Facts) -> System:
         again_a, again_b, ba = jnp.split(texture, 3)
         points, displacements = gen.controls(params, content_b, train=True, key=key)
         scale = jnp.full(len(b), loss.scale, b.dtype)
-        return again_a, again_b, moved(ba, points, displacements, scale)[0], displacements, own
+        return again_a, again_b, ba, moved(ba, points, displacements, scale)[0], displacements
 
     def forward(gen_params, disc_params, a, b, labels, z, key):
         """(generator's loss, discriminator's loss, metrics) of one batch, without weight decay.
@@ -104,7 +104,7 @@ def make(config, facts: Facts) -> System:
         `labels`: identities [B] of A, B and BA, which has its photo's.
         """
         gen_key, disc_key = jax.random.split(key)
-        again_a, again_b, ba, displacements, own = rendered(gen_params, a, b, z, gen_key)
+        again_a, again_b, texture, ba, displacements = rendered(gen_params, a, b, z, gen_key)
         (patches, logits, _), _ = disc.apply(
             disc_params, {}, jnp.concatenate([a, b, ba]), train=True, key=disc_key
         )
@@ -124,8 +124,11 @@ def make(config, facts: Facts) -> System:
             "loss/reconstruction_photo": loss.reconstruction_weight
             * jnp.mean(jnp.abs(again_b - b)),
         }
-        if loss.style_prior:
-            gen_terms["loss/style_prior"] = loss.style_prior * _unlike_normal(own)
+        if loss.style_reconstruction:
+            read = gen.style(gen_params, texture).astype(jnp.float32)
+            gen_terms["loss/style_reconstruction"] = loss.style_reconstruction * jnp.mean(
+                jnp.abs(read - z)
+            )
         gen_loss, disc_loss = (sum(terms.values()) for terms in (gen_terms, disc_terms))
         seen = {
             "displacement": jnp.mean(jnp.linalg.norm(displacements, axis=-1)),  # pixels
@@ -190,7 +193,7 @@ def make(config, facts: Facts) -> System:
         a, b = standardised(batch["target"]), standardised(batch["input"])
         params, _ = optim.averaged(state.nets["gen"])
         z = jax.random.normal(key, (len(b), size))
-        again_a, again_b, ba, displacements, _ = rendered(params, a, b, z, None)
+        again_a, again_b, _, ba, displacements = rendered(params, a, b, z, None)
         (patches, _, _), _ = disc.apply(state.nets["disc"].params, {}, ba)
         per_image = lambda values: jnp.mean(values.reshape(len(values), -1), axis=1)  # noqa: E731
         away = per_image(jnp.abs(again_a - a)), per_image(jnp.abs(again_b - b))
@@ -289,12 +292,6 @@ def _cross_entropy(logits, classes):
 def _patch(logits, kind: int):
     """Mean over patches [B, h, w, 3] of the cross entropy with one class, a scalar."""
     return _cross_entropy(logits, jnp.full(logits.shape[:-1], kind))
-
-
-def _unlike_normal(codes):
-    """Mean over the numbers of codes [N, S] of mean² + (variance − 1)² over the batch, a scalar."""
-    codes = codes.astype(jnp.float32)
-    return jnp.mean(jnp.square(jnp.mean(codes, 0)) + jnp.square(jnp.var(codes, 0) - 1))
 
 
 def _kernel_squares(params):
