@@ -25,7 +25,11 @@ for flag in FLAGS:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 # the files that take longest, first: two workers then end at about the same time
-LONGEST = ("resume", "bad_input", "restore", "contract", "outputs", "notebook", "gan_sampling")
+LONGEST = (
+    "contract", "progan_system", "quality", "bad_input", "resume", "warpgan_golden", "translate",
+    "unet", "transfer", "diffusion_train", "progan_golden", "restore", "outputs", "notebook",
+    "gan_sampling",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

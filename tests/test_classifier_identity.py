@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shell import ROOT
+from shell import ROOT, rows
 
 from gan_jax import api
 from gan_jax.core import loop
@@ -73,28 +73,55 @@ def test_both_configs_hold_the_trunk_of_their_discriminator():
             assert ours.model[key] == theirs.model[key], (classifier, key)
 
 
-def test_a_discriminator_begins_with_the_classifiers_trunk(tmp_path):
+@pytest.fixture(scope="module")
+def ids(tmp_path_factory):
+    """The folder of a classifier's run."""
+    made, folder = config(), tmp_path_factory.mktemp("runs") / "ids"
+    made.run.update(steps="1", eval_every="0", sample_every="0")
+    api.train(made, folder, lambda *_: None)
+    return folder
+
+
+def test_a_discriminator_begins_with_the_classifiers_trunk(ids):
     """config.restore.disc: exactly what matches changes, and it is said what did."""
-    ids = config()
-    ids.run.update(steps="1", eval_every="0", sample_every="0")
-    api.train(ids, tmp_path / "ids", lambda *_: None)
     made = config("warpgan_drawn")
-    made.restore.disc = (str(tmp_path / "ids"), "conv*|bottleneck*")
+    made.restore.disc = (str(ids), "conv*|bottleneck*")
     said = []
     model = restored(made, said)
     text = "\n".join(said)
     assert "config.restore.disc: 12 arrays from" in text
     assert "4 do not match 'conv*|bottleneck*'" in text
-    weights = api.load(tmp_path / "ids").state.nets["classifier"].params
+    weights = api.load(ids).state.nets["classifier"].params
     fresh = restored(config("warpgan_drawn"), [])
     for name, layer in model.items():
         for leaf, value in layer.items():
             expected = weights[name][leaf] if name in weights else fresh[name][leaf]
             np.testing.assert_array_equal(value, expected, err_msg=f"{name}/{leaf}")
-    made.restore.disc = (str(tmp_path / "ids"), "conv*|dense*")
+    made.restore.disc = (str(ids), "conv*|dense*")
     with pytest.raises(UserError, match=r"'dense\*' matches nothing") as caught:
         restored(made, [])
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_measures_identities_and_exaggeration_as_it_trains(ids, tmp_path):
+    made = config("warpgan_drawn")
+    made.restore.disc = (str(ids), "conv*|bottleneck*")
+    made.quality.recogniser = str(ids)
+    made.run.update(steps="2", quality_every="1", eval_every="0", sample_every="0")
+    api.train(made, tmp_path / "w", lambda *_: None)
+    first, last = (row for row in rows(tmp_path / "w") if "rank1" in row)
+    assert [first["step"], last["step"]] == [1, 2]
+    whom = [name for name in first if name.startswith("rank1") or name == "identity_cosine"]
+    assert set(whom) == {
+        "rank1", "rank1_generated", "rank1_photo", "rank1_caricature", "identity_cosine",
+    }  # fmt: skip
+    warp = {f"exaggeration/{name}" for name in ("correlation", "correlation_centred", "slope")}
+    assert warp < set(first)
+    for name in {*whom, *warp}:
+        assert -1 <= last[name] <= 1, name
+    for name in ("rank1_photo", "rank1_caricature"):  # of the data: no step changes them
+        assert first[name] == last[name]
+    assert first["exaggeration/slope"] != last["exaggeration/slope"]
 
 
 def restored(made, said: list) -> dict:
