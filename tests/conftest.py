@@ -16,10 +16,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # eight devices for the tests that compare one with many; processes that tests start see one.
-# Programs run once or twice here: what the compiler saves by optimising less is a third of all.
-# (--xla_cpu_use_fusion_emitters=false would save another third, and then a run that is prolonged is
-# rounded otherwise than a longer one: tests compare their bits.)
-FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+# Programs run once or twice here: what the compiler saves by optimising less is a third of all, and
+# without the fusion emitters another third (test_progan_system.py needs them).
+FLAGS = [
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+]
 for flag in FLAGS:
     if flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()

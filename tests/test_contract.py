@@ -16,8 +16,6 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
 BITS = "same bits"
 TIGHT = 1e-9  # of float64: rounding stays below 1e-13
-# half of all time here is the compiler's; bits are compared of one program with itself only
-QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 class Prepared:
@@ -32,12 +30,7 @@ class Prepared:
         self.setups = {}
         for devices in (1, 8):
             config.run.devices = devices
-            self.setups[devices] = setup = api.Setup(config)
-            options = (setup.system.compiler_options, setup.system.sampling_options)
-            training, sampling = ((o or {}) | QUICK for o in options)
-            setup.system = setup.system._replace(
-                compiler_options=training, sampling_options=sampling
-            )
+            self.setups[devices] = api.Setup(config)
         self.setup = self.setups[1]
         self.stage = self.setup.system.stages[0]
         self.first = config.system not in {p.config.system for p in PREPARED.values()}

@@ -11,8 +11,6 @@ from golden_rule import load
 
 from gan_jax.ops import warping
 
-# programs of the other emitters need half as long to compile
-quick = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
 WARPS = ("warp_32", "warp_32_boundary", "warp_32_order1", "warp_32_outside", "warp_64x48")
 SPLINES = ("o2_r1e-6", "o2_r0", "o2_r0.1", "o1_r0", "o3_r0", "o4_r0.01")
 DTYPES = ("float64", "float32")
@@ -29,7 +27,7 @@ def warper(order: int = 2, boundary_points: int = 0):
         )
         return jnp.sum(cotangent * image), (image, flow)
 
-    return quick(jax.value_and_grad(weighed, argnums=(0, 1, 2), has_aux=True))
+    return jax.jit(jax.value_and_grad(weighed, argnums=(0, 1, 2), has_aux=True))
 
 
 @functools.cache
@@ -42,7 +40,7 @@ def spline(order: int):
         found = warping.interpolate_spline(points, values, query, order, regularization)
         return found, w, v, again
 
-    return quick(values_and_weights)
+    return jax.jit(values_and_weights)
 
 
 @functools.cache
@@ -53,7 +51,7 @@ def spline_slopes(order: int):
         found = warping.interpolate_spline(points, values, query, order, regularization)
         return jnp.sum(cotangent * found)
 
-    return quick(jax.grad(weighed, argnums=(0, 1, 2)))
+    return jax.jit(jax.grad(weighed, argnums=(0, 1, 2)))
 
 
 def drawn(seed: int = 0, dtype="float64") -> dict[str, np.ndarray]:
@@ -158,7 +156,7 @@ def test_samples_give_the_originals_numbers(dtype):
     _, golden = load("warpgan/dense_image_warp")
     image = golden["in/image"].astype(dtype)
 
-    @quick
+    @jax.jit
     def both(image, flow):
         square = lambda flow: jnp.sum(jnp.square(warping.dense_image_warp(image, flow)))  # noqa: E731
         return warping.dense_image_warp(image, flow), jax.grad(square)(flow)
@@ -332,7 +330,7 @@ def test_boundary_points_hold_the_edges():
     source = random.uniform(2, 7, (1, 4, 2)).astype(np.float32)
     moves = random.normal(size=(1, 4, 2)).astype(np.float32)
 
-    @quick
+    @jax.jit
     def flows(source, goal):
         return [warping.sparse_flow(source, goal, 9, 13, 2, 0.0, count) for count in (1, 2)]
 
@@ -405,7 +403,7 @@ def test_images_that_are_not_square():
     source = (random.uniform(0, 1, (1, 6, 2)) * [11, 19]).astype(np.float32)
     goal = source + random.normal(size=source.shape).astype(np.float32)
 
-    @quick
+    @jax.jit
     def both(image, source, goal):
         turned = warping.warp(image.swapaxes(1, 2), source[..., ::-1], goal[..., ::-1])
         return warping.warp(image, source, goal), turned
@@ -430,7 +428,7 @@ def test_a_batch_is_warped_image_by_image():
 def test_one_program_serves_all_values():
     traces = []
 
-    @quick
+    @jax.jit
     def flow(source, goal, regularization):
         traces.append(1)
         return warping.sparse_flow(source, goal, 4, 5, regularization=regularization)
@@ -467,7 +465,7 @@ def test_images_of_few_bits_are_sampled_in_single_precision():
     random = np.random.default_rng(0)
     at = random.uniform(-1, 9, (2, 3, 4, 2)).astype(np.float32)
     levels = random.integers(0, 256, (2, 8, 6, 3)).astype(np.uint8)
-    sample = quick(warping.sample_bilinear)
+    sample = jax.jit(warping.sample_bilinear)
     known = np.asarray(sample(levels.astype(np.float32), at))
     assert known.std() > 10
     np.testing.assert_array_equal(sample(levels, at), known)
@@ -482,7 +480,7 @@ def test_outside_the_border_and_at_no_place_at_all():
     )
     expected = [image[0, y, x] for y, x in ((0, 2), (0, 2), (3, 4), (3, 4), (1, 4), (0, 0))]
     expected.append(image[0, 2:4, 1:3].transpose(2, 0, 1) @ [0.75, 0.25] @ [0.5, 0.5])
-    sample = quick(warping.sample_bilinear)
+    sample = jax.jit(warping.sample_bilinear)
     found = sample(image, at[None, None])
     np.testing.assert_allclose(found[0, 0], expected, rtol=1e-6)
     at[3] = np.nan  # the others do not mind
@@ -493,7 +491,7 @@ def test_outside_the_border_and_at_no_place_at_all():
 @pytest.mark.parametrize("shape", [(1, 1, 5, 2), (1, 5, 1, 2), (1, 1, 1, 2)])
 def test_images_of_one_row_or_column(shape):
     image = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    found = quick(warping.dense_image_warp)(image, np.zeros((*shape[:3], 2), np.float32))
+    found = jax.jit(warping.dense_image_warp)(image, np.zeros((*shape[:3], 2), np.float32))
     np.testing.assert_array_equal(found, image)
-    away = quick(warping.dense_image_warp)(image, np.full((*shape[:3], 2), 9, np.float32))
+    away = jax.jit(warping.dense_image_warp)(image, np.full((*shape[:3], 2), 9, np.float32))
     np.testing.assert_array_equal(away, np.broadcast_to(image[:, :1, :1], shape))

@@ -35,10 +35,6 @@ LOSSES = {  # the original's names
 }
 
 
-# programs of the other emitters need half as long to compile
-quick = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
-
-
 @contextlib.contextmanager
 def doubles():
     """float64 stays float64, and convolutions are products of matrices.
@@ -124,7 +120,7 @@ class Case:
         """Gradients are from Adam's first moments; weight decay is in them."""
         found = []
         with doubles() if dtype == "float64" else contextlib.nullcontext():
-            step = quick(self.system.train_step, static_argnums=3)
+            step = jax.jit(self.system.train_step, static_argnums=3)
             state = self.state(dtype)
             start, before = self.rows(weights(state)), self.rows(moments(state))
             for number in range(steps):
@@ -198,7 +194,7 @@ def test_first_images_and_codes(case):
     """What one pass makes of the first photos, by the task that draws caricatures."""
     tasks = case.system.tasks
 
-    @quick
+    @jax.jit
     def both(state, asked, seen, key):
         drawn = tasks["caricature"].run(state, asked, key, case.stage)
         return drawn, tasks["style"].run(state, {"input": seen}, key, case.stage)
