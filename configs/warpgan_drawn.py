@@ -12,7 +12,7 @@ The networks are a quarter as wide as the paper's, with the warp head and batche
 
 Variants, separated by commas:
 
-    faithful  the original's warp head (of 64 px), logits, spline, one pair a step, learning rate
+    faithful  the original's warp head (of 64 px), logits, losses, spline, learning rate, one pair
     tiny      seconds
 """
 
@@ -33,6 +33,8 @@ def get_config(variant: str = ""):
     config.model.logit_scale = 16.0
     # control points that lie close together are not to tear the face apart
     config.loss.regularization = 30.0
+    # styles are to differ: nothing else in the losses asks for it
+    config.loss.style_reconstruction = 10.0
     for section in (config.optim.gen, config.optim.disc):
         section.lr = 5e-4
         section.schedule.update(name="linear", begin=2500.0, length=5000.0)
@@ -42,7 +44,7 @@ def get_config(variant: str = ""):
     config.run.update(save_every="500", sample_count=8)
     if "faithful" in chosen:
         config.model.update(warp_head="flat", logit_scale=1.0)
-        config.loss.regularization = 1e-6
+        config.loss.update(regularization=1e-6, style_reconstruction=0.0)
         config.batch_size = 1
         for section in (config.optim.gen, config.optim.disc):
             section.lr = 1e-4
