@@ -8,7 +8,6 @@ from tiny_diffusion import (
     BATCH,
     FACTS,
     filled,
-    quick,
     stage_of,
     tiny_config,
     with_weights,
@@ -29,7 +28,7 @@ KEY = jax.random.key(0)
 
 
 def drawn(system, state, batch=None, weights="raw"):
-    step = quick(lambda s, b: system.sample_step(s, b, KEY, stage_of(system))[weights])
+    step = jax.jit(lambda s, b: system.sample_step(s, b, KEY, stage_of(system))[weights])
     return np.asarray(step(state, batch or SEEDS))
 
 
@@ -154,10 +153,10 @@ def test_guidance_is_the_same_flow_in_both_coordinates():
         settings = SETTINGS._replace(sampler=sampler, steps=steps)
         walked = noise_schedules.chain("linear", 1000, steps) if sampler != "heun" else None
         draw = drawing.make(settings, process, whole, walked, kinds)
-        found.append(np.asarray(quick(lambda z, draw=draw: draw(network, z, None, score))(z)))
+        found.append(np.asarray(jax.jit(lambda z, draw=draw: draw(network, z, None, score))(z)))
     np.testing.assert_allclose(found[1], found[0], atol=0.02)
     np.testing.assert_allclose(found[2], found[0], atol=0.02)
-    alone = quick(lambda z: draw(network, z, None, None))(z)
+    alone = jax.jit(lambda z: draw(network, z, None, None))(z)
     assert np.abs(alone - found[2]).max() > 0.1
 
 
@@ -224,7 +223,7 @@ def test_super_resolution_trains_on_the_mean_before_it_is_rounded():
     """The pipeline's small image, in grey levels, tells the size only."""
     system = diffusion.make(upscale_config(), UPSCALE)
     state = filled(system, PAIRS)
-    step = quick(lambda s, b: system.train_step(s, b, KEY, stage_of(system))[1]["loss/unet"])
+    step = jax.jit(lambda s, b: system.train_step(s, b, KEY, stage_of(system))[1]["loss/unet"])
     changed = {**PAIRS, "input": PAIRS["input"] * 0}
     assert float(step(state, PAIRS)) == float(step(state, changed))
 
@@ -233,7 +232,7 @@ def test_the_bound_is_the_sum_of_its_terms():
     config = tiny_config(sampling=dict(steps="5", sampler="ancestral"))
     system = diffusion.make(config, FACTS)
     state = filled(system)
-    run = quick(lambda s, b: system.tasks["likelihood"].run(s, b, KEY, stage_of(system)))
+    run = jax.jit(lambda s, b: system.tasks["likelihood"].run(s, b, KEY, stage_of(system)))
     batch = {"image": BATCH["image"][:4], "seed": SEEDS["seed"]}
     terms = run(state, batch)
     chain = noise_schedules.chain("cosine", 1000, "5")
@@ -254,9 +253,9 @@ def test_validation_estimates_the_bound():
     system = diffusion.make(config, FACTS)
     state = filled(system)
     image = np.repeat(BATCH["image"][:1], 64, axis=0)
-    step = quick(lambda s, b, k: system.eval_step(s, b, k, stage_of(system)))
+    step = jax.jit(lambda s, b, k: system.eval_step(s, b, k, stage_of(system)))
     bits = [step(state, {"image": image}, jax.random.key(i))["bits_per_dim"] for i in range(20)]
-    run = quick(lambda s, b: system.tasks["likelihood"].run(s, b, KEY, stage_of(system)))
+    run = jax.jit(lambda s, b: system.tasks["likelihood"].run(s, b, KEY, stage_of(system)))
     whole = run(state, {"image": image, "seed": np.arange(64, dtype=np.int32)})["total"]
     np.testing.assert_allclose(np.mean(bits), np.mean(whole), rtol=0.02)
 
@@ -268,7 +267,7 @@ def test_inversion_and_back_is_the_image():
     params = jax.tree.map(jnp.zeros_like, state.nets["unet"].params)
     params["out_2"]["bias"] = params["out_2"]["bias"] + 0.05
     state = with_weights(state, params)
-    run = quick(lambda s, b: system.tasks["invert"].run(s, b, KEY, stage_of(system)))
+    run = jax.jit(lambda s, b: system.tasks["invert"].run(s, b, KEY, stage_of(system)))
     dark = BATCH["image"][:2] // 2 + 64  # away from the clamp
     back = run(state, {"image": dark})
     assert set(back) == {"raw", "ema"}

@@ -9,7 +9,6 @@ from tiny_diffusion import (
     BATCH,
     FACTS,
     filled,
-    quick,
     stage_of,
     stepper,
     tiny_config,
@@ -268,7 +267,7 @@ def test_validation_spreads_levels_over_the_images_that_count():
     """A batch that was filled up sees the whole chain all the same."""
     system = diffusion.make(tiny_config(discrete=dict(steps=8), sampling=dict(steps="")), FACTS)
     state = filled(system)
-    run = quick(lambda s, b: system.eval_step(s, b, jax.random.key(0), stage_of(system)))
+    run = jax.jit(lambda s, b: system.eval_step(s, b, jax.random.key(0), stage_of(system)))
     images = np.repeat(BATCH["image"][:1], 8, axis=0)
     padded = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32)
     half = np.asarray(run(state, {"image": images, "valid": padded})["vb"])[:4]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from golden_rule import GOLDEN, load, weights
 from ml_collections import ConfigDict
-from tiny_diffusion import quick
 
 from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
@@ -86,7 +85,7 @@ def check_unet(name: str, net, low_resolution: bool = False) -> None:
         y, _ = net.apply(params, {}, x, jnp.asarray(golden["in/t"]), label, low)
         return jnp.mean(jnp.square(y * c)), y
 
-    both = quick(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    both = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
     (value, y), (grads, grad_x) = both(params, x)
     np.testing.assert_allclose(y, nhwc(golden["out/y"]), rtol=1e-4, atol=5e-5)
     np.testing.assert_allclose(value, golden["out/loss"], rtol=1e-4, atol=1e-5)
@@ -133,7 +132,7 @@ def test_classifier_is_the_originals(pool):
     net = unet.noisy_classifier(model, size, classes)
     params, x, t = trees(meta), nhwc(golden["in/x"]), jnp.asarray(golden["in/t"])
     if pool == "factory64":
-        logits, _ = quick(lambda p, x: net.apply(p, {}, x, t))(params, x)
+        logits, _ = jax.jit(lambda p, x: net.apply(p, {}, x, t))(params, x)
         np.testing.assert_allclose(logits, golden["out/logits"], rtol=1e-4, atol=5e-5)
         return
     rows = jnp.arange(len(golden["in/y"]))
@@ -143,7 +142,7 @@ def test_classifier_is_the_originals(pool):
         chosen = jax.nn.log_softmax(logits)[rows, golden["in/y"]]
         return jnp.sum(chosen), logits
 
-    (grads, grad_x), logits = quick(jax.grad(likelihood, (0, 1), has_aux=True))(params, x)
+    (grads, grad_x), logits = jax.jit(jax.grad(likelihood, (0, 1), has_aux=True))(params, x)
     np.testing.assert_allclose(logits, golden["out/logits"], rtol=1e-4, atol=5e-5)
     expected = nhwc(golden["out/grad_x"])
     np.testing.assert_allclose(grad_x, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -234,13 +233,13 @@ def filled(net, *inputs):
 
 
 def run(net, params, *inputs, **how):
-    return quick(lambda p: net.apply(p, {}, *inputs, **how)[0])(params)
+    return jax.jit(lambda p: net.apply(p, {}, *inputs, **how)[0])(params)
 
 
 def test_weights_start_as_pytorchs_and_the_output_at_zero():
     net = tiny(class_cond=True)
     label = np.array([4, 7], np.int32)
-    params, _ = quick(net.init)(jax.random.key(0), X, TIME, label)
+    params, _ = jax.jit(net.init)(jax.random.key(0), X, TIME, label)
     y = run(net, params, X, TIME, label)
     assert y.shape == (2, 8, 8, 6)
     np.testing.assert_array_equal(y, 0)
@@ -261,7 +260,7 @@ def test_recomputing_blocks_changes_no_number():
         net = tiny(remat=remat)
         params = filled(net, X, TIME)
         loss = lambda p, net=net: jnp.mean(net.apply(p, {}, X, TIME)[0] ** 2)  # noqa: E731
-        found[remat] = quick(jax.grad(loss))(params)
+        found[remat] = jax.jit(jax.grad(loss))(params)
     for remat in unet.REMATS[1:]:
         for a, b in zip(jax.tree.leaves(found["none"]), jax.tree.leaves(found[remat]), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
@@ -281,7 +280,7 @@ def test_dropout_acts_in_training_only_and_on_single_features():
     params = filled(net, X, TIME)
     still = run(net, params, X, TIME)
     np.testing.assert_allclose(still, run(tiny(), params, X, TIME), rtol=1e-6)
-    drop = quick(lambda p, key: net.apply(p, {}, X, TIME, train=True, key=key)[0])
+    drop = jax.jit(lambda p, key: net.apply(p, {}, X, TIME, train=True, key=key)[0])
     first, second = drop(params, jax.random.key(2)), drop(params, jax.random.key(3))
     assert not np.allclose(first, second)
     assert not np.allclose(first, still)
@@ -293,7 +292,7 @@ def test_no_class_adds_nothing_to_the_embedding():
     params = filled(net, X, TIME, label)
     without = {k: v for k, v in params.items() if k != "label_emb"}
     plain = run(tiny(), without, X, TIME)
-    of = quick(lambda p, label: net.apply(p, {}, X, TIME, label)[0])
+    of = jax.jit(lambda p, label: net.apply(p, {}, X, TIME, label)[0])
     none = of(params, np.full(2, unet.NO_CLASS, np.int32))
     np.testing.assert_allclose(none, plain, rtol=1e-5, atol=1e-5)
     assert not np.allclose(of(params, label), plain, atol=1e-3)

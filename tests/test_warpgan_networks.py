@@ -18,8 +18,6 @@ from gan_jax.models.layers import leaky_relu
 from gan_jax.models.warpgan_blocks import InstanceNorm, LayerNorm, grid_pool
 from gan_jax.ops import warping
 
-# compiled with little effort: compiling is most of what these tests cost
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 TINY = dict(width=4, blocks=1, control_width=16, points=5, disc_width=4, bottleneck=8, style_size=3)
 PARTS = dict(
     style_encoder=667_272, content_encoder=4_207_680, style_controller=83_968,
@@ -39,7 +37,7 @@ def images(batch: int, height: int, width: int) -> np.ndarray:
 def started():
     """(gen, disc, parameters of both) of tiny networks with pooled heads and dropout."""
     gen, disc = build(disc_head="pooled", keep_prob=0.5)
-    first = quick(lambda key, x: (gen.init(key, x)[0], disc.init(key, x)[0]))
+    first = jax.jit(lambda key, x: (gen.init(key, x)[0], disc.init(key, x)[0]))
     return gen, disc, *first(jax.random.key(1), images(1, 32, 32))
 
 
@@ -161,8 +159,7 @@ def test_networks_give_the_originals_numbers(side):
         x = arrays["in/images"].astype(np.float32)
     else:
         x = (arrays["in/images_uint8"].astype(np.float32) - np.float32(127.5)) / np.float32(128)
-    compiled = quick if side < 256 else jax.jit  # loops over large maps are slow in a quick one
-    run = compiled(functools.partial(forward, modules, names, wanted))
+    run = jax.jit(functools.partial(forward, modules, names, wanted))
     found = run(params, x, arrays["in/style"], arrays["in/scales"])
     assert set(found) == wanted
     for name, value in found.items():
@@ -225,7 +222,7 @@ def test_layer_norm_is_over_height_width_and_channels_together(maps):
 def test_weights_start_as_in_the_original():
     gen, disc = build(64, warp_head="flat", width=16, disc_width=16, points=500, control_width=64)
     x = images(1, 64, 64)
-    params, judge = quick(lambda k: (gen.init(k, x)[0], disc.init(k, x)[0]))(jax.random.key(0))
+    params, judge = jax.jit(lambda k: (gen.init(k, x)[0], disc.init(k, x)[0]))(jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path((params, judge)):
         name, value = jax.tree_util.keystr(path), np.asarray(leaf)
         kind = path[-1].key
@@ -257,7 +254,7 @@ def test_images_are_grey_and_warps_are_small_at_the_start():
         content = gen.content(params, x)
         return gen.texture(params, content, gen.style(params, x)), gen.controls(params, content)
 
-    image, (points, displacements) = quick(make)(params, x)
+    image, (points, displacements) = jax.jit(make)(params, x)
     assert image.shape == x.shape
     assert not np.asarray(image).any()
     assert points.shape == displacements.shape == (4, 5, 2)
@@ -298,7 +295,7 @@ def test_pooled_heads_take_any_size_and_points_follow_it():
         assert shapes[0].shape == (2, 64, 96, 3)
         assert [s.shape for s in shapes[2]] == [(2, 2, 3, 3), (2, 12), (2, 8)]
         content = gen.content
-        points, _ = quick(lambda p, x: gen.controls(p, content(p, x)))(params, x)  # noqa: B023
+        points, _ = jax.jit(lambda p, x: gen.controls(p, content(p, x)))(params, x)  # noqa: B023
         expected = np.tile([0.25 * height, 0.75 * width], (2, 5, 1))
         np.testing.assert_allclose(points, expected, rtol=1e-6)
 
@@ -315,7 +312,7 @@ def test_dropout_is_drawn_in_training_only_and_by_its_key():
         controls = gen.controls(params, content, train=train, key=key)
         return controls, disc.apply(judge, {}, x, train=train, key=key)[0]
 
-    run = quick(run, static_argnums=1)
+    run = jax.jit(run, static_argnums=1)
     keys = jax.random.split(jax.random.key(0))
     train = [run(key, True) for key in keys]
     ((points, moves), (patch, _, embedding)), other = train

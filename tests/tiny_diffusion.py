@@ -1,7 +1,5 @@
 """Small diffusion systems for tests: configs, batches, states without a compilation of `init`."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,12 +24,8 @@ def tiny_config(**sections):
     return config
 
 
-# compiled with little effort: compiling is most of what these tests cost
-quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def stepper(system):
-    return quick(lambda state, batch, key: system.train_step(state, batch, key, stage_of(system)))
+    return jax.jit(lambda state, batch, key: system.train_step(state, batch, key, stage_of(system)))
 
 
 def stage_of(system):
@@ -53,7 +47,7 @@ def zeros_like_init(system, batch):
     def begin(key, params):
         return with_weights(system.init(key, batch, stage), params)
 
-    return quick(begin)(jax.random.key(0), params)
+    return jax.jit(begin)(jax.random.key(0), params)
 
 
 BATCH = {
