@@ -13,12 +13,15 @@ The networks are a quarter as wide as the paper's, with the warp head and batche
 Variants, separated by commas:
 
     faithful  the original's warp head (of 64 px), logits, losses, spline, learning rate, one pair
+    strong    stronger warp, styles that look alike: caricatures three times as far from the mean
+              face, or as far as features stay in order, and more weight on identity. The
+              recogniser and the trunk come from identity_drawn with --config.data.exaggeration=3
     tiny      seconds
 """
 
 from gan_jax import api
 
-VARIANTS = ("faithful", "tiny")
+VARIANTS = ("faithful", "strong", "tiny")
 
 
 def get_config(variant: str = ""):
@@ -49,6 +52,9 @@ def get_config(variant: str = ""):
         for section in (config.optim.gen, config.optim.disc):
             section.lr = 1e-4
         config.optim.gen.ema = ()
+    if "strong" in chosen:
+        config.data.exaggeration = 3.0
+        config.loss.update(identity_weight=2.0, style_reconstruction=4.0)
     if "tiny" in chosen:
         api.tiny(config, resolution=32, channels="rgb")
         api.tiny_warpgan(config)
