@@ -13,9 +13,9 @@ The networks are a quarter as wide as the paper's, with the warp head and batche
 Variants, separated by commas:
 
     faithful  the original's warp head (of 64 px), logits, losses, spline, learning rate, one pair
-    strong    stronger warp, styles that look alike: caricatures three times as far from the mean
-              face, or as far as features stay in order, and more weight on identity. The
-              recogniser and the trunk come from identity_drawn with --config.data.exaggeration=3
+    strong    stronger warp, rougher texture: caricatures up to four times as far from the mean face
+              as photos, more weight on identity, fewer steps. The recogniser and the trunk come
+              from identity_drawn with --config.data.exaggeration=3
     tiny      seconds
 """
 
@@ -54,7 +54,10 @@ def get_config(variant: str = ""):
         config.optim.gen.ema = ()
     if "strong" in chosen:
         config.data.exaggeration = 3.0
-        config.loss.update(identity_weight=2.0, style_reconstruction=4.0)
+        config.loss.identity_weight = 2.0
+        for section in (config.optim.gen, config.optim.disc):
+            section.schedule.update(begin=1100.0, length=2200.0)
+        config.run.steps = "2200"
     if "tiny" in chosen:
         api.tiny(config, resolution=32, channels="rgb")
         api.tiny_warpgan(config)
