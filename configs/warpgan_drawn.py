@@ -26,6 +26,7 @@ VARIANTS = ("faithful", "strong", "tiny")
 
 def get_config(variant: str = ""):
     chosen = api.variants(variant, VARIANTS)
+    steps = 2200 if "strong" in chosen else 5000
     config = api.defaults("warpgan")
     config.data.update(source="drawn_faces", pairs="identities", resolution=64, channels="rgb")
     config.data.update(identities=100, validation_identities=24, photos=24, caricatures=12)
@@ -40,10 +41,10 @@ def get_config(variant: str = ""):
     config.loss.style_reconstruction = 10.0
     for section in (config.optim.gen, config.optim.disc):
         section.lr = 5e-4
-        section.schedule.update(name="linear", begin=2500.0, length=5000.0)
+        section.schedule.update(name="linear", begin=steps / 2, length=float(steps))
     config.optim.gen.ema = (0.998,)
     config.quality.metrics = ("exaggeration", "rank1")
-    config.run.update(steps="5000", log_every="50", sample_every="500", eval_every="500")
+    config.run.update(steps=str(steps), log_every="50", sample_every="500", eval_every="500")
     config.run.update(save_every="500", sample_count=8)
     if "faithful" in chosen:
         config.model.update(warp_head="flat", logit_scale=1.0)
@@ -55,9 +56,6 @@ def get_config(variant: str = ""):
     if "strong" in chosen:
         config.data.exaggeration = 3.0
         config.loss.identity_weight = 2.0
-        for section in (config.optim.gen, config.optim.disc):
-            section.schedule.update(begin=1100.0, length=2200.0)
-        config.run.steps = "2200"
     if "tiny" in chosen:
         api.tiny(config, resolution=32, channels="rgb")
         api.tiny_warpgan(config)
