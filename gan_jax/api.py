@@ -116,7 +116,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
     if main:
         best.cut(step)
         folders.write_config(folder, config, mesh.size, setup.facts)
-        grids.save_png(folder / "reals.png", _reals(setup))
+        grids.save_sheet(folder / "reals.png", _reals(setup))
 
     chooser = _chooser(setup, say)
     stage = system.stages[max(progress.stage, 0)]
@@ -243,7 +243,7 @@ def _reals(setup: Setup) -> np.ndarray:
 def _grid_saver(columns: int, titles: tuple[str, ...] = ()):
     def save(path: Path, images: np.ndarray) -> np.ndarray:
         picture = grids.grid(images, columns=columns, column_titles=titles)
-        grids.save_png(path, picture)
+        grids.save_sheet(path, picture)
         return picture
 
     return save
@@ -367,7 +367,7 @@ def _neighbour_sheet(
     distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
     sheet = grids.neighbour_sheet(samples, bank[indices], distances)
     if jax.process_index() == 0:  # drawing is a matter for all processes
-        grids.save_png(folder / "neighbours.png", sheet)
+        grids.save_sheet(folder / "neighbours.png", sheet)
 
 
 def evaluate(

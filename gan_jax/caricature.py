@@ -18,7 +18,7 @@ from gan_jax.ops import warping
 from gan_jax.ops.images import to_uint8
 from gan_jax.report import grids
 from gan_jax.report.warp_overlay import overlay
-from gan_jax.written import check_apart, save, save_png
+from gan_jax.written import check_apart, save, save_png, save_sheet
 
 FRAMES = 7  # of the strip between the first style and the last
 MOST_SHOWN = 16  # photos on the contact sheet
@@ -126,9 +126,9 @@ def run(
 
     For each photo a folder of its name: style<i>_scale<s>.png, style<i>_texture.png (not warped),
     the same two of reference (the style of `style_from`), warped_scale<s>.png (the photo's own
-    texture), overlay.png (control points and arrows for scale 1), sweep.png (a row for each style,
-    a column for each scale), styles.png (from the first style to the last) and warp.json (points
-    and displacements). Beside them contact_sheet.png.
+    texture) and warp.json (points and displacements). In the folder sheets/ contact_sheet.png, and
+    for each photo a folder with overlay.png (control points and arrows for scale 1), sweep.png (a
+    row for each style, a column for each scale) and styles.png (from the first style to the last).
 
     Args:
       num_styles: random styles, of the seeds `seed`, `seed` + 1, …; style_from: an image whose
@@ -157,7 +157,7 @@ def run(
     files, rows = [], []
     for name, photo in _images(source, "--input", painter.model, aligner, free_size):
         made = painter.draw(photo, styles, scales)
-        files += _write(out / name, painter, photo, made, styles, names, scales)
+        files += _write(out, name, painter, photo, made, styles, names, scales)
         # the scale nearest to 1 for the sheet of all
         best = int(np.argmin(np.abs(np.asarray(scales) - 1)))
         rows.append([photo, *made["image"][:, best]])
@@ -167,8 +167,7 @@ def run(
     sheet = grids.grid(
         np.concatenate([np.stack(r) for r in alike]), len(titles), column_titles=titles
     )
-    files.append(out / "contact_sheet.png")
-    save_png(files[-1], sheet)
+    files.append(save_sheet(out, "contact_sheet.png", sheet))
     say(f"{len(rows)} photos by step {painter.model.step} in {out}")
     return files
 
@@ -178,26 +177,27 @@ def _style_names(styles: np.ndarray, style_from: str) -> list[str]:
     return own + [f"style {i}" for i in range(1, len(styles) - len(own) + 1)]
 
 
-def _write(folder: Path, painter: Painter, photo, made, styles, names, scales) -> list[Path]:
+def _write(
+    out: Path, photo_name: str, painter: Painter, photo, made, styles, names, scales
+) -> list[Path]:
     """The files of one photo."""
-    pictures = {}
+    pictures, sheets = {}, {}
     for i, style in enumerate(name.replace(" ", "") for name in names):
         pictures[f"{style}_texture"] = made["texture"][i, 0]
         for scale, image in zip(scales, made["image"][i], strict=True):
             pictures[f"{style}_scale{scale:g}"] = image
     for scale, image in zip(scales, made["warped"][0], strict=True):
         pictures[f"warped_scale{scale:g}"] = image
-    pictures["overlay"] = overlay(photo, made["points"], made["displacements"])
+    sheets["overlay"] = overlay(photo, made["points"], made["displacements"])
     titles = ("photo", *(f"scale {scale:g}" for scale in scales))
     rows = np.stack([np.stack([photo, *row]) for row in made["image"]])
-    pictures["sweep"] = grids.grid(
-        rows.reshape(-1, *photo.shape), len(titles), column_titles=titles
-    )
+    sheets["sweep"] = grids.grid(rows.reshape(-1, *photo.shape), len(titles), column_titles=titles)
     if len(styles) > 1:
         part = np.linspace(0, 1, FRAMES, dtype=np.float32)[:, None]
         between = painter.draw(photo, styles[:1] + part * (styles[-1:] - styles[:1]), (1.0,))
-        pictures["styles"] = grids.grid(between["image"][:, 0], FRAMES)
-    files = []
+        sheets["styles"] = grids.grid(between["image"][:, 0], FRAMES)
+    folder = out / photo_name
+    files = [save_sheet(out, f"{photo_name}/{name}.png", sheets[name]) for name in sheets]
     for name, picture in pictures.items():
         files.append(folder / f"{name}.png")
         save_png(files[-1], picture)

@@ -82,6 +82,9 @@ def run(
         names, Mesh(), file, "--inception", resize, lambda: _classifier(classifier),
         max(len(images) for images in (sides.real, sides.fake) if images is not None),
     )  # fmt: skip
+    for key, images in (("--real", sides.real), ("--fake", sides.fake)):
+        for remark in images.remarks if images else ():
+            say(f"{key}: {remark}")
     about = {key: describe(network, names) for key, network in networks.items()}
     with judges.complaints("--metrics", few="; --few gives it nevertheless"):
         n_real, values, notes = _measure(

@@ -16,6 +16,7 @@ from gan_jax.errors import UserError
 from gan_jax.model import Adjust, as_it_is, opened
 from gan_jax.report import grids
 from gan_jax.setup import MOST_COLUMNS, TITLES, Setup
+from gan_jax.written import save_sheet
 
 FORMATS = ("grid", "png", "npz", "adm")
 
@@ -66,7 +67,7 @@ def sample(
     """Draws one image per seed into `out`; returns the files. The model is that of a run,
     `workdir`, or without one of a `config` whose `restore` names weights of its generator.
 
-    Formats: `grid` (grid.png), `png` (seed<NNNNNN>.png, with the class where there is one), `npz`
+    Formats: `grid` (sheets/grid.png), `png` (seed<NNNNNN>.png, with the class if it has one), `npz`
     (images uint8 [N, H, W, C], seeds, labels, of translations also input and target), `adm`
     (samples_NxHxWxC.npz as guided-diffusion writes it: arr_0, and int64 labels as arr_1 where
     images are of a class). `adjust` is applied to the model first.
@@ -92,13 +93,12 @@ def sample(
         turns = model.setup.system.labelled and kinds > 1 and len(images) % kinds == 0
         wide = kinds * max(round(len(images) ** 0.5 / max(kinds, 1)), 1)
         columns = wide if turns and kinds <= MOST_COLUMNS else 0
-        files.append(folder / "grid.png")
         if "input" in batch:
             shown = grids.triples(batch["input"], images, batch["target"])
             picture = grids.grid(shown, columns=len(TITLES), column_titles=TITLES)
         else:
             picture = grids.grid(images, columns=columns)
-        grids.save_png(files[-1], picture)
+        files.append(save_sheet(folder, "grid.png", picture))
     if "png" in formats:
         for seed, label, image in zip(seeds, labels, images, strict=True):
             suffix = f"_class{label}" if model.setup.system.labelled else ""

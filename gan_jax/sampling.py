@@ -95,7 +95,7 @@ def _read(source: str, resolution: int) -> tuple[ConfigDict, Facts, Tensors | No
     path = Path(source)
     if path.is_dir():
         stored = folders.read_config(path)
-        return settings.typed(stored["config"]), Facts(**stored["data"]), None
+        return settings.typed(stored["config"]), Facts.read(stored["data"]), None
     if not path.is_file():
         raise UserError(f"--classifier={source}: no such run or file")
     tensors = guided_diffusion.state_dict(path)

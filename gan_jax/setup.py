@@ -63,6 +63,8 @@ class Setup:
             data.sizes["train"],
             data.sizes["validation"],
             data.input_channels,
+            tuple(data.class_names),
+            data.empty_classes,
         )
 
     @property

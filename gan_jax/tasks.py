@@ -14,7 +14,7 @@ from gan_jax.model import Adjust, as_it_is, opened
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.setup import Setup
-from gan_jax.written import check_apart, save_png
+from gan_jax.written import check_apart, save_png, save_sheet
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
@@ -36,8 +36,8 @@ def run(
 ) -> list[Path]:
     """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
 
-    Writes one PNG per image under its own name, contact_sheet.png, and where targets are known
-    scores.json. The model is that of a run, `workdir`, or of a `config` whose `restore` names
+    Writes one PNG per image under its own name, sheets/contact_sheet.png, and where targets are
+    known scores.json. The model is that of a run, `workdir`, or of a `config` whose `restore` names
     weights. Image i has the seed `seed` + i. A labelled model draws image i for `classes` in turn,
     or without them for the class that an npz gives it. `adjust` is applied to the model first.
 
@@ -56,6 +56,8 @@ def run(
     inputs = Inputs(source, model.config.data, channels, facts.channels, layout)
     if not 0 <= seed <= 2**31 - 1 - len(inputs):
         raise UserError(f"--seeds={seed}: the first image's seed, from 0 to {2**31 - 1}")
+    for remark in inputs.remarks:
+        say(f"--input: {remark}")
     labels = _labels(model.setup, inputs, classes)
     files, shown, scores = [], [], []
     for first in range(0, len(inputs), CHUNK):
@@ -75,10 +77,9 @@ def run(
                 shown.append((x, image, y))
             if y is not None:
                 scores.append(_scores(image, y))
-    files.append(folder / "contact_sheet.png")
-    save_png(files[-1], sheet(shown))
+    files.append(save_sheet(folder, "contact_sheet.png", sheet(shown)))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
-    say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on contact_sheet.png")
+    say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
     (folder / "scores.json").unlink(missing_ok=True)  # of another run of this
     if scores:
         means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}

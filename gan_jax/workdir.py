@@ -123,14 +123,16 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
 def check_facts(folder: Path, facts: Facts) -> None:
     """Raises UserError when the data is not what the run began with: images would change sides
     between training and validation, and epochs their length. An imported run has seen none yet."""
-    # a run from before a fact was known has its default
-    old = Facts(**read_config(folder).get("data", facts._asdict()))._asdict()
+    stored = read_config(folder).get("data", facts._asdict())
+    old = Facts.read(stored)._asdict()
     sizes = ("train_size", "validation_size")
-    unknown = () if old["train_size"] else [n for n in (*sizes, "num_classes") if not old[n]]
+    unknown = [] if old["train_size"] else [n for n in (*sizes, "num_classes") if not old[n]]
+    # earlier revisions did not write these down
+    unknown += [name for name in ("class_names", "empty_classes") if name not in stored]
     changed = [
         f"{k} was {old.get(k)}, is {v}"
         for k, v in facts._asdict().items()
-        if old.get(k) != v and k not in unknown
+        if old[k] != v and k not in unknown
     ]
     if changed:
         raise UserError(

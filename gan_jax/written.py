@@ -32,6 +32,15 @@ def save_png(path: Path, image: np.ndarray) -> None:
         grids.save_png(path, image if image.shape[-1] == 3 else image.repeat(3, -1))
 
 
+def save_sheet(folder: Path, name: str, picture: np.ndarray) -> Path:
+    """A picture uint8 [H, W, 3] of many images, in the folder for sheets below `folder`, where it
+    is not taken for one of the images. UserError where it cannot be written."""
+    path = folder / grids.SHEET_FOLDER / name
+    with _writing(path):
+        grids.save_sheet(path, picture)
+    return path
+
+
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """With the file's folder, and errors of the system as UserError."""

@@ -66,11 +66,12 @@ def test_files_of_a_folder(run, photos, tmp_path):
     said = []
     files = caricature.run(run, str(photos), tmp_path, 2, (0.0, 1.0), seed=3, say=said.append)
     assert all(path.is_file() for path in files)
-    assert {path.name for path in tmp_path.iterdir()} == {"ann", "bob", "contact_sheet.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"ann", "bob", "sheets"}
     names = {path.name for path in (tmp_path / "ann").iterdir()}
     styles = {f"style{i}_{end}.png" for i in (1, 2) for end in ("scale0", "scale1", "texture")}
-    others = {"warped_scale0.png", "warped_scale1.png", "overlay.png", "sweep.png", "styles.png"}
-    assert names == styles | others | {"warp.json"}
+    assert names == styles | {"warped_scale0.png", "warped_scale1.png", "warp.json"}
+    sheets = {path.name for path in (tmp_path / "sheets" / "ann").iterdir()}
+    assert sheets == {"overlay.png", "sweep.png", "styles.png"}
     assert said[-1].startswith("2 photos by step 2")
     folder = tmp_path / "ann"
     # without displacement the texture and the photo stay as they are
@@ -92,7 +93,7 @@ def test_one_image_with_the_style_of_another(run, photos, painter, tmp_path):
     made = painter.draw(pixels(photos / "ann.png"), style[None], (1.0,))
     found = pixels(tmp_path / "ann/reference_scale1.png")
     np.testing.assert_array_equal(found, made["image"][0, 0])
-    assert not (tmp_path / "ann/styles.png").exists()  # there is but one style
+    assert not (tmp_path / "sheets/ann/styles.png").exists()  # there is but one style
 
 
 def test_a_seed_is_a_style_whatever_comes_beside_it(painter):

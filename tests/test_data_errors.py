@@ -78,7 +78,7 @@ def test_missing_places(tmp_path):
         source="folder", path=str(tmp_path / "a.txt")
     )
     message = complaint(source="folder", path=str(tmp_path))
-    for word in (str(tmp_path), "no image", "1 other file", ".jpg .jpeg .png .gif"):
+    for word in (str(tmp_path), "no image", ".txt (1)", ".jpg .jpeg .jpe .jfif .png .gif"):
         assert word in message
     assert "train-images-idx3-ubyte" in complaint(source="idx", path=str(tmp_path))
     (tmp_path / "a.zip").write_bytes(b"no zip")

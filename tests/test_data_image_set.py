@@ -339,7 +339,7 @@ def test_what_is_not_there_or_holds_no_images(tmp_path):
     assert "no such file" in complaint(f"{tmp_path}/nothing.npz")
     assert "no such file" in complaint(f"{tmp_path}/nothing.npz:images")
     assert "holds no image" in complaint(f"{tmp_path}/empty")
-    assert "1 other files" in complaint(str(tmp_path), "--real")
+    assert ".txt (1)" in complaint(str(tmp_path), "--real")
 
 
 def test_an_image_that_cannot_be_read(tmp_path):

@@ -315,7 +315,7 @@ def test_names_of_outputs(tmp_path):
     """Each only once, none outside the folder, none in the place of the contact sheet."""
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         save(tmp_path / "x.png", flat(RED))
-        names = ("../up.png", "/abs.png", "contact_sheet.png", "x.jpg", "x.png", "x.png.jpg")
+        names = ("../up.png", "/abs.png", "contact_sheet.jpg", "x.jpg", "x.png", "x.png.jpg")
         for name in names:
             archive.write(tmp_path / "x.png", name)
     config = Config(source="synthetic", pairs="side_by_side")

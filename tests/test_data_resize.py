@@ -82,6 +82,8 @@ def test_listing_and_prefix_classes_equal_the_reference(tmp_path):
         (tmp_path / name).touch()
     files = listing.Directory(tmp_path)
     names = listing.image_names(files)
+    # the reference reads four formats: webp is one more of ours
+    names.remove("e.webp")
     labels, class_names, _ = listing.classes([(files, names)], "prefix")
     assert names == arrays["out/order"].tolist()
     assert labels == [arrays["out/classes"].tolist()]

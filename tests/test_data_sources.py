@@ -218,7 +218,7 @@ def test_prefix_only_when_asked_for(tmp_path):
 
 def test_hidden_files_and_other_files_are_left_alone(tmp_path):
     section = class_folders(tmp_path)
-    for name in ("cat/._0.png", ".ipynb_checkpoints/0.png", "cat/notes.txt", "cat/a.webp", "png"):
+    for name in ("cat/._0.png", ".ipynb_checkpoints/0.png", "cat/notes.txt", "cat/a.heic", "png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"no image")
     assert sum(make(**section).sizes.values()) == 10

@@ -194,6 +194,7 @@ def test_sample_files(run, model, tmp_path):
     files = api.sample(run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"), say=print)
     names = ["grid.png", "seed000000_class3.png", "seed000005_class1.png", "samples.npz"]
     assert [f.name for f in files] == names
+    assert files[0] == tmp_path / "a" / "sheets" / "grid.png"
     arrays = np.load(tmp_path / "a" / "samples.npz")
     assert (arrays["seeds"].tolist(), arrays["labels"].tolist()) == ([0, 5], [3, 1])
     np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))

@@ -152,7 +152,8 @@ def test_translate_a_folder(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     assert names == [
-        *("contact_sheet.png", "deep/two.png", "one.png", "pairs.png", "scores.json", "three.png")
+        *("deep/two.png", "one.png", "pairs.png", "scores.json", "sheets/contact_sheet.png"),
+        "three.png",
     ]
     assert np.asarray(Image.open(out / "one.png")).shape == (16, 16, 3)
     scores = json.loads((out / "scores.json").read_text())

@@ -116,6 +116,13 @@ class Facts(NamedTuple):
     train_size: int
     validation_size: int = 0
     input_channels: int = 0  # of pairs; 0: single images
+    class_names: tuple[str, ...] = ()  # (): not known, as of runs of earlier revisions
+    empty_classes: tuple[int, ...] = ()  # classes that no training image is of: they are not drawn
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Facts":
+        """The facts of values out of JSON, where tuples are lists; missing ones are defaults."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def new_state(nets: dict[str, Net], extra: PyTree | None = None) -> TrainState:

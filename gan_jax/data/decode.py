@@ -1,76 +1,136 @@
 """From an image file to a uint8 array: what is done with orientation, palettes, alpha and depth.
 
+- Only the formats of FORMATS are opened, whatever a file is called: Pillow would start another
+  program for some of the rest (Ghostscript for EPS).
 - EXIF orientation is applied, so an image has the shape a viewer shows.
 - Grey files (1-bit, 8-bit, 16-bit, grey with alpha) become one channel; everything else, palettes
   included, becomes RGB.
 - Alpha is dropped plainly: the stored colour is kept, nothing is composed onto a background.
-- 16 bits per channel become 8 by keeping the high byte. Of an animation the first frame counts.
+- 16 bits per channel become 8 by keeping the highest ones; of grey files that use fewer of the 16
+  bits, `bits` says how many. Of an animation the first frame counts.
 """
 
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, features
 
+FORMATS = {  # Pillow's name of each format that is read: the endings of its files
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "GIF": ("gif",),
+    "WEBP": ("webp",),
+    "BMP": ("bmp",),
+    "TIFF": ("tif", "tiff"),
+    **({"AVIF": ("avif",)} if features.check("avif") else {}),
+}
+EXTENSIONS = tuple(extension for group in FORMATS.values() for extension in group)
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I", "F")
+DEEP_BITS = 16  # of grey files with more than 8
 ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+MARK = ("gan_jax", "sheet")  # PNG text: many images on one picture, which is no image itself
 
-# Everything Pillow and zipfile were seen to raise on files that are not whole.
-READ_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    Image.DecompressionBombError,
-)
+OpenFile = Callable[[], BinaryIO]
 
 
 class UnreadableError(Exception):
     """One image could not be read; the message names it."""
 
 
-def shape_of(open_file: Callable[[], BinaryIO], name: str) -> tuple[int, int, int]:
+def shape_of(open_file: OpenFile, name: str) -> tuple[int, int, int]:
     """(height, width, channels) as `decode` will give them, from the header alone.
 
     Raises UnreadableError, naming the image, when there is no such header.
     """
-    try:
-        with open_file() as file, Image.open(file) as image:
-            width, height = image.size
-            # Pillow would decode a whole PNG to look for EXIF behind the pixels.
-            if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(
-                ORIENTATION, 1
-            ) in (5, 6, 7, 8):
-                width, height = height, width
-            return height, width, 1 if image.mode in GREY_MODES else 3
-    except READ_ERRORS as error:
-        raise UnreadableError(_message(name, error)) from error
+    with _opened(open_file, name) as image:
+        width, height = image.size
+        # Pillow would decode a whole PNG to look for EXIF behind the pixels.
+        if (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5:
+            width, height = height, width
+        return height, width, 1 if image.mode in GREY_MODES else 3
 
 
-def decode(open_file: Callable[[], BinaryIO], name: str) -> np.ndarray:
+def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
     """Decodes an image file to uint8 [H, W, 1] (grey files) or [H, W, 3] (all others).
+
+    Grey values of more than 8 bits are taken to lie in 0..2**bits - 1.
 
     Raises UnreadableError, naming the image, when the file is damaged or not an image.
     """
+    with _opened(open_file, name) as image:
+        image.load()
+        turned = _turned(image)
+        if turned.mode not in GREY_MODES:
+            return np.asarray(turned.convert("RGB"))
+        if _is_deep(turned):
+            deep = np.asarray(turned).astype(np.int64)
+            return (np.clip(deep, 0, 2**bits - 1) >> (bits - 8)).astype(np.uint8)[:, :, None]
+        return np.asarray(turned.convert("L"))[:, :, None]
+
+
+def deepest(open_file: OpenFile, name: str) -> int:
+    """The largest value of a grey image of more than 8 bits; 0 for all other images.
+
+    Raises UnreadableError as `decode` does.
+    """
+    with _opened(open_file, name) as image:
+        return int(np.asarray(image).max()) if _is_deep(image) else 0
+
+
+def is_sheet(open_file: OpenFile) -> bool:
+    """Whether a file is one of the sheets that gan_jax writes beside images."""
     try:
-        with open_file() as file, Image.open(file) as image:
-            image = ImageOps.exif_transpose(image)  # loads the pixels
-            if image.mode not in GREY_MODES:
-                return np.asarray(image.convert("RGB"))
-            if image.mode.startswith(("I", "F")):
-                deep = np.asarray(image).astype(np.int64)
-                return (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)[:, :, None]
-            return np.asarray(image.convert("L"))[:, :, None]
-    except READ_ERRORS as error:
+        with open_file() as file, Image.open(file, formats=("PNG",)) as image:
+            return image.info.get(MARK[0]) == MARK[1]
+    except Exception:  # whatever it is, it is no sheet
+        return False
+
+
+@contextlib.contextmanager
+def _opened(open_file: OpenFile, name: str) -> Iterator[Image.Image]:
+    """An image file opened by Pillow; everything raised on the way becomes UnreadableError.
+
+    Pillow and zipfile raise errors of a dozen kinds on files that are damaged, odd or encrypted.
+    """
+    try:
+        with open_file() as file, Image.open(file, formats=list(FORMATS)) as image:
+            yield image
+    except Exception as error:
         raise UnreadableError(_message(name, error)) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8: 1 where there is none, or none that makes sense.
+
+    Other tags are not looked at, so an odd one does no harm. Pillow has turned a TIFF already.
+    """
+    if image.format == "TIFF":
+        return 1
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # tags that cannot be parsed at all
+        return 1
+    return found if found in TURNS else 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith(("I", "F"))
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -85,5 +145,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _message(name: str, error: Exception) -> str:
-    reason = "not an image Pillow knows" if "cannot identify" in str(error) else str(error)
+    reason = str(error) or type(error).__name__
+    if "cannot identify" in reason:
+        reason = f"not an image of a format that is read: {', '.join(FORMATS)}"
     return f"{name} ({' '.join(reason.split())})"

@@ -1,15 +1,21 @@
 """Images in files: directories and zips of them."""
 
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gan_jax.data import decode, listing
 from gan_jax.data.options import Options
+from gan_jax.data.places import Directory, Files, is_image
 from gan_jax.data.sources import Opened
 from gan_jax.errors import UserError
 
-VALIDATION_FOLDERS = ("val", "validation", "test")
+TRAINING_FOLDERS = ("train", "training")
+VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "test", "testing")  # the first one found
+SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
+MOST_LOOKED_AT = 16  # images decoded to see how many bits they use
 
 
 class FileSource:
@@ -17,16 +23,20 @@ class FileSource:
 
     known = (0, 0, 0)  # each file has its own shape
 
-    def __init__(self, files: listing.Files, names: list[str], labels: list[int]) -> None:
+    def __init__(
+        self, files: Files, names: list[str], labels: list[int], bits: int = decode.DEEP_BITS
+    ) -> None:
+        """`bits`: how many bits grey images of more than 8 use (config.data.deep_bits)."""
         self.files = files
         self.names = names
         self.labels = labels
+        self.bits = bits
 
     def __len__(self) -> int:
         return len(self.names)
 
     def image(self, i: int) -> np.ndarray:
-        return decode.decode(lambda: self.files.open(self.names[i]), self.name(i))
+        return decode.decode(self._opener(i), self.name(i), self.bits)
 
     def label(self, i: int) -> int:
         return self.labels[i]
@@ -35,52 +45,164 @@ class FileSource:
         return f"{self.files.root}/{self.names[i]}"
 
     def shape(self, i: int) -> tuple[int, int, int]:
-        return decode.shape_of(lambda: self.files.open(self.names[i]), self.name(i))
+        return decode.shape_of(self._opener(i), self.name(i))
+
+    def _opener(self, i: int):
+        return partial(self.files.open, self.names[i])
+
+    def remarks(self) -> list[str]:
+        """What a person should know of these files: what lies beside them and is passed over, and
+        grey values that use fewer bits than they are read with."""
+        left_out = listing.left_out(self.files, self.names)
+        found = [f"passed over in {self.files.root}: {left_out}"] if left_out else []
+        return found + self._of_depth()
+
+    def _of_depth(self) -> list[str]:
+        deep = [i for i, name in enumerate(self.names) if name.lower().endswith(("png", "f"))]
+        chosen = [deep[k * len(deep) // MOST_LOOKED_AT] for k in range(MOST_LOOKED_AT) if deep]
+        largest = 0
+        for i in sorted(set(chosen)):
+            try:
+                largest = max(largest, decode.deepest(self._opener(i), self.name(i)))
+            except decode.UnreadableError:
+                continue  # met again, and said, where it is read
+        bits = largest.bit_length()
+        if not largest or bits >= self.bits:
+            return []
+        remedy = f"config.data.deep_bits={bits}" if bits > 8 else "files of 8 bits"
+        return [
+            f"grey values of 16 bits end at {largest:,} here, which is shown nearly black; "
+            f"{remedy} would give them their full range"
+        ]
+
+
+class Splits(NamedTuple):
+    """Where the images of each split lie, and in words which folders were taken for what."""
+
+    parts: list[Files]  # [training images] or [training images, validation images]
+    said: str
 
 
 def open_folder(options: Options) -> Opened:
     """A directory or zip of images, labels by config.data.labels, a validation part by folders.
 
-    The validation part is data.validation_path; or the sub-folder data.validation_split beside
-    data.train_split; or val, validation or test where `train` exists too; or left to a fraction.
+    See `split_folders` for the validation part.
     """
     files = listing.open_files(options.path, "config.data.path")
     found = split_folders(files, options)
-    parts = [(part, listing.image_names(part)) for part in found]
-    labels, class_names, origin = listing.classes(parts, options.labels)
-    sources = [FileSource(*part, labels=own) for part, own in zip(parts, labels, strict=True)]
-    validation = sources[1] if len(sources) == 2 else None
-    return Opened(sources[0], validation, class_names, origin, sorted_by_class=True)
+    parts = [(part, listing.image_names(part)) for part in found.parts]
+    labels, class_names, origin = listing.classes(parts, options.labels, options.class_order)
+    sources = [
+        FileSource(*part, own, options.deep_bits) for part, own in zip(parts, labels, strict=True)
+    ]
+    return Opened(
+        sources[0],
+        sources[1] if len(sources) == 2 else None,
+        class_names,
+        origin,
+        sorted_by_class=True,
+        remarks=remarks(found, sources),
+    )
 
 
-def split_folders(files: listing.Files, options: Options) -> list[listing.Files]:
-    """[training images] or [training images, validation images], by the rules of `open_folder`."""
+def remarks(splits: Splits, sources: list[FileSource]) -> tuple[str, ...]:
+    """Which folders were taken for what, and what the sources have to say."""
+    said = [splits.said] if splits.said else []
+    return tuple(dict.fromkeys([*said, *(line for s in sources for line in s.remarks())]))
+
+
+def split_folders(files: Files, options: Options) -> Splits:
+    """The places of the training images and, where there are any, of the validation images.
+
+    The validation part is data.validation_path; or the sub-folder data.validation_split beside
+    data.train_split; or beside `train` the first of val, valid, validation, dev and test, in
+    capitals or not; or left to a fraction. `train` beside no folder with images is a split too.
+
+    Raises UserError for folders that are not there or share images.
+    """
+    found = _split_folders(files, options)
+    directories = [part.found.real for part in found.parts if isinstance(part, Directory)]
+    if len(directories) == 2 and directories[0] & directories[1]:
+        a, b = (part.root for part in found.parts)
+        raise UserError(
+            f"{b}: links lead to folders that {a} holds too, so images would be trained on and "
+            "validated on; name two splits that share no image"
+        )
+    return found
+
+
+def _split_folders(files: Files, options: Options) -> Splits:
     if options.validation_path:
         _check_apart(options)
-        return [files, listing.open_files(options.validation_path, "config.data.validation_path")]
+        key = "config.data.validation_path"
+        parts = [files, listing.open_files(options.validation_path, key)]
+        return Splits([_below_labels(part) for part in parts], "")
     if options.validation_split == "fraction":
-        return [files]
+        return Splits([files], "")
     if options.validation_split:
-        for key in ("train_split", "validation_split"):
-            name = getattr(options, key)
-            if not files.has_folder(name):
-                raise UserError(
-                    f"config.data.{key}={name}: {files.root} has no such sub-folder; name one that "
-                    "exists, or leave config.data.validation_split empty"
-                )
-        check_distinct(options)
-        return [files.folder(options.train_split), files.folder(options.validation_split)]
-    if files.has_folder(options.train_split):
-        for name in VALIDATION_FOLDERS:
-            if files.has_folder(name) and name != options.train_split:
-                return [files.folder(options.train_split), files.folder(name)]
+        return _named_splits(files, options)
+    folders = files.folders()
+    train = _match(folders, (options.train_split,))
+    if train is None and options.train_split == "train":
+        train = _match(folders, TRAINING_FOLDERS)
+    validation = _match([f for f in folders if f != train], VALIDATION_FOLDERS)
+    if train is not None and validation is not None:
+        return _splits(files, [train, validation])
+    if train is not None and _alone(files, train):
+        return _splits(files, [train])
     if options.train_split != "train":
         raise UserError(
             f"config.data.train_split={options.train_split}: not a sub-folder of {files.root} "
-            "beside one "
-            "to validate on; name both config.data.train_split and config.data.validation_split"
+            "beside one to validate on; name both config.data.train_split and "
+            "config.data.validation_split"
         )
-    return [files]
+    return Splits([files], "")
+
+
+def _named_splits(files: Files, options: Options) -> Splits:
+    names = []
+    for key in ("train_split", "validation_split"):
+        name = getattr(options, key)
+        found = name if files.has_folder(name) else _match(files.folders(), (name,))
+        if found is None:
+            raise UserError(
+                f"config.data.{key}={name}: {files.root} has no such sub-folder; name one that "
+                "exists, or leave config.data.validation_split empty"
+            )
+        names.append(found)
+    check_distinct(options)
+    return _splits(files, names)
+
+
+def _match(folders: list[str], names: tuple[str, ...]) -> str | None:
+    """The folder that is the first of `names`, as it is written or in other capitals."""
+    for name in names:
+        alike = [folder for folder in folders if folder.lower() == name.lower()]
+        if alike:
+            return name if name in alike else alike[0]
+    return None
+
+
+def _alone(files: Files, train: str) -> bool:
+    """Whether there are no images but those of the folder `train`."""
+    return all(name.startswith(f"{train}/") for name in files.names() if is_image(name))
+
+
+def _splits(files: Files, names: list[str]) -> Splits:
+    """The named folders as splits, and in words which they are and which others are not used."""
+    others = [folder for folder in files.folders() if folder not in names]
+    said = f"training images from {names[0]}/"
+    if len(names) == 2:
+        said += f", validation images from {names[1]}/"
+    if others:
+        said += f", not used: {listing.some([f'{folder}/' for folder in others])}"
+    return Splits([files.folder(name) for name in names], said)
+
+
+def _below_labels(files: Files) -> Files:
+    """A folder named as a split, together with the dataset.json that may lie beside it."""
+    is_split = isinstance(files, Directory) and files.root.name.lower() in SPLIT_FOLDERS
+    return Directory(files.root, Directory(files.root.parent)) if is_split else files
 
 
 def _check_apart(options: Options) -> None:
@@ -102,6 +224,5 @@ def check_distinct(options: Options) -> None:
     if train == validation or nested:
         raise UserError(
             f"config.data.validation_split={options.validation_split} overlaps with "
-            "config.data.train_split="
-            f"{options.train_split}; name two splits that share no image"
+            f"config.data.train_split={options.train_split}; name two splits that share no image"
         )

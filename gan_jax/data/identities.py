@@ -128,7 +128,7 @@ def _by_names(source: Source, where: str) -> Gallery:
 def _by_folders(options: Options) -> list[Gallery]:
     files = listing.open_files(options.path, "config.data.path")
     found = []
-    for part in split_folders(files, options):
+    for part in split_folders(files, options).parts:
         paths, where = listing.image_names(part), str(part.root)
         kinds = face_lists.kinds(paths, face_lists.is_plain(part), where)
         stray = next((p for p, (key, _) in zip(paths, kinds, strict=True) if not key), None)

@@ -21,6 +21,7 @@ import numpy as np
 from gan_jax.data import listing
 from gan_jax.data.decode import UnreadableError, to_channels
 from gan_jax.data.files import FileSource
+from gan_jax.data.listing import MOST_CLASSES
 from gan_jax.data.options import Options
 from gan_jax.data.tfds import open_tfds
 from gan_jax.errors import UserError
@@ -33,7 +34,6 @@ ARRAYS = {  # the images of an npz and the labels that belong to them, in order 
     "x_train": "y_train",
 }
 DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading raises
-MOST_CLASSES = 100_000  # larger numbers are no classes
 Images = list[np.ndarray] | np.ndarray
 
 
@@ -49,6 +49,7 @@ class ImageSet:
     class_names: tuple[str, ...] = ()
     shape: tuple[int, int, int] | None = None  # height, width, channels, where one is known for all
     names: tuple[str, ...] = ()  # of files, without endings; () where images have none
+    remarks: tuple[str, ...] = ()  # what a person should know: what is passed over, and why
 
     def __len__(self) -> int:
         return self.count
@@ -89,14 +90,17 @@ def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
     # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
     # a.png before a.q.png
     names = sorted(listing.image_names(files, key), key=lambda n: n.rpartition(".")[0].split("/"))
+    unlabelled = []
     try:
         (labels,), class_names, _ = listing.classes([(files, names)], "auto")
-    except UserError:  # most metrics need no classes, and those that do say so
+    except UserError as error:  # most metrics need no classes, and those that do say so
         (labels,), class_names, _ = listing.classes([(files, names)], "none")
+        unlabelled = [f"taken without classes: {error}"]
     source = FileSource(files, names, labels)
+    remarks = (*source.remarks(), *unlabelled)
     found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
     stems = tuple(names[row].rpartition(".")[0] for row in _spread(len(names), limit))
-    return dataclasses.replace(found, names=stems)
+    return dataclasses.replace(found, names=stems, remarks=remarks)
 
 
 def _tfds(word: str, key: str, limit: int) -> ImageSet:

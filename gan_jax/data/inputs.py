@@ -16,7 +16,7 @@ from gan_jax.data.prepare import Prepare
 from gan_jax.data.sources import ArraySource
 from gan_jax.errors import UserError
 
-RESERVED = "contact_sheet"  # a file of its own beside the images
+RESERVED = ("contact_sheet", "grid")  # names of sheets, which readers of images leave out
 LAYOUTS = ("auto", "single", "side_by_side")
 CHUNK = 64  # images of an npz read at a time
 
@@ -27,6 +27,7 @@ class Inputs:
     Attributes:
         names: one output name per image, its path without the ending ("a/b"), each only once; of an
             .npz its number ("000000").
+        remarks: what a person should know: what is passed over, and why.
         labels: int32 [N], the class numbers that an .npz brings; None where it brings none, and of
             files.
     """
@@ -71,11 +72,16 @@ class Inputs:
             self._source, self.labels = _samples(path)
             self.names = [f"{i:06d}" for i in range(len(self._source))]
             self._paths: list[str] = []
+            self.remarks: list[str] = []
         else:
             files = listing.open_files(path, "--input")
-            paths = self._readable(files, listing.image_names(files, "--input"))
-            self._source = FileSource(files, paths, [0] * len(paths))
+            named = listing.image_names(files, "--input")
+            paths = self._readable(files, named)
+            self._source = FileSource(files, paths, [0] * len(paths), self.options.deep_bits)
             self.names, self._paths = _output_names(paths), paths
+            self.remarks = FileSource(files, named, [], self.options.deep_bits).remarks()
+            if len(paths) < len(named):
+                self.remarks.append(f"left out, since unreadable: {len(named) - len(paths)} images")
 
     def _readable(self, files: listing.Files, paths: list[str]) -> list[str]:
         """The images with a header, or UserError for one without; config.data.on_error=skip leaves
@@ -162,7 +168,7 @@ def _output_names(paths: list[str]) -> list[str]:
     be one, numbered where that helps nothing. Inside the folder whatever an archive's names say."""
     inside = ["/".join(p for p in path.split("/") if p not in ("", "..")) for path in paths]
     stems = [name.rpartition(".")[0] for name in inside]
-    shared, taken, names = Counter(stems), {RESERVED}, []
+    shared, taken, names = Counter(stems), set(RESERVED), []
     for name, stem in zip(inside, stems, strict=True):
         chosen = name if shared[stem] > 1 or stem in taken else stem
         numbered = (f"{name}_{i}" for i in count(2))

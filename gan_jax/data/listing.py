@@ -2,120 +2,72 @@
 
 Order and prefix classes are guided-diffusion's (`image_datasets.py`): the entries of a directory
 sorted by name, directories expanded in place, classes numbered over the sorted set of prefixes.
+Folders that are classes are numbered in the same order, or by their numbers where all their names
+are numbers.
 """
 
 import json
-import os
-import threading
-import zipfile
-from pathlib import Path
-from typing import BinaryIO
+import re
+from collections import Counter
+from functools import partial
 
+from gan_jax.data import decode
+from gan_jax.data.decode import EXTENSIONS
+from gan_jax.data.places import Directory as Directory
+from gan_jax.data.places import Files, extension, is_image
+from gan_jax.data.places import Zip as Zip
+from gan_jax.data.places import open_files as open_files
 from gan_jax.errors import UserError
 
-EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 MOST_NAMED = 10  # in a message
+MOST_CLASSES = 100_000  # larger numbers are no classes
 LABEL_FILE = "dataset.json"  # StyleGAN's: {"labels": [["path", class], …]}
-
-
-class Directory:
-    """The files below a directory, by their path from it ("a/b.png")."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def names(self) -> list[str]:
-        found = []
-        for folder, _, files in os.walk(self.root, followlinks=True):
-            inside = Path(folder).relative_to(self.root)
-            found += [(inside / file).as_posix() for file in files]
-        return found
-
-    def has_folder(self, name: str) -> bool:
-        return (self.root / name).is_dir()
-
-    def folder(self, name: str) -> "Directory":
-        return Directory(self.root / name)
-
-    def open(self, name: str) -> BinaryIO:
-        return open(self.root / name, "rb")
-
-
-class Zip:
-    """The files of a zip, by their path; a single folder around everything is looked through."""
-
-    def __init__(self, root: Path, prefix: str = "") -> None:
-        self.archive = root
-        self.handles = threading.local()  # reading moves a handle's position: one per thread
-        try:
-            with zipfile.ZipFile(root) as archive:
-                self.members = [
-                    name
-                    for name in archive.namelist()
-                    if not name.endswith("/") and not name.startswith("__MACOSX/")
-                ]
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{root}: not a readable zip ({error}); make it again") from error
-        tops = {name.partition("/")[0] for name in self.members}
-        if not prefix and len(tops) == 1 and all("/" in name for name in self.members):
-            prefix = f"{tops.pop()}/"
-        self.prefix = prefix
-        self.root = root / prefix
-
-    def names(self) -> list[str]:
-        start = len(self.prefix)
-        return [name[start:] for name in self.members if name.startswith(self.prefix)]
-
-    def has_folder(self, name: str) -> bool:
-        return any(member.startswith(f"{self.prefix}{name}/") for member in self.members)
-
-    def folder(self, name: str) -> "Zip":
-        return Zip(self.archive, f"{self.prefix}{name}/")
-
-    def open(self, name: str) -> BinaryIO:
-        if not hasattr(self.handles, "archive"):
-            self.handles.archive = zipfile.ZipFile(self.archive)
-        return self.handles.archive.open(self.prefix + name)
-
-
-Files = Directory | Zip
-
-
-def open_files(path: str, key: str) -> Files:
-    """Opens the directory or .zip that the config key `key` names; UserError if it is neither."""
-    root = Path(path)
-    if root.is_dir():
-        return Directory(root)
-    if root.is_file() and root.suffix.lower() == ".zip":
-        return Zip(root)
-    state = "is neither a directory nor a .zip" if root.exists() else "does not exist"
-    raise UserError(f"{key}={path}: {state}; give a directory or a .zip of images")
+# what earlier revisions wrote among images, without a mark; and videos, by their usual names
+UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
+SHEET_FOLDER = "sheets"
+MARKED_SHEETS = re.compile(
+    rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
+)
+NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "npz", "npy", "mat"}
 
 
 def image_names(
     files: Files, keys: str = "config.data.path and config.data.validation_path"
 ) -> list[str]:
-    """The images among the files, in order. Names that start with a dot are not looked at.
+    """The images among the files, in order; `left_out` tells what else there is.
 
     `keys` are those to check, for the error.
 
     Raises UserError when there is none.
     """
-    every = files.names()
-    names = [
-        name
-        for name in every
-        if "." in name.rpartition("/")[2]
-        and name.rpartition(".")[2].lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in name.split("/"))
-    ]
+    names = [name for name in files.names() if is_image(name) and not is_sheet(files, name)]
     if not names:
         accepted = " ".join(f".{extension}" for extension in EXTENSIONS)
+        others = left_out(files, names)
         raise UserError(
-            f"{files.root}: holds no image ({len(every)} other files); accepted: {accepted}, in "
-            f"sub-folders too; check {keys}"
+            f"{files.root}: holds no image ({others or 'nothing at all'}); accepted: {accepted}, "
+            f"in sub-folders too; check {keys}"
         )
     return sorted(names, key=lambda name: name.split("/"))
+
+
+def is_sheet(files: Files, name: str) -> bool:
+    """Whether an image is one of the sheets that gan_jax writes: many images on one picture."""
+    if name.rpartition("/")[2] in UNMARKED_SHEETS:
+        return True
+    return bool(MARKED_SHEETS.fullmatch(name)) and decode.is_sheet(partial(files.open, name))
+
+
+def left_out(files: Files, names: list[str]) -> str:
+    """What is passed over beside the images `names`, counted by kind: ".txt (3), hidden (1)"."""
+    taken = set(names)
+    others = Counter(files.found.passed_over)
+    for name in files.names():
+        if name not in taken and name.rpartition("/")[2] != LABEL_FILE:
+            sheet = is_image(name) and is_sheet(files, name)
+            kind = f".{extension(name)}" if extension(name) else "without an ending"
+            others["contact sheets" if sheet else kind] += 1
+    return some([f"{kind} ({count:,})" for kind, count in others.most_common() if count])
 
 
 def some(names: list[str]) -> str:
@@ -126,7 +78,7 @@ def some(names: list[str]) -> str:
 
 def read_label_file(files: Files) -> dict[str, int] | None:
     """dataset.json as {path: class}; None if it is absent or says that there are no labels."""
-    if LABEL_FILE not in files.names():
+    if not files.has_file(LABEL_FILE):
         return None
     where = f"{files.root}/{LABEL_FILE}"
     try:
@@ -134,15 +86,33 @@ def read_label_file(files: Files) -> dict[str, int] | None:
             pairs = json.load(file)["labels"]
         if pairs is None:
             return None
-        labels = {str(name): label for name, label in pairs}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        labels = {str(name).replace("\\", "/"): label for name, label in pairs}
+    except Exception as error:  # of the file, its zip, its JSON, or another layout
         raise UserError(
             f'{where}: cannot be read ({error!r}); accepted: {{"labels": [["path", class], …]}}'
         ) from error
     for name, label in labels.items():
-        if type(label) is not int or label < 0:
-            raise UserError(f"{where}: {name} has class {label!r}; accepted: integers from 0")
+        if type(label) is not int or not 0 <= label < MOST_CLASSES:
+            raise UserError(
+                f"{where}: {name} has class {label!r}; accepted: integers from 0 to "
+                f"{MOST_CLASSES - 1}"
+            )
     return labels
+
+
+def label_table(files: Files) -> tuple[dict[str, int], str] | None:
+    """({path below `files`: class}, the label file) from the nearest dataset.json: in the place
+    itself or above it, with paths from where it lies. None where there is none with labels."""
+    place = files
+    while place is not None:
+        below = files.root.relative_to(place.root).as_posix()
+        inside = "" if below == "." else f"{below}/"
+        found = read_label_file(place) or {}
+        own = {n[len(inside) :]: k for n, k in found.items() if n.startswith(inside)}
+        if own:
+            return own, f"{place.root}/{LABEL_FILE}"
+        place = place.above
+    return None
 
 
 def prefix(name: str) -> str:
@@ -151,56 +121,80 @@ def prefix(name: str) -> str:
 
 
 def classes(
-    parts: list[tuple[Files, list[str]]], policy: str
+    parts: list[tuple[Files, list[str]]], policy: str, order: str = "auto"
 ) -> tuple[list[list[int]], tuple[str, ...], str]:
     """Class numbers of several lists of images, numbered over all of them together.
 
     Args:
         parts: (where, image names) of each split.
         policy: data.labels: none, auto, folder, prefix or json.
+        order: data.class_order: "text" sorts folders by their names whatever these are.
 
     Returns the class of every image by part, the class names (() without labels), and in words
     where the labels came from.
+
+    Raises UserError for images without a class and for folders of a class without an image.
     """
     unlabelled = [[0] * len(names) for _, names in parts]
     if policy == "none":
         return unlabelled, (), "none"
     if policy == "prefix":
-        return *_number(parts, prefix), "file name prefixes"
-    tables = [read_label_file(files) if policy in ("auto", "json") else None for files, _ in parts]
+        return *_number(parts, prefix, "text"), "file name prefixes"
+    tables = [label_table(files) if policy in ("auto", "json") else None for files, _ in parts]
     if policy == "json" or any(table is not None for table in tables):
         return *_from_tables(parts, tables), LABEL_FILE
     if policy == "folder" or any("/" in name for _, names in parts for name in names):
         for files, names in parts:
-            stray = next((name for name in names if "/" not in name), None)
-            if stray is not None:
-                raise UserError(
-                    f"{files.root}/{stray}: lies in no sub-folder, so it has no class; put every "
-                    "image into the sub-folder of its class, or set config.data.labels=none"
-                )
-        return *_number(parts, lambda name: name.partition("/")[0]), "sub-folders"
+            _check_folders(files, names)
+        return *_number(parts, lambda name: name.partition("/")[0], order), "sub-folders"
     return unlabelled, (), "none"
 
 
-def _number(parts, class_of) -> tuple[list[list[int]], tuple[str, ...]]:
-    found = tuple(sorted({class_of(name) for _, names in parts for name in names}))
+def _check_folders(files: Files, names: list[str]) -> None:
+    """Raises UserError for an image outside the folders of classes, and a folder without images."""
+    stray = next((name for name in names if "/" not in name), None)
+    if stray is not None:
+        raise UserError(
+            f"{files.root}/{stray}: lies in no sub-folder, so it has no class; put every "
+            "image into the sub-folder of its class, or set config.data.labels=none"
+        )
+    empty = sorted(files.found.folders - {name.partition("/")[0] for name in names})
+    for folder in empty:
+        held = [name for name in files.names() if name.startswith(f"{folder}/")]
+        if held and all(extension(n) in NO_IMAGES or is_sheet(files, n) for n in held):
+            continue  # annotations and the like: nobody takes them for a class
+        kinds = Counter(f".{extension(name)}" if extension(name) else "others" for name in held)
+        holds = some([f"{kind} ({count:,})" for kind, count in kinds.most_common()])
+        raise UserError(
+            f"{files.root}/{folder}: would be a class and holds no image that is read "
+            f"({holds or 'no file at all'}); convert them to one of "
+            f"{', '.join(EXTENSIONS)}, remove the folder, or set config.data.labels=none"
+        )
+
+
+def _number(parts, class_of, order: str) -> tuple[list[list[int]], tuple[str, ...]]:
+    found = sorted({class_of(name) for _, names in parts for name in names})
+    if order != "text" and all(name.isascii() and name.isdigit() for name in found):
+        found.sort(key=int)
     number = {name: i for i, name in enumerate(found)}
-    return [[number[class_of(name)] for name in names] for _, names in parts], found
+    return [[number[class_of(name)] for name in names] for _, names in parts], tuple(found)
 
 
 def _from_tables(parts, tables) -> tuple[list[list[int]], tuple[str, ...]]:
-    for (files, names), table in zip(parts, tables, strict=True):
-        if table is None:
+    labels = []
+    for (files, names), found in zip(parts, tables, strict=True):
+        if found is None:
             raise UserError(
                 f"config.data.labels: {files.root}/{LABEL_FILE} is absent or holds no labels; "
-                "add it "
-                '({"labels": [["path", class], …]}), or set config.data.labels=none'
+                'add it ({"labels": [["path", class], …]}), there or in a folder above, or set '
+                "config.data.labels=none"
             )
+        table, where = found
         missing = next((name for name in names if name not in table), None)
         if missing is not None:
             raise UserError(
-                f"{files.root}/{LABEL_FILE}: has no class for {missing}; add it, or set "
+                f"{where}: has no class for {missing} of {files.root}; add it, or set "
                 "config.data.labels=none"
             )
-    labels = [[table[n] for n in names] for (_, names), table in zip(parts, tables, strict=True)]
+        labels.append([table[name] for name in names])
     return labels, tuple(str(c) for c in range(max(map(max, labels)) + 1))

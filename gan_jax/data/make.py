@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import identities, pairs
+from gan_jax.data import identities, listing, pairs
 from gan_jax.data import options as config_data
 from gan_jax.data.drawn_faces import open_drawn_faces
 from gan_jax.data.examples import Examples
@@ -48,7 +48,7 @@ def make(
     Raises UserError for everything the config or the files can have wrong.
     """
     options = config_data.read(config)
-    splits, class_names, labels_from = _open(options)
+    splits, class_names, labels_from, remarks = _open(options)
     # what is read, checked and kept: each image on its own
     stored = {name: getattr(examples, "images", examples) for name, examples in splits.items()}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
@@ -60,11 +60,16 @@ def make(
         for name, examples in stored.items():
             examples.prepare = Prepare(options, parts)
             budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
+    empty = _empty_classes(splits["train"], len(class_names))
+    if empty:
+        named = listing.some([class_names[label] for label in empty])
+        remarks = (*remarks, f"classes without a training image, which are not drawn: {named}")
     return Data(
         splits,
         options,
         class_names,
-        _describe(splits, class_names, labels_from, channels, options),
+        empty,
+        "; ".join([_describe(splits, class_names, labels_from, channels, options), *remarks]),
         Share(process_index, process_count),
         seed,
         ThreadPoolExecutor(max(1, workers)),
@@ -74,15 +79,17 @@ def make(
 
 def _open(
     options: Options,
-) -> tuple[dict[str, Examples | identities.IdentityExamples], tuple[str, ...], str]:
-    """The splits, the class names, and in words where labels come from."""
+) -> tuple[
+    dict[str, Examples | identities.IdentityExamples], tuple[str, ...], str, tuple[str, ...]
+]:
+    """The splits, the class names, and in words where labels come from and what there is to say."""
     if options.pairs == "identities":
         opened = None if options.source == "folder" else OPEN[options.source](options)
         splits = {
             name: identities.IdentityExamples(members, options, training=name == "train")
             for name, members in identities.divide(options, opened).items()
         }
-        return splits, splits["train"].names, "the identities"
+        return splits, splits["train"].names, "the identities", ()
     opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
     opened = opener(options)
     if options.pairs not in ("none", *pairs.LABELLED):
@@ -91,7 +98,16 @@ def _open(
         name: Examples(source, indices, len(opened.class_names), options)
         for name, (source, indices) in _divide(opened, options).items()
     }
-    return splits, opened.class_names, opened.labels_from
+    return splits, opened.class_names, opened.labels_from, opened.remarks
+
+
+def _empty_classes(train: Examples | identities.IdentityExamples, classes: int) -> tuple[int, ...]:
+    """The classes that no training image is of, where labels are known without reading images."""
+    labels = getattr(train.source, "labels", None)
+    if not classes or labels is None or not isinstance(train, Examples):
+        return ()
+    held = np.asarray(labels)[train.indices]
+    return tuple(int(label) for label in np.setdiff1d(np.arange(classes), held))
 
 
 def _divide(opened: Opened, options: Options) -> dict[str, tuple[Any, np.ndarray]]:
@@ -196,7 +212,9 @@ def _describe(
         pairing = options.pairs
     said = [] if options.pairs == "none" else [pairing]
     if class_names:
-        said.append(f"{len(class_names)} classes ({labels_from})")
+        told = f"{len(class_names)} classes ({labels_from})"
+        numbers = class_names == tuple(map(str, range(len(class_names))))
+        said.append(told if numbers else f"{told}: {listing.some([*class_names])}")
     return (
         f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
         f"alpha dropped), {', '.join(said) or 'no labels'}"

@@ -28,6 +28,10 @@ class Options:
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
+    # how folders that are classes are numbered: auto: by number where all names are numbers, else
+    # as text; text: always as text, as runs of earlier revisions do
+    class_order: str = "auto"
+    deep_bits: int = 16  # of grey files with 16 bits a pixel: how many of them are used, 9 to 16
     # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint | upscale
     # | identities: a photo and a caricature of one person
     pairs: str = "none"
@@ -58,6 +62,7 @@ ACCEPTED = {
     "resize": ("none", "crop", "random_crop", "squash", "jitter", "plain_crop"),
     "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
     "labels": ("none", "auto", "folder", "prefix", "json"),
+    "class_order": ("auto", "text"),
     "on_error": ("raise", "skip"),
     "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint", "upscale", "identities"),
     "direction": ("a_to_b", "b_to_a"),
@@ -72,6 +77,7 @@ LOWEST = {
     "limit": 0,
     "cache_mb": 0,
     "split_seed": 0,
+    "deep_bits": 9,
     "synthetic_size": 1,
     "synthetic_classes": 1,
     "identities": 1,
@@ -120,6 +126,8 @@ def _check(options: Options) -> None:
         value = getattr(options, key)
         if value < lowest:
             raise UserError(f"config.data.{key}={value}: must be at least {lowest}")
+    if options.deep_bits > 16:
+        raise UserError(f"config.data.deep_bits={options.deep_bits}: must be 9..16")
     if options.pad_value > 255:
         raise UserError(f"config.data.pad_value={options.pad_value}: must be 0..255")
     if not 0.0 <= options.validation_fraction < 1.0:

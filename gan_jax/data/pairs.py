@@ -68,24 +68,30 @@ def open_folders(options: Options) -> Opened:
     for side, key in ((options, "path"), (b_options, "path_b")):
         files = listing.open_files(side.path, f"config.data.{key}")
         sides.append(split_folders(files, side))
+    said = [side.said for side in sides]
+    sides = [side.parts for side in sides]
     if len(sides[0]) != len(sides[1]):
         raise UserError(
             f"config.data.path={options.path} and config.data.path_b={options.path_b}: one has a "
-            "folder to validate on (val, validation or test beside train) and the other has none"
+            "folder to validate on (val, valid, validation, dev or test beside train) and the "
+            "other has none"
         )
-    folders = [[files.root.name for files in side[1:]] for side in sides]
+    folders = [[files.root.name.lower() for files in side[1:]] for side in sides]
     if not options.validation_path and folders[0] != folders[1]:
         raise UserError(
             f"config.data.path={options.path} would be validated on {folders[0][0]} and "
             f"config.data.path_b={options.path_b} on {folders[1][0]}: name one of both in "
             "config.data.validation_split"
         )
-    sources = []
+    sources, remarks = [], [line for line in said if line]
     for a, b in zip(*sides, strict=True):
         named = [(files, listing.image_names(files)) for files in (a, b)]
-        sources.append(matched(*(FileSource(f, n, [0] * len(n)) for f, n in named)))
+        both = [FileSource(f, n, [0] * len(n), options.deep_bits) for f, n in named]
+        remarks += [line for source in both for line in source.remarks()]
+        sources.append(matched(*both))
     validation = sources[1] if len(sources) == 2 else None
-    return Opened(sources[0], validation, (), "none", sorted_by_class=True)
+    said = tuple(dict.fromkeys(remarks))
+    return Opened(sources[0], validation, (), "none", sorted_by_class=True, remarks=said)
 
 
 def matched(a: FileSource, b: FileSource) -> PairedFiles:
@@ -111,7 +117,8 @@ def matched(a: FileSource, b: FileSource) -> PairedFiles:
             f"{listing.some(shown)}"
         )
     order = [name.rpartition(".")[0] for name in a.names]
-    return PairedFiles(a, FileSource(b.files, [stems[1][s] for s in order], [0] * len(order)))
+    partners = [stems[1][stem] for stem in order]
+    return PairedFiles(a, FileSource(b.files, partners, [0] * len(order), b.bits))
 
 
 def channels(options: Options, targets: int) -> int:

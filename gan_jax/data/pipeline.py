@@ -55,6 +55,7 @@ class Data:
         resolution: side of the square images in pixels.
         num_classes: 0 without labels.
         class_names: one name per class.
+        empty_classes: numbers of the classes that no training image is of.
         identity_names: with config.data.pairs=identities the names by split, in the order of the
             labels; else {}.
         description: one line for the console.
@@ -65,6 +66,7 @@ class Data:
         splits: dict[str, Examples | IdentityExamples],
         options: Options,
         class_names: tuple[str, ...],
+        empty_classes: tuple[int, ...],
         description: str,
         share: Share,
         seed: int,
@@ -78,6 +80,7 @@ class Data:
         self.resolution = options.resolution
         self.class_names = class_names
         self.num_classes = len(class_names)
+        self.empty_classes = empty_classes
         of_identities = options.pairs == "identities"
         self.identity_names = {k: s.names for k, s in splits.items()} if of_identities else {}
         self.description = description

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from gan_jax.data import idx
+from gan_jax.data.listing import MOST_CLASSES
 from gan_jax.data.options import Options
 from gan_jax.errors import UserError
 
@@ -39,6 +40,7 @@ class Opened:
     class_names: tuple[str, ...]  # () without labels, whatever `label` says
     labels_from: str  # for the console
     sorted_by_class: bool = False
+    remarks: tuple[str, ...] = ()  # for the console: what was taken for what, what was left out
 
 
 class ArraySource:
@@ -160,8 +162,11 @@ def _checked_labels(labels: np.ndarray | None, count: int, title: str) -> np.nda
             f"integers [{count}], one class number per image"
         )
     labels = labels.reshape(-1)
-    if labels.size and labels.min() < 0:
-        raise UserError(f"{title}: holds {labels.min()}; class numbers start at 0")
+    for label in (labels.min(), labels.max()) if labels.size else ():
+        if not 0 <= label < MOST_CLASSES:
+            raise UserError(
+                f"{title}: holds {label}; class numbers lie from 0 to {MOST_CLASSES - 1}"
+            )
     return labels
 
 

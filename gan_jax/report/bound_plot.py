@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gan_jax.report import grids
+
 TITLES = {
     "vb": "bits per dimension that each step costs",
     "xstart_mse": "mean square error of the predicted image",
@@ -24,4 +26,4 @@ def bound(t: np.ndarray, terms: Mapping[str, np.ndarray], path: str | Path) -> N
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("t")
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, metadata=dict([grids.MARK]))

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
-from gan_jax.report import atomic
+from gan_jax.report import atomic, grids
 from gan_jax.report.rates_plot import compact
 
 Row = Mapping[str, Any]
@@ -106,7 +106,7 @@ def _png(figure: Figure) -> bytes:
     method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
     picture = Image.fromarray(pixels).quantize(256, method=method, dither=dither)
     buffer = io.BytesIO()
-    picture.save(buffer, format="png", optimize=True)
+    picture.save(buffer, format="png", optimize=True, pnginfo=grids.sheet_mark())
     return buffer.getvalue()
 
 

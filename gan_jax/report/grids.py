@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from gan_jax.report import atomic
 
@@ -14,6 +14,8 @@ TARGET_WIDTH = 700  # pixels; automatic scales come as near to it as whole facto
 LARGEST_SCALE = 10  # a single small image need not fill the screen
 TEXT_SIZE = 14
 TEXT_HEIGHT = 20  # a line of text with room around it
+SHEET_FOLDER = "sheets"  # beside images: where sheets go that must not be taken for one of them
+MARK = ("gan_jax", "sheet")  # PNG text by which readers of images know a sheet; data looks for it
 
 
 def enlarged(images: np.ndarray, times: int) -> np.ndarray:
@@ -144,10 +146,24 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     atomic.write_bytes(path, buffer.getvalue())
 
 
+def save_sheet(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    """Writes a picture of many images as `save_png` does, marked as one that is no image itself."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", optimize=True, pnginfo=sheet_mark())
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def sheet_mark() -> PngImagePlugin.PngInfo:
+    """What Pillow writes into a PNG that is a sheet."""
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text(*MARK)
+    return mark
+
+
 def save_grid(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
     """Writes the `grid` of images [N, H, W, C] as PNG and returns it."""
     picture = grid(images)
-    save_png(path, picture)
+    save_sheet(path, picture)
     return picture
 
 
