@@ -67,7 +67,7 @@ SEEDS = flags.DEFINE_string(
     "one's.",
 )
 CLASSES = flags.DEFINE_string(
-    "classes", "", "Of sample and the like: classes, cycled over the images; empty: all."
+    "classes", "", "Of sample and the like: classes, cycled over the images; empty: by the seed."
 )
 INPUT = flags.DEFINE_string(
     "input",

@@ -88,9 +88,10 @@ def sample(
     folder = made_folder(out)
     files = []
     if "grid" in formats:
-        # classes come in turn: columns of one class each, as near to a square as that allows
-        kinds = len(classes) or model.setup.facts.num_classes
+        # where classes come in turn: columns of one class each, as near to a square as that allows
+        kinds = len(classes) or len(model.setup.drawn_classes)
         turns = model.setup.system.labelled and kinds > 1 and len(images) % kinds == 0
+        turns = turns and (labels.reshape(-1, kinds) == labels[:kinds]).all()
         wide = kinds * max(round(len(images) ** 0.5 / max(kinds, 1)), 1)
         columns = wide if turns and kinds <= MOST_COLUMNS else 0
         if "input" in batch:

@@ -44,7 +44,8 @@ class Model:
 
         Args:
           seeds: integers ≥ 0.
-          classes: class of each image, cycled over the seeds; all classes in turn when empty.
+          classes: class of each image, cycled over the seeds; when empty, seed n draws the class
+            n modulo the number of classes.
           truncation: latents beyond ± this value are drawn again; 0 for none.
           weights: "ema" or "raw"; averaged ones where there are any when empty.
 

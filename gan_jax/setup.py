@@ -120,7 +120,8 @@ class Setup:
         return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
-        """Seeds and classes as a batch; classes cycle, all of them in order when none are given.
+        """Seeds and classes as a batch: `classes` in turn, or where none are given the class that
+        each seed stands for, `drawn_classes[seed % len(drawn_classes)]`, whatever the others are.
 
         A system that translates gets inputs and targets instead of classes: validation pair n,
         or without such training pair n, for seed n, from the first again after the last. Where it
@@ -131,6 +132,9 @@ class Setup:
             raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
         seeds = np.asarray(seeds, np.int32)
         if not self.facts.input_channels:
+            if not len(classes):
+                known = self.drawn_classes
+                return {"seed": seeds, "label": known[seeds % len(known)]}
             return {"seed": seeds, "label": self.labels(len(seeds), classes)}
         if len(classes) and self.config.data.pairs not in pairs.LABELLED:
             raise UserError("--classes: this model translates, it has no classes")
@@ -141,14 +145,19 @@ class Setup:
             found.pop("label", None)
         return {"seed": seeds, **found, **replaced}
 
-    def labels(self, count: int, classes: Sequence[int] = (), key: str = "--classes") -> np.ndarray:
-        """`classes` in turn, all of them when none are given: int32 [count].
+    @property
+    def drawn_classes(self) -> np.ndarray:
+        """The classes that are drawn where none are asked for: int32 [K], at least one."""
+        return np.arange(max(self.facts.num_classes, 1), dtype=np.int32)
+
+    def labels(self, count: int, classes: Sequence[int], key: str = "--classes") -> np.ndarray:
+        """`classes`, at least one, in turn: int32 [count].
 
         Raises UserError, naming `key`, for classes that this model does not have.
         """
         known = max(self.facts.num_classes, 1)
-        chosen = np.asarray(list(classes) or range(known), np.int64)
-        if len(classes) and not self.system.labelled:
+        chosen = np.asarray(list(classes), np.int64)
+        if not self.system.labelled:
             raise UserError(f"{key}: this model was trained without classes")
         wrong = sorted({int(c) for c in chosen if not 0 <= c < known})
         if wrong:
@@ -163,7 +172,7 @@ class Setup:
         count, columns = self.config.run.sample_count, 0
         if self.facts.input_channels:
             return self.sample_batch(range(count)), len(TITLES)
-        if self.system.labelled and self.facts.num_classes <= MOST_COLUMNS:
-            columns = self.facts.num_classes
+        if self.system.labelled and len(self.drawn_classes) <= MOST_COLUMNS:
+            columns = len(self.drawn_classes)
             count = max(count // columns, 1) * columns
         return self.sample_batch(range(count)), columns

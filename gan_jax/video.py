@@ -49,7 +49,8 @@ def interpolate(
       workdir: the run's folder.
       out: the .webp file, or a folder for interpolation.webp.
       seeds: one cell of the grid each; a cell moves alike whatever the others are.
-      classes: class of each cell, cycled over them; all classes in turn when empty.
+      classes: class of each cell, cycled over them; when empty, the class that its seed stands
+        for, as in `Model.sample`.
       which: "newest" checkpoint, "best" state, or a step as text.
       weights: "ema" or "raw"; averaged ones where there are any when empty.
       seconds: until the video repeats.

@@ -77,6 +77,8 @@ def test_sample_batches_cycle_the_classes():
     assert made["label"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert made["seed"].tolist() == list(range(8))
     assert columns == 4
+    assert setup.sample_batch([7])["label"].tolist() == [3]
+    assert setup.sample_batch([9, 3, 6])["label"].tolist() == [1, 3, 2]
     assert setup.sample_batch(range(5), (3, 1))["label"].tolist() == [3, 1, 3, 1, 3]
     with pytest.raises(api.UserError, match="accepted are 0 to 3"):
         setup.sample_batch(range(5), (4,))
