@@ -67,7 +67,10 @@ SEEDS = flags.DEFINE_string(
     "one's.",
 )
 CLASSES = flags.DEFINE_string(
-    "classes", "", "Of sample and the like: classes, cycled over the images; empty: by the seed."
+    "classes",
+    "",
+    "Of sample and the like: classes by name or number, such as cat,dog or 3-5, cycled over the "
+    "images; empty: by the seed.",
 )
 INPUT = flags.DEFINE_string(
     "input",
@@ -277,7 +280,7 @@ def run() -> int:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
-    from gan_jax import api, export, likelihood, sampling, tasks, transfer, video
+    from gan_jax import api, class_names, export, likelihood, sampling, tasks, transfer, video
 
     if PLATFORM.value:
         jax.config.update("jax_platforms", PLATFORM.value)
@@ -328,7 +331,7 @@ def run() -> int:
             MODE.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, folders[MODE.value]),
             WORKDIR.value, None if WORKDIR.value else CONFIG.value, STATE.value, WEIGHTS.value,
             LAYOUT.value, (export.numbers(SEEDS.value, "--seeds") or [0])[0],
-            export.numbers(CLASSES.value, "--classes"), adjust=adjust,
+            class_names.words(CLASSES.value), adjust=adjust,
         )  # fmt: skip
         return 0
     if MODE.value == "align":
@@ -361,7 +364,7 @@ def run() -> int:
             WORKDIR.value,
             OUT.value or os.path.join(WORKDIR.value, "sampled"),
             export.numbers(SEEDS.value, "--seeds"),
-            export.numbers(CLASSES.value, "--classes"),
+            class_names.words(CLASSES.value),
             tuple(FORMAT.value.split(",")),
             STATE.value,
             WEIGHTS.value,
@@ -375,7 +378,7 @@ def run() -> int:
         video.interpolate(
             WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "interpolation.webp"),
             export.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
-            export.numbers(CLASSES.value, "--classes"), STATE.value, WEIGHTS.value,
+            class_names.words(CLASSES.value), STATE.value, WEIGHTS.value,
             SECONDS.value, FPS.value, SMOOTHING.value, config=untrained, adjust=adjust,
         )  # fmt: skip
         return 0

@@ -30,7 +30,7 @@ from gan_jax.errors import UserError
 from gan_jax.metrics import neighbours
 from gan_jax.model import Adjust, Model, as_it_is, load, measured, with_restored
 from gan_jax.report import curves, epochs, grids
-from gan_jax.setup import TITLES, Setup
+from gan_jax.setup import Setup
 
 SYSTEMS = settings.SYSTEMS
 defaults, tiny, variants = settings.defaults, settings.tiny, settings.variants
@@ -120,9 +120,8 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
 
     chooser = _chooser(setup, say)
     stage = system.stages[max(progress.stage, 0)]
-    probes, sampler, columns = _probes(setup, folder, say, stage)
-    titles = TITLES if setup.facts.input_channels else ()
-    writer = Writer(folder, step, _grid_saver(columns, titles), quiet=not main)
+    probes, sampler, titles = _probes(setup, folder, say, stage)
+    writer = Writer(folder, step, _grid_saver(titles), quiet=not main)
     console = Console(step, setup.last.end, quiet=not main)
     try:
         outcome = loop.run(
@@ -240,9 +239,11 @@ def _reals(setup: Setup) -> np.ndarray:
     return grids.grid(grids.triples(found["input"], found["target"], None), columns=4)
 
 
-def _grid_saver(columns: int, titles: tuple[str, ...] = ()):
+def _grid_saver(titles: tuple[str, ...]):
+    """Writes a grid with a column for each title, or a square one without titles."""
+
     def save(path: Path, images: np.ndarray) -> np.ndarray:
-        picture = grids.grid(images, columns=columns, column_titles=titles)
+        picture = grids.grid(images, columns=len(titles), column_titles=titles)
         grids.save_sheet(path, picture)
         return picture
 
@@ -251,11 +252,11 @@ def _grid_saver(columns: int, titles: tuple[str, ...] = ()):
 
 def _probes(
     setup: Setup, folder: Path, say, stage: Stage
-) -> tuple[loop.Probes, Sampler | None, int]:
-    """What the loop measures and draws, from `stage` on; what draws, and the columns of a grid."""
+) -> tuple[loop.Probes, Sampler | None, tuple[str, ...]]:
+    """What the loop measures and draws, from `stage` on; what draws, and a grid's titles."""
     if setup.system.sample_step is None:
-        return loop.Probes(refresh=_refresher(setup, folder, FIRST_DRAWING)), None, 0
-    batch, columns = setup.grid_batch()
+        return loop.Probes(refresh=_refresher(setup, folder, FIRST_DRAWING)), None, ()
+    batch, titles = setup.grid_batch()
     sampler = setup.sampler(len(batch["seed"]))
 
     def draw(state: TrainState, stage: Stage) -> dict[str, np.ndarray]:
@@ -280,7 +281,7 @@ def _probes(
     return (
         loop.Probes(draw, measure, _refresher(setup, folder, FIRST_DRAWING), prepare),
         sampler,
-        columns,
+        titles,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from gan_jax import settings
+from gan_jax import class_names, settings
 from gan_jax.core import loop
 from gan_jax.core.checkpoint import named
 from gan_jax.errors import UserError
@@ -54,7 +54,7 @@ def sample(
     workdir: str | Path,
     out: str | Path,
     seeds: Sequence[int],
-    classes: Sequence[int] = (),
+    classes: Sequence[int | str] = (),
     formats: Sequence[str] = ("grid",),
     which: str = "newest",
     weights: str = "",
@@ -89,20 +89,23 @@ def sample(
     files = []
     if "grid" in formats:
         # where classes come in turn: columns of one class each, as near to a square as that allows
-        kinds = len(classes) or len(model.setup.drawn_classes)
+        kinds = len(model.setup.chosen(classes)) or len(model.setup.drawn_classes)
         turns = model.setup.system.labelled and kinds > 1 and len(images) % kinds == 0
         turns = turns and (labels.reshape(-1, kinds) == labels[:kinds]).all()
         wide = kinds * max(round(len(images) ** 0.5 / max(kinds, 1)), 1)
         columns = wide if turns and kinds <= MOST_COLUMNS else 0
+        titles = [model.setup.class_title(label) for label in labels[:columns]]
         if "input" in batch:
             shown = grids.triples(batch["input"], images, batch["target"])
             picture = grids.grid(shown, columns=len(TITLES), column_titles=TITLES)
         else:
-            picture = grids.grid(images, columns=columns)
+            picture = grids.grid(images, columns=columns, column_titles=titles)
         files.append(save_sheet(folder, "grid.png", picture))
     if "png" in formats:
         for seed, label, image in zip(seeds, labels, images, strict=True):
-            suffix = f"_class{label}" if model.setup.system.labelled else ""
+            suffix = ""
+            if model.setup.system.labelled:
+                suffix = class_names.file_suffix(int(label), model.setup.facts.class_names)
             files.append(folder / f"seed{seed:06d}{suffix}.png")
             grids.save_png(files[-1], image if image.shape[-1] == 3 else image.repeat(3, -1))
     if "npz" in formats:

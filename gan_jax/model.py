@@ -34,7 +34,7 @@ class Model:
     def sample(
         self,
         seeds: Iterable[int],
-        classes: Sequence[int] = (),
+        classes: Sequence[int | str] = (),
         truncation: float = 0.0,
         weights: str = "",
     ) -> np.ndarray:
@@ -44,8 +44,8 @@ class Model:
 
         Args:
           seeds: integers ≥ 0.
-          classes: class of each image, cycled over the seeds; when empty, seed n draws the class
-            n modulo the number of classes.
+          classes: class of each image, by number or name, cycled over the seeds; when empty, seed n
+            draws the class n modulo the number of classes.
           truncation: latents beyond ± this value are drawn again; 0 for none.
           weights: "ema" or "raw"; averaged ones where there are any when empty.
 

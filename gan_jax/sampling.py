@@ -58,7 +58,8 @@ def adjusted(
         config.classifier.update(own.model, scale=1.0 if scale is None else float(scale))
         config.restore.classifier = (classifier, "*")
         if not config.model.class_cond:  # the classes are the classifier's
-            facts = facts._replace(num_classes=known.num_classes)
+            own_classes = ("num_classes", "class_names", "empty_classes")
+            facts = facts._replace(**{name: getattr(known, name) for name in own_classes})
     setup = Setup(config, facts)
     if classifier:
         state = _with_classifier(setup, state, classifier, tensors)

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from gan_jax import class_names, settings
 from gan_jax import data as data_room
-from gan_jax import settings
 from gan_jax.core import loop
 from gan_jax.core.every import Every
 from gan_jax.core.mesh import Mesh
@@ -119,9 +119,10 @@ class Setup:
         options = self.system.sampling_options
         return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
 
-    def sample_batch(self, seeds: Sequence[int], classes: Sequence[int] = ()) -> Batch:
-        """Seeds and classes as a batch: `classes` in turn, or where none are given the class that
-        each seed stands for, `drawn_classes[seed % len(drawn_classes)]`, whatever the others are.
+    def sample_batch(self, seeds: Sequence[int], classes: Sequence[int | str] = ()) -> Batch:
+        """Seeds and classes as a batch: `classes`, by number or name, in turn, or where none are
+        given the class that each seed stands for, `drawn_classes[seed % len(drawn_classes)]`,
+        whatever the others are.
 
         A system that translates gets inputs and targets instead of classes: validation pair n,
         or without such training pair n, for seed n, from the first again after the last. Where it
@@ -148,31 +149,46 @@ class Setup:
     @property
     def drawn_classes(self) -> np.ndarray:
         """The classes that are drawn where none are asked for: int32 [K], at least one."""
-        return np.arange(max(self.facts.num_classes, 1), dtype=np.int32)
+        every = np.arange(max(self.facts.num_classes, 1), dtype=np.int32)
+        return np.setdiff1d(every, np.asarray(self.facts.empty_classes, np.int32))
 
-    def labels(self, count: int, classes: Sequence[int], key: str = "--classes") -> np.ndarray:
-        """`classes`, at least one, in turn: int32 [count].
+    def class_title(self, label: int) -> str:
+        """What a class is called: its name, or its number where it has none."""
+        return class_names.title(int(label), self.facts.class_names)
 
-        Raises UserError, naming `key`, for classes that this model does not have.
-        """
+    def chosen(self, classes: Sequence[int | str], key: str = "--classes") -> list[int]:
+        """The numbers of classes given by number or by name; UserError for one that is none."""
         known = max(self.facts.num_classes, 1)
-        chosen = np.asarray(list(classes), np.int64)
+        return class_names.numbers(classes, self.facts.class_names, known, key)
+
+    def labels(
+        self, count: int, classes: Sequence[int | str], key: str = "--classes"
+    ) -> np.ndarray:
+        """`classes`, at least one, by number or by name, in turn: int32 [count].
+
+        Raises UserError, naming `key`, for classes that this model does not have, or has seen no
+        image of.
+        """
         if not self.system.labelled:
             raise UserError(f"{key}: this model was trained without classes")
-        wrong = sorted({int(c) for c in chosen if not 0 <= c < known})
-        if wrong:
+        facts = self.facts
+        chosen = self.chosen(classes, key)
+        unseen = sorted({*chosen} & {*facts.empty_classes})
+        if unseen:
             raise UserError(
-                f"{key}: {wrong[:10]} with {known} classes; accepted are 0 to {known - 1}"
+                f"{key}: no image of class {self.class_title(unseen[0])} was trained on; choose "
+                "others"
             )
-        return chosen[np.arange(count) % len(chosen)].astype(np.int32)
+        return np.resize(np.asarray(chosen, np.int32), count)
 
-    def grid_batch(self) -> tuple[Batch, int]:
-        """Fixed seeds for the whole run, and the number of columns: a column per class where they
-        are few, or one each for input, output and target."""
-        count, columns = self.config.run.sample_count, 0
+    def grid_batch(self) -> tuple[Batch, tuple[str, ...]]:
+        """Fixed seeds for the whole run, and the titles of the columns: a column per class where
+        they are few, or one each for input, output and target; () for a square without titles."""
+        count = self.config.run.sample_count
         if self.facts.input_channels:
-            return self.sample_batch(range(count)), len(TITLES)
+            return self.sample_batch(range(count)), TITLES
+        titles: tuple[str, ...] = ()
         if self.system.labelled and len(self.drawn_classes) <= MOST_COLUMNS:
-            columns = len(self.drawn_classes)
-            count = max(count // columns, 1) * columns
-        return self.sample_batch(range(count)), columns
+            titles = tuple(map(self.class_title, self.drawn_classes))
+            count = max(count // len(titles), 1) * len(titles)
+        return self.sample_batch(range(count)), titles

@@ -30,7 +30,7 @@ def run(
     weights: str = "",
     layout: str = "auto",
     seed: int = 0,
-    classes: Sequence[int] = (),
+    classes: Sequence[int | str] = (),
     say=print,
     adjust: Adjust = as_it_is,
 ) -> list[Path]:
@@ -89,7 +89,7 @@ def run(
     return files
 
 
-def _labels(setup: Setup, inputs: Inputs, classes: Sequence[int]) -> np.ndarray | None:
+def _labels(setup: Setup, inputs: Inputs, classes: Sequence[int | str]) -> np.ndarray | None:
     """The class of each image, int32 [N]; None for a model without classes."""
     if len(classes):
         return setup.labels(len(inputs), classes)

@@ -32,7 +32,7 @@ def interpolate(
     workdir: str | Path,
     out: str | Path,
     seeds: Sequence[int] = range(9),
-    classes: Sequence[int] = (),
+    classes: Sequence[int | str] = (),
     which: str = "newest",
     weights: str = "",
     seconds: float = 10.0,

@@ -73,10 +73,10 @@ def test_sample_batches_cycle_the_classes():
     config = api.load_file(str(ROOT / "configs/dcgan_mnist.py"), "labels,tiny")
     config.run.devices = 1
     setup = api.Setup(config)
-    made, columns = setup.grid_batch()
+    made, titles = setup.grid_batch()
     assert made["label"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert made["seed"].tolist() == list(range(8))
-    assert columns == 4
+    assert titles == ("0", "1", "2", "3")
     assert setup.sample_batch([7])["label"].tolist() == [3]
     assert setup.sample_batch([9, 3, 6])["label"].tolist() == [1, 3, 2]
     assert setup.sample_batch(range(5), (3, 1))["label"].tolist() == [3, 1, 3, 1, 3]

@@ -99,10 +99,11 @@ def test_grids_show_the_same_latents_all_along(run, model):
     for step in (3, 6):
         old = gan_jax.load(run[0], str(step))
         assert old.step == step
-        batch, columns = old.setup.grid_batch()
+        batch, titles = old.setup.grid_batch()
         assert batch["label"].tolist() == [0, 1, 2, 3] * 2
         for kind in ("raw", "ema"):
-            grid = grids.grid(old.sample(batch["seed"], weights=kind), columns=columns)
+            images = old.sample(batch["seed"], weights=kind)
+            grid = grids.grid(images, columns=4, column_titles=titles)
             written = np.asarray(Image.open(run[0] / "samples" / f"{step:06d}_{kind}.png"))
             assert np.abs(grid.astype(int) - written).max() <= 1
 

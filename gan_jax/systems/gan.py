@@ -67,6 +67,14 @@ def defaults() -> dict:
     )
 
 
+def drawn_labels(key: jax.Array, count: int, facts: Facts) -> jax.Array:
+    """Classes of fakes, int32 [count]: each of those that training images are of as likely."""
+    known = range(max(facts.num_classes, 1))
+    held = [label for label in known if label not in facts.empty_classes]
+    chosen = jax.random.randint(key, (count,), 0, len(held))
+    return jnp.asarray(held, jnp.int32)[chosen] if facts.empty_classes else chosen
+
+
 def make(config, facts: Facts) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
     loss, model = config.loss, config.model
@@ -100,8 +108,7 @@ def make(config, facts: Facts) -> System:
         """z [count, z_dim] and classes [count] for fakes; a batch may bring its own `z`."""
         z_key, label_key = jax.random.split(key)
         z = batch["z"] if "z" in batch else jax.random.normal(z_key, (count, model.z_dim))
-        label = jax.random.randint(label_key, (count,), 0, max(facts.num_classes, 1))
-        return z, label
+        return z, drawn_labels(label_key, count, facts)
 
     def judge(params, stats, x, label, step, keys):
         """The discriminator's logits [B] on images as it sees them: noisy, augmented."""
