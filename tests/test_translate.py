@@ -12,6 +12,7 @@ from shell import ROOT, arrays, assert_same, error_line, launch, launch_and_kill
 from gan_jax import api, settings, tasks
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint
+from gan_jax.data import image_set
 from gan_jax.errors import UserError
 from gan_jax.interop import pix2pix as interop
 from gan_jax.interop import torch_file
@@ -156,6 +157,10 @@ def test_translate_a_folder(trained, tmp_path):
         "three.png",
     ]
     assert np.asarray(Image.open(out / "one.png")).shape == (16, 16, 3)
+    # what metrics read of this folder are the four images
+    made = image_set.open_set(str(out), "--fake")
+    assert made.names == ("deep/two", "one", "pairs", "three")
+    assert "contact sheets (1)" in made.remarks[0]
     scores = json.loads((out / "scores.json").read_text())
     assert scores["images"] == 1
     assert 0 < scores["l1"] < 2
