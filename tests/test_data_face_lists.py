@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from one_line import assert_refused
-from people import CARICATURE, PHOTO, STAGE, make, refused, rows, save, told, web_caricature
+from people import (
+    CARICATURE,
+    PHOTO,
+    STAGE,
+    make,
+    refused,
+    rows,
+    save,
+    told,
+    two_folders,
+    web_caricature,
+)
 
 from gan_jax.data import face_lists
 
@@ -47,6 +58,11 @@ def test_lists_are_read_as_the_original_reads_them(case):
         ("a/P 1.png 0\n", "line 1 is 'a/P 1.png 0'"),
         ("a/P1.png -1\n", "line 1 is 'a/P1.png -1'"),
         ("a/P1.png 2147483648\n", "line 1 is"),
+        ("a/P1.png 0 sketch\n", "line 1 is 'a/P1.png 0 sketch'"),
+        ("a/P1.png photo 0\n", "line 1 is 'a/P1.png photo 0'"),
+        ("a/1.png 0 photo\na/2.png 0\n", "line 2 has no kind .* and others have one"),
+        ("a/1.png photo\na/2.png\n", "line 2 has no kind"),
+        ("a/1.png 0 P\na/2.png C\n", "line 2 has no label"),
         ("\n \n", "holds no line"),
     ],
 )
@@ -54,6 +70,75 @@ def test_lines_that_do_not_parse_are_named(text, message):
     where = "config.data.train_list=train.txt"
     said = assert_refused(message, face_lists.parse_list, text, where)
     assert said.startswith(f"{where}: ")
+
+
+@pytest.mark.parametrize("gap", [" ", "\t", "   ", ",", ", ", " , "])
+@pytest.mark.parametrize("labels", [("7", "5"), ()])
+@pytest.mark.parametrize("kinds", [("photo", "caricature"), ("Photo", "CARICATURE"), ("p", "C")])
+def test_a_list_can_say_what_is_a_photo(gap, labels, kinds):
+    """Whatever the names of the files say."""
+    columns = zip(("a,b/C1.png", "x/P_2.png"), *([labels] if labels else []), kinds, strict=True)
+    found = face_lists.parse_list("\n".join(map(gap.join, columns)), "list")
+    assert found.paths == ("a,b/C1.png", "x/P_2.png")
+    assert found.told
+    assert found.labelled == bool(labels)
+    assert found.labels.tolist() == ([7, 5] if labels else [0, 1])
+    assert found.photos.tolist() == [True, False]
+
+
+def test_names_of_files_need_not_tell_where_the_list_does(tmp_path):
+    folder = tmp_path / "faces"
+    for person in range(3):
+        save(folder / f"person_{person}/C is a photo.png".replace(" ", "_"), person, PHOTO, 0)
+        save(folder / f"drawn/x{person}.png", person, CARICATURE, 0)
+    train = [
+        line
+        for p in range(3)
+        for line in (f"person_{p}/C_is_a_photo.png {p} photo", f"drawn/x{p}.png {p} caricature")
+    ]
+    made = make(folder, **write_lists(tmp_path, train=train), validation_fraction=0.0)
+    assert {row for batch in rows(made, 9) for row in batch} == {(p, 0, 0) for p in range(3)}
+    batch = made.all("train")
+    assert [told(image)[:2] for image in batch["input"]] == [(p, PHOTO) for p in range(3)]
+    assert [told(image)[:2] for image in batch["target"]] == [(p, CARICATURE) for p in range(3)]
+    untold = [line.rpartition(" ")[0] for line in train]
+    said = refused("neither a photo nor a caricature by name", folder, **write_lists(
+        tmp_path, train=untold
+    ))  # fmt: skip
+    assert "at the end of every line of the list" in said
+
+
+def test_a_list_may_not_contradict_the_folders(tmp_path):
+    folder = two_folders(tmp_path / "faces", people=2)
+    (folder / "photos").rename(folder / "Photos")
+    drawn = "caricatures/person_{}/Photo of it.png"
+    for person in range(2):
+        (folder / drawn.format(person)).rename(folder / f"caricatures/person_{person}/b.png")
+    lines = [
+        line
+        for p in range(2)
+        for line in (f"Photos/person_{p}/a.png,{p},P", f"caricatures/person_{p}/b.png,{p},C")
+    ]
+    made = make(folder, **write_lists(tmp_path, train=lines), validation_fraction=0.0)
+    assert made.identity_names["train"] == ("person_0", "person_1")
+    lines[3] = lines[3].replace(",C", ",photo")
+    said = refused("line 4 calls caricatures/person_1/b.png a photo", folder, **write_lists(
+        tmp_path, train=lines
+    ))  # fmt: skip
+    assert "it lies in the folder of caricatures" in said
+
+
+def test_lists_leave_out_whoever_lacks_a_kind_when_asked(tmp_path):
+    folder = web_caricature(tmp_path / "faces", people=4)
+    lines = labelled((0, 0), (1, 1), (2, 2), (3, 3))
+    lists = write_lists(tmp_path, train=lines[:3], validation=lines[4:7])
+    refused("1 of 2 identities lack a photo or a caricature", folder, **lists)
+    made = make(folder, on_error="skip", **lists)
+    assert made.identity_names == {"train": ("person_0",), "validation": ("person_2",)}
+    assert made.description.endswith(
+        "2 identities are left out (config.data.on_error=skip): person_1 (no caricature), "
+        "person_3 (no caricature)"
+    )
 
 
 def test_lists_say_who_is_trained_on(tmp_path):

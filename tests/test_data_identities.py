@@ -144,9 +144,95 @@ def test_another_image_of_the_same_person_stands_in(tmp_path):
     numbers = {told(photo)[2] for photo in batch["input"][batch["label"] == 1]}
     assert 1 not in numbers
     assert made.skipped == 1
-    for path in folder.glob("person_2/C*"):
-        path.write_bytes(b"no image")
-    refused("none of its 2 images that would do can be read", folder, on_error="skip")
+
+
+def broken_person(folder: Path, split: str, kind: str, whole_header: bool) -> Path:
+    """Three people; the second one's photos or caricatures cannot be read."""
+    web_caricature(folder / split, people=3)
+    for path in folder.glob(f"{split}/person_1/{kind}*"):
+        data = path.read_bytes()
+        path.write_bytes(data[:45] if whole_header else b"no image")
+    return folder
+
+
+@pytest.mark.parametrize("whole_header", [True, False])
+@pytest.mark.parametrize(("kind", "what"), [("P", "photo"), ("C", "caricature")])
+def test_whose_photos_or_caricatures_cannot_be_read_is_left_out(tmp_path, kind, what, whole_header):
+    """In training and in validation, from memory and from files."""
+    for split in ("train", "test"):
+        folder = broken_person(tmp_path / split, split, kind, whole_header)
+        other = {"train": "test", "test": "train"}[split]
+        for person in (7, 8):
+            for letter, number in (("P", PHOTO), ("C", CARICATURE)):
+                save(folder / f"{other}/person_{person}/{letter}0.png", person, number, 0)
+        refused(rf"cannot read .*person_1/{kind}0000.\.png", folder)
+        for cache in (0, 100):
+            made = make(folder, on_error="skip", cache_mb=cache)
+            assert f"1 identity is left out (config.data.on_error=skip): person_1 (no {what} " in (
+                made.description
+            )
+            part = "train" if split == "train" else "validation"
+            assert made.identity_names[part] == ("person_0", "person_2")
+            people = {told(image)[0] for image in made.all(part)["input"]}
+            assert people == {0, 2}
+            assert rows(made, 8)
+
+
+def test_whoever_lacks_a_kind_is_left_out_when_asked(tmp_path):
+    folder = web_caricature(tmp_path, people=3)
+    for person in range(12):
+        save(folder / f"other_{person:02d}/P0.png", person, PHOTO, 0)
+    said = refused("12 of 15 identities lack a photo or a caricature", folder)
+    assert "config.data.on_error=skip" in said
+    made = make(folder, on_error="skip", validation_fraction=0.34)
+    assert made.sizes == {"train": 2, "validation": 3}
+    assert "2 train identities" in made.description
+    assert "12 identities are left out" in made.description
+    assert made.description.count("(no caricature)") == 10
+    assert made.description.endswith(", and 2 more")
+    for path in folder.glob("person_*/C*"):
+        path.unlink()
+    said = refused("none of 15 identities has a photo and a caricature", folder, on_error="skip")
+    assert "and 5 more" in said
+
+
+# classes of a classifier
+
+
+def classes(folder: Path, **options) -> data.Data:
+    return make(folder, pairs="none", **options)
+
+
+@pytest.mark.parametrize("names", [("photos", "caricatures"), ("Photos", "CARICATURES")])
+@pytest.mark.parametrize("labels", ["auto", "folder"])
+def test_a_classifier_learns_the_people_of_either_layout(tmp_path, names, labels):
+    two_folders(tmp_path / "two")
+    for old, new in zip(("photos", "caricatures"), names, strict=True):
+        (tmp_path / "two" / old).rename(tmp_path / "two" / new)
+    made = classes(tmp_path / "two", labels=labels)
+    assert made.class_names == tuple(f"person_{person}" for person in range(6))
+    assert "6 classes (the folders below photos and caricatures)" in made.description
+    batch = made.all("train")
+    for image, label in zip(batch["image"], batch["label"], strict=True):
+        assert told(image)[0] == label
+    # the people of the pairs are those of the classes
+    pairs = make(tmp_path / "two").identity_names
+    assert {*pairs["train"], *pairs["validation"]} == {*made.class_names}
+    made = classes(web_caricature(tmp_path / "one"), labels=labels)
+    assert made.class_names == tuple(f"person_{person}" for person in range(6))
+    assert "6 classes (sub-folders)" in made.description
+
+
+def test_photos_and_caricatures_without_people_are_two_classes(tmp_path):
+    for folder in ("photos", "caricatures"):
+        for number in range(3):
+            save(tmp_path / f"{folder}/{number}.png", 0, PHOTO, number)
+    assert classes(tmp_path).class_names == ("caricatures", "photos")
+    save(tmp_path / "photos/person_0/a.png", 0, PHOTO, 0)
+    said = refused("lies in no folder of a person", tmp_path, pairs="none")
+    assert "caricatures/0.png" in said
+    save(tmp_path / "sketches/person_0/a.png", 0, PHOTO, 0)
+    assert classes(tmp_path).class_names == ("caricatures", "photos", "sketches")
 
 
 # pairs

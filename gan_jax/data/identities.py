@@ -4,15 +4,17 @@ A file belongs to an identity by its folder or by a list (`face_lists`). The ide
 trained on and those that are held out are never the same.
 """
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from gan_jax.data import face_lists, listing, preprocess
+from gan_jax.data import face_folders, face_lists, listing, preprocess
+from gan_jax.data.decode import UnreadableError
 from gan_jax.data.examples import Examples
 from gan_jax.data.files import FileSource, split_folders
 from gan_jax.data.options import Options
@@ -24,13 +26,15 @@ from gan_jax.errors import UserError
 @dataclass(frozen=True)
 class Gallery:
     """Identities by number: names, what tells each from all others (folders, files, labels), and
-    the numbers of their images in the source."""
+    the numbers of their images in the source. `left_out`: names of those who lack a photo or a
+    caricature, with what they lack (config.data.on_error=skip)."""
 
     source: Source
     names: tuple[str, ...]
     marks: tuple[frozenset[str], ...]
     photos: tuple[tuple[int, ...], ...]
     caricatures: tuple[tuple[int, ...], ...]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -38,7 +42,8 @@ class Gallery:
     def only(self, numbers: Sequence[int]) -> "Gallery":
         """The identities with these numbers, in this order."""
         parts = (self.names, self.marks, self.photos, self.caricatures)
-        return Gallery(self.source, *(tuple(part[i] for i in numbers) for part in parts))
+        chosen = (tuple(part[i] for i in numbers) for part in parts)
+        return Gallery(self.source, *chosen, self.left_out)
 
 
 def gallery(
@@ -48,6 +53,7 @@ def gallery(
     names: dict,
     where: str,
     marks: dict | None = None,
+    skip: bool = False,
 ) -> Gallery:
     """The images of a source grouped by key, identities in the order of their sorted keys.
 
@@ -57,30 +63,68 @@ def gallery(
         names: the name of each key.
         where: the config key and value that led here, for messages.
         marks: what tells each key from others; None: its name.
+        skip: identities without a photo or a caricature that can be read are left out.
 
-    Raises UserError for identities without a photo or without a caricature.
+    Raises UserError for identities without a photo or without a caricature; with `skip` where
+    nobody is left.
     """
     grouped = {key: ([], []) for key in sorted(set(keys))}
     for i, (key, photo) in enumerate(zip(keys, photos, strict=True)):
         grouped[key][0 if photo else 1].append(i)
-    lacking = [
-        f"{names[key]} (no {'caricature' if photos_of else 'photo'})"
+    lacking = {
+        key: f"{names[key]} (no {'caricature' if photos_of else 'photo'})"
         for key, (photos_of, caricatures_of) in grouped.items()
         if not (photos_of and caricatures_of)
-    ]
-    if lacking:
+    }
+    if lacking and not skip:
         raise UserError(
             f"{where}: {len(lacking)} of {len(grouped)} identities lack a photo or a caricature: "
-            f"{listing.some(lacking)}; config.data.pairs=identities needs both of each, add them "
-            "or leave those identities out"
+            f"{listing.some([*lacking.values()])}; config.data.pairs=identities needs both of "
+            "each: add them, leave those identities out, or set config.data.on_error=skip to train "
+            "without them"
         )
-    parts = zip(*grouped.values(), strict=True)
+    if skip:
+        whole = {key: groups for key, groups in grouped.items() if key not in lacking}
+        broken = _without_readable(source, whole)
+        lacking |= {key: f"{names[key]} (no {kind} can be read)" for key, kind in broken.items()}
+    kept = {key: groups for key, groups in grouped.items() if key not in lacking}
+    left_out = tuple(lacking[key] for key in sorted(lacking))
+    if not kept:
+        raise UserError(
+            f"{where}: none of {len(grouped)} identities has a photo and a caricature that can be "
+            f"read: {listing.some([*left_out])}; config.data.pairs=identities needs both of each"
+        )
     return Gallery(
         source,
-        tuple(names[key] for key in grouped),
-        tuple(frozenset(marks[key] if marks else {names[key]}) for key in grouped),
-        *(tuple(map(tuple, part)) for part in parts),
+        tuple(names[key] for key in kept),
+        tuple(frozenset(marks[key] if marks else {names[key]}) for key in kept),
+        *(tuple(map(tuple, part)) for part in zip(*kept.values(), strict=True)),
+        left_out,
     )
+
+
+def _without_readable(source: Source, grouped: dict) -> dict:
+    """ "photo" or "caricature" by key where not one of them can be read. Images that are computed
+    always can. Of a group with a readable image no others are looked at."""
+    if all(source.known):
+        return {}
+
+    def readable(group: list[int]) -> bool:
+        for i in group:
+            try:
+                source.image(i)
+            except UnreadableError:
+                continue
+            return True
+        return False
+
+    def lacks(groups: tuple[list[int], list[int]]) -> str:
+        kinds = zip(("photo", "caricature"), groups, strict=True)
+        return next((kind for kind, group in kinds if not readable(group)), "")
+
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        found = zip(grouped, pool.map(lacks, grouped.values()), strict=True)
+        return {key: kind for key, kind in found if kind}
 
 
 def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
@@ -130,7 +174,7 @@ def _by_folders(options: Options) -> list[Gallery]:
     found = []
     for part in split_folders(files, options).parts:
         paths, where = listing.image_names(part), str(part.root)
-        kinds = face_lists.kinds(paths, face_lists.is_plain(part), where)
+        kinds = face_lists.kinds(paths, face_folders.is_plain(paths), where)
         stray = next((p for p, (key, _) in zip(paths, kinds, strict=True) if not key), None)
         if stray is not None:
             raise UserError(
@@ -138,22 +182,26 @@ def _by_folders(options: Options) -> list[Gallery]:
             )
         keys, photos = zip(*kinds, strict=True)
         source = FileSource(part, paths, [0] * len(paths))
-        found.append(gallery(source, keys, photos, {key: key for key in keys}, where))
+        names = {key: key for key in keys}
+        skip = options.on_error == "skip"
+        found.append(gallery(source, keys, photos, names, where, skip=skip))
     return found
 
 
 def _by_lists(options: Options) -> list[Gallery]:
     files = listing.open_files(options.path, "config.data.path")
+    plain = face_folders.is_plain(files.names())
     read = []
     for key in ("train_list", "validation_list"):
         path = getattr(options, key)
         if path:
             listed = face_lists.read_list(path, f"config.data.{key}", files)
             where = f"config.data.{key}={path}"
-            kinds = face_lists.kinds(list(listed.paths), face_lists.is_plain(files), where)
+            kinds = face_lists.sides(listed, plain, where)
             read.append((listed, *zip(*kinds, strict=True), where))
     several = {folder for listed, folders, *_ in read for folder in _of_several(listed, folders)}
-    return [_by_list(files, several, *rest) for rest in read]
+    skip = options.on_error == "skip"
+    return [_by_list(files, several, skip, *rest) for rest in read]
 
 
 def _of_several(listed: face_lists.FaceList, folders: Sequence[str]) -> list[str]:
@@ -166,6 +214,7 @@ def _of_several(listed: face_lists.FaceList, folders: Sequence[str]) -> list[str
 def _by_list(
     files: listing.Files,
     several: set[str],
+    skip: bool,
     listed: face_lists.FaceList,
     folders: Sequence[str],
     photos: Sequence[bool],
@@ -193,7 +242,7 @@ def _by_list(
         for key, found in of.items()
     }
     source = FileSource(files, list(listed.paths), [0] * len(listed.paths))
-    return gallery(source, keys, photos, names, where, marks)
+    return gallery(source, keys, photos, names, where, marks, skip)
 
 
 class IdentityImages(Examples):
@@ -229,11 +278,14 @@ class IdentityExamples:
     Attributes:
         images: all photos and caricatures, for what is done with each alone.
         names: of the identities; labels count in their order.
+        marks: what tells each of them from others: "folder …", "file …", "label …", or the name.
+        left_out: who lacks a photo or a caricature, and what (config.data.on_error=skip).
     """
 
     def __init__(self, members: Gallery, options: Options, training: bool) -> None:
         self.images = IdentityImages(members, options)
-        self.names = members.names
+        self.names, self.marks = members.names, members.marks
+        self.left_out = members.left_out
         self.source = members.source
         self.options = options
         groups = self.images.groups
@@ -350,3 +402,12 @@ def describe(splits: dict[str, IdentityExamples]) -> str:
                 f"{caricatures:,} caricatures)"
             )
     return " + ".join(said)
+
+
+def describe_left_out(splits: dict[str, IdentityExamples]) -> str:
+    """Who is left out and why, to follow the rest of the line; "" for nobody."""
+    names = [*dict.fromkeys(name for part in splits.values() for name in part.left_out)]
+    if not names:
+        return ""
+    count = f"{len(names):,} identities are" if len(names) > 1 else "1 identity is"
+    return f"; {count} left out (config.data.on_error=skip): {listing.some(names)}"

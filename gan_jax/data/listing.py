@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from functools import partial
 
-from gan_jax.data import decode
+from gan_jax.data import decode, face_folders
 from gan_jax.data.decode import EXTENSIONS
 from gan_jax.data.places import Directory as Directory
 from gan_jax.data.places import Files, extension, is_image
@@ -146,7 +146,8 @@ def classes(
     if policy == "folder" or any("/" in name for _, names in parts for name in names):
         for files, names in parts:
             _check_folders(files, names)
-        return *_number(parts, lambda name: name.partition("/")[0], order), "sub-folders"
+        class_of, origin = face_folders.class_rule(parts)
+        return *_number(parts, class_of, order), origin
     return unlabelled, (), "none"
 
 

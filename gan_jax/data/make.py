@@ -210,6 +210,7 @@ def _describe(
         pairing = f"upscale from {small}x{small}"
     else:
         pairing = options.pairs
+    left_out = identities.describe_left_out(splits) if options.pairs == "identities" else ""
     said = [] if options.pairs == "none" else [pairing]
     if class_names:
         told = f"{len(class_names)} classes ({labels_from})"
@@ -217,5 +218,5 @@ def _describe(
         said.append(told if numbers else f"{told}: {listing.some([*class_names])}")
     return (
         f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
-        f"alpha dropped), {', '.join(said) or 'no labels'}"
+        f"alpha dropped), {', '.join(said) or 'no labels'}{left_out}"
     )
