@@ -16,6 +16,11 @@ from gan_jax.faces import Detect, Faces, NoFaceError
 LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop
 QUALITY = 95  # of JPEG
 MOST_NAMED = 5  # images left out that are named on the console
+MUCH = 0.1  # share of pixels from outside their images above which it is said
+TIGHTEST = 1.0  # --face_scale that is advised: above it the face itself is cut off
+
+# of a crop: points [5, 2], and height and width of its image
+Place = tuple[np.ndarray, int, int]
 
 
 def run(
@@ -24,7 +29,7 @@ def run(
     landmarks: str = "",
     detector: str | Detect = "",
     size: int = 256,
-    scale: float = 0.7,
+    scale: float = alignment.SCALE,
     choose: str = "largest",
     say=print,
 ) -> list[Path]:
@@ -37,6 +42,8 @@ def run(
     console and in not_aligned.txt, and the others go on.
 
     `landmarks`, `detector`, `choose`, `size`, `scale`: see gan_jax.faces.Faces.
+
+    Where much of the crops lies outside their images it is said how much, and what lessens it.
 
     Raises UserError for wrong settings, for two images with one output, for an output folder in the
     input, and where not one image could be aligned.
@@ -54,21 +61,24 @@ def run(
     _check_known(faces, names)
     made: dict[Path, str] = {}
     left_out: dict[str, str] = {}
+    places: list[Place] = []
     taken = set(targets.values())
     progress = Progress(len(names), "image")
     for done, name in enumerate(names, 1):
         try:
             image = decode.decode(lambda name=name: files.open(name), name)
-            crops = faces.crops(decode.to_channels(image, 3), name)
+            crops = _cut(faces, decode.to_channels(image, 3), name)
         except (NoFaceError, decode.UnreadableError) as error:
             left_out[name] = str(error).removeprefix(f"{name}: ")
         else:
-            for target, crop in zip(_numbered(targets[name], len(crops)), crops, strict=True):
+            numbered = _numbered(targets[name], len(crops))
+            for target, (crop, place) in zip(numbered, crops, strict=True):
                 if target != targets[name] and target in taken:
                     left_out[f"{name}, {target.stem}"] = f"{target} is the name of another image"
                     continue
                 _save(folder / target, crop)
                 made[folder / target] = name
+                places.append(place)
         progress(done)
     _list(folder, left_out)
     if not made:
@@ -78,7 +88,15 @@ def run(
             f"{reason}"
         )
     say(_summary(faces, names, folder, set(made.values()), len(made), left_out))
+    for line in _scale_notes(places, faces.scale):
+        say(line)
     return list(made)
+
+
+def _cut(faces: Faces, image: np.ndarray, name: str) -> list[tuple[np.ndarray, Place]]:
+    """The crops of an image, and where each lies. Raises NoFaceError."""
+    found = faces.landmarks(image, name)
+    return [(faces.crop(image, points), (points, *image.shape[:2])) for points in found]
 
 
 def _targets(names: list[str]) -> dict[str, PurePosixPath]:
@@ -155,3 +173,28 @@ def _summary(
         more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
         text += f"\n{len(left_out)} left out, reasons in {folder / LEFT_OUT}: {named}{more}"
     return text
+
+
+def _scale_notes(places: list[Place], scale: float) -> list[str]:
+    """Lines on the scale of the crops: what a run has to be told, what lies outside the images."""
+    notes = []
+    if scale != alignment.SCALE:
+        notes.append(f"train with --config.data.face_scale={scale:g}, so that the run knows it")
+    shares = [alignment.outside(*place, scale) for place in places]
+    share = float(np.mean(shares))
+    if share <= MUCH:
+        return notes
+    many = sum(s > MUCH for s in shares)
+    text = (
+        f"note: {share:.1%} of the pixels of {len(places)} crops lie outside their images and are "
+        f"black, in {many} of the crops more than {MUCH:.0%}"
+    )
+    tighter, rest = scale, share
+    while rest > MUCH and (following := round(tighter + 0.1, 1)) <= TIGHTEST:
+        tighter = following
+        rest = float(np.mean([alignment.outside(*place, tighter) for place in places]))
+    if tighter > scale:
+        text += f"; --face_scale={tighter:g} cuts closer to the face and leaves {rest:.1%}"
+    if rest > MUCH:
+        text += "; images that show more around the faces have less of it"
+    return [*notes, text]

@@ -134,7 +134,8 @@ def run(
       num_styles: random styles, of the seeds `seed`, `seed` + 1, …; style_from: an image whose
         style comes before them.
       scales: factors of the displacements; 0 does not warp, negative ones warp the other way.
-      landmarks, detector, faces: for photos that are not aligned, as of --mode=align.
+      landmarks, detector, faces: for photos that are not aligned, as of --mode=align; the scale is
+        the run's config.data.face_scale.
       free_size: aligned images of other sizes than the model was trained on, as they are.
 
     Raises UserError for images that are not aligned, unless one of these says what to do.
@@ -148,7 +149,8 @@ def run(
     aligner = None
     if landmarks or detector:
         size = painter.model.setup.facts.resolution
-        aligner = Faces(landmarks, detector, faces, size)
+        # as large in their crops as those of the run's training images
+        aligner = Faces(landmarks, detector, faces, size, painter.model.config.data.face_scale)
     styles = painter.random_styles(range(seed, seed + num_styles))
     if style_from:
         shown = next(_images(style_from, "--style_from", painter.model, None, free_size))[1]

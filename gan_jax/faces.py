@@ -12,7 +12,6 @@ from gan_jax.models import mtcnn
 
 CHOICES = ("largest", "central", "all")
 SIZES = (8, 4096)  # px of a crop
-LARGEST_SCALE = 10.0
 
 # uint8 [H, W, 3] → boxes (x1, y1, x2, y2) [N, 4] and points (x, y) [N, 5, 2], in pixels
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -38,7 +37,7 @@ class Faces:
         detector: str | Detect = "",
         choose: str = "largest",
         size: int = 256,
-        scale: float = 0.7,
+        scale: float = alignment.SCALE,
     ) -> None:
         """
         Args:
@@ -61,9 +60,10 @@ class Faces:
             raise UserError(f"--faces={choose}: accepted are {', '.join(CHOICES)}")
         if not SIZES[0] <= size <= SIZES[1]:
             raise UserError(f"--size={size}: accepted are {SIZES[0]} to {SIZES[1]} pixels")
-        if not 0 < scale <= LARGEST_SCALE:
+        if not 0 < scale <= alignment.LARGEST_SCALE:
             raise UserError(
-                f"--face_scale={scale}: accepted are numbers above 0, to {LARGEST_SCALE:g}"
+                f"--face_scale={scale}: accepted are numbers above 0, to "
+                f"{alignment.LARGEST_SCALE:g}"
             )
         self.choose, self.size, self.scale = choose, size, scale
         self.file = landmarks
@@ -101,8 +101,11 @@ class Faces:
     def crops(self, image: np.ndarray, name: str) -> list[np.ndarray]:
         """The chosen faces of an image uint8 [H, W, 3], each uint8 [size, size, 3], as `landmarks`
         has them. Raises NoFaceError."""
-        found = self.landmarks(image, name)
-        return [alignment.align(image, points, self.size, self.scale) for points in found]
+        return [self.crop(image, points) for points in self.landmarks(image, name)]
+
+    def crop(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The face with these points [5, 2] of an image uint8 [H, W, 3]: uint8 [size, size, 3]."""
+        return alignment.align(image, points, self.size, self.scale)
 
     def _found(self, image: np.ndarray) -> list[Face]:
         return [Face(box, points) for box, points in zip(*self._detect(image), strict=True)]

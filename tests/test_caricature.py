@@ -1,5 +1,6 @@
 """`--mode=caricature` and the warp by itself: what they write, and what they refuse."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,8 +9,9 @@ from PIL import Image
 from shell import ROOT
 from trees import stirred
 
-from gan_jax import api, caricature
+from gan_jax import api, caricature, settings
 from gan_jax.core.mesh import fetch
+from gan_jax.data import alignment
 from gan_jax.errors import UserError
 from gan_jax.model import Model
 from gan_jax.ops import warping
@@ -142,6 +144,31 @@ def test_photos_are_aligned_by_their_landmarks(run, tmp_path):
             run, str(tmp_path / "street.png"), tmp_path / "out", 1,
             landmarks=str(tmp_path / "points.txt"), **QUIET,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [0.7, 0.95])
+def test_faces_are_as_large_as_those_the_run_was_trained_on(run, tmp_path, monkeypatch, scale):
+    """config.data.face_scale, which a run of an earlier revision lacks."""
+    model = caricature.load(run, "newest")
+    stored = settings.plain(model.config)
+    stored["data"]["face_scale"] = scale
+    if scale == 0.7:
+        del stored["data"]["face_scale"]
+    setup = copy.copy(model.setup)
+    setup.config = settings.typed(stored)
+    other = Model(setup, model.state, model.step, model.stage)
+    monkeypatch.setattr(caricature, "load", lambda workdir, which: other)
+    street = photo(2, 90, 120)
+    street.save(tmp_path / "street.png")
+    points = np.array([(45, 40), (75, 40), (60, 52), (48, 66), (72, 66)])
+    (tmp_path / "points.txt").write_text(f"street.png {' '.join(map(str, points.ravel()))}\n")
+    caricature.run(
+        run, str(tmp_path / "street.png"), tmp_path / "out", 1, scales=(0.0,),
+        landmarks=str(tmp_path / "points.txt"), **QUIET,
+    )  # fmt: skip
+    wanted = alignment.align(np.asarray(street), points, SIDE, scale)
+    found = pixels(tmp_path / "out/street/warped_scale0.png")
+    assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
 WRONG = {

@@ -369,6 +369,9 @@ def test_where_landmarks_lie_is_known_of_drawn_faces_only(tmp_path):
         (dict(validation_list="x.txt"), "needs config.data.train_list"),
         (dict(pairs="none", train_list="x.txt"), "config.data.train_list"),
         (dict(preprocess_validation="random_flip"), "is random"),
+        (dict(pairs="none", face_scale=0.8), "config.data.face_scale=0.8 is read with config.data"),
+        (dict(face_scale=0.0), "config.data.face_scale=0.0: accepted are numbers above 0, to 10"),
+        (dict(face_scale=11.0), "config.data.face_scale=11.0: accepted are"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path, options, message):

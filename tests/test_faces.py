@@ -1,5 +1,6 @@
 """Faces: MTCNN's parts against plain arithmetic, the choice of a face, a folder aligned."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -340,6 +341,54 @@ def test_a_folder_by_landmarks(people, tmp_path):
     assert "4 of 4 images aligned, 5 crops of 12x12" in said[-1]
     with Image.open(out / "Ann_Lee" / "P01.jpg") as image:
         assert image.size == (12, 12)
+
+
+def test_how_much_of_a_crop_lies_outside_is_what_is_black():
+    white = np.full((50, 70, 3), 255, np.uint8)
+    for x, y, side, scale in ((20, 10, 30, 0.7), (-10, 20, 40, 0.7), (40, 5, 40, 1.0)):
+        points = (alignment.TEMPLATE + 0.5) * side + (x, y)
+        crop = alignment.align(white, points, 64, scale)
+        found = alignment.outside(points, 50, 70, scale)
+        assert abs(found - np.mean(crop[..., 0] < 128)) < 0.01
+    assert alignment.outside((alignment.TEMPLATE + 0.5) * 10 + 20, 50, 70, 0.7) == 0.0
+
+
+def test_much_black_around_faces_is_said_with_what_to_set(tmp_path):
+    """Images that end close to the faces."""
+    folder, said = tmp_path / "people", []
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((40, 40, 3), 200, np.uint8)).save(folder / name)
+    lines = tmp_path / "lines.txt"
+
+    def run(**options):
+        said.clear()
+        align.run(
+            str(folder), tmp_path / "out", landmarks=str(lines), size=64, say=said.append, **options
+        )
+        crops = [np.asarray(Image.open(tmp_path / "out" / name)) for name in ("a.png", "b.png")]
+        return 100 * np.mean(np.stack(crops) < 100)
+
+    lines.write_text(line("a.png", 2, 2, 36) + line("b.png", 10, 10, 18))
+    black = run()
+    assert "2 of 2 images aligned" in said[0]
+    (note,) = said[1:]
+    share, crops, many, scale, rest = re.fullmatch(
+        r"note: ([\d.]+)% of the pixels of (\d+) crops lie outside their images and are black, in "
+        r"(\d+) of the crops more than 10%; --face_scale=([\d.]+) cuts closer to the face and "
+        r"leaves ([\d.]+)%",
+        note,
+    ).groups()
+    assert abs(float(share) - black) < 2
+    assert (crops, many) == ("2", "1")
+    black = run(scale=float(scale))
+    assert abs(float(rest) - black) < 2
+    assert black < 10
+    assert said[1:] == [f"train with --config.data.face_scale={scale}, so that the run knows it"]
+    lines.write_text(line("a.png", -15, 2, 36) + line("b.png", 30, 10, 30))
+    run()
+    assert "; --face_scale=1 cuts closer" in said[1]
+    assert said[1].endswith("; images that show more around the faces have less of it")
 
 
 def test_a_zip_by_a_detector(people, tmp_path):

@@ -26,6 +26,9 @@ TEMPLATE = np.array(
     ]
 )
 POINTS = len(TEMPLATE)
+SCALE = 0.7  # of WarpGAN's crops: how much of the side the face fills
+LARGEST_SCALE = 10.0
+GRID = 64  # places along a side at which `outside` looks
 SMALLEST_SPREAD = 1.0  # px: points nearer to each other than this show no face
 _FORM = "a line is `path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`"
 
@@ -95,7 +98,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def similarity(points: np.ndarray, size: int = 256, scale: float = 0.7) -> np.ndarray:
+def similarity(points: np.ndarray, size: int = 256, scale: float = SCALE) -> np.ndarray:
     """The matrix [2, 3] that takes (x, y, 1) of the image to (x, y) of a crop of `size` pixels.
 
     Rotation, one scale and a shift, with or without a reflection, whichever leaves the smaller sum
@@ -153,9 +156,22 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int = 256) -> np.ndarray:
     return np.round(upper * (1 - below) + lower * below).astype(np.uint8)
 
 
-def align(image: np.ndarray, points: np.ndarray, size: int = 256, scale: float = 0.7) -> np.ndarray:
+def align(
+    image: np.ndarray, points: np.ndarray, size: int = 256, scale: float = SCALE
+) -> np.ndarray:
     """The crop uint8 [size, size, C] of the face with these points [5, 2], eyes level."""
     return crop(image, similarity(points, size, scale), size)
+
+
+def outside(points: np.ndarray, height: int, width: int, scale: float = SCALE) -> float:
+    """The share, 0 to 1, of the crop of the face with these points [5, 2] that lies outside an
+    image of this height and width, and so is black."""
+    matrix = similarity(points, GRID, scale)
+    inverse = np.linalg.inv(matrix[:, :2])
+    places = np.stack(np.mgrid[:GRID, :GRID][::-1], axis=-1) - matrix[:, 2]  # x, y
+    x, y = np.moveaxis(places @ inverse.T, -1, 0)
+    inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    return 1.0 - float(inside.mean())
 
 
 def _averaged(image: np.ndarray, side: int) -> np.ndarray:

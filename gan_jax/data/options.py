@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from gan_jax.data import preprocess
+from gan_jax.data import alignment, preprocess
 from gan_jax.errors import UserError
 
 
@@ -45,10 +45,12 @@ class Options:
     cache_mb: int = 1024  # decoded images are kept in memory if they fit
     synthetic_size: int = 256  # training images of the synthetic source
     synthetic_classes: int = 10
-    train_list: str = ""  # identities: a file of lines `path[ label]`, paths from config.data.path
+    # identities: a file of lines `path[ label][ photo|caricature]`, paths from config.data.path
+    train_list: str = ""
     validation_list: str = ""
     preprocess_train: str = ""  # identities: named operations, e.g. "random_flip; random_shift 8"
     preprocess_validation: str = ""
+    face_scale: float = alignment.SCALE  # identities: --face_scale that --mode=align had
     identities: int = 100  # of drawn_faces, as all that follows
     validation_identities: int = 20
     photos: int = 6  # of each identity
@@ -154,6 +156,11 @@ def _check(options: Options) -> None:
             f"{options.source}; "
             "leave it empty and use config.data.validation_split or config.data.validation_fraction"
         )
+    if not 0 < options.face_scale <= alignment.LARGEST_SCALE:
+        raise UserError(
+            f"config.data.face_scale={options.face_scale}: accepted are numbers above 0, to "
+            f"{alignment.LARGEST_SCALE:g}"
+        )
     _check_pairs(options)
 
 
@@ -213,6 +220,11 @@ def _check_identities(options: Options) -> None:
             raise UserError(
                 f"config.data.{key}={getattr(options, key)!r} is read with config.data.pairs="
                 f"identities only, not {options.pairs}; leave it empty"
+            )
+        if options.face_scale != alignment.SCALE:
+            raise UserError(
+                f"config.data.face_scale={options.face_scale} is read with config.data.pairs="
+                f"identities only, not {options.pairs}; leave it at {alignment.SCALE}"
             )
         return
     if options.source not in ("folder", "drawn_faces"):
