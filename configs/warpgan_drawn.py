@@ -41,7 +41,7 @@ def get_config(variant: str = ""):
     config.loss.style_reconstruction = 10.0
     for section in (config.optim.gen, config.optim.disc):
         section.lr = 5e-4
-        section.schedule.update(name="linear", begin=steps / 2, length=float(steps))
+        section.schedule.update(name="linear", begin=0.0, hold=0.5, length=0.0)
     config.optim.gen.ema = (0.998,)
     config.quality.metrics = ("exaggeration", "rank1")
     config.run.update(steps=str(steps), log_every="50", sample_every="500", eval_every="500")

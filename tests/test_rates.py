@@ -165,6 +165,9 @@ def test_linear_anneal():
     table = {0: 1.0, 10: 1.0, 20: 0.55, 30: 0.1, 90: 0.1}
     check(table, 1.0, name="linear", begin=10, length=30, floor=0.1)
     check({0: 1.0, 100: 1.0}, 1.0, name="linear", begin=200)  # a run too short to reach the line
+    table = {0: 1.0, 50: 1.0, 75: 0.5, 100: 0.0}
+    check(table, 1.0, name="linear", hold=0.5)
+    check({0: 1.0, 10: 1.0, 25: 0.5, 40: 0.0}, 1.0, name="linear", hold=0.25, length=40)
 
 
 def test_warm_up_in_front():
@@ -229,6 +232,9 @@ def test_the_step_is_an_int32_scalar_under_jit():
         (dict(warmup=-1), ["s.warmup=-1"]),
         (dict(length=-1), ["s.length=-1"]),
         (dict(begin=-1), ["s.begin=-1"]),
+        (dict(hold=-0.1), ["s.hold=-0.1", "below 1"]),
+        (dict(hold=1.0), ["s.hold=1.0", "below 1"]),
+        (dict(hold=0.5, begin=10.0), ["s.hold=0.5", "s.begin=10.0", "leave one of them at 0"]),
         (dict(factor=0), ["s.factor=0"]),
         (dict(gamma=-0.5), ["s.gamma=-0.5"]),
         (dict(name="plateau", factor=1.0), ["s.factor=1.0", "plateau"]),

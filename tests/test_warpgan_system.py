@@ -142,6 +142,38 @@ def test_learning_rates_of_the_paper():
             np.testing.assert_allclose(float(rates[name](step)), rate, rtol=1e-6, atol=1e-12)
 
 
+CONFIGS = ("warpgan_drawn", "warpgan_webcaricature", "warpgan_folder")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("variant", ["", "faithful"])
+@pytest.mark.parametrize("steps", [300, 20_000, 400_000])
+def test_rates_fall_over_the_second_half_however_long_the_run(name, variant, steps):
+    made = api.load_file(str(ROOT / f"configs/{name}.py"), variant)
+    made.run.steps = str(steps)
+    system = warpgan.make(made, Facts(made.data.resolution, 3, 6, 12, 3, 3))
+    for net, section in made.optim.items():
+        found = [float(system.rates[net](int(steps * part))) for part in (0, 0.5, 0.75, 1)]
+        np.testing.assert_allclose(found, np.array([1, 1, 0.5, 0]) * section.lr, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_have_the_losses_that_work_and_faithful_the_originals(name):
+    made = api.load_file(str(ROOT / f"configs/{name}.py"))
+    assert made.model.logit_scale == 16.0
+    assert made.loss.style_reconstruction == 10.0
+    # in square pixels: as smooth at any size
+    assert made.loss.regularization == 30.0 * (made.data.resolution / 64) ** 2
+    assert made.model.warp_head == "pooled"
+    original = api.load_file(str(ROOT / f"configs/{name}.py"), "faithful")
+    usual = api.defaults("warpgan")
+    assert original.loss == usual.loss
+    assert (original.model.logit_scale, original.model.warp_head) == (1.0, "flat")
+    assert original.model.disc_head == "flat"
+    assert original.batch_size == 1
+    assert original.optim.gen.lr == original.optim.disc.lr == 1e-4
+
+
 def test_styles_are_read_off_what_was_made_in_them(tiny, stepped):
     """Adds to the generator's loss how far the textures' codes are from their styles; off at 0."""
     made = config()

@@ -215,6 +215,7 @@ def defaults() -> dict:
         warmup=0.0,
         length=0.0,  # cosine, cosine_restarts (first period), linear (where it ends); 0: whole run
         begin=0.0,  # linear: where the line starts
+        hold=0.0,  # linear: where it starts as a part of its length, in place of begin; below 1
         every=0.0,  # halving, exponential: length of one decay; cyclic: half a cycle; cosine: above
         # 0 the rate changes at its multiples only
         factor=0.5,  # halving, exponential, plateau
@@ -252,14 +253,7 @@ def depends_on_total(schedule) -> bool:
     return schedule.name in DEPENDS_ON_TOTAL and schedule.length == 0
 
 
-def make(
-    lr: float, schedule, stages: Sequence[Stage], epoch_steps: Sequence[int], key: str
-) -> Rate:
-    """The learning rate as a function of the step, from a schedule section (see `defaults`).
-
-    `schedule` is any object with those attributes; `key` is its place in the config, for errors.
-    Raises UserError for an unknown name, unit or mode, and for lengths that must be positive.
-    """
+def _check(lr: float, schedule, key: str) -> None:
     if schedule.name not in NAMES:
         raise UserError(f"{key}.name={schedule.name!r}: accepted are {', '.join(NAMES)}")
     if schedule.unit not in UNITS:
@@ -282,14 +276,33 @@ def make(
         raise UserError(f"{key}.factor={schedule.factor}: plateau cuts by a factor below 1")
     if schedule.growth < 1:
         raise UserError(f"{key}.growth={schedule.growth}: a period cannot be shorter than the last")
-    end = stages[-1].end
-    total = float(place(jnp.asarray(end, jnp.int32), schedule.unit, stages, epoch_steps))
-    length = schedule.length or max(total - schedule.warmup, 1e-9)
+    if not 0 <= schedule.hold < 1:
+        raise UserError(f"{key}.hold={schedule.hold}: a part of the length, from 0 to below 1")
+    if schedule.hold and schedule.begin:
+        raise UserError(
+            f"{key}.hold={schedule.hold} and {key}.begin={schedule.begin} both say where the line "
+            "starts; leave one of them at 0"
+        )
     if schedule.name == "linear" and 0 < schedule.length < schedule.begin:
         raise UserError(
             f"{key}.begin={schedule.begin}: the line would begin after its end at {key}.length="
             f"{schedule.length}; lower the one or raise the other"
         )
+
+
+def make(
+    lr: float, schedule, stages: Sequence[Stage], epoch_steps: Sequence[int], key: str
+) -> Rate:
+    """The learning rate as a function of the step, from a schedule section (see `defaults`).
+
+    `schedule` is any object with those attributes; `key` is its place in the config, for errors.
+    Raises UserError for an unknown name, unit or mode, and for lengths that must be positive.
+    """
+    _check(lr, schedule, key)
+    end = stages[-1].end
+    total = float(place(jnp.asarray(end, jnp.int32), schedule.unit, stages, epoch_steps))
+    length = schedule.length or max(total - schedule.warmup, 1e-9)
+    begin = schedule.begin or schedule.hold * length
     rate = {
         "constant": lambda: constant(lr),
         "plateau": lambda: constant(lr),
@@ -306,9 +319,7 @@ def make(
             cosine(lr, length, schedule.floor), schedule.staircase, schedule.every
         ),
         "cosine_restarts": lambda: cosine_restarts(lr, length, schedule.growth, schedule.floor),
-        "linear": lambda: in_steps(
-            linear(lr, schedule.begin, length, schedule.floor), schedule.staircase
-        ),
+        "linear": lambda: in_steps(linear(lr, begin, length, schedule.floor), schedule.staircase),
     }[schedule.name]()
     first = stages[0]
     unit = {"steps": 1.0, "images": float(first.batch_size), "epochs": 1.0 / epoch_steps[0]}
