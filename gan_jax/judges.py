@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gan_jax import strangers
 from gan_jax.core.mesh import Mesh, fetch, gather
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Stage, TrainState
@@ -170,10 +171,12 @@ def perceptual(names: Sequence[str], file: str, key: str):
     return lambda x, y: np.asarray(apply(params, x, y)), name
 
 
-def recogniser(setup: Setup) -> features.Network:
-    """The identity classifier of config.quality.recogniser; "features" are its embeddings.
+def recogniser(setup: Setup, split: str) -> tuple[features.Network, str]:
+    """The identity classifier of config.quality.recogniser, whose "features" are embeddings, and a
+    line on people of the split that it may know, or "".
 
-    Raises UserError for another system's run, or one of images of another size.
+    Raises UserError for another system's run, one of images of another size, or one that was
+    trained on people of the split.
     """
     key = f"config.quality.recogniser={setup.config.quality.recogniser}"
     model = load(setup.config.quality.recogniser)
@@ -185,7 +188,8 @@ def recogniser(setup: Setup) -> features.Network:
             f"{key} was trained on {found.resolution} px, {found.channels} channels; this run has "
             f"{wanted.resolution}, {wanted.channels}"
         )
-    return of_classifier(model)
+    note = strangers.check(model, setup, split, key)
+    return of_classifier(model), note
 
 
 class Identities:
@@ -198,7 +202,7 @@ class Identities:
 
     def __init__(self, setup: Setup, split: str, rows: np.ndarray):
         self.setup, self.split, self.rows = setup, split, rows
-        self._network = recogniser(setup)
+        self._network, self.note = recogniser(setup, split)
         self.name = f"{self._network.name} ({self._network.fingerprint})"
         found = [
             (batch["label"], self._embedded(batch["input"]), self._embedded(batch["target"]))

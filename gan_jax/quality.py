@@ -164,6 +164,8 @@ class Quality:
             seen = (setup, self.split, np.arange(self.count))
             recognised = judges.Identities(*seen) if "rank1" in self.names else None
             exaggerated = judges.Exaggeration(*seen) if "exaggeration" in self.names else None
+        if recognised and recognised.note:
+            say(f"note: {recognised.note}")
         self._of_caricatures = [judge for judge in (recognised, exaggerated) if judge]
         self.about: dict[str, Any] = {
             "n_real": self.n_real,

@@ -124,6 +124,19 @@ def test_a_run_measures_identities_and_exaggeration_as_it_trains(ids, tmp_path):
     assert first["exaggeration/slope"] != last["exaggeration/slope"]
 
 
+def test_a_recogniser_that_knows_the_people_it_judges_is_refused(tmp_path):
+    seen = config()
+    seen.data.update(source="drawn_faces", identities=18, photos=1, caricatures=1)
+    seen.run.update(steps="1", eval_every="0", sample_every="0")
+    api.train(seen, tmp_path / "ids", lambda *_: None)
+    made = config("warpgan_drawn")  # trained on 0 to 15, judged on 16 to 19
+    made.quality.recogniser = str(tmp_path / "ids")
+    made.run.quality_every = "1"
+    with pytest.raises(UserError, match="2 of the 4 people of validation") as caught:
+        api.train(made, tmp_path / "w", lambda *_: None)
+    assert "0016, 0017; train the recogniser with config.data.identities=16" in str(caught.value)
+
+
 def restored(made, said: list) -> dict:
     """Parameters of the discriminator as training would begin with them."""
     setup = api.Setup(made)

@@ -77,6 +77,14 @@ def make(
     )
 
 
+def class_names(config: Any) -> tuple[str, ...]:
+    """The names of the classes that `make` would find, () without labels. Nothing else is checked.
+
+    Raises UserError as `make` does.
+    """
+    return _open(config_data.read(config))[1]
+
+
 def _open(
     options: Options,
 ) -> tuple[

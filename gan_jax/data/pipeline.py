@@ -58,6 +58,7 @@ class Data:
         empty_classes: numbers of the classes that no training image is of.
         identity_names: with config.data.pairs=identities the names by split, in the order of the
             labels; else {}.
+        identity_marks: what tells each of them from others ("folder …", "file …"), likewise.
         description: one line for the console.
     """
 
@@ -83,6 +84,7 @@ class Data:
         self.empty_classes = empty_classes
         of_identities = options.pairs == "identities"
         self.identity_names = {k: s.names for k, s in splits.items()} if of_identities else {}
+        self.identity_marks = {k: s.marks for k, s in splits.items()} if of_identities else {}
         self.description = description
         self._splits = splits
         self._options = options
