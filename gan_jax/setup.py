@@ -37,11 +37,21 @@ class Setup:
         self.system: System = settings.SYSTEMS[config.system].make(config, self.facts)
         if not facts:
             for stage in self.system.stages:
-                self.data.epoch_steps(stage)  # too few images: said before anything compiles
+                self.data.epoch_steps(
+                    stage, self._batch_keys(stage)
+                )  # too few images: said before anything compiles
         batch = "config.batch_size (times discriminator steps):"
         module = settings.SYSTEMS[config.system]
         self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
         self.key = self.mesh.copy(jax.random.key(config.seed))
+
+    def _batch_keys(self, stage: Stage) -> str:
+        """The keys of the config to lower where a stage's batch is too large."""
+        named = getattr(settings.SYSTEMS[self.config.system], "BATCH", "").partition(":")[0]
+        if named:
+            return f"{named} or config.batch_size"
+        several = stage.batch_size != self.config.batch_size
+        return "config.batch_size" + (" or config.loss.disc_steps" if several else "")
 
     @functools.cached_property
     def data(self) -> data_room.Data:

@@ -50,7 +50,7 @@ WRONG = {
     "optim.disc.schedule.name": ("up", ["config.optim.disc.schedule.name", "up", "cosine"]),
     "augment": (("blur",), ["config.augment", "blur", "color"]),
     "data.source": ("web", ["data.source", "web", "digits"]),
-    "batch_size": (100, ["100", "64"]),
+    "batch_size": (100, ["100", "64", "lower config.batch_size, or give"]),
     "best.metric": ("val/nothing", ["config.best.metric", "val/nothing", "val/gen"]),
     "best.mode": ("most", ["config.best.mode", "most", "min"]),
     "quality.classifier": ("/no/where", ["/no/where"]),
@@ -87,6 +87,31 @@ def test_wrong_values(tmp_path, key):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "keys"),
+    [
+        (
+            "dcgan_mnist",
+            lambda c: c.loss.update(disc_steps=90),
+            "batch_size or config.loss.disc_steps",
+        ),
+        ("classifier_mnist", lambda c: c.update(batch_size=90), "batch_size"),
+        (
+            "progan_mnist",
+            lambda c: c.growth.update(batch="4:88"),
+            "growth.batch or config.batch_size",
+        ),
+        ("warpgan_folder", lambda c: c.update(batch_size=90), "batch_size"),
+    ],
+)
+def test_too_few_images_for_a_batch_name_the_key_to_lower(name, change, keys):
+    config = api.load_file(str(ROOT / f"configs/{name}.py"), "tiny")
+    config.run.devices = 1
+    change(config)
+    with pytest.raises(UserError, match=f"; lower config.{keys}, or give more "):
+        api.Setup(config)
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,21 @@ def test_epoch_averages_also_where_a_resumption_falls_into_the_epoch():
         assert found == {s: expected[s] for s in left}
 
 
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [(1, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 3, 4, 5, 6]), (10, [1, 3, 5, 6]), (0, None)],
+)
+def test_averages_are_said_no_more_often_than_the_log(log, said, monkeypatch):
+    """Of six epochs of 4 steps; rows of all of them stay."""
+    lines = []
+    monkeypatch.setattr(Console, "say", lambda self, text: lines.append(text))
+    run = Run(stages=((0, 24),), intervals={"log": Every(log)})
+    run.go()
+    found = [int(x.split()[1].rstrip(",")) for x in lines if "averages" in x]
+    assert found == (said or [1, 2, 3, 4, 5, 6])
+    assert sorted(run.of_kind("epoch")) == [4, 8, 12, 16, 20, 24]
+
+
 def test_rates_and_remaining_time_are_logged():
     run = Run(intervals={"log": Every(2)})
     outcome = run.go()

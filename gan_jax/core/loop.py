@@ -274,6 +274,7 @@ def run(
                 place = f"{stage.resolution} px"
                 until = [s.end for s in later if s.resolution == stage.resolution][-1]
             begun = logged = step
+            unsaid = True  # whether averages may be said: once after each line of the log
             pending: deque[dict] = deque()
             for step, batch in enumerate(data("train", stage, begun), start=begun + 1):
                 carry, metrics = train(carry, mesh.put(batch), key, stage)
@@ -301,6 +302,7 @@ def run(
                     if due(intervals.log) or last:
                         writer.write_scalars(step, {"epoch": epoch, **values})
                     console.line(epoch, step, values, round(stage.steps / length, 2), place)
+                    unsaid = True
                 with console.pause():
                     if (step - stage.start) % length == 0:
                         _check(carry, checkpoints)
@@ -309,7 +311,9 @@ def run(
                         number = (step - stage.start) // length
                         writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
                         losses = {n: v for n, v in means.items() if n.startswith("loss/")}
-                        console.say(_score_line(f"epoch {number}, averages", losses))
+                        if unsaid or not intervals.log.count:
+                            console.say(_score_line(f"epoch {number}, averages", losses))
+                        unsaid = False
                         carry = _new_epoch(carry)
                     if probes.draw and (due(intervals.sample) or last):
                         writer.write_images(step, probes.draw(carry.state, stage))

@@ -98,8 +98,10 @@ class Data:
         """How many unreadable images were met so far (config.data.on_error=skip)."""
         return sum(len(examples.unreadable) for examples in self._splits.values())
 
-    def epoch_steps(self, stage: Stage) -> int:
+    def epoch_steps(self, stage: Stage, keys: str = "config.batch_size") -> int:
         """Steps per epoch, floor(N / batch size): the remainder of an epoch is dropped.
+
+        `keys` are those of the config that say how large a batch is, for the error.
 
         Raises UserError when the training images do not fill one batch.
         """
@@ -111,7 +113,7 @@ class Data:
                 "(config.data.limit="
                 f"{self._options.limit}, config.data.validation_fraction="
                 f"{self._options.validation_fraction}), fewer than one batch of "
-                f"{stage.batch_size}; lower the batch size or give more {what}"
+                f"{stage.batch_size}; lower {keys}, or give more {what}"
             )
         return count // stage.batch_size
 
