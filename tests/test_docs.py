@@ -1,5 +1,6 @@
 """What the documents name exists: files, configs, keys, flags; the plot of the rates is made."""
 
+import ast
 import os
 import re
 import subprocess
@@ -116,3 +117,12 @@ def test_the_checks_notice_what_is_wrong():
     assert found == {"optim.gen.lr", "nope", "seed"}
     assert "optim.gen.schedule" in known_keys()
     assert "nope" not in known_keys()
+
+
+def test_docstrings_hold_no_quotes_of_a_split_string():
+    """A re-wrap that takes a docstring for a message breaks it with a quote on either line."""
+    for path in sorted(ROOT.glob("*/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                assert not re.search(r'\S "\n\s*"\S', text), (path.name, text)

@@ -148,8 +148,7 @@ class Examples:
         if self.options.on_error == "raise":
             raise UserError(
                 f"cannot read {error}; replace or remove it, or set config.data.on_error=skip to "
-                "let the "
-                "next readable image stand in"
+                "let the next readable image stand in"
             ) from error
         self.unreadable.add(row)
 

@@ -185,8 +185,8 @@ def _channels(splits: dict[str, Examples], shapes: dict[str, list], options: Opt
     if not found:
         raise UserError(
             f"config.data.source={options.source}, config.data.path={options.path}: none of the "
-            "images can be "
-            "read; check the files, or set config.data.on_error=raise to see the reason"
+            "images can be read; check the files, or set config.data.on_error=raise to see the "
+            "reason"
         )
     return 1 if found <= {1, 2} else 3
 

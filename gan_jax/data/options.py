@@ -141,20 +141,19 @@ def _check(options: Options) -> None:
     if needs and not getattr(options, needs):
         raise UserError(
             f"config.data.{needs} is empty: config.data.source={options.source} needs it; set "
-            f"config.data.{needs}, or "
-            "config.data.source=digits for the digits that come with gan_jax"
+            f"config.data.{needs}, or config.data.source=digits for the digits that come with "
+            "gan_jax"
         )
     if options.labels in ("folder", "prefix", "json") and options.source != "folder":
         raise UserError(
             f"config.data.labels={options.labels} needs config.data.source=folder, not "
-            f"{options.source}; "
-            "use config.data.labels=auto for the source's own labels, or none"
+            f"{options.source}; use config.data.labels=auto for the source's own labels, or none"
         )
     if options.validation_path and options.source != "folder":
         raise UserError(
-            f"config.data.validation_path is read with config.data.source=folder only, not "
-            f"{options.source}; "
-            "leave it empty and use config.data.validation_split or config.data.validation_fraction"
+            "config.data.validation_path is read with config.data.source=folder only, not "
+            f"{options.source}; leave it empty and use config.data.validation_split or "
+            "config.data.validation_fraction"
         )
     if not 0 < options.face_scale <= alignment.LARGEST_SCALE:
         raise UserError(

@@ -119,8 +119,8 @@ def too_small(name: str, shape: tuple[int, ...], options: Options) -> str:
 
 
 def wrong_size(name: str, shape: tuple[int, ...], options: Options) -> str:
-    """The message for an image that does not have config.data.resolution under "
-    "config.data.resize=none."""
+    """The message for an image that does not have config.data.resolution under
+    config.data.resize=none."""
     height, width = shape[:2]
     padded = f" with config.data.pad={options.pad}" if options.pad else ""
     fitting = f"config.data.resolution={height}, or " if height == width else ""

@@ -1,8 +1,9 @@
 """Named operations on batches of images, and lists of them such as "random_flip; random_shift 8".
 
-The names, and what each does, are those of WarpGAN's image processing, with two differences:
-`padding` makes room for its right side, and `random_shift` goes both ways. Images are uint8
-[N, H, W, C]. An operation that draws has a function of the numbers drawn; `run` draws them.
+The names, and what each does, are those of WarpGAN's image processing, as far as they make one
+uint8 image of one. Two differ: `padding` makes room for its right side, and `random_shift` goes
+both ways. Images are uint8 [N, H, W, C]. An operation that draws has a function of the numbers
+drawn; `run` draws them.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from gan_jax.data.resize import resize_uint8
 from gan_jax.errors import UserError
 
 Size = tuple[int, int]  # height, width in pixels
-STANDARDS = {"mean_scale": (127.5, 128.0), "scale": (0.0, 255.0)}  # subtracted, divided by
 
 
 def resize(images: np.ndarray, size: Size) -> np.ndarray:
@@ -53,12 +53,6 @@ def random_flip(images: np.ndarray, u: np.ndarray) -> np.ndarray:
     return np.where((u >= 0.5)[:, None, None, None], flip(images), images)
 
 
-def standardize(images: np.ndarray, standard: str) -> np.ndarray:
-    """float32: mean_scale (pixel - 127.5) / 128, scale pixel / 255."""
-    mean, scale = STANDARDS[standard]
-    return (images.astype(np.float32) - np.float32(mean)) / np.float32(scale)
-
-
 def random_shift(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Each image moved down by its y and to the right by its x [N] pixels, black where it was."""
     shifted = np.zeros_like(images)
@@ -69,18 +63,6 @@ def random_shift(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray
     return shifted
 
 
-def random_interpolate(images: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """[N / 2, H, W, C]: u times image 2 k and 1 - u times image 2 k + 1, u [N / 2] in [0, 1);
-    fractions of a level are cut off.
-
-    Raises UserError for an odd number of images.
-    """
-    if len(images) % 2:
-        raise UserError(f"random_interpolate mixes two images each, and there are {len(images)}")
-    u = u[:, None, None, None]
-    return (u * images[::2] + (1 - u) * images[1::2]).astype(images.dtype)
-
-
 def random_downsample(images: np.ndarray, ratios: np.ndarray) -> np.ndarray:
     """Each image shrunk by its ratio [N], in (0, 1], and enlarged again, bilinear both times."""
     height, width = images.shape[1:3]
@@ -88,33 +70,6 @@ def random_downsample(images: np.ndarray, ratios: np.ndarray) -> np.ndarray:
     pairs = zip(images, small, strict=True)
     shrunk = (resize_uint8(image, *size, "bilinear") for image, size in pairs)
     return np.stack([resize_uint8(image, height, width, "bilinear") for image in shrunk])
-
-
-def expand_flip(images: np.ndarray) -> np.ndarray:
-    """[2 N, H, W, C]: each image and, after it, the image left-right."""
-    return _interleaved(images, flip(images))
-
-
-def five_crop(images: np.ndarray, size: Size) -> np.ndarray:
-    """[5 N, *size, C]: of each image top left, top right, bottom left, bottom right, centre."""
-    centre = center_crop(images, size)
-    bottom, right = (n - m for n, m in zip(images.shape[1:3], size, strict=True))
-    corners = [
-        images[:, top : top + size[0], left : left + size[1]]
-        for top in (0, bottom)
-        for left in (0, right)
-    ]
-    return _interleaved(*corners, centre)
-
-
-def ten_crop(images: np.ndarray, size: Size) -> np.ndarray:
-    """[10 N, *size, C]: each crop of `five_crop`, and after it that of the image left-right."""
-    return _interleaved(five_crop(images, size), five_crop(flip(images), size))
-
-
-def _interleaved(*batches: np.ndarray) -> np.ndarray:
-    """[K N, ...]: the first image of each batch, then the second of each."""
-    return np.stack(batches, axis=1).reshape(-1, *batches[0].shape[1:])
 
 
 def _check_fits(name: str, images: np.ndarray, size: Size) -> None:
@@ -184,13 +139,6 @@ def _ratio(words: list[str]) -> tuple[float]:
     return (number,)
 
 
-def _standard(words: list[str]) -> tuple[str]:
-    (word,) = words
-    if word not in STANDARDS:
-        raise ValueError
-    return (word,)
-
-
 def _nothing(words: list[str]) -> tuple[()]:
     if words:
         raise ValueError
@@ -205,7 +153,6 @@ class Rule:
     read: Callable[[list[str]], tuple]
     accepts: str  # what may follow the name, for messages
     random: bool = False
-    gives: str = ""  # where it is not one uint8 image for each: what it gives
 
 
 SIZES = "a side, or a height and a width, in pixels"
@@ -221,33 +168,11 @@ REGISTRY = {
     "random_flip": Rule(
         lambda x, rng: random_flip(x, rng.random(len(x))), _nothing, "nothing", random=True
     ),
-    "standardize": Rule(
-        lambda x, _, standard: standardize(x, standard),
-        _standard,
-        "mean_scale or scale",
-        gives="floats, and the model standardizes on its own",
-    ),
     "random_shift": Rule(
         _draw_shift, _shift, "whole pixels, or below 1 a part of the sides", random=True
     ),
-    "random_interpolate": Rule(
-        lambda x, rng: random_interpolate(x, rng.random(len(x) // 2)),
-        _nothing,
-        "nothing",
-        random=True,
-        gives="mixtures of two images",
-    ),
     "random_downsample": Rule(
         _draw_downsample, _ratio, "the least ratio, above 0 and up to 1", random=True
-    ),
-    "expand_flip": Rule(
-        lambda x, _: expand_flip(x), _nothing, "nothing", gives="two images of each"
-    ),
-    "five_crop": Rule(
-        lambda x, _, size: five_crop(x, size), _size, SIZES, gives="five images of each"
-    ),
-    "ten_crop": Rule(
-        lambda x, _, size: ten_crop(x, size), _size, SIZES, gives="ten images of each"
     ),
 }
 
@@ -270,8 +195,8 @@ Pipeline = tuple[Operation, ...]
 def parse(text: str, key: str = "preprocess") -> Pipeline:
     """Operations in their order, from "name argument argument; name …"; () of an empty text.
 
-    Raises UserError, naming `key`, for a name that is not in the registry, arguments that it does
-    not take, and anything after `standardize`.
+    Raises UserError, naming `key`, for a name that is not in the registry and arguments that it
+    does not take.
     """
     found: list[Operation] = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
@@ -286,14 +211,12 @@ def parse(text: str, key: str = "preprocess") -> Pipeline:
                 f"{key}: {part!r}: {name} takes {rule.accepts}, and here "
                 f"{' '.join(words) or 'nothing'} follows"
             ) from error
-        if found and found[-1].name == "standardize":
-            raise UserError(f"{key}: {part!r} follows standardize, which must be the last")
         found.append(Operation(name, arguments))
     return tuple(found)
 
 
 def run(pipeline: Pipeline, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The operations in turn on images uint8 [N, H, W, C]: uint8, float32 after `standardize`.
+    """The operations in turn on images uint8 [N, H, W, C], uint8 too.
 
     What is random is drawn from `rng`, for each image on its own. Raises UserError for a crop that
     is larger than the images.
@@ -312,8 +235,6 @@ def delivered(text: str, key: str, resolution: int, training: bool) -> Pipeline:
     pipeline = parse(text, key)
     for operation in pipeline:
         name, rule = operation.name, operation.rule
-        if rule.gives:
-            raise UserError(f"{key}: {name} gives {rule.gives}; leave it out")
         if rule.random and not training:
             raise UserError(
                 f"{key}: {name} is random, and what is validated on stays the same; leave it out, "

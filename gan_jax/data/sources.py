@@ -176,8 +176,8 @@ def _settle(
     class_names: tuple[str, ...],
     options: Options,
 ) -> Opened:
-    """Applies config.data.labels and config.data.validation_split to a source that has its own "
-    "of both."""
+    """Applies config.data.labels and config.data.validation_split to a source that has its own of
+    both."""
     validation = _own_validation(validation, options)
     parts = [train] if validation is None else [train, validation]
     if options.labels == "none" or any(part.labels is None for part in parts):
