@@ -87,6 +87,8 @@ def run(
             f"--input={source}: none of {len(names)} images could be aligned; the first, {name}: "
             f"{reason}"
         )
+    if beside := listing.left_out(files, names):
+        say(f"passed over in {files.root}: {beside}")
     say(_summary(faces, names, folder, set(made.values()), len(made), left_out))
     for line in _scale_notes(places, faces.scale):
         say(line)

@@ -26,6 +26,7 @@ from shell import ROOT
 
 from gan_jax import api, data
 from gan_jax.data import face_lists
+from gan_jax.errors import UserError
 
 # folders
 
@@ -423,3 +424,23 @@ def test_a_run_on_what_is_not_there_or_not_aligned(tmp_path):
     assert_refused(r"person_2 \(no caricature\)", api.train, config(folder), run)
     few = config(own_faces(tmp_path / "few", 32, people=2))
     assert_refused("has 1 training identities", api.train, few, run)
+
+
+def test_what_lies_beside_people_is_said(tmp_path):
+    """Which folders are which split, what is passed over, and a person without any image."""
+    for split, names in (("Train", ("ann", "bob")), ("Test", ("eve",))):
+        for name in names:
+            for kind in "PC":
+                folder = tmp_path / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (9, 9, 9)).save(folder / f"{kind}1.png")
+            (tmp_path / split / name / "notes.txt").touch()
+    section = dict(source="folder", resolution=8)
+    made = make(tmp_path, **section)
+    assert made.identity_names == {"train": ("ann", "bob"), "validation": ("eve",)}
+    assert "training images from Train/, validation images from Test/" in made.description
+    assert f"passed over in {tmp_path / 'Train'}: .txt (2)" in made.description
+    (tmp_path / "Train" / "dan").mkdir()
+    (tmp_path / "Train" / "dan" / "P1.heic").touch()
+    with pytest.raises(UserError, match=r"dan: would be a class and holds no image"):
+        make(tmp_path, **section)

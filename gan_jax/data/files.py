@@ -101,11 +101,11 @@ def open_folder(options: Options) -> Opened:
         class_names,
         origin,
         sorted_by_class=True,
-        remarks=remarks(found, sources),
+        remarks=remarks_of(found, sources),
     )
 
 
-def remarks(splits: Splits, sources: list[FileSource]) -> tuple[str, ...]:
+def remarks_of(splits: Splits, sources: list[FileSource]) -> tuple[str, ...]:
     """Which folders were taken for what, and what the sources have to say."""
     said = [splits.said] if splits.said else []
     return tuple(dict.fromkeys([*said, *(line for s in sources for line in s.remarks())]))

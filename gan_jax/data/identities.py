@@ -16,7 +16,7 @@ import numpy as np
 from gan_jax.data import face_folders, face_lists, listing, preprocess
 from gan_jax.data.decode import UnreadableError
 from gan_jax.data.examples import Examples
-from gan_jax.data.files import FileSource, split_folders
+from gan_jax.data.files import FileSource, remarks_of, split_folders
 from gan_jax.data.options import Options
 from gan_jax.data.prepare import Prepare
 from gan_jax.data.sources import Opened, Source
@@ -127,15 +127,19 @@ def _without_readable(source: Source, grouped: dict) -> dict:
         return {key: kind for key, kind in found if kind}
 
 
-def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
-    """The identities of each split: {"train": …, "validation": …}.
+def divide(options: Options, opened: Opened | None) -> tuple[dict[str, Gallery], tuple[str, ...]]:
+    """The identities of each split, {"train": …, "validation": …}, and what there is to say of
+    their files.
 
     `opened` is a source whose names say who is shown; None: the files of config.data.path.
 
     Raises UserError for an identity in both splits, and for what `gallery` and the lists refuse.
     """
-    if opened is None:
-        found = _by_lists(options) if options.train_list else _by_folders(options)
+    remarks: tuple[str, ...] = ()
+    if opened is None and options.train_list:
+        found = _by_lists(options)
+    elif opened is None:
+        found, remarks = _by_folders(options)
     else:
         sources = [s for s in (opened.train, opened.validation) if s is not None]
         found = [_by_names(source, f"config.data.source={options.source}") for source in sources]
@@ -158,7 +162,7 @@ def divide(options: Options, opened: Opened | None) -> dict[str, Gallery]:
     kept = order[held_out:]
     if options.limit:
         kept = kept[: options.limit]
-    return {"train": train.only(sorted(kept)), "validation": rest[0]}
+    return {"train": train.only(sorted(kept)), "validation": rest[0]}, remarks
 
 
 def _by_names(source: Source, where: str) -> Gallery:
@@ -169,11 +173,13 @@ def _by_names(source: Source, where: str) -> Gallery:
     return gallery(source, keys, photos, {key: key.rpartition("/")[2] for key in keys}, where)
 
 
-def _by_folders(options: Options) -> list[Gallery]:
+def _by_folders(options: Options) -> tuple[list[Gallery], tuple[str, ...]]:
     files = listing.open_files(options.path, "config.data.path")
-    found = []
-    for part in split_folders(files, options).parts:
+    found, splits = [], split_folders(files, options)
+    for part in splits.parts:
         paths, where = listing.image_names(part), str(part.root)
+        if not face_folders.is_plain(paths):
+            listing.check_folders(part, paths)
         kinds = face_lists.kinds(paths, face_folders.is_plain(paths), where)
         stray = next((p for p, (key, _) in zip(paths, kinds, strict=True) if not key), None)
         if stray is not None:
@@ -181,11 +187,11 @@ def _by_folders(options: Options) -> list[Gallery]:
                 f"{where}/{stray}: lies in no folder of an identity; accepted: {face_lists.LAYOUTS}"
             )
         keys, photos = zip(*kinds, strict=True)
-        source = FileSource(part, paths, [0] * len(paths))
+        source = FileSource(part, paths, [0] * len(paths), options.deep_bits)
         names = {key: key for key in keys}
         skip = options.on_error == "skip"
         found.append(gallery(source, keys, photos, names, where, skip=skip))
-    return found
+    return found, remarks_of(splits, [part.source for part in found])
 
 
 def _by_lists(options: Options) -> list[Gallery]:
@@ -201,7 +207,7 @@ def _by_lists(options: Options) -> list[Gallery]:
             read.append((listed, *zip(*kinds, strict=True), where))
     several = {folder for listed, folders, *_ in read for folder in _of_several(listed, folders)}
     skip = options.on_error == "skip"
-    return [_by_list(files, several, skip, *rest) for rest in read]
+    return [_by_list(files, options.deep_bits, several, skip, *rest) for rest in read]
 
 
 def _of_several(listed: face_lists.FaceList, folders: Sequence[str]) -> list[str]:
@@ -213,6 +219,7 @@ def _of_several(listed: face_lists.FaceList, folders: Sequence[str]) -> list[str
 
 def _by_list(
     files: listing.Files,
+    bits: int,
     several: set[str],
     skip: bool,
     listed: face_lists.FaceList,
@@ -241,7 +248,7 @@ def _by_list(
         key: min(found) if len(found) == 1 and not found & several else f"label {key}"
         for key, found in of.items()
     }
-    source = FileSource(files, list(listed.paths), [0] * len(listed.paths))
+    source = FileSource(files, list(listed.paths), [0] * len(listed.paths), bits)
     return gallery(source, keys, photos, names, where, marks, skip)
 
 

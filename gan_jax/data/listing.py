@@ -145,25 +145,32 @@ def classes(
         return *_from_tables(parts, tables), LABEL_FILE
     if policy == "folder" or any("/" in name for _, names in parts for name in names):
         for files, names in parts:
-            _check_folders(files, names)
+            _check_strays(files, names)
+            check_folders(files, names)
         class_of, origin = face_folders.class_rule(parts)
         return *_number(parts, class_of, order), origin
     return unlabelled, (), "none"
 
 
-def _check_folders(files: Files, names: list[str]) -> None:
-    """Raises UserError for an image outside the folders of classes, and a folder without images."""
+def _check_strays(files: Files, names: list[str]) -> None:
+    """Raises UserError for an image outside the folders of classes."""
     stray = next((name for name in names if "/" not in name), None)
     if stray is not None:
         raise UserError(
             f"{files.root}/{stray}: lies in no sub-folder, so it has no class; put every "
             "image into the sub-folder of its class, or set config.data.labels=none"
         )
-    empty = sorted(files.found.folders - {name.partition("/")[0] for name in names})
-    for folder in empty:
+
+
+def check_folders(files: Files, names: list[str]) -> None:
+    """Raises UserError for a folder that would be a class and holds none of the images `names`.
+
+    Annotations and the like, texts and tables only, are no class.
+    """
+    for folder in sorted(files.found.folders - {name.partition("/")[0] for name in names}):
         held = [name for name in files.names() if name.startswith(f"{folder}/")]
         if held and all(extension(n) in NO_IMAGES or is_sheet(files, n) for n in held):
-            continue  # annotations and the like: nobody takes them for a class
+            continue
         kinds = Counter(f".{extension(name)}" if extension(name) else "others" for name in held)
         holds = some([f"{kind} ({count:,})" for kind, count in kinds.most_common()])
         raise UserError(

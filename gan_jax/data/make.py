@@ -93,11 +93,12 @@ def _open(
     """The splits, the class names, and in words where labels come from and what there is to say."""
     if options.pairs == "identities":
         opened = None if options.source == "folder" else OPEN[options.source](options)
+        divided, remarks = identities.divide(options, opened)
         splits = {
             name: identities.IdentityExamples(members, options, training=name == "train")
-            for name, members in identities.divide(options, opened).items()
+            for name, members in divided.items()
         }
-        return splits, splits["train"].names, "the identities", ()
+        return splits, splits["train"].names, "the identities", remarks
     opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
     opened = opener(options)
     if options.pairs not in ("none", *pairs.LABELLED):
