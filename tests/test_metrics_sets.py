@@ -321,7 +321,7 @@ def test_the_levels_of_a_sliced_wasserstein_distance():
     assert found == {f"swd/{level}": value for level, value in expected.items()}
 
 
-@pytest.mark.parametrize("size", [2, 6, 50])
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 50])
 def test_pairs_of_a_set_and_of_the_real_one(size):
     real, fake = noise(11), noise(9, seed=1) // 4
     fake[1::2] = fake[:-1:2]  # each pair twice the same image
@@ -408,15 +408,33 @@ def test_metrics_by_network():
     assert list(sets.chosen(["fid", "swd", "kd_classifier"], CLASSIFIER)) == ["kd_classifier"]
 
 
-@pytest.mark.parametrize("size", [3, 50])
+@pytest.mark.parametrize("size", [1, 3, 50])
 def test_batches_do_not_matter(size):
-    """All at once, or in batches that do not meet the merges; MS-SSIM pairs within batches."""
-    names = ",".join(name for name in METRICS if name != "ms_ssim")
-    found, _ = everything(names, size)
-    whole, _ = everything(names, 600)
+    """All at once, or in batches that do not meet the merges, nor the pairs of MS-SSIM."""
+    found, _ = everything(size=size)
+    whole, _ = everything(size=600)
     assert found.keys() == whole.keys()
     for name, value in whole.items():
         assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-12), name
+
+
+@pytest.mark.parametrize("size", [1, 32, 600])
+def test_the_same_rows_are_merged_whatever_the_batches(size, monkeypatch):
+    merged = []
+    add = sets.Moments.add
+    monkeypatch.setattr(sets.Moments, "add", lambda self, x: (merged.append(len(x)), add(self, x)))
+    gather(batches(BOTH[0], size), ["fid"], EVERY, 0, False)
+    assert merged == [512, 88]
+
+
+@pytest.mark.parametrize("name", ["swd", "ms_ssim"])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_images_of_two_shapes_are_refused_in_any_batches(name, size):
+    """Also where no batch holds both, and where the others are not looked at."""
+    both = [*noise(4), *noise(4, 32)]
+    parts = [both[start : start + size] for start in range(0, len(both), size)]
+    with pytest.raises(ValueError, match=rf"{name} takes images of one shape, found \[16, 16, "):
+        gather([(part, None) for part in parts], [name], {}, 0, False, range(2))
 
 
 def test_a_list_of_images_is_as_good_as_an_array():

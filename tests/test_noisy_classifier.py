@@ -200,13 +200,18 @@ def looked_at(system, batch, state=None):
 
 @pytest.mark.parametrize(("steps", "rescale"), [(1000, False), (4000, True), (4000, False)])
 def test_validation_spreads_its_times_over_the_chain(transparent, steps, rescale):
-    """Image i of B at a time of the i-th of B parts of the chain; the network sees it rescaled."""
+    """Of 16 images in a row each at a time of its own, and no eighth of the chain without one; the
+    network sees the times rescaled."""
     system = made(discrete__steps=steps, discrete__rescale_timesteps=rescale)
     quiet = grey(16) | {"noise": np.zeros((16, SIDE, SIDE, 1), np.float32)}
     longest = 1 if rescale else steps / 1000
-    part = looked_at(system, quiet) / longest * 16
-    assert (part > np.arange(16) - 0.02).all()
-    assert (part < np.arange(16) + 1.0).all()
+    for first in (0, 1600):
+        numbers = np.arange(first, first + 16, dtype=np.int32)
+        place = np.sort(looked_at(system, {**quiet, "seed": numbers}) / longest)
+        assert (place > -0.002).all()
+        assert (place < 1).all()
+        assert np.diff(place).min() > 0.02
+        assert set((place * 8 + 0.01).astype(int)) == set(range(8))
 
 
 def test_training_draws_every_time_of_the_chain(transparent):

@@ -152,16 +152,18 @@ EVALUATION = 2**31 - 1  # folded into the root key for validation
 class Validator:
     """(state, stage) → {"val/<name>": mean over the validation set}.
 
-    Every image counts once: batches are padded and carry `valid` [B]. Batch i is evaluated with
-    the same key every time.
+    Every image counts once: batches are padded and carry `valid` [B]. The key is the same for all
+    of them and at every evaluation, and each batch brings its images' numbers in the set as `seed`
+    [B]: what is drawn for an image follows from its number, whatever the size of a batch.
     """
 
     def __init__(self, system: System, mesh: Mesh, data: Data, key: jax.Array):
         self.mesh, self.data, self.key = mesh, data, key
 
         def sums(state: TrainState, batch: Batch, root: jax.Array, index: jax.Array, stage: Stage):
-            out = system.eval_step(state, batch, jax.random.fold_in(root, index), stage)
             weight = batch["valid"]
+            numbers = index * len(weight) + jnp.arange(len(weight), dtype=jnp.int32)
+            out = system.eval_step(state, {**batch, "seed": numbers}, root, stage)
             values = {n: jnp.sum(jnp.where(weight > 0, v, 0)) for n, v in out.items()}
             return values, jnp.sum(weight)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.ahead import Program
@@ -106,6 +107,19 @@ def latents_of(batch: Batch, key: Array, length: int) -> Array:
 
     over = (0, 0 if "truncation" in batch else None)
     return jax.vmap(draw, over)(batch["seed"], batch.get("truncation"))
+
+
+def numbers_of(batch: Batch, count: int) -> Array:
+    """The numbers of a validation batch's images in their set, int32 [count]: its own `seed`, else
+    those of the first images, 0, 1, ….
+    """
+    return batch["seed"] if "seed" in batch else jnp.arange(count, dtype=jnp.int32)
+
+
+def classes_of(seeds: Array, key: Array, classes: int) -> Array:
+    """A class for each of `seeds` [N], a function of that seed alone: int32 [N] in [0, classes)."""
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
+    return jax.vmap(lambda k: jax.random.randint(k, (), 0, classes))(own)
 
 
 def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:

@@ -85,7 +85,9 @@ class System(NamedTuple):
 
     init:        (key, batch, stage) → TrainState
     train_step:  (state, batch, key, stage) → (TrainState, Metrics)
-    eval_step:   (state, batch, key, stage) → dict of per-example values [B]
+    eval_step:   (state, batch, key, stage) → dict of per-example values [B]; the batch holds
+                 `valid` [B], 0 for what fills it up, and `seed` [B], each image's number in the
+                 validation set: what is drawn for an image is a function of that number
     sample_step: (state, batch, key, stage) → Images; the batch holds `seed` [N] and what else
                  the system's samples are made from (`label`, `input`, …)
     enter_stage: (state, stage) → TrainState

@@ -127,8 +127,8 @@ class Data:
         Args:
             split: "train": without end, reshuffled every epoch, starting with the batch that
                 follows `step` done steps. "validation": every image once, in a fixed order, the
-                last batch filled up by repeating its last image, with "valid" float32 [b] (1 for
-                an image, 0 for filling).
+                last batch filled up from the first image on, with "valid" float32 [b] (1 for an
+                image, 0 for filling).
             stage: its batch size counts over all processes, its start selects the order.
             step: global step; stage.start is the beginning of the stage's stream.
 
@@ -212,7 +212,7 @@ class Data:
         for first in range(0, len(examples), size):
             rows = np.arange(first, first + size)[own]
             valid = (rows < len(examples)).astype(np.float32)
-            batch = self._batch(*examples.gather(np.minimum(rows, len(examples) - 1), self._pool))
+            batch = self._batch(*examples.gather(rows % len(examples), self._pool))
             yield batch | {"valid": valid}
 
     def _read(self, stream: grain.MapDataset, position: int) -> Iterator[Batch]:

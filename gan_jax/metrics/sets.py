@@ -103,7 +103,7 @@ class Kept:
     moments: dict[str, Moments] = field(default_factory=dict)  # by tap, and by (tap, class)
     features: dict[str, np.ndarray] = field(default_factory=dict)  # by tap, [N, D] float32
     patches: swd.Patches | None = None
-    pairs: tuple[float, int] = (0.0, 0)  # sum of MS-SSIM, and of how many pairs
+    pairs: tuple[float, int] = (0.0, 0)  # sum of MS-SSIM, and of how many pairs of neighbours
 
 
 def chosen(names: Sequence[str], network: str) -> dict[str, Metric]:
@@ -122,6 +122,8 @@ def gather(
     done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Kept]:
     """Streams a set once, past every network that the metrics `names` need.
+
+    What is kept depends on the images and their order, not on how they come in batches.
 
     Args:
       batches: uint8 images, an array [n, H, W, C] or a list, and their classes or None.
@@ -144,22 +146,15 @@ def gather(
     }
     kept = {network: kept[network] for network in kept if chosen(names, network)}
     buffers = {network: _Buffer(kept[network], wanted[network]) for network in kept}
-    pixels = kept.get(PIXELS, Kept())
-    if any(m.patches for m in wanted[PIXELS]):
-        # each set has a stream of its own under the one seed
-        pixels.patches = swd.Patches(np.random.default_rng((seed, int(real))))
-    count, rows = 0, np.asarray(patch_rows, int)
+    # each set has a stream of its own under the one seed
+    rng = np.random.default_rng((seed, int(real)))
+    pixels = _Pixels(kept.get(PIXELS, Kept()), chosen(names, PIXELS), rng, patch_rows)
+    count = 0
     for images, classes in batches:
         for network, buffer in buffers.items():
             if network != PIXELS and buffer.taps:
                 buffer.add(networks[network].extract(images, buffer.taps), classes)
-        here = rows[(rows >= count) & (rows < count + len(images))] - count
-        if pixels.patches is not None and len(here):
-            pixels.patches.add(_one_shape(images, "swd")[here])
-        if any(m.pairs for m in wanted[PIXELS]) and len(images) > 1:
-            found, (total, pairs) = len(images) // 2, pixels.pairs
-            value = diversity(_one_shape(images, "ms_ssim"))
-            pixels.pairs = (total + found * value, pairs + found)
+        pixels.add(images)
         count += len(images)
         done(count)
     for network, buffer in buffers.items():
@@ -168,8 +163,58 @@ def gather(
     return kept
 
 
+class _Pixels:
+    """What looks at the images themselves: patches of some, and MS-SSIM of the images 0 and 1, 2
+    and 3, … of the stream, of which an odd one waits for the next batch."""
+
+    def __init__(
+        self,
+        kept: Kept,
+        metrics: Mapping[str, Metric],
+        rng: np.random.Generator,
+        patch_rows: Sequence[int],
+    ):
+        self.kept, self.names, self.rows = kept, list(metrics), np.asarray(patch_rows, int)
+        self.paired = any(m.pairs for m in metrics.values())
+        if any(m.patches for m in metrics.values()):
+            kept.patches = swd.Patches(rng)
+        self._shape: tuple[int, ...] | None = None
+        self._seen = 0
+        self._waiting: np.ndarray | None = None  # [1, H, W, C]
+
+    def add(self, images: Images) -> None:
+        if not self.names:
+            return
+        images = self._one_shape(images)
+        here = self.rows[(self.rows >= self._seen) & (self.rows < self._seen + len(images))]
+        if self.kept.patches is not None and len(here):
+            self.kept.patches.add(images[here - self._seen])
+        self._seen += len(images)
+        if self.paired:
+            self._pair(images)
+
+    def _pair(self, images: np.ndarray) -> None:
+        if self._waiting is not None:
+            images = np.concatenate([self._waiting, images])
+        found = len(images) // 2
+        self._waiting = images[2 * found :] if len(images) % 2 else None
+        if found:
+            total, pairs = self.kept.pairs
+            value = diversity(images[: 2 * found])
+            self.kept.pairs = (total + found * value, pairs + found)
+
+    def _one_shape(self, images: Images) -> np.ndarray:
+        """The batch as an array. Raises ValueError for several shapes, in it or over batches."""
+        shapes = {np.shape(image) for image in images} | ({self._shape} if self._shape else set())
+        if len(shapes) > 1:
+            found = " and ".join(str(list(shape)) for shape in sorted(shapes)[:2])
+            raise ValueError(f"{self.names[0]} takes images of one shape, found {found}")
+        self._shape = next(iter(shapes), self._shape)
+        return np.asarray(images)
+
+
 class _Buffer:
-    """Collects features of batches until there are enough to be merged."""
+    """Collects features of batches; ROWS of them at a time are merged, however they come."""
 
     def __init__(self, kept: Kept, metrics: Sequence[Metric]):
         self.kept = kept
@@ -188,31 +233,27 @@ class _Buffer:
                 self.parts[tap].append(values)
         if self.classed and classes is not None:
             self.classes.append(np.asarray(classes))
-        if sum(map(len, next(iter(self.waiting.values())))) >= ROWS:
-            self._merge()
+        while sum(map(len, next(iter(self.waiting.values())))) >= ROWS:
+            self._merge(ROWS)
 
-    def _merge(self) -> None:
-        rows = {tap: np.concatenate(values) for tap, values in self.waiting.items() if values}
+    def _merge(self, most: int) -> None:
+        """Merges the first `most` rows that wait, and keeps the rest waiting."""
+        whole = {tap: np.concatenate(values) for tap, values in self.waiting.items() if values}
+        rows = {tap: values[:most] for tap, values in whole.items()}
         for tap in self.plain & rows.keys():
             self.kept.moments.setdefault(tap, Moments()).add(rows[tap])
         if self.classed and self.classes:
-            classes = np.concatenate(self.classes)
+            every = np.concatenate(self.classes)
+            classes, self.classes = every[:most], [every[most:]]
             for tap in self.classed & rows.keys():
                 for label in np.unique(classes):
                     of_class = self.kept.moments.setdefault((tap, int(label)), Moments())
                     of_class.add(rows[tap][classes == label])
-        self.waiting = {tap: [] for tap in self.taps}
-        self.classes = []
+        self.waiting = {tap: [whole[tap][most:]] if tap in whole else [] for tap in self.taps}
 
     def close(self) -> None:
-        self._merge()
+        self._merge(ROWS)  # fewer than that wait
         self.kept.features = {tap: np.concatenate(parts) for tap, parts in self.parts.items()}
-
-
-def _one_shape(images: Images, name: str) -> np.ndarray:
-    if not isinstance(images, np.ndarray):
-        raise ValueError(f"{name} takes images of one shape, found several")
-    return images
 
 
 def plan(

@@ -63,10 +63,17 @@ def draw_uniform(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
     return t, jnp.ones(batch)
 
 
-def even_places(valid: Array, u: Array) -> Array:
-    """Places in [0, 1) that lie evenly over those of a batch which are `valid`, [B]: the k-th of n
-    at (k + u)/n, u uniform in [0, 1), [] or [B]. What fills up a batch takes no place."""
-    return jnp.clip((jnp.cumsum(valid) - 1 + u) / jnp.sum(valid), 0, 1 - 1e-6)
+def even_places(numbers: Array, u: Array) -> Array:
+    """Places in [0, 1) of the images with these numbers in their set, int [B]: float32 [B].
+
+    Image k lies at the fractional part of k/φ + u, φ the golden ratio and u in [0, 1), []. That is
+    a function of k alone, and any n images in a row, or every K-th of them where classes come in
+    turn, lie nearly evenly whatever n.
+    """
+    # in whole numbers modulo 2^32: a float32 product would lose the places of large k
+    turned = numbers.astype(jnp.uint32) * jnp.uint32(2654435769)  # 2^32/φ
+    places = turned.astype(jnp.float32) / 2.0**32 + u
+    return jnp.clip(places - jnp.floor(places), 0, 1 - 1e-6)
 
 
 def at_places(places: Array, steps: int) -> Array:

@@ -23,7 +23,7 @@ from gan_jax.core import grads as gradients
 from gan_jax.core import loss_scale, optim, players, rates
 from gan_jax.core.every import single_stage
 from gan_jax.core.progress import Progress
-from gan_jax.core.sampler import latents_of, noise_of
+from gan_jax.core.sampler import latents_of, noise_of, numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
@@ -226,14 +226,16 @@ def make(config, facts: Facts) -> System:
 
     def eval_step(state: TrainState, batch, key, stage: Stage):
         """Losses of the averaged weights at levels spread evenly over those trained on; of a chain
-        also an estimate of its bits per dimension from the same answers."""
+        also an estimate of its bits per dimension from the same answers. An image's level and noise
+        are functions of its number in the set.
+        """
         params, _ = optim.averaged(state.nets["unet"])
         examples = shown(batch)
         count = examples["image"].shape[0]
         place_key, noise_key = jax.random.split(key)
-        valid, u = batch.get("valid", jnp.ones(count)), jax.random.uniform(place_key, (count,))
-        examples["level"] = process.spread(timestep_sampler.even_places(valid, u))
-        examples["noise"] = jax.random.normal(noise_key, examples["image"].shape)
+        numbers, u = numbers_of(batch, count), jax.random.uniform(place_key)
+        examples["level"] = process.spread(timestep_sampler.even_places(numbers, u))
+        examples["noise"] = noise_of(numbers, noise_key, shape)(0)
         output, x, terms = predicted(params, examples)
         if chain:
             known = diffusion.predict(chain, output, x, examples["level"], **kinds._asdict())

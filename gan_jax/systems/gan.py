@@ -20,12 +20,13 @@ import jax.numpy as jnp
 
 from gan_jax.core import optim, players, rates
 from gan_jax.core.every import single_stage
-from gan_jax.core.sampler import latents_of
+from gan_jax.core.sampler import classes_of, latents_of, numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import gan as networks
 from gan_jax.models.layers import BatchNorm
 from gan_jax.ops import augment, images, losses, penalties
+from gan_jax.ops.groups import by_groups
 
 ORDERS = ("generator_first", "discriminator_first")
 
@@ -266,14 +267,26 @@ def make(config, facts: Facts) -> System:
         return state.replace(step=state.step + 1, nets=nets), metrics
 
     def eval_step(state: TrainState, batch, key, stage: Stage):
-        """Per-example losses of both players on held-out images, with running statistics."""
+        """Per-example losses of both players on held-out images, with running statistics; the
+        latent and the class of a fake are functions of the image's number in the set.
+
+        A discriminator that compares images with each other sees as many consecutive ones of the
+        set as in training.
+        """
         x = images.to_unit(batch["image"])
-        z, label = latents(batch, x.shape[0], key)
+        z_key, label_key = jax.random.split(key)
+        numbers = numbers_of(batch, x.shape[0])
+        z = latents_of({**batch, "seed": numbers}, z_key, model.z_dim)
+        label = classes_of(numbers, label_key, max(facts.num_classes, 1))
         params, stats = optim.averaged(state.nets["gen"])
         fake, _ = gen.apply(params, stats, z, label)
         disc_net = state.nets["disc"]
-        (real_logit, _), _ = disc.apply(disc_net.params, disc_net.stats, x, batch["label"])
-        (fake_logit, _), _ = disc.apply(disc_net.params, disc_net.stats, fake, label)
+        see = lambda x, label: disc.apply(disc_net.params, disc_net.stats, x, label)[0][0]  # noqa: E731
+        # minibatch discrimination is a sum over all of a mini-batch
+        whole = model.disc.minibatch_discrimination > 0
+        together = config.batch_size if whole else model.disc.minibatch_stddev
+        real_logit = by_groups(see, together, x, batch["label"])
+        fake_logit = by_groups(see, together, fake, label)
         total = adversarial.judge(real_logit, 1.0) + adversarial.judge(fake_logit, 0.0)
         return {
             "gen": adversarial.fool(fake_logit),

@@ -23,6 +23,7 @@ import optax
 from gan_jax.core import grads as gradients
 from gan_jax.core import loss_scale, optim, players, rates
 from gan_jax.core.every import single_stage
+from gan_jax.core.sampler import noise_of, numbers_of
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution, unet
@@ -154,15 +155,20 @@ def make(config, facts: Facts) -> System:
         return found
 
     def eval_step(state: TrainState, batch, key, stage: Stage):
-        """Cross entropy and correctness of every image, at times spread over the whole chain."""
+        """Cross entropy and correctness of every image, at times spread over the whole chain, each
+        a function of the image's number in the set, as its noise is."""
         t_key, noise_key = jax.random.split(key)
 
+        numbers = numbers_of(batch, len(batch["image"]))
+
         def spread(count):
-            valid = batch.get("valid", jnp.ones(count))
-            places = timestep_sampler.even_places(valid, jax.random.uniform(t_key))
+            places = timestep_sampler.even_places(numbers, jax.random.uniform(t_key))
             return timestep_sampler.at_places(places, chain.steps)
 
         params, _ = optim.averaged(state.nets["classifier"])
+        if "noise" not in batch:
+            own = noise_of(numbers, noise_key, batch["image"].shape[1:])
+            batch = {**batch, "noise": own(0)}
         return judged(params, noised(batch, spread, noise_key))
 
     def features(state: TrainState, batch, key, stage: Stage):

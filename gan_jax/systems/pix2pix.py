@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import optim, players, rates
 from gan_jax.core.every import single_stage
+from gan_jax.core.sampler import numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import pix2pix as networks
@@ -209,8 +210,8 @@ def make(config, facts: Facts) -> System:
             # luminance is compared as light, from 0 up: SSIM changes when both images are shifted
             values["ssim"] = images.ssim(seen + 1, wanted + 1, 2.0)
         if config.test.train_mode_loss:
-            seeds = jnp.arange(x.shape[0])
-            again = translated(params, stats, x, seeds, key, True, True)
+            numbers = numbers_of(batch, x.shape[0])
+            again = translated(params, stats, x, numbers, key, True, True)
             values["l1_train_mode"] = mean(jnp.abs(again - y))
         return values
 

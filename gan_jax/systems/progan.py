@@ -15,6 +15,7 @@ small side divided by 2^⌊lod⌋: the penalty is computed from this norm, so lo
 the same. Reals are shrunk on the device from the final size, with the same rounding.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -24,12 +25,13 @@ import numpy as np
 from gan_jax.core import grads as gradients
 from gan_jax.core import loss_scale, optim, players, rates
 from gan_jax.core.every import Every
-from gan_jax.core.sampler import latents_of
+from gan_jax.core.sampler import latents_of, numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
 from gan_jax.models import progan as networks
 from gan_jax.ops import growing, images, penalties
+from gan_jax.ops.groups import by_groups
 
 ORDERS = ("disc_first", "joint")
 BATCH = "config.growth.batch: a step's"  # what to change where a batch does not divide
@@ -263,12 +265,19 @@ def make(config, facts: Facts) -> System:
         return state, metrics
 
     def eval_step(state: TrainState, batch, key, stage: Stage):
-        """The critic's answers on held-out images, by what the averaged generator draws."""
+        """The critic's answers on held-out images, by what the averaged generator draws of the
+        latents of their numbers in the set.
+
+        The minibatch standard deviation is one of consecutive images of the set, four or as many as
+        its group has in training.
+        """
         at = (stage.resolution, growing.fade(growth, run, state.step, stage.resolution))
         real, label = real_images(batch, *at), one_hot(batch["label"])
-        z = jax.random.normal(key, (real.shape[0], z_dim))
+        count = real.shape[0]
+        z = latents_of({"seed": numbers_of(batch, count)}, key, z_dim)
         fake = draw(optim.averaged(state.nets["gen"])[0], z, label, at)
-        see = lambda x: judge(state.nets["disc"].params, x, at)  # noqa: E731
+        alone = lambda x: judge(state.nets["disc"].params, x, at)  # noqa: E731
+        see = partial(by_groups, alone, min(model.minibatch_stddev, count))
         (real_score, real_logits), (fake_score, fake_logits) = see(real), see(fake)
         values = {"wasserstein": real_score - fake_score}
         if classes:

@@ -19,7 +19,7 @@ import optax
 
 from gan_jax.core import grads, optim, players, rates
 from gan_jax.core.every import single_stage
-from gan_jax.core.sampler import latents_of
+from gan_jax.core.sampler import latents_of, numbers_of
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
@@ -189,10 +189,11 @@ def make(config, facts: Facts) -> System:
 
     def eval_step(state: TrainState, batch, key, stage: Stage):
         """Reconstruction in units of [-1, 1], what the discriminator makes of warped photos under
-        random styles, and the length of their displacements in pixels."""
+        random styles, functions of the photos' numbers in the set, and the length of their
+        displacements in pixels."""
         a, b = standardised(batch["target"]), standardised(batch["input"])
         params, _ = optim.averaged(state.nets["gen"])
-        z = jax.random.normal(key, (len(b), size))
+        z = latents_of({"seed": numbers_of(batch, len(b))}, key, size)
         again_a, again_b, _, ba, displacements = rendered(params, a, b, z, None)
         (patches, _, _), _ = disc.apply(state.nets["disc"].params, {}, ba)
         per_image = lambda values: jnp.mean(values.reshape(len(values), -1), axis=1)  # noqa: E731
