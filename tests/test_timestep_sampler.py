@@ -108,3 +108,22 @@ def test_uniform():
     assert t.dtype == np.int32
     np.testing.assert_allclose(np.bincount(t, minlength=5) / 10_000, 0.2, atol=0.02)
     np.testing.assert_array_equal(scale, np.ones(10_000))
+
+
+@pytest.mark.parametrize("first", [0, 1, 50_000])
+@pytest.mark.parametrize("every", [1, 2, 10])
+def test_even_places_follow_from_an_image_s_number(first, every):
+    """A hundred images in a row, or of one class where classes come in turn, leave no gap of three
+    times the mean; an image has its place in any batch."""
+    numbers = np.arange(first, first + 100 * every, every, dtype=np.int32)
+    places = np.asarray(timestep_sampler.even_places(jnp.asarray(numbers), 0.3))
+    assert places.dtype == np.float32
+    ordered = np.sort(places)
+    assert ordered[0] >= 0
+    assert ordered[-1] < 1
+    gaps = np.diff([*ordered, ordered[0] + 1])
+    assert gaps.max() < 0.03
+    golden = np.float64(2654435769) / 2**32
+    np.testing.assert_allclose(places, (numbers * golden + 0.3) % 1, atol=1e-6)
+    alone = timestep_sampler.even_places(jnp.asarray(numbers[[7, 3]]), 0.3)
+    np.testing.assert_array_equal(alone, places[[7, 3]])
