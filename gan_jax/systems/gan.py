@@ -270,8 +270,8 @@ def make(config, facts: Facts) -> System:
         """Per-example losses of both players on held-out images, with running statistics; the
         latent and the class of a fake are functions of the image's number in the set.
 
-        A discriminator that compares images with each other sees as many consecutive ones of the
-        set as in training.
+        A discriminator that compares images with each other sees consecutive images of the set, as
+        many as in training.
         """
         x = images.to_unit(batch["image"])
         z_key, label_key = jax.random.split(key)

@@ -268,8 +268,8 @@ def make(config, facts: Facts) -> System:
         """The critic's answers on held-out images, by what the averaged generator draws of the
         latents of their numbers in the set.
 
-        The minibatch standard deviation is one of consecutive images of the set, four or as many as
-        its group has in training.
+        The minibatch standard deviation is that of consecutive images of the set, in groups as
+        large as in training.
         """
         at = (stage.resolution, growing.fade(growth, run, state.step, stage.resolution))
         real, label = real_images(batch, *at), one_hot(batch["label"])
