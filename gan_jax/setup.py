@@ -160,8 +160,7 @@ class Setup:
     @property
     def drawn_classes(self) -> np.ndarray:
         """The classes that are drawn where none are asked for: int32 [K], at least one."""
-        every = np.arange(max(self.facts.num_classes, 1), dtype=np.int32)
-        return np.setdiff1d(every, np.asarray(self.facts.empty_classes, np.int32))
+        return np.asarray(self.facts.drawn_classes, np.int32)
 
     def class_title(self, label: int) -> str:
         """What a class is called: its name, or its number where it has none."""

@@ -116,10 +116,11 @@ def numbers_of(batch: Batch, count: int) -> Array:
     return batch["seed"] if "seed" in batch else jnp.arange(count, dtype=jnp.int32)
 
 
-def classes_of(seeds: Array, key: Array, classes: int) -> Array:
-    """A class for each of `seeds` [N], a function of that seed alone: int32 [N] in [0, classes)."""
+def classes_of(seeds: Array, key: Array, classes: Sequence[int]) -> Array:
+    """One of `classes` for each of `seeds` [N], a function of that seed alone: int32 [N]."""
     own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
-    return jax.vmap(lambda k: jax.random.randint(k, (), 0, classes))(own)
+    places = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(classes)))(own)
+    return jnp.asarray(classes, jnp.int32)[places]
 
 
 def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:

@@ -121,6 +121,12 @@ class Facts(NamedTuple):
     class_names: tuple[str, ...] = ()  # (): not known, as of runs of earlier revisions
     empty_classes: tuple[int, ...] = ()  # classes that no training image is of: they are not drawn
 
+    @property
+    def drawn_classes(self) -> tuple[int, ...]:
+        """The classes that training images are of; (0,) without labels."""
+        known = range(max(self.num_classes, 1))
+        return tuple(label for label in known if label not in self.empty_classes)
+
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Facts":
         """The facts of values out of JSON, where tuples are lists; missing ones are defaults."""

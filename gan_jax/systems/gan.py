@@ -70,10 +70,9 @@ def defaults() -> dict:
 
 def drawn_labels(key: jax.Array, count: int, facts: Facts) -> jax.Array:
     """Classes of fakes, int32 [count]: each of those that training images are of as likely."""
-    known = range(max(facts.num_classes, 1))
-    held = [label for label in known if label not in facts.empty_classes]
-    chosen = jax.random.randint(key, (count,), 0, len(held))
-    return jnp.asarray(held, jnp.int32)[chosen] if facts.empty_classes else chosen
+    drawn = facts.drawn_classes
+    places = jax.random.randint(key, (count,), 0, len(drawn))
+    return jnp.asarray(drawn, jnp.int32)[places] if facts.empty_classes else places
 
 
 def make(config, facts: Facts) -> System:
@@ -277,7 +276,7 @@ def make(config, facts: Facts) -> System:
         z_key, label_key = jax.random.split(key)
         numbers = numbers_of(batch, x.shape[0])
         z = latents_of({**batch, "seed": numbers}, z_key, model.z_dim)
-        label = classes_of(numbers, label_key, max(facts.num_classes, 1))
+        label = classes_of(numbers, label_key, facts.drawn_classes)
         params, stats = optim.averaged(state.nets["gen"])
         fake, _ = gen.apply(params, stats, z, label)
         disc_net = state.nets["disc"]
