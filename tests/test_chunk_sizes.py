@@ -271,7 +271,7 @@ def test_caricatures_are_judged_alike_in_any_chunks(monkeypatch):
     random = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     extract = lambda images, taps: {"features": images.reshape(len(images), -1) @ random}  # noqa: E731
     network = Network("random", "0", "none", {"features": 8}, extract)
-    monkeypatch.setattr(judges, "recogniser", lambda setup: network)
+    monkeypatch.setattr(judges, "recogniser", lambda setup, split: (network, ""))
     found = []
     for chunk in (3, 32):
         monkeypatch.setattr(judges, "CHUNK", chunk)
