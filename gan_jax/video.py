@@ -225,7 +225,7 @@ def _schedule(
 
 def _opened(path: Path) -> Image.Image:
     try:
-        picture = Image.open(path)
+        picture = Image.open(path, formats=("PNG",))
         picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; remove it and try again") from None
