@@ -88,7 +88,7 @@ def _train(setup: Setup, folder: Path, stored: bool, began: float, say, main: bo
         keep_every.steps(system.stages[0], length(system.stages[0])),
         say,
     )
-    best = checkpoint.BestStates(folder / "best", rule)
+    best = checkpoint.BestStates(folder / "best", rule, say)
     restored = states.restore_newest(setup.shapes())
     if restored:
         step, tree, meta = restored

@@ -1,5 +1,6 @@
 """How a run ended: summary.json and the lines that say it."""
 
+import re
 import resource
 import sys
 import time
@@ -46,8 +47,9 @@ def _last_scores(folder: Path) -> dict[str, float]:
 
 def _last_grid(folder: Path) -> str:
     """The newest grid: of averaged weights where there are any."""
+    grids = [p for p in folder.glob("samples/*_*.png") if re.match("[0-9]+_", p.name)]
     newest_first = lambda p: (-int(p.name.split("_")[0]), p.name)  # noqa: E731
-    return str(min(folder.glob("samples/[0-9]*_*.png"), key=newest_first, default=""))
+    return str(min(grids, key=newest_first, default=""))
 
 
 def peak_memory() -> dict[str, Any]:

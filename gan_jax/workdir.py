@@ -223,20 +223,17 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def state_path(folder: Path, which: str = "newest") -> Path:
     """The folder of a saved state: "newest", "best", or a step as text."""
-    states = {int(p.name): p for p in (folder / "checkpoints").glob("*") if p.name.isdigit()}
     if which == "best":
-        best = sorted(
-            (p for p in (folder / "best").glob("stage*/*") if p.name.isdigit()),
-            key=lambda p: (int(p.parent.name.removeprefix("stage")), int(p.name)),
-        )
+        best = checkpoint.best_states_in(folder / "best")
         if not best:
             raise UserError(f"{folder}: no best state yet")
-        return best[-1].resolve()
+        return best[max(best)].resolve()
+    states = checkpoint.states_in(folder / "checkpoints")
     if not states:
         raise UserError(f"{folder}: no checkpoint yet; train first")
     if which == "newest":
         return states[max(states)].resolve()
-    if which.isdigit() and int(which) in states:
+    if which.isdecimal() and int(which) in states:
         return states[int(which)].resolve()
     raise UserError(
         f"{folder}: no state {which!r}; there are newest, best and the steps {sorted(states)}"
@@ -266,7 +263,7 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     if path.suffix == ".pkl":
         return progan_file.net(path, net)
     if (path / "config.json").exists():
-        has_best = any((path / "best").glob("stage*/[0-9]*"))
+        has_best = checkpoint.best_states_in(path / "best")
         path = state_path(path, "best" if has_best else "newest")
     if not (path / "state").is_dir():
         raise UserError(

@@ -10,10 +10,12 @@ does not notice a byte that changed inside an array.
 import contextlib
 import json
 import math
+import os
+import re
 import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint import path as ocp_path
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gan_jax.core.system import PyTree
@@ -49,6 +52,53 @@ class Best:
         return than is None or (value < than if self.lowest else value > than)
 
 
+def states_in(folder: Path) -> dict[int, Path]:
+    """The saved states in a folder by step: sub-folders whose name is a number in plain digits,
+    as `save` writes it. Whatever else lies there ("12.zip", "9 (1)", a file "12") is not one."""
+    try:
+        found = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name) and p.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {int(p.name): p for p in sorted(found)}
+
+
+def best_states_in(folder: Path) -> dict[tuple[int, int], Path]:
+    """The saved states below a run's `best/` by (stage, step)."""
+    try:
+        stages = [p for p in Path(folder).iterdir() if _STAGE.fullmatch(p.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {
+        (int(stage.name.removeprefix("stage")), step): path
+        for stage in stages
+        for step, path in states_in(stage).items()
+    }
+
+
+_NUMBER = re.compile("0|[1-9][0-9]*")
+_STAGE = re.compile("stage(0|[1-9][0-9]*)")
+_UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp.*")  # orbax's name until it is complete
+
+
+class _Names(ocp_path.step.NameFormat):
+    """What orbax takes for states in a folder: the same as `states_in`."""
+
+    def __str__(self) -> str:
+        return "numbers"
+
+    def build_name(self, step: int) -> str:
+        return str(step)
+
+    def find_all(self, base_path) -> Iterator[ocp_path.step.Metadata]:
+        for step in states_in(Path(base_path)):
+            yield ocp_path.step.Metadata(step=step, path=base_path / str(step))
+
+    def find_step(self, base_path, step: int) -> ocp_path.step.Metadata:
+        if step not in states_in(Path(base_path)):
+            raise ValueError(f"{base_path}: no state of step {step}")
+        return ocp_path.step.Metadata(step=step, path=base_path / str(step))
+
+
 def _manager(folder: Path, policy=None) -> ocp.CheckpointManager:
     # the callback runs in the background, when all is written and before the folder is renamed
     sealing = ocp.options.AsyncOptions(post_finalization_callback=lambda: _seal(folder))
@@ -57,6 +107,7 @@ def _manager(folder: Path, policy=None) -> ocp.CheckpointManager:
         create=True,
         preservation_policy=policy,
         async_options=sealing,
+        step_name_format=_Names(),
     )
     return ocp.CheckpointManager(folder, options=options)
 
@@ -70,9 +121,20 @@ def _seal(folder: Path) -> None:
     """Writes checksums into the state that is being saved."""
     if jax.process_index() != 0:
         return
-    for step in folder.glob("[0-9]*"):
-        if not (step / SUMS).exists():
+    for step in folder.iterdir():
+        if _UNFINISHED.fullmatch(step.name) and step.is_dir() and not (step / SUMS).exists():
             (step / SUMS).write_text(json.dumps(_checksums(step), indent=0))
+
+
+def _clear(folder: Path, step: int, say: Say) -> None:
+    """Renames what has a state's name and is none, such as a file "12", before step 12 is saved."""
+    path, number = folder / str(step), 1
+    if path.is_dir() or not os.path.lexists(path) or jax.process_index() != 0:
+        return
+    while os.path.lexists(target := folder / f"{step}.not-a-state-{number}"):
+        number += 1
+    path.rename(target)
+    say(f"{path} is no saved state and stood in the way of one: renamed to {target.name}")
 
 
 def _checksums(step: Path) -> dict[str, list[int]]:
@@ -135,6 +197,7 @@ class Checkpoints:
     def save(self, step: int, tree: PyTree, meta: dict) -> None:
         """Starts writing; a save of a step that is already there does nothing."""
         if step != self.saved_step:
+            _clear(self.folder, step, self.say)
             self._manager.save(step, args=_arguments(tree, meta), force=True)
         self.saved_at, self.saved_step = time.monotonic(), step
 
@@ -181,11 +244,14 @@ class Checkpoints:
             while target.exists():
                 number += 1
                 target = self.folder.parent / f"damaged-{step}-{number}"
-            if jax.process_index() == 0:
-                shutil.move(self.folder / str(step), target)
+            done = f"moved to {target.name}"
+            try:
+                if jax.process_index() == 0:
+                    shutil.move(self.folder / str(step), target)
+            except OSError as refused:
+                done = f"it stays where it is ({refused.strerror})"
             self.say(
-                f"checkpoint {step} is damaged ({error}); moved to {target.name}, falling back to "
-                "the one before"
+                f"checkpoint {step} is damaged ({error}); {done}, falling back to the one before"
             )
         if jax.process_count() > 1:
             from jax.experimental import multihost_utils
@@ -202,14 +268,14 @@ class Checkpoints:
 class BestStates:
     """The best state of each stage, in `best/stage<i>/<step>/`."""
 
-    def __init__(self, folder: Path, rule: Best):
-        self.folder, self.rule = Path(folder).resolve(), rule
+    def __init__(self, folder: Path, rule: Best, say: Say = print):
+        self.folder, self.rule, self.say = Path(folder).resolve(), rule, say
         self._managers: dict[int, ocp.CheckpointManager] = {}
 
     def cut(self, step: int) -> None:
         """Removes states beyond the step that a run resumes from: it may not pass them again."""
-        for path in self.folder.glob("stage*/*"):
-            if path.name.isdigit() and int(path.name) > step:
+        for (_, saved), path in best_states_in(self.folder).items():
+            if saved > step:
                 shutil.rmtree(path)
 
     def save(self, stage: int, step: int, tree: PyTree, meta: dict) -> None:
@@ -217,6 +283,7 @@ class BestStates:
         manager = self._manager(stage)
         self._settle(stage)
         if step not in manager.all_steps():
+            _clear(self.folder / f"stage{stage}", step, self.say)
             manager.save(step, args=_arguments(tree, meta), force=True)
 
     def _manager(self, stage: int) -> ocp.CheckpointManager:

@@ -44,7 +44,7 @@ class Writer:
         cut_pictures(self.samples, step)
         events = self.workdir / "events"
         events.mkdir(exist_ok=True)
-        files = list(events.glob("events.out.tfevents.*"))
+        files = [p for p in events.glob("events.out.tfevents.*") if p.is_file()]
         for file in files:
             cut_events(file, step)
         self._rows = self.metrics.open("a")
@@ -120,7 +120,7 @@ def cut_pictures(folder: Path, step: int) -> None:
     """Removes `NNNNNN_*.png` beyond `step`."""
     for path in folder.glob("*_*.png"):
         number = path.name.split("_")[0]
-        if number.isdigit() and int(number) > step:
+        if number.isdecimal() and int(number) > step and path.is_file():
             path.unlink()
 
 

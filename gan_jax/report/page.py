@@ -179,7 +179,7 @@ def _pictures(workdir: Path) -> str:
         f"<figure><figcaption>{_text(path.stem.replace('_', ' '))}</figcaption>"
         f"{_image(path.read_bytes(), path.stem)}</figure>"
         for path in sorted(workdir.glob("*.png"))
-        if path.name != "curves.png"
+        if path.name != "curves.png" and path.is_file()
     ]
     return _section("Pictures", f"<div class=frames>{''.join(figures)}</div>" if figures else "")
 
@@ -189,7 +189,7 @@ def _frames(folder: Path) -> str:
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(folder.glob("*.png")):
         match = re.fullmatch(r"(\d+)_(.+)", path.stem)
-        if match:
+        if match and path.is_file():
             found.setdefault(match[2], []).append((int(match[1]), path))
     if not found:
         return ""
