@@ -57,6 +57,7 @@ def run(
     folder = Path(out)
     targets = _targets(names)
     _check_apart(folder, Path(source), targets.values())
+    written.check_folder(folder)
     faces = Faces(landmarks, detector, choose, size, scale)
     _check_known(faces, names)
     made: dict[Path, str] = {}
@@ -157,8 +158,8 @@ def _list(folder: Path, left_out: dict[str, str]) -> None:
     if left_out:
         lines = [f"{name}\t{reason}\n" for name, reason in left_out.items()]
         written.save(path, "".join(lines).encode("utf-8", "surrogateescape"))
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists():
+        path.unlink()
 
 
 def _summary(

@@ -52,7 +52,7 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
     began = time.time()
     main = jax.process_index() == 0
     say = say if main else lambda text: None
-    folder = folders.claim(workdir, lock=main)
+    folder = folders.claim(workdir, lock=main, say=say)
     try:
         stored = folders.check(folder, config, say)
         setup = Setup(config)
@@ -326,11 +326,20 @@ def _judge(setup: Setup, folder: Path, say) -> Model:
     )  # fmt: skip
     if folders.read_summary(folder / "classifier").get("reason") == "finished":
         say = lambda text: None  # noqa: E731  nothing new to tell
+        if _as_trained(folder / "classifier", own):
+            return _fitting(load(folder / "classifier"), setup)
     say("classifier that will judge the samples:")
     summary = train(own, folder / "classifier", lambda text: say(f"  {text}"))
     if summary["reason"] == "terminated":
         raise Terminated("stopped by a signal while the classifier was trained; run it again")
     return _fitting(load(folder / "classifier"), setup)
+
+
+def _as_trained(folder: Path, config: ConfigDict) -> bool:
+    """Whether the run in a folder is what `config` asks for; it is only read. UserError as
+    `workdir.check`."""
+    lines: list[str] = []
+    return folders.check(folder, config, lines.append) and not any("run.steps" in x for x in lines)
 
 
 class Terminated(UserError):
@@ -401,12 +410,15 @@ def evaluate(
         measure = quality.Quality(setup, lambda: _judge(setup, folder, say), say, model.stage)
         scores |= measure(model.state, model.stage)
         about = {"quality": measure.about}
-    result = {"step": model.step, "state": which, **scores, **about}
-    folders.write_json(folder / "evaluate.json", result)
     for name, value in scores.items():
         say(f"{name} {value:.6g}")
     if about:
         say(json.dumps(about))
+    try:
+        result = {"step": model.step, "state": which, **scores, **about}
+        folders.write_json(folder / "evaluate.json", result)
+    except OSError as error:  # the figures are told, and the run is only read
+        say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
     return scores
 
 

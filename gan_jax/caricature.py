@@ -18,7 +18,7 @@ from gan_jax.ops import warping
 from gan_jax.ops.images import to_uint8
 from gan_jax.report import grids
 from gan_jax.report.warp_overlay import overlay
-from gan_jax.written import check_apart, save, save_png, save_sheet
+from gan_jax.written import check_apart, check_folder, save, save_png, save_sheet
 
 FRAMES = 7  # of the strip between the first style and the last
 MOST_SHOWN = 16  # photos on the contact sheet
@@ -145,6 +145,7 @@ def run(
     if not source:
         raise UserError("--input is missing: --mode=caricature reads an image, a folder or a zip")
     check_apart(out, Path(source))
+    check_folder(out)
     painter = Painter(load(workdir, which))
     aligner = None
     if landmarks or detector:

@@ -38,6 +38,8 @@ from gan_jax.metrics.sets import (
 )
 from gan_jax.model import load
 from gan_jax.ops.frechet import Moments
+from gan_jax.report.atomic import write_bytes
+from gan_jax.written import check_file, writing
 
 DEFAULTS = Settings()
 TELL_EVERY = 15.0  # seconds between two lines of progress
@@ -73,6 +75,9 @@ def run(
     Raises UserError for everything a user can get wrong.
     """
     names = tuple(names)
+    for file_out, key in ((out, "--out"), (save_stats, "--save_stats")):
+        if file_out:
+            check_file(file_out, key)
     judges.check_names(names, "--metrics", PAIRED)
     judges.check_resize(resize, "--resize")
     _check_settings(settings, count)
@@ -109,7 +114,8 @@ def run(
     _show(result, say)
     say(json.dumps(result))
     if out:
-        _write(out, json.dumps(result, indent=2) + "\n")
+        with writing(Path(out), kind="file"):
+            write_bytes(out, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
@@ -294,17 +300,9 @@ def _save(path: str, kept: dict[str, Kept], about: dict, count: int, settings: S
     if jax.process_index() > 0:
         return
     meta = {"n_real": count, "networks": about, "seed": settings.seed}
-    _write(path, lambda target: statistics.write(target, moments, rows, meta))
+    with writing(Path(path), "--save_stats", "file"):
+        statistics.write(Path(path), moments, rows, meta)
     say(f"statistics of {count:,} real images in {path}")
-
-
-def _write(path: str, content) -> None:
-    try:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content(target) if callable(content) else target.write_text(content)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); name another file") from None
 
 
 def _stored(path: str, names, networks, about: dict) -> tuple[dict[str, Kept], int, list[str]]:

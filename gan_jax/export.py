@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 from gan_jax import class_names, settings
 from gan_jax.core import loop
 from gan_jax.core.checkpoint import named
+from gan_jax.core.system import Batch
 from gan_jax.errors import UserError
-from gan_jax.model import Adjust, as_it_is, opened
+from gan_jax.model import Adjust, Model, as_it_is, opened
 from gan_jax.report import grids
 from gan_jax.setup import MOST_COLUMNS, TITLES, Setup
-from gan_jax.written import save_sheet
+from gan_jax.written import check_folder, save_sheet, writing
 
 FORMATS = ("grid", "png", "npz", "adm")
 
@@ -36,18 +37,6 @@ def numbers(text: str, key: str) -> list[int]:
     if not found and text:
         raise UserError(f"{key}={text!r}: write numbers and ranges, such as 0-63 or 1,5,8-11")
     return found
-
-
-def made_folder(out: str | Path) -> Path:
-    """The folder of --out, made where it is missing; UserError where it cannot be."""
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--out={out} cannot be made ({error.strerror}); name another folder"
-        ) from None
-    return folder
 
 
 def sample(
@@ -77,6 +66,7 @@ def sample(
             raise UserError(
                 f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
             )
+    folder = check_folder(out)
     # the first of a system's nets is the one that draws
     model = opened(workdir, which, config, lambda system: [*system.rates][:1], "sample", say)
     model = adjust(model)
@@ -84,8 +74,24 @@ def sample(
         model = model.standing_statistics(standing_batches)
     images = model.sample(seeds, classes, truncation, weights)
     batch = model.setup.sample_batch(seeds, classes)
+    with writing(folder / "grid.png"):
+        files = _write(folder, model, images, batch, seeds, classes, formats)
+    shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
+    say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
+    return files
+
+
+def _write(
+    folder: Path,
+    model: Model,
+    images: np.ndarray,
+    batch: Batch,
+    seeds: Sequence[int],
+    classes: Sequence[int],
+    formats: Sequence[str],
+) -> list[Path]:
+    """The files of `sample`; the folder is there."""
     labels = batch.get("label", np.zeros(len(images), np.int32))
-    folder = made_folder(out)
     files = []
     if "grid" in formats:
         # where classes come in turn: columns of one class each, as near to a square as that allows
@@ -118,8 +124,6 @@ def sample(
         files.append(folder / f"samples_{'x'.join(map(str, images.shape))}.npz")
         arrays = [images, labels.astype(np.int64)] if model.setup.system.labelled else [images]
         np.savez(files[-1], *arrays)
-    shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
-    say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files
 
 

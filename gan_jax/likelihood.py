@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 from gan_jax import workdir as folders
 from gan_jax.core.progress import Progress
 from gan_jax.errors import UserError
-from gan_jax.export import made_folder
 from gan_jax.model import Adjust, as_it_is, load, measured
 from gan_jax.report import bound_plot
 from gan_jax.setup import MOST_PIXELS
+from gan_jax.written import check_folder, writing
 
 CHUNK = 32  # images at a time
 TERMS = ("vb", "xstart_mse", "mse")
@@ -47,6 +47,7 @@ def run(
         raise UserError(f"--count={count}: give a number above 0, or 0 for all images")
     if jax.process_count() > 1:
         raise UserError("--mode=likelihood runs in one process; start it on one host")
+    folder = check_folder(out)
     model = measured(adjust(load(workdir, which)), config)
     setup = model.setup
     task = setup.system.tasks.get("likelihood")
@@ -77,18 +78,24 @@ def run(
         "prior": float(np.mean(terms["prior"])),
         **{f"mean_{name}": float(np.mean(terms[name])) for name in TERMS[1:]},
     }
-    folder = made_folder(out)
+    count = len(terms["t"][0])
+    about = {"step": model.step, "state": which, "split": split, "images": total, "steps": count}
+    say(
+        f"{figures['bits_per_dim']:.4f} ± {figures['standard_error']:.4f} bits per dimension over "
+        f"{total} {split} images and {count} steps, step {model.step}, in {folder}"
+    )
+    say(json.dumps(figures))
+    with writing(folder / "likelihood.json"):
+        _write(folder, terms)
+        folders.write_json(folder / "likelihood.json", {**about, **figures})
+    return figures
+
+
+def _write(folder: Path, terms: dict[str, np.ndarray]) -> None:
+    """The arrays and the plot; the folder is there."""
     t = np.asarray(terms["t"][0], np.int64)
     means = {name: np.mean(terms[name], axis=0) for name in TERMS}
     for name, values in means.items():
         np.savez(folder / f"{name}_terms.npz", values, t=t)
     np.savez(folder / "bits.npz", total=terms["total"], prior=terms["prior"])
     bound_plot.bound(t, means, folder / "bound.png")
-    about = {"step": model.step, "state": which, "split": split, "images": total, "steps": len(t)}
-    folders.write_json(folder / "likelihood.json", {**about, **figures})
-    say(
-        f"{figures['bits_per_dim']:.4f} ± {figures['standard_error']:.4f} bits per dimension over "
-        f"{total} {split} images and {len(t)} steps, step {model.step}, in {folder}"
-    )
-    say(json.dumps(figures))
-    return figures

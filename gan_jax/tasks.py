@@ -14,7 +14,7 @@ from gan_jax.model import Adjust, as_it_is, opened
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.setup import Setup
-from gan_jax.written import check_apart, save_png, save_sheet
+from gan_jax.written import check_apart, check_folder, save, save_png, save_sheet
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
@@ -46,7 +46,7 @@ def run(
     """
     if not source:
         raise UserError(f"--input is missing: --mode={name} reads a folder, zip or npz of images")
-    folder = Path(out)
+    folder = check_folder(out)
     check_apart(folder, Path(source))
     model = opened(workdir, which, config, lambda system: find(system, name).uses, name, say)
     model = adjust(model)
@@ -80,12 +80,13 @@ def run(
     files.append(save_sheet(folder, "contact_sheet.png", sheet(shown)))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
     say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
-    (folder / "scores.json").unlink(missing_ok=True)  # of another run of this
+    if (folder / "scores.json").exists():  # of another run of this
+        (folder / "scores.json").unlink()
     if scores:
         means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
         files.append(folder / "scores.json")
-        files[-1].write_text(json.dumps({"images": len(scores), **means}, indent=2) + "\n")
         say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
+        save(files[-1], (json.dumps({"images": len(scores), **means}, indent=2) + "\n").encode())
     return files
 
 

@@ -24,6 +24,7 @@ from gan_jax.interop import atomic, guided_diffusion, torch_file
 from gan_jax.interop.guided_diffusion_layers import CLASSIFIER, UPSAMPLER
 from gan_jax.model import load
 from gan_jax.setup import Setup
+from gan_jax.written import check_file, writing
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SYSTEMS = {CLASSIFIER: "noisy_classifier"}  # of what `identify` says; else diffusion
@@ -59,16 +60,17 @@ def import_file(
     if "classifier" in config and config.classifier.scale:
         config.classifier.scale = 0.0  # its weights are not in this file
         say("without guidance; --classifier names a classifier when images are drawn")
-    folder = folders.claim(workdir)
+    folder = folders.claim(workdir, say=say)
     try:
         if (folder / "config.json").exists():
             raise UserError(f"--workdir={workdir} holds a run already; name another folder")
         setup = Setup(config, facts_of(config, tensors))
         carry = _begun(setup, NETS[config.system], tensors, f"--from={source}")
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
-        folders.write_config(folder, config, setup.mesh.size, setup.facts)
-        states.save(0, carry._asdict(), vars(loop.Progress()))
-        states.close()
+        with writing(folder / "config.json", "--workdir"):
+            folders.write_config(folder, config, setup.mesh.size, setup.facts)
+            states.save(0, carry._asdict(), vars(loop.Progress()))
+            states.close()
     finally:
         folders.release(folder)
     total = sum(int(np.prod(t.shape)) for t in tensors.values())
@@ -84,6 +86,9 @@ def export_file(
     `weights`: "ema" or "raw"; averaged ones where there are any when empty. Raises UserError for a
     run of another system.
     """
+    path = check_file(out)
+    if path.suffix not in (".pt", ".pth"):
+        raise UserError(f"--out={out}: name a file that ends in .pt")
     model = load(workdir, which)
     system = model.config.system
     if system not in NETS:
@@ -96,18 +101,12 @@ def export_file(
         accepted = "raw, ema" if optim.has_average(net) else "raw"
         raise UserError(f"--weights={weights}: this model has {accepted}")
     params = net.params if weights == "raw" else optim.averaged(net)[0]
-    path = Path(out)
-    if path.suffix not in (".pt", ".pth"):
-        raise UserError(f"--out={out}: name a file that ends in .pt")
     tensors = guided_diffusion.from_trees(fetch(params), {})
     about = {"config": settings.plain(model.config), "data": model.setup.facts._asdict()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, kind="file"):
         torch_file.write(path, tensors)
         with atomic.replacing(_beside(path)) as temporary:
             temporary.write_text(json.dumps(about, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be written ({error.strerror})") from None
     say(f"step {model.step} in {path}, its config in {_beside(path).name}")
     return path
 

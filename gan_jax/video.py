@@ -5,7 +5,6 @@ generate_training_video.
 """
 
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from gan_jax import workdir as folders
 from gan_jax.errors import UserError
 from gan_jax.model import Adjust, Model, as_it_is, opened
 from gan_jax.report import grids, video
+from gan_jax.written import check_file, writing
 
 FASTEST = 90  # frames a second: browsers show those of a webp below 11 ms for 100
 LONGEST = 3600  # seconds
@@ -252,20 +252,13 @@ def _durations(frames: int, seconds: float) -> list[int]:
 
 
 def _target(out: str | Path, name: str) -> Path:
-    """The file to write, its folder made. UserError where that cannot be, before any work."""
+    """The file to write. UserError where it could not be, before any work."""
     path = Path(out)
     if not path.is_dir() and path.suffix.lower() in OTHER_FORMATS:
         raise UserError(f"--out={out}: videos are written as .webp; name such a file, or a folder")
     if path.is_dir() or path.suffix.lower() != ".webp":
         path = path / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(path.parent, os.W_OK) else "no permission"
-        reason = "a folder has this name" if path.is_dir() else reason
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise UserError(f"--out: {path} cannot be written ({reason}); name another place")
+    check_file(path)
     return path
 
 
@@ -282,9 +275,5 @@ def _save(path: Path, frames: Iterator[tuple[np.ndarray, int]]) -> int:
                 )
             yield frame, milliseconds
 
-    try:
+    with writing(path, kind="file"):
         return video.save(path, checked())
-    except OSError as error:
-        raise UserError(
-            f"--out: {path} cannot be written ({error.strerror or error}); name another place"
-        ) from None

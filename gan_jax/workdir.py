@@ -1,9 +1,9 @@
 """A run's folder: who owns it, which config it holds, which states can be read from it."""
 
 import datetime
+import errno
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -26,6 +26,7 @@ from gan_jax.interop import (
     tf_checkpoint,
     warpgan,
 )
+from gan_jax.report.atomic import write_bytes
 
 try:
     import fcntl
@@ -43,11 +44,13 @@ PACKAGES = (
     "ml-collections",
 )
 _locks: dict[Path, Any] = {}
+BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
 
 
-def claim(workdir: str | Path, lock: bool = True) -> Path:
+def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
     """Makes the folder and locks it for this process (one of a run's processes is enough).
 
+    On a file system without locks (some of Lustre, NFS and FUSE) a line says that nobody guards it.
     Raises UserError when it cannot be written, or another process trains in it.
     """
     if not str(workdir):
@@ -69,12 +72,17 @@ def claim(workdir: str | Path, lock: bool = True) -> Path:
     if fcntl and lock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise UserError(
-                f"--workdir={workdir}: another process trains there; wait for it, or name "
-                "another folder"
-            ) from None
+        except OSError as error:
+            if error.errno in BUSY:
+                file.close()
+                raise UserError(
+                    f"--workdir={workdir}: another process trains there; wait for it, or name "
+                    "another folder"
+                ) from None
+            say(
+                f"{folder}: its file system has no locks ({error.strerror}), so a second run that "
+                "is started there would not be noticed"
+            )
     _locks[folder] = file
     return folder
 
@@ -192,10 +200,8 @@ def git_revision() -> str:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes JSON so that a kill leaves the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(temporary, path)
+    """Writes JSON so that a kill, or a full disk, leaves the old file or the new one."""
+    write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def page(workdir: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> N
         atomic.write_bytes(out_path, document.encode())
     except OSError as error:
         raise UserError(
-            f"{out_path} cannot be written ({error.strerror}); choose a folder that exists and is "
-            "yours"
+            f"--out: {out_path} cannot be written ({error.strerror}); name a file in a folder that "
+            "exists and is yours"
         ) from error
 
 
