@@ -6,7 +6,7 @@ python launch.py --mode=metrics --real=DIR --metrics=fid --save_stats=real.npz
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +30,14 @@ from gan_jax.metrics.sets import (
     Kept,
     Settings,
     describe,
+    enough,
     figures,
     gather,
     patched,
     plan,
     spread,
 )
+from gan_jax.metrics.shapes import Shapes, in_words
 from gan_jax.model import load
 from gan_jax.ops.frechet import Moments
 from gan_jax.report.atomic import write_bytes
@@ -142,6 +144,11 @@ def _open(real: str, fake: str, names: tuple[str, ...], count: int, save_stats: 
     real_set = open_set(real, "--real", count) if read else None
     fake_set = open_set(fake, "--fake", count) if fake else None
     by_class = any(METRICS[name].by_class for name in names if name in METRICS)
+    for title, images in (("real", real_set), ("fake", fake_set)):
+        if by_class and images and images.labels is None:
+            raise UserError(
+                f"--{title}={images.title}: has no labels, which a metric by class needs"
+            )
     if real_set and fake_set and by_class:
         _check_classes(real_set, fake_set)
     if real_set and fake_set and by_pairs:
@@ -163,22 +170,29 @@ def _measure(
     real, fake, stored = sides
     by_sets = [name for name in names if name in METRICS]
     by_pairs = [name for name in names if name in PAIRED]
+    shapes = Shapes(by_sets, networks)
+    shapes.look_ahead(real, fake)
+    if by_pairs and fake:
+        next(_pairs(fake, real))
     values, notes = {}, []
     kept_real: dict[str, Kept] = {}
     n_real = len(real) if real else 0
     if by_sets:
         if stored:
             kept_real, n_real, notes = _stored(stored, by_sets, networks, about)
+        class_names = (real or fake).class_names
         if fake:
-            notes += plan(by_sets, n_real, len(fake), networks, settings)
+            labels = (real.labels if real else None, fake.labels)
+            notes += plan(by_sets, n_real, len(fake), networks, settings, labels, class_names)
+        else:
+            enough(by_sets, n_real, 0, settings)
         rows = patched(n_real, len(fake) if fake else n_real)
         if not stored:
-            kept_real = _gathered(real, by_sets, networks, settings, rows, True, say)
+            kept_real = _gathered(real, by_sets, networks, settings, rows, shapes, True, say)
         if save_stats:
             _save(save_stats, kept_real, about, n_real, settings, say)
         if fake:
-            kept_fake = _gathered(fake, by_sets, networks, settings, rows, False, say)
-            class_names = (real or fake).class_names
+            kept_fake = _gathered(fake, by_sets, networks, settings, rows, shapes, False, say)
             values, more = figures(by_sets, kept_real, kept_fake, networks, settings, class_names)
             notes = list(dict.fromkeys([*notes, *more]))
     if by_pairs and fake:
@@ -225,23 +239,31 @@ def _check_classes(real: ImageSet, fake: ImageSet) -> None:
 
 
 def _gathered(
-    images: ImageSet | None, names, networks, settings: Settings, rows: int, real: bool, say
+    images: ImageSet | None,
+    names,
+    networks,
+    settings: Settings,
+    rows: int,
+    shapes: Shapes,
+    real: bool,
+    say,
 ) -> dict[str, Kept]:
     title = "real" if real else "fake"
     if real and not any(METRICS[name].of_real for name in names):
         return {}
-    classed = any(METRICS[name].by_class for name in names)
-    if classed and images.labels is None:
-        raise UserError(f"--{title}={images.title}: has no labels, which a metric by class needs")
+    batches = _with_classes(images, shapes.of(images, real))
     return gather(
-        _with_classes(images), names, networks, settings.seed, real, spread(len(images), rows),
+        batches, names, networks, settings.seed, real, spread(len(images), rows),
         _progress(title, len(images), say),
     )  # fmt: skip
 
 
-def _with_classes(images: ImageSet) -> Iterator[tuple[Images, np.ndarray | None]]:
+def _with_classes(
+    images: ImageSet, check: Callable[[int, Images], None]
+) -> Iterator[tuple[Images, np.ndarray | None]]:
     start = 0
     for batch in images.batches(CHUNK):
+        check(start, batch)
         labels = None if images.labels is None else images.labels[start : start + len(batch)]
         yield batch, labels
         start += len(batch)
@@ -279,8 +301,17 @@ def _check_pairs(real: ImageSet, fake: ImageSet) -> None:
 
 
 def _pairs(fake: ImageSet, real: ImageSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of pairs of one shape."""
+    """Batches of pairs of one shape. UserError that names the first two that are not."""
+    start = 0
     for made, wanted in zip(fake.batches(CHUNK), real.batches(CHUNK), strict=True):
+        for row, (x, y) in enumerate(zip(made, wanted, strict=True), start):
+            if x.shape != y.shape:
+                raise UserError(
+                    f"--real and --fake are compared in pairs of one shape: {real.file(row)} is "
+                    f"{in_words(y.shape)}, {fake.file(row)} is {in_words(x.shape)}; bring both "
+                    "sets to one size and as many channels"
+                )
+        start += len(made)
         if isinstance(made, np.ndarray) and isinstance(wanted, np.ndarray):
             yield made, wanted
         else:

@@ -136,7 +136,7 @@ def of_classifier(model: Model) -> features.Network:
     )
     widths = {tap: int(value.shape[1]) for tap, value in shapes.items()}
     title = f"classifier of step {model.step}"
-    return features.Network(title, digest(model), "none", widths, extract)
+    return features.Network(title, digest(model), "none", widths, extract, shape=shape)
 
 
 def digest(model: Model) -> str:

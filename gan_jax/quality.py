@@ -189,7 +189,18 @@ class Quality:
             )
             first = (stage or setup.last).resolution
             self._real = {first: self._gathered(first)}  # by side
+            self._check_classes(self._real[first])
         self._told: set[str] = set()
+
+    def _check_classes(self, real: dict) -> None:
+        """ValueError for a class with too few images to be compared, before any are drawn."""
+        names = [name for name in self.by_sets if METRICS[name].by_class]
+        for name in names:
+            moments = real[METRICS[name].network].moments
+            counts = {k[1]: m.count for k, m in moments.items() if isinstance(k, tuple)}
+            labels = np.repeat([*counts], [*counts.values()]), self.setup.labels(self.count)
+            counted = self.n_real, self.count, self.networks, self.settings
+            plan([name], *counted, labels, self.setup.data.class_names)
 
     def _gathered(self, side: int, until=iter) -> dict:
         """What is kept of the real images, shrunk to a side."""

@@ -445,7 +445,11 @@ def test_pairs_that_cannot_be_compared(tmp_path):
     real = npz(tmp_path / "real.npz", LARGE)
     for index, other in enumerate((LARGE[:, :10], LARGE[..., :1])):
         message = complaint(real, npz(tmp_path / f"{index}.npz", other), "l1")
-        assert message.startswith("--metrics: pairs have one shape")
+        assert message.startswith("--real and --fake are compared in pairs of one shape")
+        assert (
+            f"real.npz:images[0] is 16x16 pixels, RGB, {tmp_path}/{index}.npz:images[0]" in message
+        )
+        assert "bring both sets to one size" in message
     small = npz(tmp_path / "small.npz", LARGE[:, :8, :8])
     assert "11 pixels or more" in complaint(small, small, "ssim")
 
@@ -469,6 +473,99 @@ def test_metrics_of_sets_and_of_pairs_together(sets, tmp_path):
     assert list(result["figures"]) == ["fid", "l1"]
     # pairs need a partner for all, sets do not
     assert "40 and 30 images" in complaint(*sets, "fid,l1")
+
+
+# ---------------------------------------------------------------- before any feature
+
+
+def never(*args):
+    raise AssertionError("features were computed")
+
+
+@pytest.fixture
+def unasked(sets, monkeypatch):
+    """The words of two sets; asking a network for features fails the test."""
+    monkeypatch.setitem(globals(), "features", never)
+    monkeypatch.setattr(judges, "networks", stand_in_of_known_widths)
+    return sets
+
+
+def stand_in_of_known_widths(names, mesh, file, file_key, resize, classifier, count):
+    widths = dict.fromkeys(TAPS, WIDTH)
+    return {
+        kind: Network(kind, "c1a5", "none", widths, never, shape=shape)
+        for kind, shape in ((INCEPTION, ()), (CLASSIFIER, (8, 6, 3)))
+        if chosen(names, kind)
+    }
+
+
+@pytest.mark.parametrize("name", ["kid", "kid_rbf", "kd_classifier", "fid", "pr", "ms_ssim"])
+@pytest.mark.parametrize("alone", ["real", "fake"])
+def test_one_image_is_too_few(unasked, tmp_path, name, alone):
+    one = npz(tmp_path / "one.npz", PHOTOS[:1])
+    words = (one, unasked[1]) if alone == "real" else (unasked[0], one)
+    message = complaint(*words, name, settings=Settings(few=True))
+    least = 4 if name == "pr" else 2
+    assert f"--metrics: {name}: needs {least} images or more of a set" in message
+    assert ("found 1 real" if alone == "real" else "and 1 generated") in message
+
+
+def test_statistics_of_one_image(unasked, tmp_path):
+    one = npz(tmp_path / "one.npz", PHOTOS[:1])
+    assert "needs 2 images" in complaint(one, "", "fid", save_stats=str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("name", ["fid_by_class", "fd_by_class_classifier"])
+@pytest.mark.parametrize("few", [False, True])
+def test_a_class_of_one_image_is_named(unasked, tmp_path, name, few):
+    names = [f"{'ant' if i else 'bee'}/{i:02}" for i in range(40)]
+    single = folder(tmp_path / "single", PHOTOS, names)
+    names = [f"{'ant' if i % 2 else 'bee'}/{i:02}" for i in range(30)]
+    even = folder(tmp_path / "even", OTHERS, names)
+    for words, counts in (((single, even), "1 real and 15"), ((even, single), "15 real and 1 gen")):
+        message = complaint(*words, name, settings=Settings(few=few))
+        assert f"{name}/bee: {counts}" in message
+    if not few:  # 15 images of each class, one of three features more than that
+        small = folder(tmp_path / "small", OTHERS[:8], names[:8])
+        assert f"{name}/ant: 4 images are too few" in complaint(even, small, name)
+        assert "--few" in complaint(even, small, name)
+
+
+def test_sets_of_two_shapes(unasked, tmp_path):
+    large, wide = folder(tmp_path / "large", LARGE), np.zeros((12, 32, 32, 3), np.uint8)
+    other = folder(tmp_path / "other", wide, [f"b{i}" for i in range(12)])
+    message = complaint(large, other, "fid,swd", settings=Settings(few=True))
+    for word in (
+        "--fake",
+        "other/b0 is 32x32 pixels, RGB",
+        "large/000 is 16x16 pixels, RGB",
+        "swd",
+    ):
+        assert word in message
+    message = complaint(large, other, "fid,l1", settings=Settings(few=True))
+    assert "no partner" in message
+    other = folder(tmp_path / "same_names", wide)
+    message = complaint(large, other, "fid,l1", settings=Settings(few=True))
+    assert "same_names/000 is 32x32 pixels, RGB" in message
+    message = complaint(large, other, "kd_classifier")
+    for word in ("--real: ", "large/000 is 16x16", "trained on 6x8 pixels, RGB", "leave kd_class"):
+        assert word in message
+
+
+@pytest.mark.parametrize("name", ["swd", "ms_ssim", "kd_classifier"])
+def test_a_set_whose_images_differ_in_shape(monkeypatch, tmp_path, name):
+    """The first image that differs is named, with the one that it differs from."""
+    monkeypatch.setattr(judges, "networks", stand_in_of_known_widths)
+    shape = (8, 6, 3) if name == "kd_classifier" else (32, 32, 3)
+    images = [np.zeros(shape, np.uint8)] * 10
+    odd = [*images[:7], np.zeros((40, 32, 1), np.uint8), *images[8:]]
+    real, fake = folder(tmp_path / "real", images), folder(tmp_path / "fake", odd)
+    message = complaint(fake, real, name)
+    assert "--real: " in message
+    assert "fake/007 is 32x40 pixels, grey" in message
+    if name != "kd_classifier":
+        assert "fake/000 is 32x32 pixels, RGB" in message
+        assert f"or leave {name} out" in message
 
 
 # ---------------------------------------------------------------- refusals

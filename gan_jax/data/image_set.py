@@ -54,6 +54,10 @@ class ImageSet:
     def __len__(self) -> int:
         return self.count
 
+    def file(self, row: int) -> str:
+        """What image `row` is called in a message: its file without the ending, or its number."""
+        return f"{self.title}/{self.names[row]}" if self.names else f"{self.title}[{row}]"
+
 
 def of_array(images: np.ndarray, labels: np.ndarray | None = None, title: str = "") -> ImageSet:
     """A set of images in memory, uint8 [N, H, W, C]."""

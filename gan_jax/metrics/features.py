@@ -35,6 +35,7 @@ class Network(NamedTuple):
     # uint8 images [n, H, W, C] or a list of them, taps → float32 [n, width] each
     extract: Callable[[Images, Sequence[str]], dict[str, np.ndarray]]
     logits: str = ""  # fingerprint of the layer behind the features, where it has one of its own
+    shape: tuple[int, ...] = ()  # [H, W, C] of the images that it takes; () for any
 
 
 def of_inception(

@@ -4,6 +4,7 @@ A metric is named once (METRICS); from the names asked for follows what has to b
 means and covariances, features, patches. Images themselves are never kept.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from gan_jax.metrics.kid import kid
 from gan_jax.metrics.manifold import prdc
 from gan_jax.ops.frechet import Moments, frechet_distance
 
+Labels = Sequence[int] | np.ndarray | None
 INCEPTION, CLASSIFIER, PIXELS = "inception", "classifier", "pixels"
 FEW = "biased by few images"
 MOST_PATCHED = 16384  # images whose patches SWD compares, as in the paper
@@ -262,28 +264,91 @@ def plan(
     n_fake: int,
     networks: Mapping[str, Network],
     settings: Settings,
+    labels: tuple[Labels, Labels] = (None, None),
+    class_names: Sequence[str] = (),
 ) -> list[str]:
     """What the numbers of images alone say of the figures to come, before any feature is computed.
 
     Args:
       n_real: 0 where it is not known.
+      labels: classes of the real and of the other images; metrics by class are looked at where both
+        are known.
 
     Returns:
       The notes that belong beside the figures.
 
     Raises:
-      ValueError: as `figures`, but for metrics by class.
+      ValueError: as `figures`.
     """
+    enough(names, n_real, n_fake, settings)
     notes, smaller = [], min(n for n in (n_real, n_fake) if n) if n_real or n_fake else 0
     for name in names:
         metric = METRICS[name]
         if metric.moments and not metric.by_class:
             width = networks[metric.network].widths[metric.moments[0]]
             notes += _few(metric.figures[0], smaller, width, settings)
+        if metric.by_class and all(part is not None for part in labels):
+            counts = [Counter(map(int, part)) for part in labels]
+            width = networks[metric.network].widths[metric.moments[0]]
+            notes += _by_class_notes(metric.figures[0], *counts, width, settings, class_names)
         if name.startswith(("kid", "kd")):
             notes += _subsets(name, smaller, settings)[1]
         if metric.patches and patched(n_real, n_fake) < max(n_real, n_fake):
             notes.append(f"{name}: {patched(n_real, n_fake)} images of each set")
+    return notes
+
+
+def enough(names: Sequence[str], n_real: int, n_fake: int, settings: Settings) -> None:
+    """ValueError for a metric that cannot be measured on so few images at all; 0: not known."""
+    for name in names:
+        metric = METRICS[name]
+        if name.startswith("is") and 0 < n_fake < settings.splits:
+            raise ValueError(
+                f"{name}: splits = {settings.splits} of {n_fake} images; give more images, or set "
+                f"splits to {n_fake} or less"
+            )
+        least, why = 1, ""
+        if name.startswith(("pr", "dc")):
+            least, why = neighbours(name) + 1, f" (k = {neighbours(name)} neighbours of each)"
+        elif metric.moments or metric.pairs or name.startswith(("kid", "kd")):
+            least = 2
+        counts = {"real": n_real if metric.of_real else 0, "generated": n_fake}
+        if any(0 < count < least for count in counts.values()):
+            found = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+            raise ValueError(
+                f"{name}: needs {least} images or more of a set{why}, found {found}; give more, "
+                "or leave it out"
+            )
+
+
+def neighbours(name: str) -> int:
+    """How many neighbours span the manifolds of a precision, recall, density or coverage."""
+    return 5 if name.startswith(("pr_strict", "dc")) else 3
+
+
+def _by_class_notes(
+    name: str,
+    real: Mapping[int, int],
+    fake: Mapping[int, int],
+    width: int,
+    settings: Settings,
+    class_names: Sequence[str],
+) -> list[str]:
+    """Notes of the classes with few images; {class: number of images} of both sets. ValueError for
+    a class with too few to be compared, or that is in the real set alone."""
+    notes = []
+    for label in sorted(real):
+        shown = class_names[label] if label < len(class_names) else label
+        title = f"{name}/{shown}"
+        if not fake.get(label):
+            raise ValueError(f"{name}: the second set has no image of class {shown}")
+        few = min(real[label], fake[label])
+        if few < 2:
+            raise ValueError(
+                f"{title}: {real[label]} real and {fake[label]} generated images of this class; a "
+                "distance needs two or more of each, so give more or leave the class out"
+            )
+        notes += _few(title, few, width, settings)
     return notes
 
 
@@ -360,10 +425,11 @@ def _measure(name: str, real: Kept, fake: Kept, around: _Around) -> dict[str, fl
             kernel="rbf" if "rbf" in name else "polynomial",
         )  # fmt: skip
         return dict(zip(metric.figures, values, strict=True))
-    strict = name.startswith(("pr_strict", "dc"))
+    k = neighbours(name)
+    strict = k == 5
     key = (metric.network, tap, strict)
     if key not in around.manifolds:
-        around.manifolds[key] = prdc(theirs, ours, k=5 if strict else 3, strict=strict)
+        around.manifolds[key] = prdc(theirs, ours, k=k, strict=strict)
     values = around.manifolds[key]
     kinds = ("precision", "recall", "f_score", "density", "coverage")
     return {
@@ -408,21 +474,19 @@ def _frechet(name: str, tap: str, real: Kept, fake: Kept, around: _Around) -> fl
 
 def _by_class(name: str, tap: str, real: Kept, fake: Kept, around: _Around) -> dict[str, float]:
     """The distance of each class, and their mean under the metric's own name."""
-    labels = sorted({key[1] for key in real.moments if isinstance(key, tuple)})
-    missing = [label for label in labels if (tap, label) not in fake.moments]
-    if missing or not labels:
-        raise ValueError(
-            f"{name}: the second set has no image of class {missing[0]}"
-            if missing
-            else f"{name}: needs labels on both sides"
-        )
+    counts = [
+        {key[1]: m.count for key, m in kept.moments.items() if isinstance(key, tuple)}
+        for kept in (real, fake)
+    ]
+    if not counts[0]:
+        raise ValueError(f"{name}: needs labels on both sides")
+    width = around.networks[METRICS[name].network].widths[tap]
+    around.notes += _by_class_notes(name, *counts, width, around.settings, around.class_names)
     found = {}
-    for label in labels:
+    for label in sorted(counts[0]):
         ours, theirs = fake.moments[tap, label], real.moments[tap, label]
         named = label < len(around.class_names)
         title = f"{name}/{around.class_names[label] if named else label}"
-        few = min(ours.count, theirs.count)
-        around.notes += _few(title, few, theirs.mean.size, around.settings)
         found[title] = frechet_distance(theirs.mean, theirs.cov, ours.mean, ours.cov)
     return {name: float(np.mean(list(found.values())))} | found
 
