@@ -31,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from gan_jax.console import make_lasting
 from gan_jax.errors import UserError
 
 MODES = (
@@ -50,6 +51,7 @@ MODES = (
     "align",
     "caricature",
 )
+WITH_DATA = ("sample", "evaluate", "interpolate", "likelihood")  # may open the data of a run
 DRAWING = ("sample", "evaluate", "interpolate", "translate", "upsample", "invert", "likelihood")
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: configs/x.py[:variant].", lock_config=True
@@ -122,6 +124,12 @@ WARP = flags.DEFINE_float(
 TRUNCATION = flags.DEFINE_float("truncation", 0.0, "sample: latents beyond ± this are drawn again.")
 STANDING = flags.DEFINE_integer(
     "standing_stats", 0, "sample: measure batch statistics over n batches."
+)
+DATA = flags.DEFINE_string(
+    "data",
+    "",
+    "sample, evaluate, interpolate, likelihood: where the run's data are now, a folder or file "
+    "for config.data.path, or keys such as path=DIR,validation_path=DIR2.",
 )
 REAL = flags.DEFINE_string(
     "real", "", "metrics: folder, .zip, .npz[:ARRAY], tfds:NAME[:SPLIT], or an .npz of statistics."
@@ -199,18 +207,27 @@ DISTRIBUTED = flags.DEFINE_bool(
 CACHE = flags.DEFINE_string(
     "compilation_cache", "", "Folder where compiled steps are kept between runs."
 )
+PATHS = (  # flags that name a place: ~ is the home folder in them
+    WORKDIR, INPUT, FROM, OUT, REAL, FAKE, INCEPTION, LPIPS, CLASSIFIER, SAVE_STATS, STYLE_FROM,
+    LANDMARKS, DETECTOR, CACHE, DATA,
+)  # fmt: skip
 
 
 def parse(argv: list[str]) -> list[str]:
     """Flags, with one line and status 2 for what is not understood."""
+    argv = with_home(argv)
     path = config_path(argv)[0]
     if path and not os.path.isfile(path):
         fail(f"--config={path}: no such file; configs/ holds those that come with gan_jax", 2)
     try:
         rest = flags.FLAGS(argv)
+        for flag in PATHS:
+            flags.FLAGS[flag.name].value = os.path.expanduser(flag.value)
         if CONFIG.value is not None:
             _ = CONFIG.value.system  # a file that could not be loaded says so on first use
         return rest
+    except SystemExit:  # --help and its kin have printed what was asked for
+        sys.exit(0)
     except flags.Error as error:
         fail(str(error), 2)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
@@ -220,6 +237,19 @@ def parse(argv: list[str]) -> list[str]:
         fail(f"--config cannot be read: {error}", 2)
     except UserError as error:
         fail(f"--config: {error}", 2)
+
+
+def with_home(argv: list[str]) -> list[str]:
+    """The arguments with ~ in --config replaced, which is read before all flags are."""
+    found = list(argv)
+    for i, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            if equals:
+                found[i] = f"{name}={os.path.expanduser(value)}"
+            elif i + 1 < len(argv):
+                found[i + 1] = os.path.expanduser(argv[i + 1])
+    return found
 
 
 def config_path(argv: list[str]) -> tuple[str, str]:
@@ -280,34 +310,23 @@ def run() -> int:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
-    from gan_jax import api, class_names, export, likelihood, sampling, tasks, transfer, video
+    open_devices(jax)
+    from gan_jax import (
+        api,
+        class_names,
+        export,
+        likelihood,
+        sampling,
+        settings,
+        tasks,
+        transfer,
+        video,
+    )
 
-    if PLATFORM.value:
-        jax.config.update("jax_platforms", PLATFORM.value)
-        try:
-            jax.devices()
-        except (RuntimeError, AssertionError):
-            raise UserError(
-                f"--platform={PLATFORM.value}: jax finds no such device here; install "
-                "gan_jax[cuda] or gan_jax[tpu], or choose cpu"
-            ) from None
-
-    if DISTRIBUTED.value:
-        try:
-            jax.distributed.initialize()  # addresses come from the environment
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"--distributed: no cluster found here ({error})") from None
-    if CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", CACHE.value)
-    if MODE.value not in MODES:
-        raise UserError(f"--mode={MODE.value}: accepted are {', '.join(MODES)}")
-    if MODE.value not in DRAWING:
-        for name in ("sampler", "steps", "eta", "guidance", "sampling", "classifier_scale"):
-            if flags.FLAGS[name].present:
-                raise UserError(
-                    f"--{name} says how images are drawn; --mode={MODE.value} takes it from "
-                    "config.sampling, and the length of training from config.run.steps"
-                )
+    check_mode()
+    if CONFIG.value is not None:
+        settings.prepare(CONFIG.value)
+    places = settings.places(DATA.value)
     if MODE.value == "train":
         if CONFIG.value is None:
             raise UserError(
@@ -349,7 +368,7 @@ def run() -> int:
         from gan_jax import comparison
 
         comparison.run(
-            REAL.value, FAKE.value, tuple(filter(None, METRICS.value.split(","))),
+            REAL.value, FAKE.value, words(METRICS.value),
             file=INCEPTION.value, resize=RESIZE.value, classifier=CLASSIFIER.value,
             lpips=LPIPS.value, count=COUNT.value,
             settings=comparison.Settings(
@@ -365,13 +384,14 @@ def run() -> int:
             OUT.value or os.path.join(WORKDIR.value, "sampled"),
             export.numbers(SEEDS.value, "--seeds"),
             class_names.words(CLASSES.value),
-            tuple(FORMAT.value.split(",")),
+            words(FORMAT.value),
             STATE.value,
             WEIGHTS.value,
             TRUNCATION.value,
             STANDING.value,
             untrained,
             adjust=adjust,
+            places=places,
         )
         return 0
     if MODE.value == "interpolate":
@@ -380,6 +400,7 @@ def run() -> int:
             export.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
             class_names.words(CLASSES.value), STATE.value, WEIGHTS.value,
             SECONDS.value, FPS.value, SMOOTHING.value, config=untrained, adjust=adjust,
+            places=places,
         )  # fmt: skip
         return 0
     if not WORKDIR.value:
@@ -400,13 +421,13 @@ def run() -> int:
     elif MODE.value == "likelihood":
         likelihood.run(
             WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "likelihood"), STATE.value,
-            COUNT.value, CONFIG.value, adjust=adjust,
+            COUNT.value, CONFIG.value, adjust=adjust, places=places,
         )  # fmt: skip
     elif MODE.value == "export":
         target = OUT.value or os.path.join(WORKDIR.value, "model.pt")
         transfer.export_file(WORKDIR.value, target, STATE.value, WEIGHTS.value)
     elif MODE.value == "evaluate":
-        api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value, adjust=adjust)
+        api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value, adjust=adjust, places=places)
     else:
         from gan_jax.report import page
 
@@ -414,6 +435,57 @@ def run() -> int:
         page.page(WORKDIR.value, target)
         print(target)
     return 0
+
+
+def open_devices(jax) -> None:
+    """Joins the cluster, chooses where to compute, and finds that it is there."""
+    if PLATFORM.value:
+        jax.config.update("jax_platforms", PLATFORM.value)
+    if DISTRIBUTED.value:  # before any device is asked for
+        try:
+            jax.distributed.initialize()  # addresses come from the environment
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"--distributed: no cluster found here ({error})") from None
+    if CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", CACHE.value)
+    if not jax.config.jax_platforms:
+        return
+    named = f"--platform={PLATFORM.value}"
+    if not PLATFORM.value:
+        named = f"JAX_PLATFORMS={jax.config.jax_platforms} in the environment"
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        raise UserError(
+            f"{named}: jax finds no such device here; install gan_jax[cuda] or gan_jax[tpu], or "
+            "choose cpu"
+        ) from None
+
+
+def check_mode() -> None:
+    """UserError for a mode that does not exist, and for flags that it would not look at."""
+    if MODE.value not in MODES:
+        raise UserError(f"--mode={MODE.value}: accepted are {', '.join(MODES)}")
+    if MODE.value not in DRAWING:
+        for name in ("sampler", "steps", "eta", "guidance", "sampling", "classifier_scale"):
+            if flags.FLAGS[name].present:
+                raise UserError(
+                    f"--{name} says how images are drawn; --mode={MODE.value} takes it from "
+                    "config.sampling, and the length of training from config.run.steps"
+                )
+    if DATA.value and MODE.value not in WITH_DATA:
+        instead = "--config.data.path names them" if MODE.value == "train" else "it opens none"
+        raise UserError(
+            f"--data says where the data of a trained run are, for --mode={', '.join(WITH_DATA)}; "
+            f"with --mode={MODE.value} leave it out: {instead}"
+        )
+    if DATA.value and not WORKDIR.value:
+        raise UserError("--data says where the data of a run are: name the run by --workdir too")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """ "fid, kid" → ("fid", "kid")."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _factors(text: str) -> list[float]:
@@ -427,4 +499,5 @@ def _factors(text: str) -> list[float]:
 
 
 if __name__ == "__main__":
+    make_lasting()
     app.run(main, flags_parser=parse)

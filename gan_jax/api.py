@@ -11,6 +11,7 @@ hands each what it needs of the others.
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
     began = time.time()
     main = jax.process_index() == 0
     say = say if main else lambda text: None
+    settings.prepare(config)
     folder = folders.claim(workdir, lock=main, say=say)
     try:
         stored = folders.check(folder, config, say)
@@ -386,15 +388,17 @@ def evaluate(
     say=print,
     config: ConfigDict | None = None,
     adjust: Adjust = as_it_is,
+    places: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Validation losses, and where the run measures it the quality of its images; written to
     evaluate.json in the run's folder.
 
     `config`: its section `quality` is used instead of the run's, and then always. Of an imported
-    run, which has no data, also its section `data`. `adjust` is applied to the model.
+    run, which has no data, also its section `data`. `adjust` is applied to the model. `places`:
+    where the data are now, see `load`.
     """
     folder = Path(workdir)
-    model = load(folder, which)
+    model = load(folder, which, places)
     if config is not None and config.system != model.config.system:
         raise UserError(
             f"--config is for config.system={config.system!r}, --workdir={folder} holds a run "
@@ -403,6 +407,7 @@ def evaluate(
     model = adjust(measured(model, config))
     setup = model.setup
     if config is not None:
+        settings.prepare(config)
         setup.config.quality.update(config.quality)
         settings.check(setup.config)
     scores, about = model.evaluate(), {}

@@ -1,7 +1,7 @@
 """Samples as files, and what a config amounts to before anything is trained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -52,6 +52,7 @@ def sample(
     config: ConfigDict | None = None,
     say=print,
     adjust: Adjust = as_it_is,
+    places: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Draws one image per seed into `out`; returns the files. The model is that of a run,
     `workdir`, or without one of a `config` whose `restore` names weights of its generator.
@@ -59,8 +60,11 @@ def sample(
     Formats: `grid` (sheets/grid.png), `png` (seed<NNNNNN>.png, with the class if it has one), `npz`
     (images uint8 [N, H, W, C], seeds, labels, of translations also input and target), `adm`
     (samples_NxHxWxC.npz as guided-diffusion writes it: arr_0, and int64 labels as arr_1 where
-    images are of a class). `adjust` is applied to the model first.
+    images are of a class). `adjust` is applied to the model first. `places`: where the run's data
+    are now, of a model that translates; see `model.load`.
     """
+    if not formats:
+        raise UserError(f"--format is empty: accepted are {', '.join(FORMATS)}")
     for name in formats:
         if name not in FORMATS:
             raise UserError(
@@ -68,7 +72,8 @@ def sample(
             )
     folder = check_folder(out)
     # the first of a system's nets is the one that draws
-    model = opened(workdir, which, config, lambda system: [*system.rates][:1], "sample", say)
+    drawn_by = lambda system: [*system.rates][:1]  # noqa: E731
+    model = opened(workdir, which, config, drawn_by, "sample", say, places)
     model = adjust(model)
     if standing_batches:
         model = model.standing_statistics(standing_batches)

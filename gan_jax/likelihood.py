@@ -1,6 +1,7 @@
 """Bits per dimension of images under a diffusion model: `launch.py --mode=likelihood`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -27,6 +28,7 @@ def run(
     config: ConfigDict | None = None,
     say=print,
     adjust: Adjust = as_it_is,
+    places: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """The variational bound of validation images, of training images where there are no others.
 
@@ -40,6 +42,7 @@ def run(
       count: at most so many images; 0: all.
       config: whose section `data` an imported run is scored on.
       adjust: applied to the model first.
+      places: where the run's data are now; see `model.load`.
 
     Raises UserError for a model that has no such bound.
     """
@@ -48,7 +51,7 @@ def run(
     if jax.process_count() > 1:
         raise UserError("--mode=likelihood runs in one process; start it on one host")
     folder = check_folder(out)
-    model = measured(adjust(load(workdir, which)), config)
+    model = measured(adjust(load(workdir, which, places)), config)
     setup = model.setup
     task = setup.system.tasks.get("likelihood")
     if task is None:

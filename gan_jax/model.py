@@ -1,7 +1,7 @@
 """A trained model, as code that wants images sees it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -116,12 +116,16 @@ def as_it_is(model: Model) -> Model:
     return model
 
 
-def load(workdir: str | Path, which: str = "newest") -> Model:
+def load(
+    workdir: str | Path, which: str = "newest", places: Mapping[str, str] | None = None
+) -> Model:
     """The model that a run has trained.
 
     Args:
       workdir: the run's folder.
       which: "newest" checkpoint, "best" state, or a step as text.
+      places: where the run's data are now, by keys of config.data such as {"path": "faces.zip"};
+        where it recorded them when empty.
 
     Raises UserError when there is no such run or state.
     """
@@ -129,8 +133,10 @@ def load(workdir: str | Path, which: str = "newest") -> Model:
     stored = folders.read_config(folder)
     config = settings.typed(stored["config"])
     facts = Facts.read(stored["data"]) if "data" in stored else None
+    settings.move_data(config, dict(places or {}))
     config.run.devices = _devices(config, facts)
-    setup = Setup(config, facts)
+    # an imported run has seen no data, and of one from before facts were kept nothing is known
+    setup = Setup(config, facts, folder if facts and facts.train_size else None)
     path = folders.state_path(folder, which)
     tree, meta = checkpoint.read(path, setup.shapes())
     stage = setup.system.stages[max(loop.Progress(**meta).stage, 0)]
@@ -179,10 +185,17 @@ def opened(
     uses: Callable[[System], Sequence[str]],
     mode: str,
     say=print,
+    places: Mapping[str, str] | None = None,
 ) -> Model:
-    """The model of a run, or without `workdir` that of a config whose `restore` names weights."""
+    """The model of a run, or without `workdir` that of a config whose `restore` names weights.
+
+    `places`: where the run's data are now, of a model that translates them; see `load`.
+    """
     if str(workdir):
-        return load(workdir, which)
+        model = load(workdir, which, places)
+        if places and not model.setup.facts.input_channels:
+            raise UserError("--data: this model draws images without the run's data; leave it out")
+        return model
     if config is None:
         raise UserError(
             f"--workdir is missing: --mode={mode} needs the folder of a run, or a --config whose "
@@ -202,6 +215,7 @@ def from_config(config: ConfigDict, uses: Callable[[System], Sequence[str]], say
     if config.data.pairs == "folders":
         config.data.pairs = "side_by_side"
     config.run.devices = 1
+    settings.prepare(config)
     settings.check(config)
     options = config_data.read(config.data)
     # what the data would tell: here the shapes of images count, nothing else

@@ -60,7 +60,7 @@ def adjusted(
         if not config.model.class_cond:  # the classes are the classifier's
             own_classes = ("num_classes", "class_names", "empty_classes")
             facts = facts._replace(**{name: getattr(known, name) for name in own_classes})
-    setup = Setup(config, facts)
+    setup = Setup(config, facts, model.setup.home)
     if classifier:
         state = _with_classifier(setup, state, classifier, tensors)
     return Model(setup, state, model.step, model.stage)

@@ -5,6 +5,9 @@ ConfigDicts come in here and in api; nothing else reads them but systems/*.make 
 
 import importlib.util
 import json
+import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +71,122 @@ QUALITY = dict(
     classifier_steps="1500",
     classifier_width=16,
 )
-RUN_KEYS = "run."  # what a resumption may change
+DATA_PATHS = (  # keys of `data` that name a place
+    "path",
+    "path_b",
+    "validation_path",
+    "validation_path_b",
+    "train_list",
+    "validation_list",
+)
+QUALITY_PATHS = ("inception", "lpips", "segmenter", "recogniser", "classifier")
+ITEMS = {"augment": {str}, "channel_mult": {int, float}}  # of tuples that are empty by default
+MADE_HERE = ("digits", "synthetic", "drawn_faces")  # sources that lie nowhere
+
+
+def may_change(key: str) -> bool:
+    """Whether a resumption may change a key: how long a run is and what it writes, and where its
+    data are now, whose sizes are looked at instead."""
+    return key.startswith("run.") or key in {f"data.{name}" for name in DATA_PATHS}
+
+
+def prepare(config: ConfigDict) -> None:
+    """Replaces ~ by the home folder in every key that names a place, and takes lists of names
+    apart that were written as one word ("fid, kid"). In place.
+
+    Raises UserError for a value that is of another type than the key's default.
+    """
+    check_types(config)
+    config.quality.metrics = _apart(config.quality.metrics)
+    if "augment" in config:
+        config.augment = _apart(config.augment)
+    for section, names in ((config.data, DATA_PATHS), (config.quality, QUALITY_PATHS)):
+        for name in names:
+            section[name] = os.path.expanduser(section[name])
+    for name, pair in config.restore.items():
+        if pair and isinstance(pair[0], str):
+            config.restore[name] = (os.path.expanduser(pair[0].strip()), *pair[1:])
+
+
+def _apart(names: Sequence[str]) -> tuple[str, ...]:
+    """("fid, kid",) → ("fid", "kid")."""
+    parts = [part.strip() for name in names for part in name.split(",")]
+    return tuple(filter(None, parts))
+
+
+def check_types(config: ConfigDict) -> None:
+    """Raises UserError for None, a wrong type, or one inside a tuple: ml_collections lets some
+    pass."""
+    usual = dict(_leaves(defaults(config.system)))
+    for key, value in _leaves(config):
+        wanted = usual.get(key, value)
+        if not isinstance(wanted, tuple):
+            if not _is_a(value, type(wanted)) or value is None:
+                name = type(wanted).__name__
+                raise UserError(
+                    f"config.{key}={value!r}: a value of type {name} is expected, such as the "
+                    f"default, {wanted!r}"
+                )
+            continue
+        # what an empty tuple may hold is known here or left to its system
+        kinds = {type(item) for item in wanted} or ITEMS.get(key.rpartition(".")[2], {object})
+        items = value if isinstance(value, (tuple, list)) else (None,)
+        if not all(item is not None and any(_is_a(item, k) for k in kinds) for item in items):
+            shown = tuple(value) if isinstance(value, (tuple, list)) else value
+            names = " or ".join(sorted(k.__name__ for k in kinds))
+            raise UserError(
+                f"config.{key}={shown!r}: a tuple of {names} is expected, such as the default, "
+                f"{wanted!r}; () for none"
+            )
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _leaves(section: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def places(text: str) -> dict[str, str]:
+    """What --data says: "DIR" → {"path": "DIR"}, "path=DIR,validation_path=DIR2" → both.
+
+    ~ is the home folder. Raises UserError for a key that `data` does not have.
+    """
+    text = text.strip()
+    if not text:
+        return {}
+    pairs = text.split(",")
+    if not re.match(r"\w+=", text) or os.path.exists(text):
+        pairs = [f"path={text}"]
+    found = {}
+    for part in pairs:
+        name, _, place = (word.strip() for word in part.partition("="))
+        if name not in DATA_PATHS or not place:
+            raise UserError(
+                f"--data={text}: write a folder or file, or keys and places such as "
+                f"path=DIR,validation_path=DIR2; accepted keys are {', '.join(DATA_PATHS)}"
+            )
+        found[name] = os.path.expanduser(place)
+        if not os.path.exists(found[name]):
+            raise UserError(f"--data: {found[name]} does not exist; name where the data are now")
+    return found
+
+
+def move_data(config: ConfigDict, found: dict[str, str]) -> None:
+    """Sets where the data of a run are now, as of `places`. In place."""
+    if found and config.data.source in MADE_HERE:
+        raise UserError(
+            f"--data: the data of this run are config.data.source={config.data.source!r}, which "
+            "come with gan_jax; leave it out"
+        )
+    config.data.update(found)
 
 
 def defaults(system: str) -> ConfigDict:

@@ -1,7 +1,9 @@
 """What a config stands for: data, system, devices and keys, built once."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import class_names, settings
 from gan_jax import data as data_room
+from gan_jax import workdir as folders
 from gan_jax.core import loop
 from gan_jax.core.every import Every
 from gan_jax.core.mesh import Mesh
@@ -27,13 +30,15 @@ TITLES = ("input", "output", "target")  # columns of a translation's grid
 class Setup:
     """What a config stands for: data, system, mesh, keys. Built once per mode."""
 
-    def __init__(self, config: ConfigDict, facts: Facts | None = None):
-        """`facts` of a run that was trained before: its data is then opened only when needed."""
+    def __init__(self, config: ConfigDict, facts: Facts | None = None, home: Path | None = None):
+        """`facts` of a run that was trained before: its data is then opened only when needed, and
+        where `home` is its folder they must be what it was trained on."""
+        settings.prepare(config)
         settings.check(config)
-        self.config = config
+        self.config, self.home = config, home
         self.mesh = Mesh(config.run.devices)
         settings.resolve(config, self.mesh.size)
-        self.facts = facts or self._measured()
+        self.facts = facts or self._measured(self.data)
         self.system: System = settings.SYSTEMS[config.system].make(config, self.facts)
         if not facts:
             for stage in self.system.stages:
@@ -55,17 +60,30 @@ class Setup:
 
     @functools.cached_property
     def data(self) -> data_room.Data:
-        """This process's share of the images."""
-        return data_room.make(
-            self.config.data,
-            jax.process_index(),
-            jax.process_count(),
-            seed=self.config.seed,
-            workers=self.config.run.workers,
-        )
+        """This process's share of the images.
 
-    def _measured(self) -> Facts:
-        data = self.data
+        Raises UserError where they are gone, or are not what the run at `home` was trained on.
+        """
+        try:
+            found = data_room.make(
+                self.config.data,
+                jax.process_index(),
+                jax.process_count(),
+                seed=self.config.seed,
+                workers=self.config.run.workers,
+            )
+        except UserError as error:
+            named = [self.config.data[name] for name in settings.DATA_PATHS]
+            if self.home is None or all(os.path.exists(place) for place in named if place):
+                raise
+            raise UserError(f"{error}; --data=DIR says where the run's data are now") from None
+        if self.home is not None:
+            folders.check_facts(
+                self.home, self._measured(found), "restore it, or name its place by --data"
+            )
+        return found
+
+    def _measured(self, data: data_room.Data) -> Facts:
         return Facts(
             data.resolution,
             data.channels,

@@ -6,7 +6,7 @@ generate_training_video.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ def interpolate(
     config: ConfigDict | None = None,
     say=print,
     adjust: Adjust = as_it_is,
+    places: Mapping[str, str] | None = None,
 ) -> Path:
     """A grid of images whose latents move smoothly and come back to where they began.
 
@@ -60,6 +61,7 @@ def interpolate(
       columns: cells in a row; 0 for a square.
       config: without a run, one whose `restore` names weights of its generator.
       adjust: applied to the model first.
+      places: where the run's data are now; see `model.load`.
 
     Returns the file. Raises UserError for a system without latents and for values that are not
     accepted.
@@ -72,7 +74,8 @@ def interpolate(
         )
     if columns < 0:
         raise UserError(f"--columns={columns}: give a number of cells, or 0 for a square")
-    model = opened(workdir, which, config, lambda system: [*system.rates][:1], "interpolate", say)
+    drawn_by = lambda system: [*system.rates][:1]  # noqa: E731
+    model = opened(workdir, which, config, drawn_by, "interpolate", say, places)
     model = adjust(model)
     length = model.setup.system.latents
     if not length:

@@ -94,7 +94,8 @@ def release(folder: Path) -> None:
 
 
 def check(folder: Path, config: ConfigDict, say) -> bool:
-    """Whether the folder already holds this run; keys under run.* may differ and are reported.
+    """Whether the folder already holds this run; keys that a resumption may change (run.*, and
+    where the data are) may differ and are reported.
 
     Raises UserError listing the keys when it holds another config, or when the number of steps
     changed and a learning rate depends on it.
@@ -102,12 +103,14 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     if not (folder / "config.json").exists():
         return False
     # keys that came after the run began have their defaults
-    old = settings.plain(settings.typed(read_config(folder)["config"]))
+    stored = settings.typed(read_config(folder)["config"])
+    settings.prepare(stored)
+    old = settings.plain(stored)
     if old["system"] == config.system:
         settings.resolve(config, 0, old)
     new = settings.plain(config)
     changed = settings.differences(old, new)
-    foreign = {k: v for k, v in changed.items() if not k.startswith(settings.RUN_KEYS)}
+    foreign = {k: v for k, v in changed.items() if not settings.may_change(k)}
     if foreign:
         raise UserError(
             f"--workdir={folder} holds a run with another config: {_listed(foreign)}; name another "
@@ -128,9 +131,13 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     return True
 
 
-def check_facts(folder: Path, facts: Facts) -> None:
+def check_facts(
+    folder: Path, facts: Facts, remedy: str = "restore it, or use another --workdir"
+) -> None:
     """Raises UserError when the data is not what the run began with: images would change sides
-    between training and validation, and epochs their length. An imported run has seen none yet."""
+    between training and validation, and epochs their length. An imported run has seen none yet.
+
+    `remedy` ends the message."""
     stored = read_config(folder).get("data", facts._asdict())
     old = Facts.read(stored)._asdict()
     sizes = ("train_size", "validation_size")
@@ -145,8 +152,7 @@ def check_facts(folder: Path, facts: Facts) -> None:
     if changed:
         raise UserError(
             f"--workdir={folder}: the data has changed since the run began "
-            f"({'; '.join(changed)}); "
-            "restore it, or use another --workdir"
+            f"({'; '.join(changed)}); {remedy}"
         )
 
 

@@ -23,6 +23,7 @@ from gan_jax.data.decode import UnreadableError, to_channels
 from gan_jax.data.files import FileSource
 from gan_jax.data.listing import MOST_CLASSES
 from gan_jax.data.options import Options
+from gan_jax.data.sources import NPY, is_npy
 from gan_jax.data.tfds import open_tfds
 from gan_jax.errors import UserError
 
@@ -74,6 +75,12 @@ def is_npz(word: str) -> bool:
     return bool(word.partition(".npz:")[2]) or word.endswith(".npz")
 
 
+def refuse_npy(word: str, key: str) -> None:
+    """UserError where a word names the file of a single array, which an .npz is made of."""
+    if is_npy(Path(word)):
+        raise UserError(f"{key}={word}: {NPY}")
+
+
 def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
     """Opens what `word` names; see the top of this file.
 
@@ -87,9 +94,15 @@ def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
         raise UserError(f"{key} is missing: name a folder, a .zip, an .npz or tfds:NAME")
     if word.startswith("tfds:"):
         return _tfds(word, key, limit)
+    refuse_npy(word, key)
     if is_npz(word):
         file, _, array = word.partition(".npz:")
         return _npz(Path(f"{file}.npz" if array else word), array, key, limit)
+    if not os.path.exists(word):
+        raise UserError(
+            f"{key}={word}: does not exist; name where the images are now: a folder, a .zip, an "
+            ".npz or tfds:NAME[:SPLIT]"
+        )
     files = listing.open_files(word, key)
     # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
     # a.png before a.q.png
@@ -144,7 +157,10 @@ def _of_source(source, labelled: bool, class_names, title: str, key: str, limit:
 
 def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
     if not path.is_file():
-        raise UserError(f"{key}={path}: no such file")
+        raise UserError(
+            f"{key}={path}: no such file; name where the images are now: a folder, a .zip, an .npz "
+            "or tfds:NAME[:SPLIT]"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             held = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]

@@ -68,6 +68,7 @@ class Inputs:
         self._steps = preprocess.parse(self.options.preprocess_validation)
         self._input, self._target = Prepare(single, (input_channels,)), Prepare(single, (channels,))
         self.labels: np.ndarray | None = None
+        image_set.refuse_npy(path, "--input")
         if image_set.is_npz(path):
             self._source, self.labels = _samples(path)
             self.names = [f"{i:06d}" for i in range(len(self._source))]

@@ -108,7 +108,24 @@ def open_npz(options: Options) -> Opened:
         raise UserError(
             f"config.data.path={options.path}: no such file; config.data.source=npz wants an .npz"
         )
+    if is_npy(path):
+        raise UserError(f"config.data.path={options.path}: {NPY}")
     return _open_npz_file(path, options)
+
+
+NPY = (
+    "is an .npy, one array without a name; make an .npz of it: "
+    "numpy.savez('images.npz', images=numpy.load('FILE.npy'))"
+)
+
+
+def is_npy(path: Path) -> bool:
+    """Whether a file holds a single array as numpy.save writes it, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6) == b"\x93NUMPY"
+    except OSError:
+        return False
 
 
 def _open_npz_file(path: Path, options: Options) -> Opened:

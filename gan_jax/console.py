@@ -1,0 +1,48 @@
+"""Standard output and error of a program that must not fail because of who reads them."""
+
+import errno
+import io
+import os
+import sys
+
+GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a reader that left, a terminal that was closed
+
+
+class _Lasting(io.FileIO):
+    """A stream of the process that goes on as the empty device when its reader is gone."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def make_lasting() -> None:
+    """Makes sys.stdout and sys.stderr such that printing never raises because of them.
+
+    Characters that the terminal's encoding lacks become "?". When the reader is gone (`| head`, a
+    terminal that was closed) or there was none from the start (`>&-`), what is printed is lost and
+    the program goes on.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        old = getattr(sys, name)
+        if old is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for the process's lifetime
+            continue
+        try:
+            if old.fileno() != number:
+                continue
+        except (OSError, ValueError):  # another stream in its place, such as a test's
+            continue
+        old.flush()
+        raw = io.BufferedWriter(_Lasting(number, "w", closefd=False))
+        stream = io.TextIOWrapper(
+            raw, old.encoding, "replace", line_buffering=old.line_buffering or number == 2
+        )
+        setattr(sys, name, stream)
