@@ -214,7 +214,7 @@ def test_an_array_file_where_one_of_named_arrays_is_wanted(tmp_path):
     for wrong in map(str, (array, renamed)):
         for key, words in (("--real", (wrong, str(good))), ("--fake", (str(good), wrong))):
             message = assert_refused("is an .npy", comparison.run, *words, ["swd"])
-            assert message.startswith(f"{key}={wrong}: is an .npy")
+            assert message.startswith(f"{key}={wrong}: not a readable npz")
             assert "numpy.savez" in message
         config = api.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
         assert_refused("--input=.* is an .npy", Inputs, wrong, config.data, 3, 3)

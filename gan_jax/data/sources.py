@@ -114,7 +114,7 @@ def open_npz(options: Options) -> Opened:
 
 
 NPY = (
-    "is an .npy, one array without a name; make an .npz of it: "
+    "not a readable npz: it is an .npy, one array without a name; make an .npz of it: "
     "numpy.savez('images.npz', images=numpy.load('FILE.npy'))"
 )
 
