@@ -249,3 +249,14 @@ def test_the_launcher_needs_no_home(monkeypatch):
     assert door.with_home(["launch.py", "--config", "~/a.py"])[2] == f"{HOME}/a.py"
     assert door.with_home(["launch.py", "--config.data.path=~/a"])[1] == "--config.data.path=~/a"
     assert TINY.startswith("--config=")
+
+
+def test_data_on_the_command_line(moved):
+    run, now = moved
+    evaluate = ("--mode=evaluate", f"--workdir={run}")
+    line = error_line(launch(*evaluate))
+    assert "config.data.path=" in line
+    assert line.endswith("--data=DIR says where the run's data are now")
+    done = launch(*evaluate, f"--data=path={now}")
+    assert done.returncode == 0, done.stderr
+    assert "val/gen" in done.stdout

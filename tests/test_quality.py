@@ -1,6 +1,7 @@
 """Figures of a run: in the loop, by --mode=evaluate, and the same as --mode=metrics gives."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from gan_jax import api, comparison, quality, settings
 from gan_jax.core.mesh import Mesh
 from gan_jax.errors import UserError
 from gan_jax.interop import inception, npz_file
-from gan_jax.metrics.sets import Settings
+from gan_jax.metrics.features import Network
+from gan_jax.metrics.sets import CLASSIFIER, Kept, Settings
 from gan_jax.models.lpips import STAGES
+from gan_jax.ops.frechet import Moments
 from gan_jax.setup import Setup
 
 
@@ -229,3 +232,24 @@ def test_the_best_metric_may_be_any_figure_and_nothing_else(network, tmp_path):
     config.best.metric = "kidd"
     with pytest.raises(UserError, match=r"accepted are .*fid, sfid, kid, kid_rbf, is, precision"):
         api.train(config, tmp_path, lambda line: None)
+
+
+def test_a_class_with_one_image_is_said_when_the_run_begins():
+    """The labels that will be drawn are known, and so are those of the real images."""
+    name = "fd_by_class_classifier"
+    moments = {("features", k): Moments.of(np.zeros(3), np.eye(3), n) for k, n in enumerate((4, 1))}
+    begun = SimpleNamespace(
+        by_sets=[name],
+        n_real=5,
+        count=6,
+        settings=Settings(few=True),
+        networks={CLASSIFIER: Network("c", "1", "none", {"features": 3}, None)},
+        setup=SimpleNamespace(
+            labels=lambda count: np.arange(count) % 2,
+            data=SimpleNamespace(class_names=("ant", "bee")),
+        ),
+    )
+    with pytest.raises(ValueError, match=f"{name}/bee: 1 real and 3 generated images"):
+        quality.Quality._check_classes(begun, {CLASSIFIER: Kept(moments=moments)})
+    moments["features", 1] = Moments.of(np.zeros(3), np.eye(3), 2)
+    quality.Quality._check_classes(begun, {CLASSIFIER: Kept(moments=moments)})

@@ -158,8 +158,8 @@ def _of_source(source, labelled: bool, class_names, title: str, key: str, limit:
 def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
     if not path.is_file():
         raise UserError(
-            f"{key}={path}: no such file; name where the images are now: a folder, a .zip, an .npz "
-            "or tfds:NAME[:SPLIT]"
+            f"{key}={path}: no such file; name where the images are now: a folder, a .zip or an "
+            ".npz"
         )
     try:
         with zipfile.ZipFile(path) as archive:
