@@ -84,7 +84,7 @@ def save_sheet(folder: Path, name: str, picture: np.ndarray) -> Path:
     """A picture uint8 [H, W, 3] of many images, in the folder for sheets below `folder`, where it
     is not taken for one of the images. UserError where it cannot be written."""
     path = folder / grids.SHEET_FOLDER / name
-    with _writing(path):
+    with writing(path):
         grids.save_sheet(path, picture)
     return path
 
