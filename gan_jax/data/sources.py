@@ -80,15 +80,13 @@ def open_idx(options: Options) -> Opened:
     if not directory.is_dir():
         raise UserError(
             f"config.data.path={options.path}: no such directory; config.data.source=idx wants "
-            "the one that "
-            "holds train-images-idx3-ubyte[.gz]"
+            "the one that holds train-images-idx3-ubyte[.gz]"
         )
     parts = {part: idx.read_part(directory, part) for part in ("train", "t10k")}
     if parts["train"] is None:
         raise UserError(
             f"config.data.path={options.path}: train-images-idx3-ubyte[.gz] is missing; put the "
-            "data "
-            "set's idx files there"
+            "data set's idx files there"
         )
     sources = {
         part: None if found is None else ArraySource(*found, title=f"{directory}/{part}")
@@ -209,8 +207,7 @@ def _own_validation(validation: ArraySource | None, options: Options) -> ArraySo
     if options.train_split != "train":
         raise UserError(
             f"config.data.train_split={options.train_split}: config.data.source={options.source} "
-            "trains on its "
-            "training part only; leave it at 'train'"
+            "trains on its training part only; leave it at 'train'"
         )
     if options.validation_split == "fraction":
         return None
@@ -218,13 +215,11 @@ def _own_validation(validation: ArraySource | None, options: Options) -> ArraySo
         raise UserError(
             f"config.data.validation_split={options.validation_split} is unknown for "
             f"config.data.source={options.source}; accepted: '' (the source's own part, else a "
-            "fraction), "
-            "validation, test, t10k (the source's own part), fraction"
+            "fraction), validation, test, t10k (the source's own part), fraction"
         )
     if options.validation_split and validation is None:
         raise UserError(
             f"config.data.validation_split={options.validation_split}: {options.path} has no "
-            "such part; "
-            "leave it empty and set config.data.validation_fraction"
+            "such part; leave it empty and set config.data.validation_fraction"
         )
     return validation

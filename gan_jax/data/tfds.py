@@ -107,8 +107,7 @@ def _open_tfds_split(options: Options, split: str) -> tuple[TfdsSource, tuple[st
     if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
         raise UserError(
             f"config.data.name={options.name}: has the features {', '.join(features)}; a feature "
-            "'image' "
-            "of uint8 [H, W, C] is needed; choose another data set"
+            "'image' of uint8 [H, W, C] is needed; choose another data set"
         )
     label = features.get("label")
     named = isinstance(label, tfds.features.ClassLabel)
