@@ -162,10 +162,8 @@ class Setup:
             raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
         seeds = np.asarray(seeds, np.int32)
         if not self.facts.input_channels:
-            if not len(classes):
-                known = self.drawn_classes
-                return {"seed": seeds, "label": known[seeds % len(known)]}
-            return {"seed": seeds, "label": self.labels(len(seeds), classes)}
+            own = self.labels(len(seeds), classes) if len(classes) else self.seed_labels(seeds)
+            return {"seed": seeds, "label": own}
         if len(classes) and self.config.data.pairs not in pairs.LABELLED:
             raise UserError("--classes: this model translates, it has no classes")
         replaced = {"label": self.labels(len(seeds), classes)} if len(classes) else {}
@@ -179,6 +177,10 @@ class Setup:
     def drawn_classes(self) -> np.ndarray:
         """The classes that are drawn where none are asked for: int32 [K], at least one."""
         return np.asarray(self.facts.drawn_classes, np.int32)
+
+    def seed_labels(self, seeds: np.ndarray) -> np.ndarray:
+        """The class that each of `seeds` [N] stands for: int32 [N]."""
+        return self.drawn_classes[np.asarray(seeds) % len(self.drawn_classes)]
 
     def class_title(self, label: int) -> str:
         """What a class is called: its name, or its number where it has none."""
