@@ -216,6 +216,16 @@ def test_evaluate_gives_the_figures_of_training(run):
         assert value == pytest.approx(logged[name], rel=1e-3, abs=1e-4), name
 
 
+def test_figures_by_class_of_a_labelled_run(run):
+    """In `evaluate`, by the classes that seeds stand for, under the names of the classes."""
+    chosen = gan_jax.load(run[0]).config.copy_and_resolve_references()
+    chosen.quality.metrics = ("fd_by_class_classifier",)
+    scores = api.evaluate(run[0], say=lambda text: None, config=chosen)
+    by_class = [name for name in scores if name.startswith("fd_by_class")]
+    assert by_class == ["fd_by_class_classifier", *(f"fd_by_class_classifier/{k}" for k in "0123")]
+    assert all(np.isfinite(scores[name]) for name in by_class)
+
+
 def test_report_from_the_shell(run, tmp_path):
     page = tmp_path / "page.html"
     done = launch("--mode=report", f"--workdir={run[0]}", f"--out={page}")

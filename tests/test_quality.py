@@ -245,7 +245,8 @@ def test_a_class_with_one_image_is_said_when_the_run_begins():
         settings=Settings(few=True),
         networks={CLASSIFIER: Network("c", "1", "none", {"features": 3}, None)},
         setup=SimpleNamespace(
-            labels=lambda count: np.arange(count) % 2,
+            facts=SimpleNamespace(input_channels=0),
+            seed_labels=lambda seeds: seeds % 2,
             data=SimpleNamespace(class_names=("ant", "bee")),
         ),
     )
