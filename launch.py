@@ -160,6 +160,9 @@ RESIZE = flags.DEFINE_string(
 COUNT = flags.DEFINE_integer(
     "count", 0, "metrics, likelihood: at most so many images of each set; 0: all."
 )
+DEEP_BITS = flags.DEFINE_integer(
+    "deep_bits", 16, "metrics: how many bits grey files of 16 bits a pixel use, 9 to 16."
+)
 FEW = flags.DEFINE_bool(
     "few", False, "metrics: a Frechet distance of fewer images than features, marked as biased."
 )
@@ -370,7 +373,7 @@ def run() -> int:
         comparison.run(
             REAL.value, FAKE.value, words(METRICS.value),
             file=INCEPTION.value, resize=RESIZE.value, classifier=CLASSIFIER.value,
-            lpips=LPIPS.value, count=COUNT.value,
+            lpips=LPIPS.value, count=COUNT.value, deep_bits=DEEP_BITS.value,
             settings=comparison.Settings(
                 SEED.value, KID_SUBSETS.value, KID_SUBSET_SIZE.value, SPLITS.value, FEW.value
             ),

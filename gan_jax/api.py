@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import export, outcomes, quality, settings
+from gan_jax import class_names, export, outcomes, quality, settings
 from gan_jax import workdir as folders
 from gan_jax.caricature import warp as warp  # one of the functions of this module
 from gan_jax.core import checkpoint, loop
@@ -358,6 +358,9 @@ def _fitting(judge: Model, setup: Setup) -> Model:
             f"{found.channels} channels, {found.num_classes} classes; this run has "
             f"{wanted.resolution}, {wanted.channels}, {wanted.num_classes}"
         )
+    other = class_names.disagree(found.class_names, wanted.class_names)
+    if other:
+        raise UserError(f"config.quality.classifier has learnt other classes: {other} of this run")
     return judge
 
 

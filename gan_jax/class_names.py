@@ -7,6 +7,7 @@ from gan_jax.errors import UserError
 
 LONGEST = 40  # characters of a name in a file's name
 MOST_NAMED = 10  # in a message
+MOST_IN_RANGE = 10_000  # classes
 
 
 def words(text: str) -> list[str]:
@@ -15,9 +16,11 @@ def words(text: str) -> list[str]:
 
 
 def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key: str) -> list[int]:
-    """The numbers of classes that are given by name, by number, or as ranges of numbers ("3-5").
+    """The numbers of classes that are given by number (int), or by words of `words`.
 
-    A word is taken as a name first, in any case where that is not ambiguous, and then as numbers.
+    A word is a name, in any case where that is not ambiguous, else a number or a range of numbers
+    ("3-5"). Where all names are numbers themselves, numbers and ranges are of names alone. A name
+    with a comma is found in the words that it falls into.
 
     Args:
         names: of all classes, () where they are not known.
@@ -26,20 +29,30 @@ def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key:
 
     Raises UserError for what is no class.
     """
-    found: list[int] = []
-    for word in classes:
-        found += _named(word.strip(), names) if isinstance(word, str) else [int(word)]
-    unknown = [str(w) for w in classes if isinstance(w, str) and not _named(w.strip(), names)]
-    wrong = [str(n) for n in dict.fromkeys(found) if not 0 <= n < known]
-    if unknown or wrong:
-        accepted = f"0 to {known - 1}"
-        words_ = [name for k, name in enumerate(names) if name != str(k)]
-        if words_:
-            more = f" and {len(words_) - MOST_NAMED} more" if len(words_) > MOST_NAMED else ""
-            accepted += f", or by name {', '.join(words_[:MOST_NAMED])}{more}"
-        listed = ", ".join([*unknown, *wrong][:MOST_NAMED])
-        raise UserError(f"{key}: no class {listed}; accepted are {accepted}")
+    found, unknown, place = [], [], 0
+    while place < len(classes):
+        taken, numbered = _first(classes[place:], names)
+        if not numbered or not all(0 <= number < known for number in numbered):
+            unknown.append(str(classes[place]))
+        found += numbered
+        place += taken
+    if unknown:
+        listed = ", ".join(dict.fromkeys(unknown[:MOST_NAMED]))
+        raise UserError(f"{key}: no class {listed}; accepted are {_accepted(names, known)}")
     return found
+
+
+def _first(classes: Sequence[int | str], names: Sequence[str]) -> tuple[int, list[int]]:
+    """(how many of the classes are taken, their numbers): one, or several words of one name."""
+    if not isinstance(classes[0], str):
+        return 1, [int(classes[0])]
+    for taken in range(len(classes), 1, -1):
+        if any("," in name for name in names) and all(isinstance(c, str) for c in classes[:taken]):
+            whole = ",".join(classes[:taken])
+            alike = [k for k, name in enumerate(names) if ",".join(words(name)) == whole]
+            if alike:
+                return taken, alike[:1]
+    return 1, _named(classes[0].strip(), names)
 
 
 def _named(word: str, names: Sequence[str]) -> list[int]:
@@ -49,11 +62,42 @@ def _named(word: str, names: Sequence[str]) -> list[int]:
     alike = [k for k, name in enumerate(names) if name.lower() == word.lower()]
     if len(alike) == 1:
         return alike
-    if match := re.fullmatch(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", word, re.ASCII):
-        first, last = int(match[1]), int(match[2] or match[1])
-        # a range is checked by its ends: nobody has a million classes
-        return list(range(first, last + 1)) if last - first < 10**6 else [first, last]
-    return []
+    match = re.fullmatch(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", word, re.ASCII)
+    if not match:
+        return []
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last - first > MOST_IN_RANGE:
+        return []
+    every = range(first, last + 1)
+    if not are_numbers(names):
+        return list(every)
+    place = {int(name): k for k, name in enumerate(names)}
+    return [place[n] for n in every] if all(n in place for n in every) else []
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether there are names and all of them are numbers."""
+    return bool(names) and all(name.isascii() and name.isdigit() for name in names)
+
+
+def _accepted(names: Sequence[str], known: int) -> str:
+    other = [name for k, name in enumerate(names) if name != str(k)]
+    more = f" and {len(other) - MOST_NAMED} more" if len(other) > MOST_NAMED else ""
+    if are_numbers(names) and other:
+        return f"{', '.join(other[:MOST_NAMED])}{more}"
+    by_name = f", or by name {', '.join(other[:MOST_NAMED])}{more}" if other else ""
+    return f"0 to {known - 1}{by_name}"
+
+
+def disagree(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """The first class that two lists of names call differently, in words; "" where they agree, as
+    far as both are known. Names that only count, 0, 1, …, agree with any words."""
+    counted = [list(map(str, range(len(names)))) == list(names) for names in (ours, theirs)]
+    both = are_numbers(ours) and are_numbers(theirs)
+    if not ours or not theirs or (any(counted) and not both):
+        return ""
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((f"class {k} is {a!r} and {b!r}" for k, (a, b) in pairs if a != b), "")
 
 
 def title(label: int, names: Sequence[str]) -> str:

@@ -14,8 +14,10 @@ import jax
 import numpy as np
 
 from gan_jax import judges
+from gan_jax.class_names import are_numbers
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.writer import clock
+from gan_jax.data.decode import DEEP_BITS
 from gan_jax.data.image_set import ImageSet, open_set
 from gan_jax.errors import UserError
 from gan_jax.interop import inception, statistics
@@ -57,6 +59,7 @@ def run(
     classifier: str = "",
     lpips: str = "",
     count: int = 0,
+    deep_bits: int = DEEP_BITS,
     settings: Settings = DEFAULTS,
     save_stats: str = "",
     out: str = "",
@@ -71,6 +74,7 @@ def run(
       classifier: the run of a classifier, for metrics that judge by one.
       lpips: its weights.
       count: at most so many images of each set, spread evenly; 0 for all.
+      deep_bits: how many bits grey files of 16 bits use, 9 to 16.
       save_stats: a file for what the metrics need of the real set. `fake` may be empty then.
       out: a file for the JSON.
 
@@ -83,7 +87,9 @@ def run(
     judges.check_names(names, "--metrics", PAIRED)
     judges.check_resize(resize, "--resize")
     _check_settings(settings, count)
-    sides = _open(real, fake, names, count, save_stats)
+    if not 9 <= deep_bits <= DEEP_BITS:
+        raise UserError(f"--deep_bits={deep_bits}: must be 9..{DEEP_BITS}")
+    sides = _open(real, fake, names, count, save_stats, deep_bits)
     perceptual, lpips_name = judges.perceptual(names, lpips, "--lpips")
     networks = judges.networks(
         names, Mesh(), file, "--inception", resize, lambda: _classifier(classifier),
@@ -129,7 +135,9 @@ class _Sides(NamedTuple):
     stored: str
 
 
-def _open(real: str, fake: str, names: tuple[str, ...], count: int, save_stats: str) -> _Sides:
+def _open(
+    real: str, fake: str, names: tuple[str, ...], count: int, save_stats: str, bits: int
+) -> _Sides:
     if not fake and not save_stats:
         raise UserError("--fake is missing: name a folder, a .zip, an .npz or tfds:NAME")
     by_pairs = [name for name in names if name in PAIRED]
@@ -141,13 +149,14 @@ def _open(real: str, fake: str, names: tuple[str, ...], count: int, save_stats: 
     if save_stats and not any(METRICS[n].of_real for n in names if n in METRICS):
         raise UserError("--save_stats: these metrics keep nothing of the real images")
     read = needed and not stored
-    real_set = open_set(real, "--real", count) if read else None
-    fake_set = open_set(fake, "--fake", count) if fake else None
+    real_set = open_set(real, "--real", count, bits) if read else None
+    fake_set = open_set(fake, "--fake", count, bits) if fake else None
     by_class = any(METRICS[name].by_class for name in names if name in METRICS)
     for title, images in (("real", real_set), ("fake", fake_set)):
         if by_class and images and images.labels is None:
             raise UserError(
                 f"--{title}={images.title}: has no labels, which a metric by class needs"
+                + (f" ({images.unlabelled})" if images.unlabelled else "")
             )
     if real_set and fake_set and by_class:
         _check_classes(real_set, fake_set)
@@ -228,7 +237,8 @@ def _check_classes(real: ImageSet, fake: ImageSet) -> None:
     that only one set has moves the others."""
     a, b = real.class_names, fake.class_names
     moved = sorted(name for name in set(a) & set(b) if a.index(name) != b.index(name))
-    words = not any(all(map(str.isdigit, names)) for names in (a, b))
+    # the labels of an npz are numbers, whatever the classes are called elsewhere
+    words = not any(are_numbers(s.class_names) and not s.names for s in (real, fake))
     unlike = moved + (sorted(set(a) ^ set(b)) if words else [])
     if unlike:
         more = f" and {len(unlike) - 10} more" if len(unlike) > 10 else ""

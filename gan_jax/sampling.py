@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import settings, transfer
+from gan_jax import class_names, settings, transfer
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, optim
 from gan_jax.core.system import Facts, Net, TrainState
@@ -121,6 +121,15 @@ def _check_guide(key: str, own: ConfigDict, known: Facts, config: ConfigDict, fa
                 f"{key} has learnt another noise: its config.discrete.{name} is "
                 f"{own.discrete[name]!r}, the model's {config.discrete[name]!r}"
             )
+    theirs = known.class_names
+    if not theirs and own.data.reading == "first" and class_names.are_numbers(facts.class_names):
+        theirs = tuple(sorted(facts.class_names))  # as the first revision numbered folders
+    other = class_names.disagree(theirs, facts.class_names) if config.model.class_cond else ""
+    if other:
+        raise UserError(
+            f"{key} has learnt other classes: {other} of the model; name a classifier of the "
+            "model's own classes"
+        )
 
 
 def _with_classifier(

@@ -217,11 +217,11 @@ def defaults(system: str) -> ConfigDict:
 def resolve(config: ConfigDict, devices: int, stored: dict[str, Any] | None = None) -> None:
     """Replaces what a system decides once, at the run's start: values "auto". In place.
 
-    By the run's own choice where its config is `stored`, else by the number of devices. The order
-    of classes is that of a `stored` run too: those of earlier revisions number folders as text.
+    By the run's own choice where its config is `stored`, else by the number of devices. A `stored`
+    run also says how its folders are understood: those of the first revision keep its rules.
     """
-    if stored and config.data.class_order == "auto":
-        config.data.class_order = stored["data"]["class_order"]
+    if stored and config.data.reading == "auto":
+        config.data.reading = stored["data"]["reading"]
     for key, choose in getattr(SYSTEMS[config.system], "AUTO", {}).items():
         section, name = key.split(".")
         if config[section][name] == "auto":
@@ -364,7 +364,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 def typed(values: dict[str, Any]) -> ConfigDict:
     """The config that `plain` was made from: types and tuples come from the system's defaults."""
     config = defaults(values.get("system", ""))
-    config.data.class_order = "text"  # of runs from before there was a choice
+    config.data.reading = "first"  # of runs from before there was a choice
     try:
         config.update(values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

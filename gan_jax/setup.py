@@ -188,8 +188,11 @@ class Setup:
 
     def chosen(self, classes: Sequence[int | str], key: str = "--classes") -> list[int]:
         """The numbers of classes given by number or by name; UserError for one that is none."""
-        known = max(self.facts.num_classes, 1)
-        return class_names.numbers(classes, self.facts.class_names, known, key)
+        names = self.facts.class_names
+        # runs of the first revision number their folders as text: there a number is no name
+        if self.config.data.reading == "first" and class_names.are_numbers(names):
+            names = ()
+        return class_names.numbers(classes, names, max(self.facts.num_classes, 1), key)
 
     def labels(
         self, count: int, classes: Sequence[int | str], key: str = "--classes"

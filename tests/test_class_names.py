@@ -8,7 +8,7 @@ import pytest
 from test_data_sources import GREEN, RED, picture
 
 import gan_jax
-from gan_jax import api, class_names, workdir
+from gan_jax import api, class_names, sampling, workdir
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.systems import gan
@@ -112,17 +112,68 @@ def test_runs_without_names_still_load(run, tmp_path):
     stored = json.loads((folder / "config.json").read_text())
     for name in ("class_names", "empty_classes"):
         del stored["data"][name]
-    for name in ("class_order", "deep_bits"):
+    for name in ("reading", "deep_bits"):
         del stored["config"]["data"][name]
     (target / "config.json").write_text(json.dumps(stored))
     for path in (folder / "checkpoints").iterdir():
         (target / "checkpoints" / path.name).symlink_to(path)
     model = gan_jax.load(target)
     assert model.sample([2]).shape == (1, 8, 8, 3)
-    assert model.config.data.class_order == "text"
+    assert model.config.data.reading == "first"
     again = config.copy_and_resolve_references()
     assert workdir.check(target, again, said.append)
-    assert again.data.class_order == "text"
+    assert again.data.reading == "first"
     workdir.check_facts(target, Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "eve"), (1,)))
     with pytest.raises(UserError, match="class_names"):
         workdir.check_facts(folder, Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "fox"), (1,)))
+
+
+def test_numbers_are_names_where_all_names_are_numbers():
+    names = ("1", "2", "3", "10")
+    ask = lambda text: class_names.numbers(class_names.words(text), names, 4, "--classes")  # noqa: E731
+    assert ask("2,3,10") == [1, 2, 3]
+    assert ask("2-3") == [1, 2]
+    assert class_names.numbers([0, 3], names, 4, "classes") == [0, 3]  # of Python, by number
+    for text in ("0", "2-5", "4"):
+        with pytest.raises(UserError, match=r"--classes: no class .*; accepted are 1, 2, 3, 10$"):
+            ask(text)
+
+
+def test_names_with_commas():
+    names = ("a,b", "a", "b, c, d")
+    ask = lambda text: class_names.numbers(class_names.words(text), names, 3, "--classes")  # noqa: E731
+    assert ask("a,b") == [0]
+    assert ask("b, c,d,a") == [2, 1]
+
+
+def test_classes_that_disagree():
+    words, counted = ("cat", "dog", "eel"), ("0", "1", "2")
+    assert class_names.disagree(words, ()) == class_names.disagree(words, counted) == ""
+    assert class_names.disagree(words, words) == ""
+    assert class_names.disagree(words, ("dog", "cat", "eel")) == "class 0 is 'cat' and 'dog'"
+    text = sorted(map(str, range(12)))
+    assert class_names.disagree(text, [*map(str, range(12))]) == "class 2 is '10' and '2'"
+
+
+def test_numbers_of_the_first_reading_stay_numbers():
+    """A run that numbered its folders as text: --classes=10 means what it meant."""
+    config = api.load_file("configs/dcgan_mnist.py", "labels,tiny")
+    config.data.reading = "first"
+    names = tuple(sorted(map(str, range(12))))
+    setup = api.Setup(config, Facts(8, 1, 12, 16, 4, 0, names))
+    assert setup.labels(2, ["10", "2-2"]).tolist() == [10, 2]
+    assert setup.class_title(2) == "10"
+
+
+def test_a_guide_of_other_classes_is_refused():
+    """Another order of names, and folders that the first revision numbered as text."""
+    own = api.load_file("configs/noisy_classifier_mnist.py", "tiny")
+    config = api.load_file("configs/diffusion_mnist.py", "labels,tiny")
+    facts = Facts(8, 1, 12, 16, 4, 0, tuple(map(str, range(12))))
+    theirs = facts._replace(class_names=())
+    sampling._check_guide("--classifier=x", own, theirs, config, facts)
+    own.data.reading = "first"
+    with pytest.raises(UserError, match="learnt other classes: class 2 is '10' and '2'"):
+        sampling._check_guide("--classifier=x", own, theirs, config, facts)
+    config.model.class_cond = False  # the classes are the classifier's
+    sampling._check_guide("--classifier=x", own, theirs, config, facts)

@@ -705,3 +705,14 @@ def test_real_images_are_wanted_only_where_a_metric_looks_at_them(sets):
         run(*sets, "is", settings=Settings(splits=2))[0]["figures"]
     )
     assert "--real is missing" in complaint("", sets[1], "is,fid")
+
+
+def test_folders_of_other_names_are_other_classes(sets, tmp_path):
+    """Words on one side and folders called by numbers on the other."""
+    names = [f"{('ant', 'bee', 'cat')[i % 3]}/{i:02}" for i in range(30)]
+    real = folder(tmp_path / "a", OTHERS, names)
+    fake = folder(tmp_path / "b", OTHERS, [f"{i % 4}/{i:02}" for i in range(30)])
+    assert "the same classes in both" in complaint(real, fake, "fid_by_class")
+    parts = folder(tmp_path / "c", OTHERS, [f"{('train', 'val')[i % 2]}/{i:02}" for i in range(30)])
+    message = complaint(parts, fake, "fid_by_class")
+    assert "has no labels, which a metric by class needs (the images of all splits" in message

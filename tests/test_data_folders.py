@@ -5,7 +5,9 @@ import json
 import os
 import socket
 import stat
+import struct
 import zipfile
+import zlib
 from functools import partial
 
 import numpy as np
@@ -180,7 +182,7 @@ def test_numeric_folders_are_numbered_by_their_numbers(tmp_path):
     assert made.class_names == tuple(map(str, range(12)))
     found = made.all("train")
     np.testing.assert_array_equal(20 * found["label"], found["image"][:, 0, 0, 0])
-    old = make(**section(tmp_path, class_order="text"))  # as runs of earlier revisions
+    old = make(**section(tmp_path, reading="first"))  # as runs of earlier revisions
     assert old.class_names[:4] == ("0", "1", "10", "11")
     (tmp_path / "x").mkdir()
     picture(tmp_path / "x" / "0.png")
@@ -416,3 +418,143 @@ def test_sheets_are_left_out_by_every_reader(tmp_path):
     assert "contact sheets (5)" in made.description
     assert listing.SHEET_FOLDER == grids.SHEET_FOLDER
     assert decode.MARK == grids.MARK
+
+
+# what use has found beside
+
+
+def test_links_to_themselves_and_in_a_ring(tmp_path):
+    options = class_folders(tmp_path, count=2)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "cat" / "x.png").symlink_to("y.png")
+    (tmp_path / "cat" / "y.png").symlink_to("x.png")
+    made = make(**options)
+    assert (sum(made.sizes.values()), made.class_names) == (4, ("ant", "cat"))
+    assert "broken links (3)" in made.description
+
+
+def test_a_file_linked_into_both_splits(tmp_path):
+    class_folders(tmp_path / "train", count=3)
+    (tmp_path / "val" / "ant").mkdir(parents=True)
+    (tmp_path / "val" / "ant" / "0.png").symlink_to(tmp_path / "train" / "ant" / "deep" / "0.png")
+    message = complaint(**section(tmp_path))
+    assert "ant/0.png is a file that" in message
+    assert "share no image" in message
+
+
+def zipped(path, names):
+    picture(path.with_suffix(".png"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            archive.writestr(info, path.with_suffix(".png").read_bytes())
+    path.with_suffix(".png").unlink()
+    return section(path)
+
+
+@pytest.mark.parametrize(
+    ("around", "beside"),
+    [
+        ("./", []),
+        ("/home/user/", []),
+        ("a/b/", []),
+        ("set//", []),
+        ("data/", ["docs/readme.txt"]),
+        ("data/", ["grid.png"]),
+        ("", []),
+    ],
+)
+def test_folders_around_the_images_of_a_zip(tmp_path, around, beside):
+    names = [f"{around}{kind}/{i}.png" for kind in ("cat", "dog") for i in range(3)]
+    made = make(**zipped(tmp_path / "a.zip", [*names, *beside]))
+    assert (sum(made.sizes.values()), made.class_names) == (6, ("cat", "dog"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_that_come_twice_in_a_zip_are_said(tmp_path):
+    made = make(**zipped(tmp_path / "a.zip", ["cat/0.png", "./cat/0.png", "dog/0.png"]))
+    assert sum(made.sizes.values()) == 2
+    assert "names that come twice in the zip (1)" in made.description
+
+
+def test_sheets_beside_train_alone(tmp_path):
+    class_folders(tmp_path / "train")
+    grids.save_png(tmp_path / "grid.png", np.zeros((6, 6, 3), np.uint8))
+    assert make(**section(tmp_path)).class_names == ("ant", "cat")
+
+
+def test_floating_point_and_dark_pictures(tmp_path):
+    Image.fromarray(np.full((6, 6), 0.5, np.float32)).save(tmp_path / "a.tif")
+    assert "floating-point pixels are not read" in complaint(**section(tmp_path))
+    (tmp_path / "a.tif").unlink()
+    Image.fromarray(np.full((6, 6), 60_000, np.uint16)).save(tmp_path / "a.png")
+    said = make(**section(tmp_path, deep_bits=12)).description
+    assert "grey values reach 60,000 here and all above 4,095 become white" in said
+    assert "config.data.deep_bits=16" in said
+
+
+def deep_png(path, values, colour):
+    """A PNG of 16 bits a channel (colour type 2: RGB, 4: grey with alpha), which Pillow cannot
+    write."""
+
+    def chunk(name, data):
+        whole = name + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    height, width, _ = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    body = [chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2)])
+def test_twelve_bits_in_colour_are_announced(tmp_path, colour, channels):
+    deep_png(tmp_path / "a.png", np.full((6, 6, channels), 4000, np.uint16), colour)
+    said = make(**section(tmp_path)).description
+    assert "values of 16 bits end at 4,095 here" in said
+    assert "saved with 8 bits" in said
+    deep_png(tmp_path / "a.png", np.full((6, 6, channels), 60_000, np.uint16), colour)
+    assert "values of 16 bits" not in make(**section(tmp_path)).description
+
+
+def test_metrics_read_fewer_bits_when_told(tmp_path):
+    Image.fromarray(np.full((6, 6), 4095, np.uint16)).save(tmp_path / "a.png")
+    found = image_set.open_set(str(tmp_path), "--real")
+    assert "--deep_bits=12 gives them" in found.remarks[0]
+    (batch,) = image_set.open_set(str(tmp_path), "--real", bits=12).batches(1)
+    assert batch.max() == 255
+
+
+def test_orientation_of_a_png_in_its_xmp(tmp_path):
+    from PIL import PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    Image.new("RGB", (16, 8)).save(tmp_path / "a.png", pnginfo=info)
+    shown, shape = read(tmp_path / "a.png")
+    assert shown.shape == shape
+
+
+def test_splits_are_no_classes_for_metrics(tmp_path):
+    for name in ("train", "Test"):
+        class_folders(tmp_path / name, count=2)
+    found = image_set.open_set(str(tmp_path), "--real")
+    assert (len(found), found.labels) == (8, None)
+    assert "the images of all splits are taken, without classes: test, train" in found.remarks[0]
+
+
+def test_the_first_reading_is_that_of_earlier_revisions(tmp_path):
+    """For runs that began with it: formats, splits and the order of classes."""
+    for name in ("train", "valid"):
+        class_folders(tmp_path / name, count=2)
+    picture(tmp_path / "train" / "ant" / "x.webp")
+    (tmp_path / "train" / "dog").mkdir()
+    made = make(**section(tmp_path, reading="first", validation_fraction=0.0))
+    assert (made.sizes["train"], made.class_names) == (8, ("train", "valid"))
+    (tmp_path / "valid").rename(tmp_path / "val")
+    made = make(**section(tmp_path, reading="first"))
+    assert (made.sizes, made.class_names) == ({"train": 4, "validation": 4}, ("ant", "cat"))
+    picture(tmp_path / "valid.png")
+    assert "config.data.reading='older'" in complaint(**section(tmp_path, reading="older"))

@@ -444,3 +444,17 @@ def test_what_lies_beside_people_is_said(tmp_path):
     (tmp_path / "Train" / "dan" / "P1.heic").touch()
     with pytest.raises(UserError, match=r"dan: would be a class and holds no image"):
         make(tmp_path, **section)
+
+
+@pytest.mark.parametrize("pairs", ["identities", "none"])
+def test_a_person_whose_images_are_of_no_known_format(tmp_path, pairs):
+    """In the layout of photos and caricatures, for pairs and for classes."""
+    for person in ("ann", "bob"):
+        for kind in ("photos", "caricatures"):
+            (tmp_path / kind / person).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / kind / person / "1.png")
+    make(tmp_path, resolution=8, pairs=pairs)
+    (tmp_path / "photos" / "eve").mkdir()
+    (tmp_path / "photos" / "eve" / "1.heic").touch()
+    with pytest.raises(UserError, match=r"photos/eve: would be a class and holds no image"):
+        make(tmp_path, resolution=8, pairs=pairs)

@@ -11,6 +11,7 @@
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -30,6 +31,7 @@ EXTENSIONS = tuple(extension for group in FORMATS.values() for extension in grou
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I", "F")
 DEEP_BITS = 16  # of grey files with more than 8
 ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
+TAGS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where PNG may have it
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,6 +41,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIXTEEN = ";16"  # in Pillow's names of raw pixels of 16 bits, which it brings to 8 while it reads
+# what Pillow warns of, odd tags and large photographs, is no fault of the images
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 MARK = ("gan_jax", "sheet")  # PNG text: many images on one picture, which is no image itself
 
 OpenFile = Callable[[], BinaryIO]
@@ -55,8 +61,10 @@ def shape_of(open_file: OpenFile, name: str) -> tuple[int, int, int]:
     """
     with _opened(open_file, name) as image:
         width, height = image.size
-        # Pillow would decode a whole PNG to look for EXIF behind the pixels.
-        if (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5:
+        # Pillow would decode a whole PNG to look for tags behind the pixels.
+        if (image.format != "PNG" or any(k in image.info for k in TAGS)) and (
+            _orientation(image) >= 5
+        ):
             width, height = height, width
         return height, width, 1 if image.mode in GREY_MODES else 3
 
@@ -73,19 +81,27 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
         turned = _turned(image)
         if turned.mode not in GREY_MODES:
             return np.asarray(turned.convert("RGB"))
+        if turned.mode == "F":
+            raise ValueError("floating-point pixels are not read: save it with 8 or 16 bits")
         if _is_deep(turned):
             deep = np.asarray(turned).astype(np.int64)
             return (np.clip(deep, 0, 2**bits - 1) >> (bits - 8)).astype(np.uint8)[:, :, None]
         return np.asarray(turned.convert("L"))[:, :, None]
 
 
-def deepest(open_file: OpenFile, name: str) -> int:
-    """The largest value of a grey image of more than 8 bits; 0 for all other images.
+def deepest(open_file: OpenFile, name: str) -> tuple[int, bool]:
+    """(largest value of an image of 16 bits a channel, whether `bits` of `decode` scales it): grey
+    without alpha. Of other images Pillow keeps the high byte alone. (0, False) for 8 bits.
 
     Raises UnreadableError as `decode` does.
     """
     with _opened(open_file, name) as image:
-        return int(np.asarray(image).max()) if _is_deep(image) else 0
+        if _is_deep(image):
+            return int(np.asarray(image).max()), True
+        if not any(SIXTEEN in str(tile.args) for tile in image.tile):
+            return 0, False
+        colours = np.asarray(image)[..., : 1 if image.mode in GREY_MODES else 3]
+        return 256 * int(colours.max()) + 255, False
 
 
 def is_sheet(open_file: OpenFile) -> bool:
@@ -146,6 +162,8 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 def _message(name: str, error: Exception) -> str:
     reason = str(error) or type(error).__name__
+    if "decompression bomb" in reason:
+        reason = f"more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: make it smaller"
     if "cannot identify" in reason:
         reason = f"not an image of a format that is read: {', '.join(FORMATS)}"
     return f"{name} ({' '.join(reason.split())})"

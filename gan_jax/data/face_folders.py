@@ -9,6 +9,7 @@ from typing import Any
 from gan_jax.errors import UserError
 
 PHOTOS, CARICATURES = "photos", "caricatures"
+BOTH = (PHOTOS, CARICATURES)
 BELOW = "the folders below photos and caricatures"
 
 

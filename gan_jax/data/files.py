@@ -8,12 +8,16 @@ import numpy as np
 
 from gan_jax.data import decode, listing
 from gan_jax.data.options import Options
-from gan_jax.data.places import Directory, Files, is_image
+from gan_jax.data.places import Directory, Files, share_files
 from gan_jax.data.sources import Opened
 from gan_jax.errors import UserError
 
 TRAINING_FOLDERS = ("train", "training")
-VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "test", "testing")  # the first one found
+# the first one that there is
+VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "eval", "test", "testing")
+# as data.reading=first has them
+FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
+FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
 MOST_LOOKED_AT = 16  # images decoded to see how many bits they use
 
@@ -50,29 +54,36 @@ class FileSource:
     def _opener(self, i: int):
         return partial(self.files.open, self.names[i])
 
-    def remarks(self) -> list[str]:
+    def remarks(self, key: str = "config.data.deep_bits") -> list[str]:
         """What a person should know of these files: what lies beside them and is passed over, and
-        grey values that use fewer bits than they are read with."""
+        values that use fewer or more bits than they are read with, which `key` says."""
         left_out = listing.left_out(self.files, self.names)
         found = [f"passed over in {self.files.root}: {left_out}"] if left_out else []
-        return found + self._of_depth()
+        return found + self._of_depth(key)
 
-    def _of_depth(self) -> list[str]:
+    def _of_depth(self, key: str) -> list[str]:
         deep = [i for i, name in enumerate(self.names) if name.lower().endswith(("png", "f"))]
-        chosen = [deep[k * len(deep) // MOST_LOOKED_AT] for k in range(MOST_LOOKED_AT) if deep]
-        largest = 0
-        for i in sorted(set(chosen)):
+        chosen = {deep[k * len(deep) // MOST_LOOKED_AT] for k in range(MOST_LOOKED_AT) if deep}
+        largest, scaled = 0, True
+        for i in sorted(chosen):
             try:
-                largest = max(largest, decode.deepest(self._opener(i), self.name(i)))
+                found = decode.deepest(self._opener(i), self.name(i))
             except decode.UnreadableError:
                 continue  # met again, and said, where it is read
-        bits = largest.bit_length()
-        if not largest or bits >= self.bits:
+            if found[0] > largest:
+                largest, scaled = found
+        bits, ours = largest.bit_length(), self.bits if scaled else decode.DEEP_BITS
+        if not largest or bits == ours:
             return []
-        remedy = f"config.data.deep_bits={bits}" if bits > 8 else "files of 8 bits"
+        if bits > ours:
+            return [
+                f"grey values reach {largest:,} here and all above {2**ours - 1:,} become white; "
+                f"set {key}={bits}"
+            ]
+        remedy = f"{key}={bits} gives" if scaled and bits > 8 else "saved with 8 bits they have"
         return [
-            f"grey values of 16 bits end at {largest:,} here, which is shown nearly black; "
-            f"{remedy} would give them their full range"
+            f"values of 16 bits end at {largest:,} here, which is shown nearly black; {remedy} "
+            "them their full range"
         ]
 
 
@@ -90,8 +101,9 @@ def open_folder(options: Options) -> Opened:
     """
     files = listing.open_files(options.path, "config.data.path")
     found = split_folders(files, options)
-    parts = [(part, listing.image_names(part)) for part in found.parts]
-    labels, class_names, origin = listing.classes(parts, options.labels, options.class_order)
+    parts = [(part, named(part, options)) for part in found.parts]
+    first = options.reading == "first"
+    labels, class_names, origin = listing.classes(parts, options.labels, first)
     sources = [
         FileSource(*part, own, options.deep_bits) for part, own in zip(parts, labels, strict=True)
     ]
@@ -103,6 +115,13 @@ def open_folder(options: Options) -> Opened:
         sorted_by_class=True,
         remarks=remarks_of(found, sources),
     )
+
+
+def named(files: Files, options: Options) -> list[str]:
+    """The images of a place, in order, as config.data.reading knows them."""
+    known = FIRST_EXTENSIONS if options.reading == "first" else decode.EXTENSIONS
+    more = " and config.data.validation_path" if options.validation_path else ""
+    return listing.image_names(files, f"config.data.path{more}", known)
 
 
 def remarks_of(splits: Splits, sources: list[FileSource]) -> tuple[str, ...]:
@@ -121,13 +140,15 @@ def split_folders(files: Files, options: Options) -> Splits:
     Raises UserError for folders that are not there or share images.
     """
     found = _split_folders(files, options)
-    directories = [part.found.real for part in found.parts if isinstance(part, Directory)]
-    if len(directories) == 2 and directories[0] & directories[1]:
-        a, b = (part.root for part in found.parts)
-        raise UserError(
-            f"{b}: links lead to folders that {a} holds too, so images would be trained on and "
-            "validated on; name two splits that share no image"
-        )
+    if len(found.parts) == 2:
+        train, validation = found.parts
+        shared = share_files(validation, train)
+        if shared or train.found.real & validation.found.real:
+            what = f"{shared} is a file" if shared else "links lead to folders"
+            raise UserError(
+                f"{validation.root}: {what} that {train.root} holds too, so images would be "
+                "trained on and validated on; name two splits that share no image"
+            )
     return found
 
 
@@ -141,6 +162,8 @@ def _split_folders(files: Files, options: Options) -> Splits:
         return Splits([files], "")
     if options.validation_split:
         return _named_splits(files, options)
+    if options.reading == "first":
+        return _first_splits(files, options)
     folders = files.folders()
     train = _match(folders, (options.train_split,))
     if train is None and options.train_split == "train":
@@ -174,6 +197,15 @@ def _named_splits(files: Files, options: Options) -> Splits:
     return _splits(files, names)
 
 
+def _first_splits(files: Files, options: Options) -> Splits:
+    """The splits of data.reading=first: `train` beside one of three names, as they are written."""
+    if files.has_folder(options.train_split):
+        for name in FIRST_VALIDATION_FOLDERS:
+            if files.has_folder(name) and name != options.train_split:
+                return _splits(files, [options.train_split, name])
+    return Splits([files], "")
+
+
 def _match(folders: list[str], names: tuple[str, ...]) -> str | None:
     """The folder that is the first of `names`, as it is written or in other capitals."""
     for name in names:
@@ -185,7 +217,7 @@ def _match(folders: list[str], names: tuple[str, ...]) -> str | None:
 
 def _alone(files: Files, train: str) -> bool:
     """Whether there are no images but those of the folder `train`."""
-    return all(name.startswith(f"{train}/") for name in files.names() if is_image(name))
+    return all(name.startswith(f"{train}/") for name in listing.images_of(files))
 
 
 def _splits(files: Files, names: list[str]) -> Splits:

@@ -16,7 +16,7 @@ import numpy as np
 from gan_jax.data import face_folders, face_lists, listing, preprocess
 from gan_jax.data.decode import UnreadableError
 from gan_jax.data.examples import Examples
-from gan_jax.data.files import FileSource, remarks_of, split_folders
+from gan_jax.data.files import FileSource, named, remarks_of, split_folders
 from gan_jax.data.options import Options
 from gan_jax.data.prepare import Prepare
 from gan_jax.data.sources import Opened, Source
@@ -177,9 +177,10 @@ def _by_folders(options: Options) -> tuple[list[Gallery], tuple[str, ...]]:
     files = listing.open_files(options.path, "config.data.path")
     found, splits = [], split_folders(files, options)
     for part in splits.parts:
-        paths, where = listing.image_names(part), str(part.root)
-        if not face_folders.is_plain(paths):
-            listing.check_folders(part, paths)
+        paths, where = named(part, options), str(part.root)
+        if options.reading != "first":
+            below = face_folders.BOTH if face_folders.is_plain(paths) else ()
+            listing.check_folders(part, paths, below)
         kinds = face_lists.kinds(paths, face_folders.is_plain(paths), where)
         stray = next((p for p, (key, _) in zip(paths, kinds, strict=True) if not key), None)
         if stray is not None:

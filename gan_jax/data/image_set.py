@@ -9,6 +9,7 @@ An npz is read as a stream, so that a file of many gigabytes needs the memory of
 
 import dataclasses
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from gan_jax.data import listing
-from gan_jax.data.decode import UnreadableError, to_channels
-from gan_jax.data.files import FileSource
+from gan_jax.data.decode import DEEP_BITS, UnreadableError, to_channels
+from gan_jax.data.files import SPLIT_FOLDERS, FileSource
 from gan_jax.data.listing import MOST_CLASSES
 from gan_jax.data.options import Options
+from gan_jax.data.places import Files
 from gan_jax.data.sources import NPY, is_npy
 from gan_jax.data.tfds import open_tfds
 from gan_jax.errors import UserError
@@ -34,6 +36,7 @@ ARRAYS = {  # the images of an npz and the labels that belong to them, in order 
     "x_validation": "y_validation",
     "x_train": "y_train",
 }
+SPLITS_TOGETHER = "the images of all splits are taken, without classes:"
 DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading raises
 Images = list[np.ndarray] | np.ndarray
 
@@ -51,6 +54,7 @@ class ImageSet:
     shape: tuple[int, int, int] | None = None  # height, width, channels, where one is known for all
     names: tuple[str, ...] = ()  # of files, without endings; () where images have none
     remarks: tuple[str, ...] = ()  # what a person should know: what is passed over, and why
+    unlabelled: str = ""  # why there are no labels, where files might have had some
 
     def __len__(self) -> int:
         return self.count
@@ -72,7 +76,10 @@ def of_array(images: np.ndarray, labels: np.ndarray | None = None, title: str = 
 
 def is_npz(word: str) -> bool:
     """Whether a word names an npz file, or one of its arrays: FILE.npz, FILE.npz:NAME."""
-    return bool(word.partition(".npz:")[2]) or word.endswith(".npz")
+    return bool(_NPZ.fullmatch(word))
+
+
+_NPZ = re.compile(r"(?P<file>.*\.npz)(?::(?P<array>.+))?", re.IGNORECASE | re.DOTALL)
 
 
 def refuse_npy(word: str, key: str) -> None:
@@ -81,12 +88,13 @@ def refuse_npy(word: str, key: str) -> None:
         raise UserError(f"{key}={word}: {NPY}")
 
 
-def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
+def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> ImageSet:
     """Opens what `word` names; see the top of this file.
 
     Args:
       key: what named it ("--real"), for messages.
       limit: at most so many images, spread evenly over the set; 0 for all.
+      bits: how many bits grey files of 16 bits use.
 
     Raises UserError for what does not exist, cannot be read or holds no images.
     """
@@ -96,8 +104,8 @@ def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
         return _tfds(word, key, limit)
     refuse_npy(word, key)
     if is_npz(word):
-        file, _, array = word.partition(".npz:")
-        return _npz(Path(f"{file}.npz" if array else word), array, key, limit)
+        named = _NPZ.fullmatch(word)
+        return _npz(Path(named["file"]), named["array"] or "", key, limit)
     if not os.path.exists(word):
         raise UserError(
             f"{key}={word}: does not exist; name where the images are now: a folder, a .zip, an "
@@ -107,17 +115,30 @@ def open_set(word: str, key: str, limit: int = 0) -> ImageSet:
     # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
     # a.png before a.q.png
     names = sorted(listing.image_names(files, key), key=lambda n: n.rpartition(".")[0].split("/"))
-    unlabelled = []
-    try:
-        (labels,), class_names, _ = listing.classes([(files, names)], "auto")
-    except UserError as error:  # most metrics need no classes, and those that do say so
-        (labels,), class_names, _ = listing.classes([(files, names)], "none")
-        unlabelled = [f"taken without classes: {error}"]
-    source = FileSource(files, names, labels)
-    remarks = (*source.remarks(), *unlabelled)
+    labels, class_names, unlabelled = _classes(files, names)
+    source = FileSource(files, names, labels, bits)
+    remarks = tuple(source.remarks("--deep_bits"))
+    if unlabelled.startswith(SPLITS_TOGETHER):
+        remarks = (*remarks, unlabelled)
     found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
     stems = tuple(names[row].rpartition(".")[0] for row in _spread(len(names), limit))
-    return dataclasses.replace(found, names=stems, remarks=remarks)
+    return dataclasses.replace(found, names=stems, remarks=remarks, unlabelled=unlabelled)
+
+
+def _classes(files: Files, names: list[str]) -> tuple[list[int], tuple[str, ...], str]:
+    """(labels, class names, why there are none): most metrics need no classes."""
+    nothing = [0] * len(names), ()
+    tops = {name.partition("/")[0].lower() for name in names if "/" in name}
+    if tops and tops <= set(SPLIT_FOLDERS):
+        return (
+            *nothing,
+            f"{SPLITS_TOGETHER} {', '.join(sorted(tops))}; name one for its own",
+        )
+    try:
+        (labels,), class_names, _ = listing.classes([(files, names)], "auto")
+    except UserError as error:
+        return *nothing, str(error)
+    return labels, class_names, ""
 
 
 def _tfds(word: str, key: str, limit: int) -> ImageSet:
@@ -137,7 +158,7 @@ def _of_source(source, labelled: bool, class_names, title: str, key: str, limit:
         try:
             image = source.image(int(row))
         except UnreadableError as error:
-            raise UserError(f"{key}: {error}") from error
+            raise UserError(f"{key}: cannot read {error}; replace or remove it") from error
         return to_channels(image, 1 if image.shape[2] < 3 else 3)
 
     def batches(size: int) -> Iterator[Images]:

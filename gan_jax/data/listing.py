@@ -10,13 +10,11 @@ import json
 import re
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 from gan_jax.data import decode, face_folders
 from gan_jax.data.decode import EXTENSIONS
-from gan_jax.data.places import Directory as Directory
-from gan_jax.data.places import Files, extension, is_image
-from gan_jax.data.places import Zip as Zip
-from gan_jax.data.places import open_files as open_files
+from gan_jax.data.places import Directory, Files, Zip, extension, is_image
 from gan_jax.errors import UserError
 
 MOST_NAMED = 10  # in a message
@@ -31,8 +29,32 @@ MARKED_SHEETS = re.compile(
 NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "npz", "npy", "mat"}
 
 
+def open_files(path: str, key: str) -> Files:
+    """Opens the directory or .zip that the config key `key` names; UserError if it is neither.
+
+    A folder of a zip that all images lie in is looked through, and so is one in it.
+    """
+    root = Path(path)
+    if root.is_dir():
+        return Directory(root)
+    if root.is_file() and root.suffix.lower() == ".zip":
+        files = Zip(root)
+        while len(tops := {n.partition("/")[0] for n in images_of(files) if "/" in n}) == 1:
+            if any("/" not in name for name in images_of(files)):
+                break
+            files = files.folder(tops.pop())
+        return files
+    state = "is neither a directory nor a .zip" if root.exists() else "does not exist"
+    raise UserError(f"{key}={path}: {state}; give a directory or a .zip of images")
+
+
+def images_of(files: Files) -> list[str]:
+    """The images among the files, in no order."""
+    return [name for name in files.names() if is_image(name) and not is_sheet(files, name)]
+
+
 def image_names(
-    files: Files, keys: str = "config.data.path and config.data.validation_path"
+    files: Files, keys: str = "config.data.path", extensions: tuple[str, ...] = EXTENSIONS
 ) -> list[str]:
     """The images among the files, in order; `left_out` tells what else there is.
 
@@ -40,7 +62,7 @@ def image_names(
 
     Raises UserError when there is none.
     """
-    names = [name for name in files.names() if is_image(name) and not is_sheet(files, name)]
+    names = [name for name in images_of(files) if extension(name) in extensions]
     if not names:
         accepted = " ".join(f".{extension}" for extension in EXTENSIONS)
         others = left_out(files, names)
@@ -89,7 +111,8 @@ def read_label_file(files: Files) -> dict[str, int] | None:
         labels = {str(name).replace("\\", "/"): label for name, label in pairs}
     except Exception as error:  # of the file, its zip, its JSON, or another layout
         raise UserError(
-            f'{where}: cannot be read ({error!r}); accepted: {{"labels": [["path", class], …]}}'
+            f'{where}: cannot be read ({error!r}); accepted: {{"labels": [["path", class], …]}}; '
+            "or set config.data.labels=folder or none, which do not read it"
         ) from error
     for name, label in labels.items():
         if type(label) is not int or not 0 <= label < MOST_CLASSES:
@@ -100,9 +123,9 @@ def read_label_file(files: Files) -> dict[str, int] | None:
     return labels
 
 
-def label_table(files: Files) -> tuple[dict[str, int], str] | None:
+def label_table(files: Files, above: bool = True) -> tuple[dict[str, int], str] | None:
     """({path below `files`: class}, the label file) from the nearest dataset.json: in the place
-    itself or above it, with paths from where it lies. None where there is none with labels."""
+    itself or `above` it, with paths from where it lies. None where there is none with labels."""
     place = files
     while place is not None:
         below = files.root.relative_to(place.root).as_posix()
@@ -111,7 +134,7 @@ def label_table(files: Files) -> tuple[dict[str, int], str] | None:
         own = {n[len(inside) :]: k for n, k in found.items() if n.startswith(inside)}
         if own:
             return own, f"{place.root}/{LABEL_FILE}"
-        place = place.above
+        place = place.above if above else None
     return None
 
 
@@ -121,14 +144,15 @@ def prefix(name: str) -> str:
 
 
 def classes(
-    parts: list[tuple[Files, list[str]]], policy: str, order: str = "auto"
+    parts: list[tuple[Files, list[str]]], policy: str, first: bool = False
 ) -> tuple[list[list[int]], tuple[str, ...], str]:
     """Class numbers of several lists of images, numbered over all of them together.
 
     Args:
         parts: (where, image names) of each split.
         policy: data.labels: none, auto, folder, prefix or json.
-        order: data.class_order: "text" sorts folders by their names whatever these are.
+        first: data.reading=first: names of folders are sorted as text whatever they are, empty ones
+            are no errors, and a label file counts in the place itself only.
 
     Returns the class of every image by part, the class names (() without labels), and in words
     where the labels came from.
@@ -139,16 +163,19 @@ def classes(
     if policy == "none":
         return unlabelled, (), "none"
     if policy == "prefix":
-        return *_number(parts, prefix, "text"), "file name prefixes"
-    tables = [label_table(files) if policy in ("auto", "json") else None for files, _ in parts]
+        return *_number(parts, prefix, as_text=True), "file name prefixes"
+    read = policy in ("auto", "json")
+    tables = [label_table(files, not first) if read else None for files, _ in parts]
     if policy == "json" or any(table is not None for table in tables):
         return *_from_tables(parts, tables), LABEL_FILE
     if policy == "folder" or any("/" in name for _, names in parts for name in names):
         for files, names in parts:
             _check_strays(files, names)
-            check_folders(files, names)
         class_of, origin = face_folders.class_rule(parts)
-        return *_number(parts, class_of, order), origin
+        below = face_folders.BOTH if origin == face_folders.BELOW else ()
+        for files, names in parts if not first else ():
+            check_folders(files, names, below)
+        return *_number(parts, class_of, as_text=first), origin
     return unlabelled, (), "none"
 
 
@@ -159,15 +186,26 @@ def _check_strays(files: Files, names: list[str]) -> None:
         raise UserError(
             f"{files.root}/{stray}: lies in no sub-folder, so it has no class; put every "
             "image into the sub-folder of its class, or set config.data.labels=none"
+            + (
+                f", or config.data.path to the folder of {files.above.root} to train on alone"
+                if files.above
+                else ""
+            )
         )
 
 
-def check_folders(files: Files, names: list[str]) -> None:
+def check_folders(files: Files, names: list[str], below: tuple[str, ...] = ()) -> None:
     """Raises UserError for a folder that would be a class and holds none of the images `names`.
 
-    Annotations and the like, texts and tables only, are no class.
+    Annotations and the like, texts and tables only, are no class. `below`: the classes are in these
+    folders instead (where empty ones are not seen).
     """
-    for folder in sorted(files.found.folders - {name.partition("/")[0] for name in names}):
+    folders, parts = files.found.folders, 1
+    if below:
+        deeper = [name.split("/") for name in files.names() if name.count("/") > 1]
+        folders = {"/".join(name[:2]) for name in deeper if name[0].lower() in below}
+        parts = 2
+    for folder in sorted(folders - {"/".join(name.split("/")[:parts]) for name in names}):
         held = [name for name in files.names() if name.startswith(f"{folder}/")]
         if held and all(extension(n) in NO_IMAGES or is_sheet(files, n) for n in held):
             continue
@@ -180,9 +218,9 @@ def check_folders(files: Files, names: list[str]) -> None:
         )
 
 
-def _number(parts, class_of, order: str) -> tuple[list[list[int]], tuple[str, ...]]:
+def _number(parts, class_of, as_text: bool) -> tuple[list[list[int]], tuple[str, ...]]:
     found = sorted({class_of(name) for _, names in parts for name in names})
-    if order != "text" and all(name.isascii() and name.isdigit() for name in found):
+    if not as_text and all(name.isascii() and name.isdigit() for name in found):
         found.sort(key=int)
     number = {name: i for i, name in enumerate(found)}
     return [[number[class_of(name)] for name in names] for _, names in parts], tuple(found)

@@ -28,9 +28,9 @@ class Options:
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
-    # how folders that are classes are numbered: auto: by number where all names are numbers, else
-    # as text; text: always as text, as runs of earlier revisions do
-    class_order: str = "auto"
+    # how folders and zips are understood: auto: as docs/data.md says; first: as the first revision
+    # did, for runs that began with it: three formats, splits of exact names, classes as text
+    reading: str = "auto"
     deep_bits: int = 16  # of grey files with 16 bits a pixel: how many of them are used, 9 to 16
     # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint | upscale
     # | identities: a photo and a caricature of one person
@@ -64,7 +64,7 @@ ACCEPTED = {
     "resize": ("none", "crop", "random_crop", "squash", "jitter", "plain_crop"),
     "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
     "labels": ("none", "auto", "folder", "prefix", "json"),
-    "class_order": ("auto", "text"),
+    "reading": ("auto", "first"),
     "on_error": ("raise", "skip"),
     "pairs": ("none", "side_by_side", "folders", "colorize", "inpaint", "upscale", "identities"),
     "direction": ("a_to_b", "b_to_a"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_jax.data import decode, listing
 from gan_jax.data.files import FileSource, split_folders
+from gan_jax.data.files import named as names_of
 from gan_jax.data.options import Options
 from gan_jax.data.sources import Opened
 from gan_jax.errors import UserError
@@ -85,7 +86,7 @@ def open_folders(options: Options) -> Opened:
         )
     sources, remarks = [], [line for line in said if line]
     for a, b in zip(*sides, strict=True):
-        named = [(files, listing.image_names(files)) for files in (a, b)]
+        named = [(files, names_of(files, options)) for files in (a, b)]
         both = [FileSource(f, n, [0] * len(n), options.deep_bits) for f, n in named]
         remarks += [line for source in both for line in source.remarks()]
         sources.append(matched(*both))

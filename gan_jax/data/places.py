@@ -18,12 +18,13 @@ SYSTEM_FOLDERS = {
     "@eadir", "@recycle", "@tmp", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
     "system volume information", "lost+found", "__macosx", "__pycache__",
 }  # fmt: skip
-HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED = (
+HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE = (
     "hidden",
     "links to folders read already",
     "broken links",
     "pipes, sockets or devices",
     "folders without permission",
+    "names that come twice in the zip",
 )
 UNIX = 3  # the system that wrote a zip member, where its attributes hold a file's mode
 
@@ -37,12 +38,14 @@ class Found:
         folders: the first parts of the paths of folders, empty ones included.
         passed_over: how many of what else there is, by kind.
         real: (device, inode) of every directory that was read; none of a zip.
+        linked: whether some of the files are links.
     """
 
     names: list[str] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
     passed_over: Counter = field(default_factory=Counter)
     real: set[tuple[int, int]] = field(default_factory=set)
+    linked: bool = False
 
 
 def extension(name: str) -> str:
@@ -105,6 +108,7 @@ class Directory:
                     found.passed_over[kind] += 1
                 elif not entry.is_dir():
                     found.names.append(name)
+                    found.linked = found.linked or entry.is_symlink()
                 elif entry.is_symlink():
                     links.append((Path(entry.path), name))
                 else:
@@ -144,15 +148,18 @@ def _kind(entry: os.DirEntry) -> str | None:
     """Why an entry of a directory is passed over; None for a folder or a regular file."""
     if entry.name.startswith("."):
         return HIDDEN
-    if entry.is_dir():
-        return f"folder {entry.name}" if is_system(entry.name) else None
-    if entry.is_file():
-        return None
+    try:
+        if entry.is_dir():
+            return f"folder {entry.name}" if is_system(entry.name) else None
+        if entry.is_file():
+            return None
+    except OSError:  # a link to itself, or into a folder that nobody may look into
+        return BROKEN
     return BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
 
 
 class Zip:
-    """The files of a zip, by their path; a single folder around all images is looked through."""
+    """The files of a zip, by their path in it."""
 
     def __init__(self, archive: Path, prefix: str = "", above: "Zip | None" = None) -> None:
         """`prefix`: the folder of the archive that is meant, with a slash at its end; `above`: the
@@ -160,12 +167,12 @@ class Zip:
         self.archive, self.prefix, self.above = archive, prefix, above
         self.root = archive / prefix
         self.handles = threading.local()  # reading moves a handle's position: one per thread
-        self._members = above._members if above else _members(archive)
+        self._members, self._twice = (above._members, 0) if above else _members(archive)
 
     @functools.cached_property
     def found(self) -> Found:
         """Everything below the prefix."""
-        found = Found()
+        found = Found(passed_over=Counter({TWICE: self._twice} if self._twice else {}))
         for name, info in self._members.items():
             if not name.startswith(self.prefix):
                 continue
@@ -210,8 +217,10 @@ class Zip:
 Files = Directory | Zip
 
 
-def _members(archive: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members of a zip by path; Windows programs may have written backslashes.
+def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
+    """The members of a zip by path, and how many have the path of another, which counts.
+
+    Windows programs may have written backslashes; "./a" and "/a" are "a".
 
     Raises UserError for what is no readable zip.
     """
@@ -220,18 +229,17 @@ def _members(archive: Path) -> dict[str, zipfile.ZipInfo]:
             infos = opened.infolist()
     except Exception as error:  # zipfile raises many kinds on damaged files
         raise UserError(f"{archive}: not a readable zip ({error}); make it again") from error
-    return {info.filename.replace("\\", "/"): info for info in infos}
+    found = {}
+    for info in infos:
+        *folders, base = info.filename.replace("\\", "/").split("/")
+        found["/".join([*(part for part in folders if part not in ("", ".")), base])] = info
+    return found, len(infos) - len(found)
 
 
-def open_files(path: str, key: str) -> Files:
-    """Opens the directory or .zip that the config key `key` names; UserError if it is neither."""
-    root = Path(path)
-    if root.is_dir():
-        return Directory(root)
-    if root.is_file() and root.suffix.lower() == ".zip":
-        whole = Zip(root)
-        only = whole.folders()
-        beside = any(is_image(name) for name in whole.names() if "/" not in name)
-        return whole.folder(only[0]) if len(only) == 1 and not beside else whole
-    state = "is neither a directory nor a .zip" if root.exists() else "does not exist"
-    raise UserError(f"{key}={path}: {state}; give a directory or a .zip of images")
+def share_files(a: Files, b: Files) -> str:
+    """A file of `a` that is one of `b` too, by a link; "" where there is none, or for zips."""
+    directories = isinstance(a, Directory) and isinstance(b, Directory)
+    if not directories or not (a.found.linked or b.found.linked):
+        return ""
+    known = {_identity(b.root / name) for name in b.names()}
+    return next((name for name in a.names() if _identity(a.root / name) in known), "")
