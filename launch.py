@@ -103,12 +103,13 @@ LAYOUT = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
     "out",
     "",
-    "sample, translate, upsample, invert, likelihood: folder for files; interpolate, timelapse: a "
-    ".webp or a folder for it; report: the page; metrics: a JSON file; export: a .pt file.",
+    "sample, translate, upsample, invert, align, caricature, likelihood: folder for files; "
+    "interpolate, timelapse: a .webp or a folder for it; report: the page; metrics: a JSON file; "
+    "export: a .pt file.",
 )
 FORMAT = flags.DEFINE_string("format", "grid", "sample: grid, png, npz, adm, separated by commas.")
 STATE = flags.DEFINE_string(
-    "state", "newest", "sample, interpolate, evaluate, translate: newest, best, a step."
+    "state", "newest", "All modes that read a run's states: newest, best, a step."
 )
 WEIGHTS = flags.DEFINE_string(
     "weights", "", "sample, interpolate, timelapse: ema or raw; empty: ema where there is one."
@@ -161,7 +162,7 @@ COUNT = flags.DEFINE_integer(
     "count", 0, "metrics, likelihood: at most so many images of each set; 0: all."
 )
 DEEP_BITS = flags.DEFINE_integer(
-    "deep_bits", 16, "metrics: how many bits grey files of 16 bits a pixel use, 9 to 16."
+    "deep_bits", 16, "metrics: how many bits grey images of 16 bits a pixel use, 9 to 16."
 )
 FEW = flags.DEFINE_bool(
     "few", False, "metrics: a Frechet distance of fewer images than features, marked as biased."

@@ -17,7 +17,7 @@ from gan_jax.errors import UserError
 from gan_jax.model import Adjust, Model, as_it_is, opened
 from gan_jax.report import grids
 from gan_jax.setup import MOST_COLUMNS, TITLES, Setup
-from gan_jax.written import check_folder, save_sheet, writing
+from gan_jax.written import check_folder, save_arrays, save_png, save_sheet
 
 FORMATS = ("grid", "png", "npz", "adm")
 
@@ -79,8 +79,7 @@ def sample(
         model = model.standing_statistics(standing_batches)
     images = model.sample(seeds, classes, truncation, weights)
     batch = model.setup.sample_batch(seeds, classes)
-    with writing(folder / "grid.png"):
-        files = _write(folder, model, images, batch, seeds, classes, formats)
+    files = _write(folder, model, images, batch, seeds, classes, formats)
     shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
     say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files
@@ -95,7 +94,7 @@ def _write(
     classes: Sequence[int],
     formats: Sequence[str],
 ) -> list[Path]:
-    """The files of `sample`; the folder is there."""
+    """The files of `sample`."""
     labels = batch.get("label", np.zeros(len(images), np.int32))
     files = []
     if "grid" in formats:
@@ -118,17 +117,16 @@ def _write(
             if model.setup.system.labelled:
                 suffix = class_names.file_suffix(int(label), model.setup.facts.class_names)
             files.append(folder / f"seed{seed:06d}{suffix}.png")
-            grids.save_png(files[-1], image if image.shape[-1] == 3 else image.repeat(3, -1))
+            save_png(files[-1], image)
     if "npz" in formats:
         files.append(folder / "samples.npz")
         pairs = {k: batch[k] for k in ("input", "target") if k in batch}
-        np.savez_compressed(
-            files[-1], images=images, seeds=np.asarray(seeds), labels=labels, **pairs
-        )
+        own = dict(images=images, seeds=np.asarray(seeds), labels=labels)
+        save_arrays(files[-1], compressed=True, **own, **pairs)
     if "adm" in formats:
         files.append(folder / f"samples_{'x'.join(map(str, images.shape))}.npz")
         arrays = [images, labels.astype(np.int64)] if model.setup.system.labelled else [images]
-        np.savez(files[-1], *arrays)
+        save_arrays(files[-1], *arrays)
     return files
 
 

@@ -14,7 +14,7 @@ from gan_jax.errors import UserError
 from gan_jax.model import Adjust, as_it_is, load, measured
 from gan_jax.report import bound_plot
 from gan_jax.setup import MOST_PIXELS
-from gan_jax.written import check_folder, writing
+from gan_jax.written import check_folder, save_arrays, writing
 
 CHUNK = 32  # images at a time
 TERMS = ("vb", "xstart_mse", "mse")
@@ -88,17 +88,18 @@ def run(
         f"{total} {split} images and {count} steps, step {model.step}, in {folder}"
     )
     say(json.dumps(figures))
+    _write(folder, terms)
     with writing(folder / "likelihood.json"):
-        _write(folder, terms)
         folders.write_json(folder / "likelihood.json", {**about, **figures})
     return figures
 
 
 def _write(folder: Path, terms: dict[str, np.ndarray]) -> None:
-    """The arrays and the plot; the folder is there."""
+    """The arrays and the plot."""
     t = np.asarray(terms["t"][0], np.int64)
     means = {name: np.mean(terms[name], axis=0) for name in TERMS}
     for name, values in means.items():
-        np.savez(folder / f"{name}_terms.npz", values, t=t)
-    np.savez(folder / "bits.npz", total=terms["total"], prior=terms["prior"])
-    bound_plot.bound(t, means, folder / "bound.png")
+        save_arrays(folder / f"{name}_terms.npz", values, t=t)
+    save_arrays(folder / "bits.npz", total=terms["total"], prior=terms["prior"])
+    with writing(folder / "bound.png"):
+        bound_plot.bound(t, means, folder / "bound.png")

@@ -138,7 +138,12 @@ def load(
     # an imported run has seen no data, and of one from before facts were kept nothing is known
     setup = Setup(config, facts, folder if facts and facts.train_size else None)
     path = folders.state_path(folder, which)
-    tree, meta = checkpoint.read(path, setup.shapes())
+    try:
+        tree, meta = checkpoint.read(path, setup.shapes())
+    except checkpoint.Damaged as error:
+        others = {*checkpoint.states_in(folder / "checkpoints")} - {int(path.name)}
+        remedy = f"; name another, such as --state={max(others)}" if others else ""
+        raise UserError(f"{path} is damaged ({error}){remedy}") from error
     stage = setup.system.stages[max(loop.Progress(**meta).stage, 0)]
     return Model(setup, loop.Carry(**tree).state, int(path.name), stage)
 

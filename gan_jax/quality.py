@@ -206,11 +206,17 @@ class Quality:
             plan([name], *counted, labels, self.setup.data.class_names)
 
     def _gathered(self, side: int, until=iter) -> dict:
-        """What is kept of the real images, shrunk to a side."""
-        return gather(
+        """What is kept of the real images, shrunk to a side; of classes that are not drawn, since
+        no training image is of them, nothing by class."""
+        found = gather(
             until(self._real_batches(side, self._rows)), self.by_sets, self.networks,
             self.settings.seed, True, spread(self.n_real, self._patched),
         )  # fmt: skip
+        undrawn = set(self.setup.facts.empty_classes)
+        for kept in found.values():
+            for key in [k for k in kept.moments if isinstance(k, tuple) and k[1] in undrawn]:
+                del kept.moments[key]
+        return found
 
     def prepare(self, state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
         """What a stage of another resolution needs: real images, and compiled programs. `state`

@@ -121,6 +121,11 @@ def check_types(config: ConfigDict) -> None:
     for key, value in _leaves(config):
         wanted = usual.get(key, value)
         if not isinstance(wanted, tuple):
+            if value == "None":
+                raise UserError(
+                    f"config.{key}='None': that would be a name; an empty value, --config.{key}=, "
+                    "means none"
+                )
             if not _is_a(value, type(wanted)) or value is None:
                 name = type(wanted).__name__
                 raise UserError(

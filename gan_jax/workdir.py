@@ -27,6 +27,7 @@ from gan_jax.interop import (
     warpgan,
 )
 from gan_jax.report.atomic import write_bytes
+from gan_jax.written import check_folder
 
 try:
     import fcntl
@@ -61,6 +62,14 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
             "the run to it"
         )
     folder = Path(workdir)
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--workdir={str(workdir).encode(errors='replace').decode()}: this locale cannot spell "
+            "the folder's name, in which states would be saved; set LC_ALL=C.UTF-8, or name another"
+        ) from None
+    check_folder(folder, "--workdir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")

@@ -75,9 +75,21 @@ def save(path: Path, data: bytes) -> None:
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-    """An image uint8 [H, W, 1 or 3]. UserError where it cannot be written."""
+    """An image uint8 [H, W, 1 or 3], grey ones as grey. UserError where it cannot be written."""
     with writing(path):
-        grids.save_png(path, image if image.shape[-1] == 3 else image.repeat(3, -1))
+        grids.save_png(path, image if image.shape[-1] == 3 else image[..., 0])
+
+
+def save_arrays(path: Path, *arrays: np.ndarray, compressed: bool = False, **named) -> None:
+    """An .npz of arrays, whole or not at all. UserError where it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                (np.savez_compressed if compressed else np.savez)(file, *arrays, **named)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def save_sheet(folder: Path, name: str, picture: np.ndarray) -> Path:

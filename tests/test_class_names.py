@@ -1,6 +1,7 @@
 """Classes by name: in requests, in files, in titles, in a run's config.json; empty ones."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from test_data_sources import GREEN, RED, picture
 
 import gan_jax
-from gan_jax import api, class_names, sampling, workdir
+from gan_jax import api, class_names, quality, sampling, workdir
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
+from gan_jax.metrics.sets import Kept
+from gan_jax.ops.frechet import Moments
 from gan_jax.systems import gan
 
 NAMES = ("cat", "Dog", "t-shirt", "10")
@@ -177,3 +180,22 @@ def test_a_guide_of_other_classes_is_refused():
         sampling._check_guide("--classifier=x", own, theirs, config, facts)
     config.model.class_cond = False  # the classes are the classifier's
     sampling._check_guide("--classifier=x", own, theirs, config, facts)
+
+
+def test_figures_by_class_leave_out_what_is_not_drawn(run):
+    """`dog` has a validation image and no training image."""
+    folder, _, config = run
+    chosen = config.copy_and_resolve_references()
+    chosen.quality.update(metrics=("fd_by_class_classifier",), few=True, classifier_steps="2")
+    setup = gan_jax.load(folder).setup
+    setup.config.quality.update(chosen.quality)
+    kept = {("features", k): Moments.of(np.zeros(2), np.eye(2), 4) for k in (0, 1, 2)}
+    moments = Kept(moments=kept)
+    measured = SimpleNamespace(
+        setup=setup, by_sets=[], networks={}, settings=SimpleNamespace(seed=0), n_real=3,
+        _patched=0, _rows=np.arange(3), _real_batches=lambda *_: [],
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "gather", lambda *_: {"classifier": moments})
+        quality.Quality._gathered(measured, 8)
+    assert {key[1] for key in moments.moments} == {0, 2}

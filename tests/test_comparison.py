@@ -540,8 +540,8 @@ def test_sets_of_two_shapes(unasked, tmp_path):
     message = complaint(large, other, "fid,swd", settings=Settings(few=True))
     for word in (
         "--fake",
-        "other/b0 is 32x32 pixels, RGB",
-        "large/000 is 16x16 pixels, RGB",
+        "other/b0.png is 32x32 pixels, RGB",
+        "large/000.png is 16x16 pixels, RGB",
         "swd",
     ):
         assert word in message
@@ -549,9 +549,14 @@ def test_sets_of_two_shapes(unasked, tmp_path):
     assert "no partner" in message
     other = folder(tmp_path / "same_names", wide)
     message = complaint(large, other, "fid,l1", settings=Settings(few=True))
-    assert "same_names/000 is 32x32 pixels, RGB" in message
+    assert "same_names/000.png is 32x32 pixels, RGB" in message
     message = complaint(large, other, "kd_classifier")
-    for word in ("--real: ", "large/000 is 16x16", "trained on 6x8 pixels, RGB", "leave kd_class"):
+    for word in (
+        "--real: ",
+        "large/000.png is 16x16",
+        "trained on 6x8 pixels, RGB",
+        "leave kd_class",
+    ):
         assert word in message
 
 
@@ -565,9 +570,9 @@ def test_a_set_whose_images_differ_in_shape(monkeypatch, tmp_path, name):
     real, fake = folder(tmp_path / "real", images), folder(tmp_path / "fake", odd)
     message = complaint(fake, real, name)
     assert "--real: " in message
-    assert "fake/007 is 32x40 pixels, grey" in message
+    assert "fake/007.png is 32x40 pixels, grey" in message
     if name != "kd_classifier":
-        assert "fake/000 is 32x32 pixels, RGB" in message
+        assert "fake/000.png is 32x32 pixels, RGB" in message
         assert f"or leave {name} out" in message
 
 

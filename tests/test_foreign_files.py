@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from shell import ROOT, arrays, assert_same, rows
 
+import gan_jax
 from gan_jax import api
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint, writer
+from gan_jax.errors import UserError
 
 FILES = ("4000.zip", "notes.txt", "9_old", "12", "\u00b2", "007")
 FOLDERS = ("9 (1)", "5000 copy", "6.bak", "\u0663")
@@ -114,3 +116,16 @@ def test_pictures_with_odd_names_are_no_steps(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "000009_ema.png", "7 (1)_ema.png", "\u00b2_ema.png",
     ]  # fmt: skip
+
+
+def test_empty_folders_are_no_states(plain, tmp_path):
+    """Neither for reading nor in the way of a state; of a damaged one another is named."""
+    workdir = shutil.copytree(plain, tmp_path / "run")
+    for name in ("99", "15"):
+        (workdir / "checkpoints" / name).mkdir()
+    assert gan_jax.load(workdir).step == 12
+    api.train(config("15"), workdir, say=lambda text: None)
+    assert gan_jax.load(workdir).step == 15
+    (workdir / "checkpoints" / "15" / "checksums.json").unlink()
+    with pytest.raises(UserError, match=r"15 is damaged .*; name another, such as --state=12"):
+        gan_jax.load(workdir)

@@ -10,7 +10,18 @@ from PIL import Image
 from shell import ROOT
 from unwritable import unwritable
 
-from gan_jax import align, api, caricature, comparison, export, likelihood, tasks, transfer, video
+from gan_jax import (
+    align,
+    api,
+    caricature,
+    comparison,
+    export,
+    likelihood,
+    tasks,
+    transfer,
+    video,
+    written,
+)  # fmt: skip
 from gan_jax import workdir as folders
 from gan_jax.core import checkpoint
 from gan_jax.errors import UserError
@@ -198,3 +209,21 @@ def test_the_classifier_beside_a_run_is_read_and_not_trained_again(trained, monk
     scores = api.evaluate(trained, say=QUIET)
     assert "fd_classifier" in scores
     assert json.loads((trained / "evaluate.json").read_text())["val/gen"] == scores["val/gen"]
+
+
+def test_arrays_are_whole_or_not_there(tmp_path, monkeypatch):
+    """A disk that fills up while an npz is written: the file is named, and no half of it stays."""
+
+    def full(file, *arrays, **named):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match=r"--out: .*a\.npz cannot be written \(No space left"):
+        written.save_arrays(tmp_path / "a.npz", np.zeros(3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_the_locale_cannot_spell(tmp_path):
+    folder = f"{tmp_path}/c\udcc3"
+    assert_refused("this locale cannot spell", lambda: folders.claim(folder))

@@ -54,9 +54,11 @@ class Best:
 
 def states_in(folder: Path) -> dict[int, Path]:
     """The saved states in a folder by step: sub-folders whose name is a number in plain digits,
-    as `save` writes it. Whatever else lies there ("12.zip", "9 (1)", a file "12") is not one."""
+    as `save` writes it. Whatever else lies there ("12.zip", "9 (1)", a file "12", an empty folder)
+    is not one."""
     try:
-        found = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name) and p.is_dir()]
+        numbered = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name) and p.is_dir()]
+        found = [p for p in numbered if any(p.iterdir())]
     except (FileNotFoundError, NotADirectoryError):
         return {}
     return {int(p.name): p for p in sorted(found)}
@@ -129,7 +131,8 @@ def _seal(folder: Path) -> None:
 def _clear(folder: Path, step: int, say: Say) -> None:
     """Renames what has a state's name and is none, such as a file "12", before step 12 is saved."""
     path, number = folder / str(step), 1
-    if path.is_dir() or not os.path.lexists(path) or jax.process_index() != 0:
+    state = path.is_dir() and any(path.iterdir())
+    if state or not os.path.lexists(path) or jax.process_index() != 0:
         return
     while os.path.lexists(target := folder / f"{step}.not-a-state-{number}"):
         number += 1

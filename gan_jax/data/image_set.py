@@ -52,7 +52,8 @@ class ImageSet:
     labels: np.ndarray | None = None  # int [count]
     class_names: tuple[str, ...] = ()
     shape: tuple[int, int, int] | None = None  # height, width, channels, where one is known for all
-    names: tuple[str, ...] = ()  # of files, without endings; () where images have none
+    files: tuple[str, ...] = ()  # their names; () where images have none
+    names: tuple[str, ...] = ()  # the same without endings
     remarks: tuple[str, ...] = ()  # what a person should know: what is passed over, and why
     unlabelled: str = ""  # why there are no labels, where files might have had some
 
@@ -60,8 +61,8 @@ class ImageSet:
         return self.count
 
     def file(self, row: int) -> str:
-        """What image `row` is called in a message: its file without the ending, or its number."""
-        return f"{self.title}/{self.names[row]}" if self.names else f"{self.title}[{row}]"
+        """What image `row` is called in a message: its file, or its number."""
+        return f"{self.title}/{self.files[row]}" if self.files else f"{self.title}[{row}]"
 
 
 def of_array(images: np.ndarray, labels: np.ndarray | None = None, title: str = "") -> ImageSet:
@@ -84,7 +85,7 @@ _NPZ = re.compile(r"(?P<file>.*\.npz)(?::(?P<array>.+))?", re.IGNORECASE | re.DO
 
 def refuse_npy(word: str, key: str) -> None:
     """UserError where a word names the file of a single array, which an .npz is made of."""
-    if is_npy(Path(word)):
+    if is_npy(Path(word)) or is_npy(Path(word.rpartition(":")[0])):
         raise UserError(f"{key}={word}: {NPY}")
 
 
@@ -121,8 +122,11 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     if unlabelled.startswith(SPLITS_TOGETHER):
         remarks = (*remarks, unlabelled)
     found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
-    stems = tuple(names[row].rpartition(".")[0] for row in _spread(len(names), limit))
-    return dataclasses.replace(found, names=stems, remarks=remarks, unlabelled=unlabelled)
+    chosen = tuple(names[row] for row in _spread(len(names), limit))
+    stems = tuple(name.rpartition(".")[0] for name in chosen)
+    return dataclasses.replace(
+        found, files=chosen, names=stems, remarks=remarks, unlabelled=unlabelled
+    )
 
 
 def _classes(files: Files, names: list[str]) -> tuple[list[int], tuple[str, ...], str]:

@@ -119,6 +119,8 @@ NPY = (
 
 def is_npy(path: Path) -> bool:
     """Whether a file holds a single array as numpy.save writes it, whatever its name."""
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
     try:
         with path.open("rb") as file:
             return file.read(6) == b"\x93NUMPY"
