@@ -150,9 +150,10 @@ def check_facts(
     stored = read_config(folder).get("data", facts._asdict())
     old = Facts.read(stored)._asdict()
     sizes = ("train_size", "validation_size")
-    unknown = [] if old["train_size"] else [n for n in (*sizes, "num_classes") if not old[n]]
-    # earlier revisions did not write these down
-    unknown += [name for name in ("class_names", "empty_classes") if name not in stored]
+    classes = ("class_names", "empty_classes")  # earlier revisions did not write these down
+    unknown = [name for name in classes if name not in stored]
+    if not old["train_size"]:
+        unknown += [name for name in (*sizes, "num_classes", *classes) if not old[name]]
     changed = [
         f"{k} was {old.get(k)}, is {v}"
         for k, v in facts._asdict().items()
