@@ -558,3 +558,8 @@ def test_the_first_reading_is_that_of_earlier_revisions(tmp_path):
     assert (made.sizes, made.class_names) == ({"train": 4, "validation": 4}, ("ant", "cat"))
     picture(tmp_path / "valid.png")
     assert "config.data.reading='older'" in complaint(**section(tmp_path, reading="older"))
+
+
+def test_pictures_that_are_merely_dim_are_not_announced(tmp_path):
+    Image.fromarray(np.full((6, 6), 20_000, np.uint16)).save(tmp_path / "a.png")
+    assert "16 bits" not in make(**section(tmp_path)).description

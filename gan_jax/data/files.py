@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_jax.data import decode, listing
 from gan_jax.data.options import Options
-from gan_jax.data.places import Directory, Files, share_files
+from gan_jax.data.places import Directory, Files, extension, share_files
 from gan_jax.data.sources import Opened
 from gan_jax.errors import UserError
 
@@ -19,7 +19,9 @@ VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "eval", "test", "test
 FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
 FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
+MAYBE_DEEP = ("png", "tif", "tiff")  # formats of 16 bits a channel
 MOST_LOOKED_AT = 16  # images decoded to see how many bits they use
+MOST_DARK_BITS = 14  # a set that uses so many of 16 bits was meant for fewer: cameras have 10 to 14
 
 
 class FileSource:
@@ -62,7 +64,7 @@ class FileSource:
         return found + self._of_depth(key)
 
     def _of_depth(self, key: str) -> list[str]:
-        deep = [i for i, name in enumerate(self.names) if name.lower().endswith(("png", "f"))]
+        deep = [i for i, name in enumerate(self.names) if extension(name) in MAYBE_DEEP]
         chosen = {deep[k * len(deep) // MOST_LOOKED_AT] for k in range(MOST_LOOKED_AT) if deep}
         largest, scaled = 0, True
         for i in sorted(chosen):
@@ -73,16 +75,16 @@ class FileSource:
             if found[0] > largest:
                 largest, scaled = found
         bits, ours = largest.bit_length(), self.bits if scaled else decode.DEEP_BITS
-        if not largest or bits == ours:
-            return []
         if bits > ours:
             return [
                 f"grey values reach {largest:,} here and all above {2**ours - 1:,} become white; "
                 f"set {key}={bits}"
             ]
+        if not largest or bits == ours or bits > MOST_DARK_BITS:
+            return []
         remedy = f"{key}={bits} gives" if scaled and bits > 8 else "saved with 8 bits they have"
         return [
-            f"values of 16 bits end at {largest:,} here, which is shown nearly black; {remedy} "
+            f"values of 16 bits end at {largest:,} here, which is shown dark or black; {remedy} "
             "them their full range"
         ]
 
@@ -134,7 +136,7 @@ def split_folders(files: Files, options: Options) -> Splits:
     """The places of the training images and, where there are any, of the validation images.
 
     The validation part is data.validation_path; or the sub-folder data.validation_split beside
-    data.train_split; or beside `train` the first of val, valid, validation, dev and test, in
+    data.train_split; or beside `train` the first of VALIDATION_FOLDERS, in
     capitals or not; or left to a fraction. `train` beside no folder with images is a split too.
 
     Raises UserError for folders that are not there or share images.
