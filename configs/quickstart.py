@@ -1,4 +1,4 @@
-"""From a clone to a grid of digits: a small DCGAN in under four minutes on two CPU cores.
+"""From a clone to a grid of digits: a small DCGAN in about four minutes on two CPU cores.
 
     make quickstart
 
