@@ -317,7 +317,6 @@ def run() -> int:
     open_devices(jax)
     from gan_jax import (
         api,
-        class_names,
         export,
         likelihood,
         sampling,
@@ -354,7 +353,7 @@ def run() -> int:
             MODE.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, folders[MODE.value]),
             WORKDIR.value, None if WORKDIR.value else CONFIG.value, STATE.value, WEIGHTS.value,
             LAYOUT.value, (export.numbers(SEEDS.value, "--seeds") or [0])[0],
-            class_names.words(CLASSES.value), adjust=adjust,
+            settings.words(CLASSES.value), adjust=adjust,
         )  # fmt: skip
         return 0
     if MODE.value == "align":
@@ -372,7 +371,7 @@ def run() -> int:
         from gan_jax import comparison
 
         comparison.run(
-            REAL.value, FAKE.value, words(METRICS.value),
+            REAL.value, FAKE.value, settings.words(METRICS.value),
             file=INCEPTION.value, resize=RESIZE.value, classifier=CLASSIFIER.value,
             lpips=LPIPS.value, count=COUNT.value, deep_bits=DEEP_BITS.value,
             settings=comparison.Settings(
@@ -387,8 +386,8 @@ def run() -> int:
             WORKDIR.value,
             OUT.value or os.path.join(WORKDIR.value, "sampled"),
             export.numbers(SEEDS.value, "--seeds"),
-            class_names.words(CLASSES.value),
-            words(FORMAT.value),
+            settings.words(CLASSES.value),
+            settings.words(FORMAT.value),
             STATE.value,
             WEIGHTS.value,
             TRUNCATION.value,
@@ -402,7 +401,7 @@ def run() -> int:
         video.interpolate(
             WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "interpolation.webp"),
             export.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
-            class_names.words(CLASSES.value), STATE.value, WEIGHTS.value,
+            settings.words(CLASSES.value), STATE.value, WEIGHTS.value,
             SECONDS.value, FPS.value, SMOOTHING.value, config=untrained, adjust=adjust,
             places=places,
         )  # fmt: skip
@@ -485,11 +484,6 @@ def check_mode() -> None:
         )
     if DATA.value and not WORKDIR.value:
         raise UserError("--data says where the data of a run are: name the run by --workdir too")
-
-
-def words(text: str) -> tuple[str, ...]:
-    """ "fid, kid" → ("fid", "kid")."""
-    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _factors(text: str) -> list[float]:

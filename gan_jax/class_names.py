@@ -3,20 +3,17 @@
 import re
 from collections.abc import Sequence
 
+from gan_jax.data.listing import are_numbers, only_count
 from gan_jax.errors import UserError
+from gan_jax.settings import words
 
 LONGEST = 40  # characters of a name in a file's name
 MOST_NAMED = 10  # in a message
 MOST_IN_RANGE = 10_000  # classes
 
 
-def words(text: str) -> list[str]:
-    """What --classes names: "cat, dog,3-5" → ["cat", "dog", "3-5"]."""
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key: str) -> list[int]:
-    """The numbers of classes that are given by number (int), or by words of `words`.
+    """The numbers of classes that are given by number (int), or by the words of a list.
 
     A word is a name, in any case where that is not ambiguous, else a number or a range of numbers
     ("3-5"). Where all names are numbers themselves, numbers and ranges are of names alone. A name
@@ -75,11 +72,6 @@ def _named(word: str, names: Sequence[str]) -> list[int]:
     return [place[n] for n in every] if all(n in place for n in every) else []
 
 
-def are_numbers(names: Sequence[str]) -> bool:
-    """Whether there are names and all of them are numbers."""
-    return bool(names) and all(name.isascii() and name.isdigit() for name in names)
-
-
 def _accepted(names: Sequence[str], known: int) -> str:
     other = [name for k, name in enumerate(names) if name != str(k)]
     more = f" and {len(other) - MOST_NAMED} more" if len(other) > MOST_NAMED else ""
@@ -92,9 +84,9 @@ def _accepted(names: Sequence[str], known: int) -> str:
 def disagree(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """The first class that two lists of names call differently, in words; "" where they agree, as
     far as both are known. Names that only count, 0, 1, …, agree with any words."""
-    counted = [list(map(str, range(len(names)))) == list(names) for names in (ours, theirs)]
     both = are_numbers(ours) and are_numbers(theirs)
-    if not ours or not theirs or (any(counted) and not both):
+    counted = only_count(ours) or only_count(theirs)
+    if not ours or not theirs or (counted and not both):
         return ""
     pairs = enumerate(zip(ours, theirs, strict=False))
     return next((f"class {k} is {a!r} and {b!r}" for k, (a, b) in pairs if a != b), "")

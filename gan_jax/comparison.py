@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from gan_jax import judges
-from gan_jax.class_names import are_numbers
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.writer import clock
 from gan_jax.data.decode import DEEP_BITS
 from gan_jax.data.image_set import ImageSet, open_set
+from gan_jax.data.listing import are_numbers
 from gan_jax.errors import UserError
 from gan_jax.interop import inception, statistics
 from gan_jax.judges import CHUNK

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,9 @@ def prepare(config: ConfigDict) -> None:
     Raises UserError for a value that is of another type than the key's default.
     """
     check_types(config)
-    config.quality.metrics = _apart(config.quality.metrics)
+    config.quality.metrics = words(",".join(config.quality.metrics))
     if "augment" in config:
-        config.augment = _apart(config.augment)
+        config.augment = words(",".join(config.augment))
     for section, names in ((config.data, DATA_PATHS), (config.quality, QUALITY_PATHS)):
         for name in names:
             section[name] = os.path.expanduser(section[name])
@@ -108,10 +108,9 @@ def prepare(config: ConfigDict) -> None:
             config.restore[name] = (os.path.expanduser(pair[0].strip()), *pair[1:])
 
 
-def _apart(names: Sequence[str]) -> tuple[str, ...]:
-    """("fid, kid",) → ("fid", "kid")."""
-    parts = [part.strip() for name in names for part in name.split(",")]
-    return tuple(filter(None, parts))
+def words(text: str) -> tuple[str, ...]:
+    """What a person lists: "fid, kid" → ("fid", "kid")."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def check_types(config: ConfigDict) -> None:

@@ -56,8 +56,9 @@ def _known(model: Model) -> tuple[tuple[str, ...], str]:
             names = data.class_names(section)
         except (UserError, OSError) as error:
             return (), f"its data cannot be opened any more ({error})"
-    numbers = names == tuple(map(str, range(len(names))))
-    if numbers and not (section.source == "folder" and section.labels == "folder"):
+    if listing.only_count(names) and not (
+        section.source == "folder" and section.labels == "folder"
+    ):
         return (), "its classes are numbers"
     return names, ""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_jax.errors import UserError
+from gan_jax.interop.atomic import replacing
 from gan_jax.report import grids
 from gan_jax.report.atomic import write_bytes
 
@@ -82,14 +83,9 @@ def save_png(path: Path, image: np.ndarray) -> None:
 
 def save_arrays(path: Path, *arrays: np.ndarray, compressed: bool = False, **named) -> None:
     """An .npz of arrays, whole or not at all. UserError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                (np.savez_compressed if compressed else np.savez)(file, *arrays, **named)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    save = np.savez_compressed if compressed else np.savez
+    with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
+        save(file, *arrays, **named)
 
 
 def save_sheet(folder: Path, name: str, picture: np.ndarray) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from test_data_sources import GREEN, RED, picture
 
 import gan_jax
-from gan_jax import api, class_names, quality, sampling, workdir
+from gan_jax import api, class_names, quality, sampling, settings, workdir
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.metrics.sets import Kept
@@ -31,13 +31,13 @@ NAMES = ("cat", "Dog", "t-shirt", "10")
     ],
 )
 def test_words(text, found):
-    assert class_names.numbers(class_names.words(text), NAMES, 4, "--classes") == found
+    assert class_names.numbers(settings.words(text), NAMES, 4, "--classes") == found
 
 
 @pytest.mark.parametrize("text", ["bird", "4", "2-5", "-1", "1-", "٣", "0-999999999"])
 def test_what_is_no_class(text):
     with pytest.raises(UserError, match="--classes: no class") as caught:
-        class_names.numbers(class_names.words(text), NAMES, 4, "--classes")
+        class_names.numbers(settings.words(text), NAMES, 4, "--classes")
     assert "accepted are 0 to 3, or by name cat, Dog, t-shirt, 10" in str(caught.value)
     assert len(str(caught.value)) < 300
 
@@ -133,7 +133,7 @@ def test_runs_without_names_still_load(run, tmp_path):
 
 def test_numbers_are_names_where_all_names_are_numbers():
     names = ("1", "2", "3", "10")
-    ask = lambda text: class_names.numbers(class_names.words(text), names, 4, "--classes")  # noqa: E731
+    ask = lambda text: class_names.numbers(settings.words(text), names, 4, "--classes")  # noqa: E731
     assert ask("2,3,10") == [1, 2, 3]
     assert ask("2-3") == [1, 2]
     assert class_names.numbers([0, 3], names, 4, "classes") == [0, 3]  # of Python, by number
@@ -144,7 +144,7 @@ def test_numbers_are_names_where_all_names_are_numbers():
 
 def test_names_with_commas():
     names = ("a,b", "a", "b, c, d")
-    ask = lambda text: class_names.numbers(class_names.words(text), names, 3, "--classes")  # noqa: E731
+    ask = lambda text: class_names.numbers(settings.words(text), names, 3, "--classes")  # noqa: E731
     assert ask("a,b") == [0]
     assert ask("b, c,d,a") == [2, 1]
 

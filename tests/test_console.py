@@ -138,8 +138,8 @@ def test_a_cluster_is_joined_before_devices_are_asked_for(monkeypatch):
 
 
 def test_blanks_in_lists():
-    assert door.words("fid, kid ,,is") == ("fid", "kid", "is")
-    assert door.words(" ") == ()
+    assert settings.words("fid, kid ,,is") == ("fid", "kid", "is")
+    assert settings.words(" ") == ()
     assert door._factors("0, 1") == [0.0, 1.0]
     from gan_jax import sampling
 

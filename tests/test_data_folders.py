@@ -16,7 +16,7 @@ from PIL import Image
 from test_data_errors import complaint
 from test_data_sources import BLUE, GREEN, RED, class_folders, class_shades, make, picture, shades
 
-from gan_jax.data import decode, image_set, listing
+from gan_jax.data import decode, image_set, places
 from gan_jax.report import grids
 
 
@@ -416,7 +416,7 @@ def test_sheets_are_left_out_by_every_reader(tmp_path):
     made = make(**section(tmp_path, labels="none"))
     assert sum(made.sizes.values()) == 3
     assert "contact sheets (5)" in made.description
-    assert listing.SHEET_FOLDER == grids.SHEET_FOLDER
+    assert places.SHEET_FOLDER == grids.SHEET_FOLDER
     assert decode.MARK == grids.MARK
 
 

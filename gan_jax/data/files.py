@@ -115,7 +115,7 @@ def open_folder(options: Options) -> Opened:
         class_names,
         origin,
         sorted_by_class=True,
-        remarks=remarks_of(found, sources),
+        remarks=remarks_of([found], sources),
     )
 
 
@@ -126,9 +126,9 @@ def named(files: Files, options: Options) -> list[str]:
     return listing.image_names(files, f"config.data.path{more}", known)
 
 
-def remarks_of(splits: Splits, sources: list[FileSource]) -> tuple[str, ...]:
-    """Which folders were taken for what, and what the sources have to say."""
-    said = [splits.said] if splits.said else []
+def remarks_of(splits: list[Splits], sources: list[FileSource]) -> tuple[str, ...]:
+    """Which folders were taken for what, and what the sources have to say; each line once."""
+    said = [part.said for part in splits if part.said]
     return tuple(dict.fromkeys([*said, *(line for s in sources for line in s.remarks())]))
 
 
@@ -219,7 +219,7 @@ def _match(folders: list[str], names: tuple[str, ...]) -> str | None:
 
 def _alone(files: Files, train: str) -> bool:
     """Whether there are no images but those of the folder `train`."""
-    return all(name.startswith(f"{train}/") for name in listing.images_of(files))
+    return all(name.startswith(f"{train}/") for name in files.images)
 
 
 def _splits(files: Files, names: list[str]) -> Splits:

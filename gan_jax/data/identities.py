@@ -192,7 +192,7 @@ def _by_folders(options: Options) -> tuple[list[Gallery], tuple[str, ...]]:
         names = {key: key for key in keys}
         skip = options.on_error == "skip"
         found.append(gallery(source, keys, photos, names, where, skip=skip))
-    return found, remarks_of(splits, [part.source for part in found])
+    return found, remarks_of([splits], [part.source for part in found])
 
 
 def _by_lists(options: Options) -> list[Gallery]:

@@ -36,7 +36,6 @@ ARRAYS = {  # the images of an npz and the labels that belong to them, in order 
     "x_validation": "y_validation",
     "x_train": "y_train",
 }
-SPLITS_TOGETHER = "the images of all splits are taken, without classes:"
 DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading raises
 Images = list[np.ndarray] | np.ndarray
 
@@ -116,11 +115,10 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
     # a.png before a.q.png
     names = sorted(listing.image_names(files, key), key=lambda n: n.rpartition(".")[0].split("/"))
-    labels, class_names, unlabelled = _classes(files, names)
+    splits = _splits(names)
+    labels, class_names, unlabelled = _classes(files, names, splits)
     source = FileSource(files, names, labels, bits)
-    remarks = tuple(source.remarks("--deep_bits"))
-    if unlabelled.startswith(SPLITS_TOGETHER):
-        remarks = (*remarks, unlabelled)
+    remarks = (*source.remarks("--deep_bits"), *([splits] if splits else []))
     found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
     chosen = tuple(names[row] for row in _spread(len(names), limit))
     stems = tuple(name.rpartition(".")[0] for name in chosen)
@@ -129,20 +127,25 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     )
 
 
-def _classes(files: Files, names: list[str]) -> tuple[list[int], tuple[str, ...], str]:
-    """(labels, class names, why there are none): most metrics need no classes."""
-    nothing = [0] * len(names), ()
+def _splits(names: list[str]) -> str:
+    """What to say where all folders at the top are splits, which are no classes; else ""."""
     tops = {name.partition("/")[0].lower() for name in names if "/" in name}
-    if tops and tops <= set(SPLIT_FOLDERS):
-        return (
-            *nothing,
-            f"{SPLITS_TOGETHER} {', '.join(sorted(tops))}; name one for its own",
-        )
-    try:
-        (labels,), class_names, _ = listing.classes([(files, names)], "auto")
-    except UserError as error:
-        return *nothing, str(error)
-    return labels, class_names, ""
+    if not tops or not tops <= set(SPLIT_FOLDERS):
+        return ""
+    taken = ", ".join(sorted(tops))
+    return f"the images of all splits are taken, without classes: {taken}; name one for its own"
+
+
+def _classes(files: Files, names: list[str], splits: str) -> tuple[list[int], tuple[str, ...], str]:
+    """(labels, class names, why there are none): most metrics need no classes."""
+    unlabelled = splits
+    if not splits:
+        try:
+            (labels,), class_names, _ = listing.classes([(files, names)], "auto")
+            return labels, class_names, ""
+        except UserError as error:
+            unlabelled = str(error)
+    return [0] * len(names), (), unlabelled
 
 
 def _tfds(word: str, key: str, limit: int) -> ImageSet:

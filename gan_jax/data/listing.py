@@ -7,25 +7,18 @@ are numbers.
 """
 
 import json
-import re
 from collections import Counter
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from gan_jax.data import decode, face_folders
+from gan_jax.data import face_folders
 from gan_jax.data.decode import EXTENSIONS
-from gan_jax.data.places import Directory, Files, Zip, extension, is_image
+from gan_jax.data.places import Directory, Files, Zip, extension
 from gan_jax.errors import UserError
 
 MOST_NAMED = 10  # in a message
 MOST_CLASSES = 100_000  # larger numbers are no classes
 LABEL_FILE = "dataset.json"  # StyleGAN's: {"labels": [["path", class], …]}
-# what earlier revisions wrote among images, without a mark; and videos, by their usual names
-UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
-SHEET_FOLDER = "sheets"
-MARKED_SHEETS = re.compile(
-    rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
-)
 NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "npz", "npy", "mat"}
 
 
@@ -39,18 +32,16 @@ def open_files(path: str, key: str) -> Files:
         return Directory(root)
     if root.is_file() and root.suffix.lower() == ".zip":
         files = Zip(root)
-        while len(tops := {n.partition("/")[0] for n in images_of(files) if "/" in n}) == 1:
-            if any("/" not in name for name in images_of(files)):
-                break
-            files = files.folder(tops.pop())
+        while len(tops := _tops(files)) == 1 and tops != {""}:
+            files = files.folder(*tops)
         return files
     state = "is neither a directory nor a .zip" if root.exists() else "does not exist"
     raise UserError(f"{key}={path}: {state}; give a directory or a .zip of images")
 
 
-def images_of(files: Files) -> list[str]:
-    """The images among the files, in no order."""
-    return [name for name in files.names() if is_image(name) and not is_sheet(files, name)]
+def _tops(files: Files) -> set[str]:
+    """The first folders of the images; "" for images outside all folders."""
+    return {name.partition("/")[0] if "/" in name else "" for name in files.images}
 
 
 def image_names(
@@ -62,7 +53,7 @@ def image_names(
 
     Raises UserError when there is none.
     """
-    names = [name for name in images_of(files) if extension(name) in extensions]
+    names = [name for name in files.images if extension(name) in extensions]
     if not names:
         accepted = " ".join(f".{extension}" for extension in EXTENSIONS)
         others = left_out(files, names)
@@ -73,22 +64,14 @@ def image_names(
     return sorted(names, key=lambda name: name.split("/"))
 
 
-def is_sheet(files: Files, name: str) -> bool:
-    """Whether an image is one of the sheets that gan_jax writes: many images on one picture."""
-    if name.rpartition("/")[2] in UNMARKED_SHEETS:
-        return True
-    return bool(MARKED_SHEETS.fullmatch(name)) and decode.is_sheet(partial(files.open, name))
-
-
 def left_out(files: Files, names: list[str]) -> str:
     """What is passed over beside the images `names`, counted by kind: ".txt (3), hidden (1)"."""
     taken = set(names)
     others = Counter(files.found.passed_over)
     for name in files.names():
         if name not in taken and name.rpartition("/")[2] != LABEL_FILE:
-            sheet = is_image(name) and is_sheet(files, name)
             kind = f".{extension(name)}" if extension(name) else "without an ending"
-            others["contact sheets" if sheet else kind] += 1
+            others["contact sheets" if name in files.sheets else kind] += 1
     return some([f"{kind} ({count:,})" for kind, count in others.most_common() if count])
 
 
@@ -136,6 +119,16 @@ def label_table(files: Files, above: bool = True) -> tuple[dict[str, int], str] 
             return own, f"{place.root}/{LABEL_FILE}"
         place = place.above if above else None
     return None
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether there are names and all of them are numbers."""
+    return bool(names) and all(name.isascii() and name.isdigit() for name in names)
+
+
+def only_count(names: Sequence[str]) -> bool:
+    """Whether names are 0, 1, …: those of classes that have no others."""
+    return tuple(names) == tuple(map(str, range(len(names))))
 
 
 def prefix(name: str) -> str:
@@ -207,7 +200,7 @@ def check_folders(files: Files, names: list[str], below: tuple[str, ...] = ()) -
         parts = 2
     for folder in sorted(folders - {"/".join(name.split("/")[:parts]) for name in names}):
         held = [name for name in files.names() if name.startswith(f"{folder}/")]
-        if held and all(extension(n) in NO_IMAGES or is_sheet(files, n) for n in held):
+        if held and all(extension(n) in NO_IMAGES or n in files.sheets for n in held):
             continue
         kinds = Counter(f".{extension(name)}" if extension(name) else "others" for name in held)
         holds = some([f"{kind} ({count:,})" for kind, count in kinds.most_common()])
@@ -220,7 +213,7 @@ def check_folders(files: Files, names: list[str], below: tuple[str, ...] = ()) -
 
 def _number(parts, class_of, as_text: bool) -> tuple[list[list[int]], tuple[str, ...]]:
     found = sorted({class_of(name) for _, names in parts for name in names})
-    if not as_text and all(name.isascii() and name.isdigit() for name in found):
+    if not as_text and are_numbers(found):
         found.sort(key=int)
     number = {name: i for i, name in enumerate(found)}
     return [[number[class_of(name)] for name in names] for _, names in parts], tuple(found)

@@ -223,8 +223,8 @@ def _describe(
     said = [] if options.pairs == "none" else [pairing]
     if class_names:
         told = f"{len(class_names)} classes ({labels_from})"
-        numbers = class_names == tuple(map(str, range(len(class_names))))
-        said.append(told if numbers else f"{told}: {listing.some([*class_names])}")
+        plain = listing.only_count(class_names)
+        said.append(told if plain else f"{told}: {listing.some([*class_names])}")
     return (
         f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
         f"alpha dropped), {', '.join(said) or 'no labels'}{left_out}"

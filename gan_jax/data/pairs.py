@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from gan_jax.data import decode, listing
-from gan_jax.data.files import FileSource, split_folders
+from gan_jax.data.files import FileSource, remarks_of, split_folders
 from gan_jax.data.files import named as names_of
 from gan_jax.data.options import Options
 from gan_jax.data.sources import Opened
@@ -69,8 +69,7 @@ def open_folders(options: Options) -> Opened:
     for side, key in ((options, "path"), (b_options, "path_b")):
         files = listing.open_files(side.path, f"config.data.{key}")
         sides.append(split_folders(files, side))
-    said = [side.said for side in sides]
-    sides = [side.parts for side in sides]
+    splits, sides = sides, [side.parts for side in sides]
     if len(sides[0]) != len(sides[1]):
         raise UserError(
             f"config.data.path={options.path} and config.data.path_b={options.path_b}: one has a "
@@ -84,15 +83,15 @@ def open_folders(options: Options) -> Opened:
             f"config.data.path_b={options.path_b} on {folders[1][0]}: name one of both in "
             "config.data.validation_split"
         )
-    sources, remarks = [], [line for line in said if line]
+    sources, files_of_both = [], []
     for a, b in zip(*sides, strict=True):
         named = [(files, names_of(files, options)) for files in (a, b)]
         both = [FileSource(f, n, [0] * len(n), options.deep_bits) for f, n in named]
-        remarks += [line for source in both for line in source.remarks()]
+        files_of_both += both
         sources.append(matched(*both))
     validation = sources[1] if len(sources) == 2 else None
-    said = tuple(dict.fromkeys(remarks))
-    return Opened(sources[0], validation, (), "none", sorted_by_class=True, remarks=said)
+    remarks = remarks_of(splits, files_of_both)
+    return Opened(sources[0], validation, (), "none", sorted_by_class=True, remarks=remarks)
 
 
 def matched(a: FileSource, b: FileSource) -> PairedFiles:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import stat
 import threading
 import zipfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from gan_jax.data import decode
 from gan_jax.data.decode import EXTENSIONS
 from gan_jax.errors import UserError
 
@@ -25,6 +27,13 @@ HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE = (
     "pipes, sockets or devices",
     "folders without permission",
     "names that come twice in the zip",
+)
+# what earlier revisions wrote among images, without a mark; and videos, by their usual names
+UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
+SHEET_FOLDER = "sheets"
+# names under which sheets with a mark are written: these files alone are opened to look for it
+MARKED_SHEETS = re.compile(
+    rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
 )
 UNIX = 3  # the system that wrote a zip member, where its attributes hold a file's mode
 
@@ -64,7 +73,32 @@ def is_system(name: str) -> bool:
     return name.lower() in SYSTEM_FOLDERS
 
 
-class Directory:
+class _Place:
+    """What directories and zips have in common: images, and sheets that are none."""
+
+    found: Found
+
+    def names(self) -> list[str]:
+        return self.found.names
+
+    @functools.cached_property
+    def sheets(self) -> frozenset[str]:
+        """Files that are sheets of gan_jax: many images on one picture."""
+        return frozenset(name for name in self.names() if self._is_sheet(name))
+
+    @functools.cached_property
+    def images(self) -> list[str]:
+        """Files that are images by their names and no sheets, in no order."""
+        return [name for name in self.names() if is_image(name) and name not in self.sheets]
+
+    def _is_sheet(self, name: str) -> bool:
+        if name.rpartition("/")[2] in UNMARKED_SHEETS:
+            return True
+        marked = MARKED_SHEETS.fullmatch(name)
+        return bool(marked) and decode.is_sheet(functools.partial(self.open, name))
+
+
+class Directory(_Place):
     """The files below a directory, by their path from it ("a/b.png")."""
 
     def __init__(self, root: Path, above: "Directory | None" = None) -> None:
@@ -115,9 +149,6 @@ class Directory:
                     waiting.append((Path(entry.path), f"{name}/"))
                     found.folders.update([] if inside else [name])
 
-    def names(self) -> list[str]:
-        return self.found.names
-
     def folders(self) -> list[str]:
         """Names of the folders directly inside, without reading what is in them."""
         try:
@@ -158,7 +189,7 @@ def _kind(entry: os.DirEntry) -> str | None:
     return BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
 
 
-class Zip:
+class Zip(_Place):
     """The files of a zip, by their path in it."""
 
     def __init__(self, archive: Path, prefix: str = "", above: "Zip | None" = None) -> None:
@@ -191,9 +222,6 @@ class Zip:
                 if base:
                     found.names.append(name)
         return found
-
-    def names(self) -> list[str]:
-        return self.found.names
 
     def folders(self) -> list[str]:
         """Names of the folders directly inside."""
