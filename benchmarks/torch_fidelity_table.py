@@ -21,7 +21,7 @@ import torch_fidelity
 from gan_jax import comparison
 from gan_jax.data.image_set import ImageSet, open_set
 from gan_jax.interop import inception, torch_file
-from gan_jax.metrics.sets import Settings
+from gan_jax.metrics.registry import Settings
 from gan_jax.models.inception import CLASSES, EPSILON, layers
 
 NAMES = {

@@ -23,22 +23,10 @@ from gan_jax.errors import UserError
 from gan_jax.interop import inception, statistics
 from gan_jax.judges import CHUNK
 from gan_jax.metrics.features import Images
+from gan_jax.metrics.gather import Kept, gather
 from gan_jax.metrics.paired import PAIRED, paired
-from gan_jax.metrics.sets import (
-    CLASSIFIER,
-    INCEPTION,
-    METRICS,
-    PIXELS,
-    Kept,
-    Settings,
-    describe,
-    enough,
-    figures,
-    gather,
-    patched,
-    plan,
-    spread,
-)
+from gan_jax.metrics.registry import CLASSIFIER, INCEPTION, METRICS, PIXELS, Settings, describe
+from gan_jax.metrics.sets import enough, figures, patched, plan, spread
 from gan_jax.metrics.shapes import Shapes, in_words
 from gan_jax.model import load
 from gan_jax.ops.frechet import Moments

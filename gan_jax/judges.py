@@ -16,7 +16,7 @@ from gan_jax.interop import cache, inception, npz_file
 from gan_jax.interop import lpips as lpips_files
 from gan_jax.interop.fingerprint import fingerprint
 from gan_jax.metrics import features, identification
-from gan_jax.metrics.sets import CLASSIFIER, INCEPTION, METRICS, chosen
+from gan_jax.metrics.registry import CLASSIFIER, INCEPTION, METRICS, chosen
 from gan_jax.model import Model, load
 from gan_jax.models import convolution
 from gan_jax.models.lpips import lpips as lpips_network

@@ -19,19 +19,10 @@ from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.errors import UserError
 from gan_jax.judges import CHUNK
 from gan_jax.metrics import segmentation
+from gan_jax.metrics.gather import gather
 from gan_jax.metrics.paired import PAIRED, Pairs
-from gan_jax.metrics.sets import (
-    CLASSIFIER,
-    METRICS,
-    PIXELS,
-    Settings,
-    describe,
-    figures,
-    gather,
-    patched,
-    plan,
-    spread,
-)
+from gan_jax.metrics.registry import CLASSIFIER, METRICS, PIXELS, Settings, describe
+from gan_jax.metrics.sets import figures, patched, plan, spread
 from gan_jax.model import Model, load
 from gan_jax.ops import palette
 from gan_jax.report import grids

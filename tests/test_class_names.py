@@ -12,7 +12,7 @@ import gan_jax
 from gan_jax import api, class_names, quality, sampling, settings, workdir
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
-from gan_jax.metrics.sets import Kept
+from gan_jax.metrics.gather import Kept
 from gan_jax.ops.frechet import Moments
 from gan_jax.systems import gan
 

@@ -12,7 +12,7 @@ from gan_jax.errors import UserError
 from gan_jax.interop import inception, statistics
 from gan_jax.metrics.features import Network
 from gan_jax.metrics.paired import paired
-from gan_jax.metrics.sets import CLASSIFIER, INCEPTION, METRICS, Settings, chosen
+from gan_jax.metrics.registry import CLASSIFIER, INCEPTION, METRICS, Settings, chosen
 
 WIDTH = 4
 FEW_KID = Settings(kid_subsets=5, kid_subset_size=10)

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 from pictures import noise
 
-from gan_jax.metrics import sets, swd
+from gan_jax.metrics import swd
 from gan_jax.metrics.diversity import diversity
 from gan_jax.metrics.features import Network
+from gan_jax.metrics.gather import Kept, gather
 from gan_jax.metrics.kid import kid
-from gan_jax.metrics.sets import (
+from gan_jax.metrics.registry import (
     CLASSIFIER,
-    FEW,
     INCEPTION,
     METRICS,
     PIXELS,
     Settings,
-    figures,
-    gather,
-    plan,
-    spread,
+    chosen,
+    describe,
 )
+from gan_jax.metrics.sets import FEW, figures, plan, spread
 from gan_jax.ops.frechet import Moments, frechet_distance
 
 WIDTH, CLASSES = 4, 5
@@ -132,7 +131,7 @@ def test_moments_of_an_unknown_number_of_images():
     """The number that is known decides."""
     networks = {INCEPTION: network(features=TWO)}
     real = Moments.of(TWO[:60].mean(axis=0), np.cov(TWO[:60], rowvar=False))
-    real = {INCEPTION: sets.Kept(moments={"features": real})}
+    real = {INCEPTION: Kept(moments={"features": real})}
     for count in (4, 40):
         fake = gather(batches(FAKE[:count]), ["fid"], networks, 0, False)
         if count == 4:
@@ -403,9 +402,9 @@ def test_every_metric_gives_its_figures_alone_as_with_all_others():
 
 def test_metrics_by_network():
     names = list(METRICS)
-    parts = [sets.chosen(names, kind) for kind in (INCEPTION, CLASSIFIER, PIXELS)]
+    parts = [chosen(names, kind) for kind in (INCEPTION, CLASSIFIER, PIXELS)]
     assert {name: metric for part in parts for name, metric in part.items()} == METRICS
-    assert list(sets.chosen(["fid", "swd", "kd_classifier"], CLASSIFIER)) == ["kd_classifier"]
+    assert list(chosen(["fid", "swd", "kd_classifier"], CLASSIFIER)) == ["kd_classifier"]
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])
@@ -421,8 +420,8 @@ def test_batches_do_not_matter(size):
 @pytest.mark.parametrize("size", [1, 32, 600])
 def test_the_same_rows_are_merged_whatever_the_batches(size, monkeypatch):
     merged = []
-    add = sets.Moments.add
-    monkeypatch.setattr(sets.Moments, "add", lambda self, x: (merged.append(len(x)), add(self, x)))
+    add = Moments.add
+    monkeypatch.setattr(Moments, "add", lambda self, x: (merged.append(len(x)), add(self, x)))
     gather(batches(BOTH[0], size), ["fid"], EVERY, 0, False)
     assert merged == [512, 88]
 
@@ -486,5 +485,5 @@ def test_real_images_are_not_looked_at_for_metrics_that_need_none():
 
 
 def test_what_identifies_a_network_is_said():
-    found = sets.describe(network("tiny", features=TWO))
+    found = describe(network("tiny", features=TWO))
     assert found == {"network": "tiny", "weights": "0123", "resize": "none"}

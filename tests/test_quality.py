@@ -13,7 +13,8 @@ from gan_jax.core.mesh import Mesh
 from gan_jax.errors import UserError
 from gan_jax.interop import inception, npz_file
 from gan_jax.metrics.features import Network
-from gan_jax.metrics.sets import CLASSIFIER, Kept, Settings
+from gan_jax.metrics.gather import Kept
+from gan_jax.metrics.registry import CLASSIFIER, Settings
 from gan_jax.models.lpips import STAGES
 from gan_jax.ops.frechet import Moments
 from gan_jax.setup import Setup

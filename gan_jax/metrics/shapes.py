@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.metrics.features import Images, Network
-from gan_jax.metrics.sets import METRICS
+from gan_jax.metrics.registry import METRICS
 
 Shape = tuple[int, ...]  # height, width, channels
 
