@@ -31,8 +31,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gan_jax.console import make_lasting
 from gan_jax.errors import UserError
+from gan_jax.modes.streams import make_lasting
 
 MODES = (
     "train",
@@ -265,12 +265,12 @@ def config_path(argv: list[str]) -> tuple[str, str]:
 
 def unknown_key(argv: list[str]) -> str:
     """What to say of the first --config.x=y whose key the config does not have; "" if all are."""
-    from gan_jax import settings
+    from gan_jax import config as configs
 
     path, variant = config_path(argv)
     if not path:
         return ""
-    config = settings.load_file(path, variant)
+    config = configs.load_file(path, variant)
     for argument in argv:
         name = argument.lstrip("-").split("=")[0].removeprefix("no")
         if not name.startswith("config."):
@@ -315,49 +315,43 @@ def run() -> int:
     import jax
 
     open_devices(jax)
-    from gan_jax import (
-        api,
-        export,
-        likelihood,
-        sampling,
-        settings,
-        tasks,
-        transfer,
-        video,
-    )
+    from gan_jax import config as configs
+    from gan_jax import training
+    from gan_jax.modes import import_run, interpolate, likelihood, sample, translate
+    from gan_jax.run import sampler_settings
 
     check_mode()
     if CONFIG.value is not None:
-        settings.prepare(CONFIG.value)
-    places = settings.places(DATA.value)
+        configs.prepare(CONFIG.value)
+    places = configs.places(DATA.value)
     if MODE.value == "train":
         if CONFIG.value is None:
             raise UserError(
                 "--config is missing: name an experiment, such as configs/dcgan_mnist.py"
             )
         if DRY_RUN.value:
-            export.dry_run(CONFIG.value, COMPILE.value)
+            sample.dry_run(CONFIG.value, COMPILE.value)
             return 0
-        return api.train_status(CONFIG.value, WORKDIR.value)
+        return training.train_status(CONFIG.value, WORKDIR.value)
     changes = {
         "sampler": SAMPLER.value, "steps": STEPS.value, "eta": ETA.value,
         "guidance": GUIDANCE.value, "progress": WEIGHTS.value or "ema",
-        **sampling.parse(SAMPLING.value),
+        **sampler_settings.parse(SAMPLING.value),
     }  # fmt: skip
-    adjust = lambda model: sampling.adjusted(  # noqa: E731
+    adjust = lambda model: sampler_settings.adjusted(  # noqa: E731
         model, changes, CLASSIFIER.value, CLASSIFIER_SCALE.value
     )
     folders = {"translate": "translated", "upsample": "upsampled", "invert": "inverted"}
     if MODE.value in folders:
-        tasks.run(
+        translate.run(
             MODE.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, folders[MODE.value]),
             WORKDIR.value, None if WORKDIR.value else CONFIG.value, STATE.value, WEIGHTS.value,
-            LAYOUT.value, (export.numbers(SEEDS.value, "--seeds") or [0])[0],
-            settings.words(CLASSES.value), adjust=adjust,
+            LAYOUT.value, (sample.numbers(SEEDS.value, "--seeds") or [0])[0],
+            configs.words(CLASSES.value), adjust=adjust,
         )  # fmt: skip
         return 0
     if MODE.value == "align":
-        from gan_jax import align
+        from gan_jax.modes import align
 
         align.run(
             INPUT.value, OUT.value, LANDMARKS.value, DETECTOR.value, SIZE.value, FACE_SCALE.value,
@@ -365,13 +359,13 @@ def run() -> int:
         )  # fmt: skip
         return 0
     if MODE.value == "import":
-        transfer.import_file(FROM.value, WORKDIR.value, CONFIG.value)
+        import_run.import_file(FROM.value, WORKDIR.value, CONFIG.value)
         return 0
     if MODE.value == "metrics":
-        from gan_jax import comparison
+        from gan_jax.evaluation import comparison
 
         comparison.run(
-            REAL.value, FAKE.value, settings.words(METRICS.value),
+            REAL.value, FAKE.value, configs.words(METRICS.value),
             file=INCEPTION.value, resize=RESIZE.value, classifier=CLASSIFIER.value,
             lpips=LPIPS.value, count=COUNT.value, deep_bits=DEEP_BITS.value,
             settings=comparison.Settings(
@@ -382,12 +376,12 @@ def run() -> int:
         return 0
     untrained = None if WORKDIR.value else CONFIG.value  # weights come from its `restore`
     if MODE.value == "sample":
-        export.sample(
+        sample.sample(
             WORKDIR.value,
             OUT.value or os.path.join(WORKDIR.value, "sampled"),
-            export.numbers(SEEDS.value, "--seeds"),
-            settings.words(CLASSES.value),
-            settings.words(FORMAT.value),
+            sample.numbers(SEEDS.value, "--seeds"),
+            configs.words(CLASSES.value),
+            configs.words(FORMAT.value),
             STATE.value,
             WEIGHTS.value,
             TRUNCATION.value,
@@ -398,10 +392,10 @@ def run() -> int:
         )
         return 0
     if MODE.value == "interpolate":
-        video.interpolate(
+        interpolate.interpolate(
             WORKDIR.value, OUT.value or os.path.join(WORKDIR.value, "interpolation.webp"),
-            export.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
-            settings.words(CLASSES.value), STATE.value, WEIGHTS.value,
+            sample.numbers(SEEDS.value if flags.FLAGS["seeds"].present else "0-8", "--seeds"),
+            configs.words(CLASSES.value), STATE.value, WEIGHTS.value,
             SECONDS.value, FPS.value, SMOOTHING.value, config=untrained, adjust=adjust,
             places=places,
         )  # fmt: skip
@@ -409,12 +403,12 @@ def run() -> int:
     if not WORKDIR.value:
         raise UserError(f"--workdir is missing: --mode={MODE.value} needs the folder of a run")
     if MODE.value == "timelapse":
-        video.timelapse(
+        interpolate.timelapse(
             WORKDIR.value, OUT.value or WORKDIR.value, SECONDS.value, FPS.value, WARP.value,
             WEIGHTS.value,
         )  # fmt: skip
     elif MODE.value == "caricature":
-        from gan_jax import caricature
+        from gan_jax.modes import caricature
 
         caricature.run(
             WORKDIR.value, INPUT.value, OUT.value or os.path.join(WORKDIR.value, "caricatures"),
@@ -428,9 +422,11 @@ def run() -> int:
         )  # fmt: skip
     elif MODE.value == "export":
         target = OUT.value or os.path.join(WORKDIR.value, "model.pt")
-        transfer.export_file(WORKDIR.value, target, STATE.value, WEIGHTS.value)
+        import_run.export_file(WORKDIR.value, target, STATE.value, WEIGHTS.value)
     elif MODE.value == "evaluate":
-        api.evaluate(WORKDIR.value, STATE.value, config=CONFIG.value, adjust=adjust, places=places)
+        training.evaluate(
+            WORKDIR.value, STATE.value, config=CONFIG.value, adjust=adjust, places=places
+        )
     else:
         from gan_jax.report import page
 

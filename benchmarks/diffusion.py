@@ -29,13 +29,13 @@ import numpy as np
 
 from benchmarks import layers, progan, torch_unet
 from benchmarks.torch_unet import COLOURS, Shape
-from gan_jax import settings
+from gan_jax import config as configs
 from gan_jax.core import loop
 from gan_jax.core.system import Facts
 from gan_jax.models import convolution, unet
 from gan_jax.models.unet_blocks import normalized
-from gan_jax.ops import noise_schedules
-from gan_jax.setup import Setup
+from gan_jax.ops.diffusion import noise_schedules
+from gan_jax.run.experiment import Experiment
 
 try:
     import torch
@@ -51,22 +51,22 @@ SAMPLED = Shape(32, 16, 32, (1, 2, 2), 1, (8,))
 NORM = (32, 32 * 32, 64)  # [B, H·W, C] of the larger maps of a step
 
 
-def setup_of(shape: Shape, sampler: str = "ancestral") -> Setup:
+def setup_of(shape: Shape, sampler: str = "ancestral") -> Experiment:
     """The system of a shape, everything else as a config begins, but for STEPS steps to sample."""
-    made = settings.defaults("diffusion")
+    made = configs.defaults("diffusion")
     made.data.update(source="synthetic", resolution=shape.side, channels="rgb")
     made.batch_size = shape.batch
     made.model.update(num_channels=shape.width, channel_mult=shape.multipliers)
     made.model.update(num_res_blocks=shape.blocks, attention_resolutions=shape.attention)
     made.sampling.update(sampler=sampler, steps=str(STEPS))
-    return Setup(made, Facts(shape.side, COLOURS, 0, shape.batch))
+    return Experiment(made, Facts(shape.side, COLOURS, 0, shape.batch))
 
 
-def filled(carry: loop.Carry, setup: Setup) -> loop.Carry:
+def filled(carry: loop.Carry, experiment: Experiment) -> loop.Carry:
     """With weights other than zero, so that every layer has a part in the result."""
     random, net = np.random.default_rng(0), carry.state.nets["unet"]
     add = lambda leaf: leaf + random.normal(0, 0.02, leaf.shape).astype(leaf.dtype)  # noqa: E731
-    net = net.replace(params=setup.mesh.copy(jax.tree.map(add, net.params)))
+    net = net.replace(params=experiment.mesh.copy(jax.tree.map(add, net.params)))
     return carry._replace(state=carry.state.replace(nets={"unet": net}))
 
 
@@ -80,10 +80,10 @@ class Ours(progan.Ours):
     """The training step as the loop runs it, from weights without zeros."""
 
     def __init__(self, shape: Shape):
-        setup = setup_of(shape)
+        experiment = setup_of(shape)
         given = {"image": pixels_of(shape), "label": np.zeros(shape.batch, np.int32)}
-        super().__init__(setup, setup.system.stages[0], given)
-        self.carry = filled(self.carry, setup)
+        super().__init__(experiment, experiment.system.stages[0], given)
+        self.carry = filled(self.carry, experiment)
 
 
 def drawn(shape: Shape) -> Iterator[dict[str, np.ndarray]]:
@@ -120,7 +120,7 @@ def torch_step(ours: Ours, shape: Shape, channels_last: bool = False):
     Leaves out what ours does on the way: norms of gradient and weights, losses by quarters of the
     chain, and a look for broken gradients.
     """
-    made, params = ours.setup.config, ours.carry.state.nets["unet"].params
+    made, params = ours.experiment.config, ours.carry.state.nets["unet"].params
     order = torch.channels_last if channels_last else torch.contiguous_format
     net = torch_unet.UNet(shape, made.model.num_heads)
     net.load(params)
@@ -240,10 +240,10 @@ def torch_norm(groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Ca
 
 def sample_part(shape: Shape, seconds: float) -> None:
     print(f"\nsample: {shape}, {STEPS} steps; milliseconds of a batch", flush=True)
-    setup = setup_of(shape)
-    state = filled(setup.fresh(), setup).state
+    experiment = setup_of(shape)
+    state = filled(experiment.fresh(), experiment).state
     params = state.nets["unet"].params
-    network = unet.unet(setup.config.model, shape.side, COLOURS, 2 * COLOURS, 0)
+    network = unet.unet(experiment.config.model, shape.side, COLOURS, 2 * COLOURS, 0)
     x = jax.random.normal(jax.random.key(1), (shape.batch, shape.side, shape.side, COLOURS))
     time = jnp.full(shape.batch, 500.0)
 

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import settings
+from gan_jax import config as configs
 from gan_jax.core import loop
 from gan_jax.models import convolution
-from gan_jax.setup import Setup
+from gan_jax.run.experiment import Experiment
 
 try:
     import torch
@@ -104,7 +104,7 @@ def torch_layer(transposed: bool, x: np.ndarray, kernel: np.ndarray, pull: np.nd
 
 def dcgan() -> ConfigDict:
     """A plain DCGAN of quickstart's size on the digits: cross entropy, batch norm, Adam."""
-    config = settings.defaults("gan")
+    config = configs.defaults("gan")
     config.data.source = "digits"
     config.model.z_dim = 64
     config.model.gen.update(name="deconv", width=32)
@@ -113,16 +113,16 @@ def dcgan() -> ConfigDict:
     return config
 
 
-def jax_step(setup: Setup, form: str = "auto", batch: dict | None = None) -> Call:
+def jax_step(experiment: Experiment, form: str = "auto", batch: dict | None = None) -> Call:
     """A whole training step as the loop runs it, metrics included; on `batch`, or the first one."""
-    stage = setup.system.stages[0]
-    batch = setup.mesh.put(images(setup) if batch is None else batch)
-    train = loop.train_function(setup.system, setup.mesh)
-    carry = setup.fresh()
+    stage = experiment.system.stages[0]
+    batch = experiment.mesh.put(images(experiment) if batch is None else batch)
+    train = loop.train_function(experiment.system, experiment.mesh)
+    carry = experiment.fresh()
 
     def call():
         nonlocal carry
-        carry, metrics = train(carry, batch, setup.key, stage)
+        carry, metrics = train(carry, batch, experiment.key, stage)
         jax.block_until_ready((carry, metrics))
 
     # the first call traces: networks ask for "auto" and get this form
@@ -136,18 +136,18 @@ def jax_step(setup: Setup, form: str = "auto", batch: dict | None = None) -> Cal
     return call
 
 
-def images(setup: Setup) -> dict[str, np.ndarray]:
+def images(experiment: Experiment) -> dict[str, np.ndarray]:
     """The first training batch: uint8 [B, H, W, C] and labels."""
-    return next(setup.data("train", setup.system.stages[0], 0))
+    return next(experiment.data("train", experiment.system.stages[0], 0))
 
 
-def torch_step(setup: Setup) -> Call:
+def torch_step(experiment: Experiment) -> Call:
     """The same step in plain PyTorch: generator first, its fakes shown to the discriminator again.
 
     Adam, cross entropy on logits and the average of the generator's weights and statistics as in
     the config. Leaves out what ours measures on the way: gradient norms and accuracies.
     """
-    config, nn = setup.config, torch.nn
+    config, nn = experiment.config, torch.nn
     z_dim, width, wide = config.model.z_dim, config.model.gen.width, config.model.disc.width
     gen = nn.Sequential(
         nn.Linear(z_dim, 2 * width * 49),
@@ -169,7 +169,7 @@ def torch_step(setup: Setup) -> Call:
         nn.Flatten(),
         nn.Linear(2 * wide * 49, 1),
     )
-    check_size(setup, {"gen": gen, "disc": disc})
+    check_size(experiment, {"gen": gen, "disc": disc})
     adam = {
         name: torch.optim.Adam(net.parameters(), lr=o.lr, betas=(o.b1, o.b2), eps=o.eps)
         for name, net, o in (("gen", gen, config.optim.gen), ("disc", disc, config.optim.disc))
@@ -177,7 +177,7 @@ def torch_step(setup: Setup) -> Call:
     state = [t for t in gen.state_dict().values() if t.is_floating_point()]
     average = [t.clone() for t in state]
     entropy = nn.functional.binary_cross_entropy_with_logits
-    pixels = torch.tensor(images(setup)["image"].transpose(0, 3, 1, 2).copy())  # uint8
+    pixels = torch.tensor(images(experiment)["image"].transpose(0, 3, 1, 2).copy())  # uint8
     ones, zeros = torch.ones(len(pixels), 1), torch.zeros(len(pixels), 1)
 
     def call():
@@ -195,9 +195,9 @@ def torch_step(setup: Setup) -> Call:
     return call
 
 
-def check_size(setup: Setup, nets: dict) -> None:
+def check_size(experiment: Experiment, nets: dict) -> None:
     """Raises ValueError when the config's networks are not those written down in PyTorch."""
-    ours = loop.shapes(setup.system, setup.key, setup.batch()).state.nets
+    ours = loop.shapes(experiment.system, experiment.key, experiment.batch()).state.nets
     for name, net in nets.items():
         here = sum(p.numel() for p in net.parameters())
         there = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(ours[name].params))
@@ -236,12 +236,12 @@ def main() -> None:
                 "transposed" if transposed else "strided", shape[0], shape[1], *shape[1:]
             )
             print(row(title, race(layer(transposed, *shape), seconds)), flush=True)
-    for title, config in (("DCGAN", dcgan()), (QUICKSTART, settings.load_file(QUICKSTART))):
-        setup = Setup(config)
-        steps: Contenders = {form: jax_step(setup, form) for form in FORMS}
+    for title, config in (("DCGAN", dcgan()), (QUICKSTART, configs.load_file(QUICKSTART))):
+        experiment = Experiment(config)
+        steps: Contenders = {form: jax_step(experiment, form) for form in FORMS}
         if beside() and title != QUICKSTART:  # it is not written down in PyTorch
-            steps["torch"] = torch_step(setup)
-        size = setup.system.stages[0].batch_size
+            steps["torch"] = torch_step(experiment)
+        size = experiment.system.stages[0].batch_size
         print(row(f"{title}: a step of {size}", race(steps, 3 * seconds)), flush=True)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import layers
-from gan_jax import settings
+from gan_jax import config as configs
 from gan_jax.core.system import Facts
-from gan_jax.setup import Setup
+from gan_jax.run.experiment import Experiment
 
 try:
     import torch
@@ -34,18 +34,18 @@ UP = tuple((True, 2**i, CHANNELS[8 - i] * (1 if i == 0 else 2), CHANNELS[7 - i])
 
 def config(batch: int) -> ConfigDict:
     """PyTorch-GAN's pix2pix, on synthetic pairs of 256 px."""
-    made = settings.defaults("pix2pix")
+    made = configs.defaults("pix2pix")
     made.data.update(source="synthetic", pairs="side_by_side", resolution=SIZE, channels="rgb")
     made.batch_size = batch
     return made
 
 
-def batch_of(setup: Setup) -> dict[str, np.ndarray]:
+def batch_of(experiment: Experiment) -> dict[str, np.ndarray]:
     """Noise as pairs, uint8 [B, H, W, C]."""
     random = np.random.default_rng(0)
     return {
         name: random.integers(0, 256, zeros.shape).astype(np.uint8)
-        for name, zeros in setup.batch().items()
+        for name, zeros in experiment.batch().items()
     }
 
 
@@ -104,21 +104,22 @@ def torch_discriminator():
     )
 
 
-def torch_step(setup: Setup) -> layers.Call:
+def torch_step(experiment: Experiment) -> layers.Call:
     """The same step: generator first, its fakes shown to the discriminator again.
 
     Leaves out what ours measures on the way: gradient norms and accuracies.
     """
     gen, disc = torch_generator(), torch_discriminator()
-    layers.check_size(setup, {"gen": gen, "disc": disc})
+    layers.check_size(experiment, {"gen": gen, "disc": disc})
     pixels = {
-        name: torch.tensor(a.transpose(0, 3, 1, 2).copy()) for name, a in batch_of(setup).items()
+        name: torch.tensor(a.transpose(0, 3, 1, 2).copy())
+        for name, a in batch_of(experiment).items()
     }
     adam = {
         net: torch.optim.Adam(module.parameters(), lr=o.lr, betas=(o.b1, o.b2), eps=o.eps)
         for net, module, o in (
-            ("gen", gen, setup.config.optim.gen),
-            ("disc", disc, setup.config.optim.disc),
+            ("gen", gen, experiment.config.optim.gen),
+            ("disc", disc, experiment.config.optim.disc),
         )
     }
     square = lambda logits, target: torch.mean((logits - target) ** 2)  # noqa: E731
@@ -150,10 +151,10 @@ def main() -> None:
     print("fastest call in milliseconds (as a multiple of torch)")
     for batch in map(int, options.batches.split(",")):
         # sizes are all that is needed of the data
-        setup = Setup(config(batch), Facts(SIZE, 3, 0, batch, input_channels=3))
-        steps = {"gan_jax": layers.jax_step(setup, batch=batch_of(setup))}
+        experiment = Experiment(config(batch), Facts(SIZE, 3, 0, batch, input_channels=3))
+        steps = {"gan_jax": layers.jax_step(experiment, batch=batch_of(experiment))}
         if beside:
-            steps["torch"] = torch_step(setup)
+            steps["torch"] = torch_step(experiment)
         print(layers.row(f"pix2pix: a step of {batch}", layers.race(steps, options.seconds)))
         if not options.layers:
             continue

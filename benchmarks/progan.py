@@ -33,12 +33,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import layers
-from gan_jax import settings
+from gan_jax import config as configs
 from gan_jax.core import loop
 from gan_jax.core.system import Facts
 from gan_jax.models import progan as networks
 from gan_jax.models.layers import MinibatchStddev, average_pool, leaky_relu, upsample
-from gan_jax.setup import Setup
+from gan_jax.run.experiment import Experiment
 
 try:
     import torch
@@ -53,7 +53,7 @@ LOSSES = ("loss/disc", "loss/gradient_penalty", "loss/drift", "loss/gen")
 
 def config(final: int, batch: int, width: str, fused: bool = True) -> ConfigDict:
     """Without classes, 4 px to `final`; `width` is "fmap_base/fmap_max"."""
-    made = settings.defaults("progan")
+    made = configs.defaults("progan")
     base, most = map(int, width.split("/"))
     made.data.update(source="synthetic", resolution=final, channels="rgb")
     made.batch_size = batch
@@ -64,13 +64,13 @@ def config(final: int, batch: int, width: str, fused: bool = True) -> ConfigDict
     return made
 
 
-def setup_of(made: ConfigDict) -> Setup:
-    return Setup(made, Facts(made.data.resolution, COLOURS, 0, 60000))
+def setup_of(made: ConfigDict) -> Experiment:
+    return Experiment(made, Facts(made.data.resolution, COLOURS, 0, 60000))
 
 
-def inputs(setup: Setup, side: int, batch: int) -> Iterator[dict[str, np.ndarray]]:
+def inputs(experiment: Experiment, side: int, batch: int) -> Iterator[dict[str, np.ndarray]]:
     """All that a step draws, as arrays: [B, side, side, C] in [-1, 1], latents, mixing weights."""
-    random, z_dim = np.random.default_rng(0), setup.system.latents
+    random, z_dim = np.random.default_rng(0), experiment.system.latents
     while True:
         yield {
             "real": random.uniform(-1, 1, (batch, side, side, COLOURS)).astype(np.float32),
@@ -85,17 +85,17 @@ def inputs(setup: Setup, side: int, batch: int) -> Iterator[dict[str, np.ndarray
 class Ours:
     """A system's step as the loop runs it, metrics and all, from the beginning of a stage."""
 
-    def __init__(self, setup: Setup, stage, batch: dict[str, np.ndarray]):
+    def __init__(self, experiment: Experiment, stage, batch: dict[str, np.ndarray]):
         """`batch`: what training hands over, for the calls without arguments."""
-        self.setup, self.stage, self.batch = setup, stage, setup.mesh.put(batch)
-        self.train = loop.train_function(setup.system, setup.mesh)
-        carry = loop.fresh(setup.system, setup.mesh, setup.key, batch)
-        begun = setup.mesh.copy(np.int32(stage.start))
+        self.experiment, self.stage, self.batch = experiment, stage, experiment.mesh.put(batch)
+        self.train = loop.train_function(experiment.system, experiment.mesh)
+        carry = loop.fresh(experiment.system, experiment.mesh, experiment.key, batch)
+        begun = experiment.mesh.copy(np.int32(stage.start))
         self.carry = carry._replace(state=carry.state.replace(step=begun))
 
     def __call__(self, batch: dict[str, np.ndarray] | None = None) -> dict[str, float]:
-        batch = self.batch if batch is None else self.setup.mesh.put(batch)
-        self.carry, metrics = self.train(self.carry, batch, self.setup.key, self.stage)
+        batch = self.batch if batch is None else self.experiment.mesh.put(batch)
+        self.carry, metrics = self.train(self.carry, batch, self.experiment.key, self.stage)
         jax.block_until_ready((self.carry, metrics))
         return metrics
 
@@ -229,7 +229,7 @@ def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool =
 
     Leaves out what ours does on the way: gradient norms, and a look for broken gradients.
     """
-    made, nets = ours.setup.config, ours.carry.state.nets
+    made, nets = ours.experiment.config, ours.carry.state.nets
     gen, disc = (torch_layers(nets[n].params) for n in ("gen", "disc"))
     adam = {
         name: torch.optim.Adam(net.parameters(), lr=o.lr, betas=(o.b1, o.b2), eps=o.eps, fused=True)
@@ -241,7 +241,7 @@ def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool =
     draw = lambda z: torch_generator(gen, z, fade, fused)  # noqa: E731
     judge = lambda x: torch_discriminator(disc, x, fade, fused, late)  # noqa: E731
     halved = lambda x: torch.nn.functional.avg_pool2d(x, 2)  # noqa: E731
-    count, z_dim = len(pixels), ours.setup.system.latents
+    count, z_dim = len(pixels), ours.experiment.system.latents
     pixels = torch.tensor(pixels.transpose(0, 3, 1, 2).copy())  # uint8
 
     def call(batch=None):
@@ -371,9 +371,9 @@ def final_size(made: ConfigDict, form: str, batch: dict[str, np.ndarray]) -> Our
     At the run's first step the weight of the lower side of a stage of 256 px is 1.
     """
     with mock.patch.multiple(networks, **FULL[form]):
-        setup = setup_of(made)
-        stage = dataclasses.replace(setup.system.stages[0], resolution=FINAL)
-        return Ours(setup, stage, batch)
+        experiment = setup_of(made)
+        stage = dataclasses.replace(experiment.system.stages[0], resolution=FINAL)
+        return Ours(experiment, stage, batch)
 
 
 def step_part(width: str, batch: int, seconds: float) -> None:
@@ -382,8 +382,8 @@ def step_part(width: str, batch: int, seconds: float) -> None:
     given = {"image": pixels, "label": np.zeros((batch,), np.int32)}
     contenders = {}
     for name, fused in (("gan_jax", True), ("gan_jax, not fused_scale", False)):
-        setup = setup_of(config(SIDE, batch, width, fused))
-        ours = Ours(setup, setup.system.stages[-1], given)
+        experiment = setup_of(config(SIDE, batch, width, fused))
+        ours = Ours(experiment, experiment.system.stages[-1], given)
         twins = {name: ours}
         if layers.beside():
             torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -392,7 +392,7 @@ def step_part(width: str, batch: int, seconds: float) -> None:
             if fused:
                 twins["torch, 4x4 kernels"] = torch_step(ours, pixels, fused=True)
                 twins["torch, no lower side"] = torch_step(ours, pixels, lower=False)
-        agree(twins, 2, *(inputs(setup, SIDE, batch) for _ in twins))
+        agree(twins, 2, *(inputs(experiment, SIDE, batch) for _ in twins))
         contenders |= twins
     report(race(contenders, seconds), "torch")
 
@@ -400,25 +400,25 @@ def step_part(width: str, batch: int, seconds: float) -> None:
 def native_part(width: str, batch: int, seconds: float, forms: list[str]) -> None:
     print(f"\nnative: {SMALLEST}x{SMALLEST} of {FINAL}x{FINAL}, {batch} images, channels {width}")
     made = config(FINAL, batch, width)
-    setup = setup_of(made)
+    experiment = setup_of(made)
     random = np.random.default_rng(1)
     pixels = random.integers(0, 256, (batch, FINAL, FINAL, COLOURS), np.uint8)
     label = np.zeros((batch,), np.int32)
     small = random.uniform(-1, 1, (batch, SMALLEST, SMALLEST, COLOURS)).astype(np.float32)
     full = np.asarray(enlarge(small, FINAL // SMALLEST))
-    stage = setup.system.stages[0]
+    stage = experiment.system.stages[0]
     contenders = {
-        "native": Ours(setup, stage, {"image": pixels, "label": label}),
-        "native, images shrunk before": Ours(setup, stage, {"real": small, "label": label}),
+        "native": Ours(experiment, stage, {"image": pixels, "label": label}),
+        "native, images shrunk before": Ours(experiment, stage, {"real": small, "label": label}),
     }
     for form in forms:
         contenders[form] = final_size(made, form, {"real": full, "label": label})
 
     def enlarged():
-        for batch_ in inputs(setup, SMALLEST, batch):
+        for batch_ in inputs(experiment, SMALLEST, batch):
             yield {**batch_, "real": np.asarray(enlarge(batch_["real"], FINAL // SMALLEST))}
 
-    views = [inputs(setup, SMALLEST, batch) for _ in range(2)] + [enlarged() for _ in forms]
+    views = [inputs(experiment, SMALLEST, batch) for _ in range(2)] + [enlarged() for _ in forms]
     agree(contenders, 1, *views)
     report(race(contenders, seconds), "native", slower=True)
 

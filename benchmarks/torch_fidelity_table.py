@@ -18,9 +18,10 @@ import numpy as np
 import torch
 import torch_fidelity
 
-from gan_jax import comparison
 from gan_jax.data.image_set import ImageSet, open_set
-from gan_jax.interop import inception, torch_file
+from gan_jax.evaluation import comparison
+from gan_jax.interop import inception
+from gan_jax.interop.formats import torch_file
 from gan_jax.metrics.registry import Settings
 from gan_jax.models.inception import CLASSES, EPSILON, layers
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_jax.models import unet
-from gan_jax.ops import noise_schedules
+from gan_jax.ops.diffusion import noise_schedules
 
 try:
     import torch

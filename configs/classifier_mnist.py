@@ -11,18 +11,18 @@
 Variant `tiny`: seconds, synthetic data.
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, ("tiny",))
-    config = api.defaults("classifier")
+    chosen = configs.variants(variant, ("tiny",))
+    config = configs.defaults("classifier")
     config.data.source = "digits"
     config.model.width = 16
     config.run.steps = "1500"
     config.run.eval_every = "500"
     config.best.update(metric="val/accuracy", mode="max")
     if "tiny" in chosen:
-        api.tiny(config)
+        configs.tiny(config)
         config.model.width = 4
     return config

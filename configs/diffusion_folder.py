@@ -16,12 +16,12 @@ Variants, separated by commas:
     tiny    seconds, synthetic images
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, ("labels", "tiny"))
-    config = api.defaults("diffusion")
+    chosen = configs.variants(variant, ("labels", "tiny"))
+    config = configs.defaults("diffusion")
     config.data.update(source="folder", path="images", on_error="skip", resize="crop", flip=True)
     config.data.update(resolution=64, channels="rgb", validation_fraction=0.05)
     config.batch_size = 64
@@ -37,7 +37,7 @@ def get_config(variant: str = ""):
         config.model.class_cond = True
         config.diffusion.label_dropout = 0.1
     if "tiny" in chosen:
-        api.tiny(config, channels="rgb")
+        configs.tiny(config, channels="rgb")
         config.data.labels = "auto"
-        api.tiny_diffusion(config)
+        configs.tiny_diffusion(config)
     return config

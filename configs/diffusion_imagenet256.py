@@ -18,12 +18,12 @@ Variants:
     tiny  seconds, synthetic images
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, ("unconditional", "tiny"))
-    config = api.defaults("diffusion")
+    chosen = configs.variants(variant, ("unconditional", "tiny"))
+    config = configs.defaults("diffusion")
     config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
     config.data.update(resolution=256, channels="rgb", resize="crop", flip=True)
     config.batch_size = 256
@@ -35,6 +35,6 @@ def get_config(variant: str = ""):
     if "unconditional" in chosen:
         config.model.class_cond = False
     if "tiny" in chosen:
-        api.tiny(config, channels="rgb")
-        api.tiny_diffusion(config)
+        configs.tiny(config, channels="rgb")
+        configs.tiny_diffusion(config)
     return config

@@ -16,12 +16,12 @@ Variants:
     tiny  seconds, synthetic images
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, ("tiny",))
-    config = api.defaults("diffusion")
+    chosen = configs.variants(variant, ("tiny",))
+    config = configs.defaults("diffusion")
     config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
     config.data.update(resolution=64, channels="rgb", resize="crop", flip=True)
     config.batch_size = 2048
@@ -33,6 +33,6 @@ def get_config(variant: str = ""):
     config.run.update(steps="540000", log_every="100", sample_every="5000", sample_count=16)
     config.run.update(eval_every="10000", save_every="10000")
     if "tiny" in chosen:
-        api.tiny(config, channels="rgb")
-        api.tiny_diffusion(config)
+        configs.tiny(config, channels="rgb")
+        configs.tiny_diffusion(config)
     return config

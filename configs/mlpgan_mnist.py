@@ -14,14 +14,14 @@ Variants, separated by commas:
     tiny         seconds, synthetic data
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 VARIANTS = ("pytorch_gan", "wgan_gp", "conv", "conv_pool", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, VARIANTS)
-    config = api.defaults("gan")
+    chosen = configs.variants(variant, VARIANTS)
+    config = configs.defaults("gan")
     config.data.source = "digits"
     config.batch_size = 128
     config.model.z_dim = 100
@@ -46,7 +46,7 @@ def get_config(variant: str = ""):
     if "conv" in chosen or "conv_pool" in chosen:
         config.model.disc.name = "guide_conv" if "conv" in chosen else "guide_conv_pool"
     if "tiny" in chosen:
-        api.tiny(config)
+        configs.tiny(config)
         config.model.z_dim = 8
         config.model.gen.width = config.model.disc.width = 8
     return config

@@ -22,15 +22,15 @@ Variants, separated by commas:
     tiny           seconds, synthetic images
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 ABLATIONS = ("nopixelnorm", "nowscale", "noleakyrelu", "nosmoothing", "norepeat", "noreset")
 VARIANTS = ("paper", "nogrowing", *ABLATIONS, "half", "best", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, VARIANTS)
-    config = api.defaults("progan")
+    chosen = configs.variants(variant, VARIANTS)
+    config = configs.defaults("progan")
     config.data.update(source="folder", path="celebahq", labels="none")
     config.data.update(resolution=1024, channels="rgb", flip=True, validation_fraction=0.0)
     config.quality.samples = 8192
@@ -58,6 +58,6 @@ def get_config(variant: str = ""):
         config.model.dtype = "bfloat16"
     config.best.start_from_best = "best" in chosen
     if "tiny" in chosen:
-        api.tiny(config, resolution=16, channels="rgb")
-        api.tiny_growth(config)
+        configs.tiny(config, resolution=16, channels="rgb")
+        configs.tiny_growth(config)
     return config

@@ -15,14 +15,14 @@ Score of 8.80, for which see progan_cifar10_theano. Variants:
     tiny    seconds, synthetic images
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 VARIANTS = ("labels", "best", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, VARIANTS)
-    config = api.defaults("progan")
+    chosen = configs.variants(variant, VARIANTS)
+    config = configs.defaults("progan")
     config.data.update(source="npz", path="cifar10.npz", resolution=32, channels="rgb")
     config.model.conditional = "labels" in chosen
     config.quality.samples = 8192
@@ -30,6 +30,6 @@ def get_config(variant: str = ""):
     config.run.update(quality_every="5 ticks", eval_every="5 ticks", save_every="5 ticks")
     config.best.start_from_best = "best" in chosen
     if "tiny" in chosen:
-        api.tiny(config, resolution=16, channels="rgb")
-        api.tiny_growth(config)
+        configs.tiny(config, resolution=16, channels="rgb")
+        configs.tiny_growth(config)
     return config

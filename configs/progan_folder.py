@@ -13,14 +13,14 @@ which a mirror image is as good are had twice with --config.data.flip=True. Vari
     tiny    seconds, synthetic images
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 VARIANTS = ("labels", "half", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, VARIANTS)
-    config = api.defaults("progan")
+    chosen = configs.variants(variant, VARIANTS)
+    config = configs.defaults("progan")
     config.data.update(source="folder", path="images", on_error="skip", resize="crop")
     config.data.update(resolution=128, channels="rgb", validation_fraction=0.05)
     config.data.labels = "folder" if "labels" in chosen else "none"
@@ -31,6 +31,6 @@ def get_config(variant: str = ""):
     if "half" in chosen:
         config.model.dtype = "bfloat16"
     if "tiny" in chosen:
-        api.tiny(config, resolution=16, channels="rgb")
-        api.tiny_growth(config)
+        configs.tiny(config, resolution=16, channels="rgb")
+        configs.tiny_growth(config)
     return config

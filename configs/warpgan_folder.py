@@ -16,14 +16,14 @@ Variants:
     tiny      seconds, drawn faces
 """
 
-from gan_jax import api
+from gan_jax import config as configs
 
 VARIANTS = ("faithful", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = api.variants(variant, VARIANTS)
-    config = api.defaults("warpgan")
+    chosen = configs.variants(variant, VARIANTS)
+    config = configs.defaults("warpgan")
     config.data.update(source="folder", pairs="identities", resolution=256, channels="rgb")
     config.data.flip = True
     config.batch_size = 2
@@ -42,6 +42,6 @@ def get_config(variant: str = ""):
         config.optim.gen.ema = ()
         config.run.steps = "100000"
     if "tiny" in chosen:
-        api.tiny(config, resolution=32, channels="rgb")
-        api.tiny_warpgan(config)
+        configs.tiny(config, resolution=32, channels="rgb")
+        configs.tiny_warpgan(config)
     return config

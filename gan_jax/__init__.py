@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     # lazily, so that `import gan_jax` is instant and touches no device
     if name in ("load", "train", "evaluate", "defaults"):
-        from gan_jax import api
+        from gan_jax import training
 
-        return getattr(api, name)
+        return getattr(training, name)
     raise AttributeError(f"module 'gan_jax' has no attribute {name!r}")

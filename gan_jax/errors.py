@@ -1,4 +1,7 @@
-"""The one exception for what a user can get wrong."""
+"""The exception for what a user can get wrong, and the checks that every room needs."""
+
+from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -6,3 +9,31 @@ class UserError(Exception):
 
     `launch.py` prints the message alone, without a traceback, and exits with a non-zero status.
     """
+
+
+def one_of(key: str, value: Any, accepted: Iterable[Any]) -> None:
+    """Raises UserError unless `value` is one of `accepted`; the message names `key` and lists them.
+
+    `key` is the full name of what the user wrote, such as "config.loss.name".
+    """
+    accepted = tuple(accepted)
+    if value not in accepted:
+        raise UserError(f"{key}={value!r}: accepted are {', '.join(map(str, accepted))}")
+
+
+def at_least(key: str, value: float, lowest: float) -> None:
+    """Raises UserError unless `value` ≥ `lowest`; NaN is refused."""
+    if not value >= lowest:
+        raise UserError(f"{key}={value}: must be at least {lowest}")
+
+
+def above(key: str, value: float, limit: float) -> None:
+    """Raises UserError unless `value` > `limit`; NaN is refused."""
+    if not value > limit:
+        raise UserError(f"{key}={value}: must be above {limit}")
+
+
+def within(key: str, value: float, lowest: float, highest: float) -> None:
+    """Raises UserError unless `lowest` ≤ `value` ≤ `highest`; NaN is refused."""
+    if not lowest <= value <= highest:
+        raise UserError(f"{key}={value}: must be from {lowest} to {highest}")

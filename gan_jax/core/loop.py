@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core.ahead import Ahead, Program
 from gan_jax.core.checkpoint import Best, BestStates, Checkpoints
-from gan_jax.core.every import Every
-from gan_jax.core.interrupt import Stopper, agree
+from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.precompile import Ahead, Program
+from gan_jax.core.preemption import Stopper, agree
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.core.writer import Console, Writer
 from gan_jax.errors import UserError

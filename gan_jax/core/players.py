@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from gan_jax.core import optim, rates
+from gan_jax.core import optim, schedules
 from gan_jax.core.system import Array, Stage
 
 
@@ -27,7 +27,7 @@ def make(
     return {
         name: Player(
             optim.make(section, f"config.optim.{name}", lowest),
-            rates.make(
+            schedules.make(
                 section.lr, section.schedule, stages, epoch_steps, f"config.optim.{name}.schedule"
             ),
         )

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core.ahead import Program
 from gan_jax.core.mesh import Mesh, gather
+from gan_jax.core.precompile import Program
 from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
 
 Step = Callable[[TrainState, Batch, Array, Stage], Images]

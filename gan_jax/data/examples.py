@@ -5,10 +5,10 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from gan_jax.data.decode import UnreadableError
-from gan_jax.data.options import RANDOM, Options
+from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.prepare import Prepare
-from gan_jax.data.sources import Source
+from gan_jax.data.sources.arrays import Source
+from gan_jax.data.sources.decode import UnreadableError
 from gan_jax.errors import UserError
 
 Shape = tuple[int, int, int]

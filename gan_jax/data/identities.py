@@ -13,13 +13,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from gan_jax.data import face_folders, face_lists, listing, preprocess
-from gan_jax.data.decode import UnreadableError
+from gan_jax.data import identity_lists, preprocess
+from gan_jax.data.config import Options
 from gan_jax.data.examples import Examples
-from gan_jax.data.files import FileSource, named, remarks_of, split_folders
-from gan_jax.data.options import Options
 from gan_jax.data.prepare import Prepare
-from gan_jax.data.sources import Opened, Source
+from gan_jax.data.sources import face_folders, listing
+from gan_jax.data.sources.arrays import Opened, Source
+from gan_jax.data.sources.decode import UnreadableError
+from gan_jax.data.sources.folders import FileSource, named, remarks_of, split_folders
 from gan_jax.errors import UserError
 
 
@@ -169,7 +170,7 @@ def _by_names(source: Source, where: str) -> Gallery:
     paths = [source.name(i) for i in range(len(source))]
     if not paths:
         return Gallery(source, (), (), (), ())
-    keys, photos = zip(*face_lists.kinds(paths, False, where), strict=True)
+    keys, photos = zip(*identity_lists.kinds(paths, False, where), strict=True)
     return gallery(source, keys, photos, {key: key.rpartition("/")[2] for key in keys}, where)
 
 
@@ -181,11 +182,12 @@ def _by_folders(options: Options) -> tuple[list[Gallery], tuple[str, ...]]:
         if options.reading != "first":
             below = face_folders.BOTH if face_folders.is_plain(paths) else ()
             listing.check_folders(part, paths, below)
-        kinds = face_lists.kinds(paths, face_folders.is_plain(paths), where)
+        kinds = identity_lists.kinds(paths, face_folders.is_plain(paths), where)
         stray = next((p for p, (key, _) in zip(paths, kinds, strict=True) if not key), None)
         if stray is not None:
             raise UserError(
-                f"{where}/{stray}: lies in no folder of an identity; accepted: {face_lists.LAYOUTS}"
+                f"{where}/{stray}: lies in no folder of an identity; accepted: "
+                f"{identity_lists.LAYOUTS}"
             )
         keys, photos = zip(*kinds, strict=True)
         source = FileSource(part, paths, [0] * len(paths), options.deep_bits)
@@ -202,16 +204,16 @@ def _by_lists(options: Options) -> list[Gallery]:
     for key in ("train_list", "validation_list"):
         path = getattr(options, key)
         if path:
-            listed = face_lists.read_list(path, f"config.data.{key}", files)
+            listed = identity_lists.read_list(path, f"config.data.{key}", files)
             where = f"config.data.{key}={path}"
-            kinds = face_lists.sides(listed, plain, where)
+            kinds = identity_lists.sides(listed, plain, where)
             read.append((listed, *zip(*kinds, strict=True), where))
     several = {folder for listed, folders, *_ in read for folder in _of_several(listed, folders)}
     skip = options.on_error == "skip"
     return [_by_list(files, options.deep_bits, several, skip, *rest) for rest in read]
 
 
-def _of_several(listed: face_lists.FaceList, folders: Sequence[str]) -> list[str]:
+def _of_several(listed: identity_lists.FaceList, folders: Sequence[str]) -> list[str]:
     """Folders with images of more than one label, and the one without a name."""
     pairs = set(zip(listed.labels.tolist(), folders, strict=True)) if listed.labelled else set()
     count = Counter(folder for _, folder in pairs)
@@ -223,7 +225,7 @@ def _by_list(
     bits: int,
     several: set[str],
     skip: bool,
-    listed: face_lists.FaceList,
+    listed: identity_lists.FaceList,
     folders: Sequence[str],
     photos: Sequence[bool],
     where: str,

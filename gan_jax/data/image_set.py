@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.data import listing
-from gan_jax.data.decode import DEEP_BITS, UnreadableError, to_channels
-from gan_jax.data.files import SPLIT_FOLDERS, FileSource
-from gan_jax.data.listing import MOST_CLASSES
-from gan_jax.data.options import Options
-from gan_jax.data.places import Files
-from gan_jax.data.sources import NPY, is_npy
-from gan_jax.data.tfds import open_tfds
+from gan_jax.data.config import Options
+from gan_jax.data.sources import listing
+from gan_jax.data.sources.arrays import NPY, is_npy
+from gan_jax.data.sources.decode import DEEP_BITS, UnreadableError, to_channels
+from gan_jax.data.sources.folders import SPLIT_FOLDERS, FileSource
+from gan_jax.data.sources.listing import MOST_CLASSES
+from gan_jax.data.sources.places import Files
+from gan_jax.data.sources.tfds import open_tfds
 from gan_jax.errors import UserError
 
 ARRAYS = {  # the images of an npz and the labels that belong to them, in order of preference

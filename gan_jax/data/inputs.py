@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import decode, image_set, listing, pairs, preprocess, resize
-from gan_jax.data import options as config_data
-from gan_jax.data.decode import UnreadableError
-from gan_jax.data.files import FileSource
+from gan_jax.data import config as config_data
+from gan_jax.data import image_set, pairs, preprocess, resize
 from gan_jax.data.prepare import Prepare
-from gan_jax.data.sources import ArraySource
+from gan_jax.data.sources import decode, listing
+from gan_jax.data.sources.arrays import ArraySource
+from gan_jax.data.sources.decode import UnreadableError
+from gan_jax.data.sources.folders import FileSource
 from gan_jax.errors import UserError
 
 RESERVED = ("contact_sheet", "grid")  # names of sheets, which readers of images leave out

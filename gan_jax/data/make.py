@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import identities, listing, pairs
-from gan_jax.data import options as config_data
-from gan_jax.data.drawn_faces import open_drawn_faces
+from gan_jax.data import config as config_data
+from gan_jax.data import identities, pairs
+from gan_jax.data.config import Options
+from gan_jax.data.drawn_faces.source import open_drawn_faces
 from gan_jax.data.examples import Examples
-from gan_jax.data.files import open_folder
-from gan_jax.data.options import Options
 from gan_jax.data.pipeline import Data, Share
 from gan_jax.data.prepare import Prepare, check_shapes
-from gan_jax.data.sources import Opened, open_digits, open_idx, open_npz
-from gan_jax.data.synthetic import open_synthetic
-from gan_jax.data.tfds import open_tfds
+from gan_jax.data.sources import listing
+from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
+from gan_jax.data.sources.folders import open_folder
+from gan_jax.data.sources.synthetic import open_synthetic
+from gan_jax.data.sources.tfds import open_tfds
 from gan_jax.errors import UserError
 
 OPEN = {

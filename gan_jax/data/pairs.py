@@ -9,11 +9,11 @@ import dataclasses
 
 import numpy as np
 
-from gan_jax.data import decode, listing
-from gan_jax.data.files import FileSource, remarks_of, split_folders
-from gan_jax.data.files import named as names_of
-from gan_jax.data.options import Options
-from gan_jax.data.sources import Opened
+from gan_jax.data.config import Options
+from gan_jax.data.sources import decode, listing
+from gan_jax.data.sources.arrays import Opened
+from gan_jax.data.sources.folders import FileSource, remarks_of, split_folders
+from gan_jax.data.sources.folders import named as names_of
 from gan_jax.errors import UserError
 
 STACKED = ("side_by_side", "folders")

@@ -11,9 +11,9 @@ import grain
 import numpy as np
 
 from gan_jax.data import pairs
+from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.examples import Examples
 from gan_jax.data.identities import IdentityExamples
-from gan_jax.data.options import RANDOM, Options
 from gan_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]

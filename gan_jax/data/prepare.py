@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_jax.data import decode, pairs, resize
-from gan_jax.data.options import RANDOM, Options
+from gan_jax.data import pairs, resize
+from gan_jax.data.config import RANDOM, Options
+from gan_jax.data.sources import decode
 from gan_jax.errors import UserError
 
 

@@ -26,7 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop import torch_file
+from gan_jax.interop.formats import torch_file
 from gan_jax.interop.guided_diffusion_layers import (
     CLASSIFIER,
     UNET,

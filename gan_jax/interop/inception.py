@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop import cache, npz_file, torch_file
+from gan_jax.interop import cache
 from gan_jax.interop.fingerprint import fingerprint as of_leaves
+from gan_jax.interop.formats import npz_file, torch_file
 from gan_jax.models import inception
 
 GENUINE = "inception-2015-12-05"

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop import torch_file
-from gan_jax.interop.npz_file import read_npz
+from gan_jax.interop.formats import torch_file
+from gan_jax.interop.formats.npz_file import read_npz
 from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT, shown
 from gan_jax.models import mtcnn
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop.numpy_pickle import one_line
+from gan_jax.interop.formats.numpy_pickle import one_line
 from gan_jax.interop.pytorch_gan import named_leaves, shown
 
 Tree = dict[str, Any]

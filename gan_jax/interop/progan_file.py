@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop import numpy_pickle
+from gan_jax.interop.formats import numpy_pickle
 from gan_jax.interop.progan import Tree, identify, to_trees
 from gan_jax.interop.pytorch_gan import named_leaves
 

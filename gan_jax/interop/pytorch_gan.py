@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop import torch_file
+from gan_jax.interop.formats import torch_file
 
 Tree = dict[str, Any]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop.npz_file import write_npz
+from gan_jax.interop.formats.npz_file import write_npz
 
 CLASSIC = {  # names of other programs for moments: (network, tap)
     ("mu", "sigma"): ("inception", "features"),

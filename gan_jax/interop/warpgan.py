@@ -20,8 +20,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop import tf_checkpoint
-from gan_jax.interop.numpy_pickle import one_line
+from gan_jax.interop.formats import tf_checkpoint
+from gan_jax.interop.formats.numpy_pickle import one_line
 
 TRUNK = "identity classifier trunk"
 # net, our module, the original's; # is a number. A norm belongs to the layer before it.

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
-from gan_jax.report import atomic, grids
+from gan_jax import files
+from gan_jax.report import grids
 from gan_jax.report.rates_plot import compact
 
 Row = Mapping[str, Any]
@@ -61,7 +62,7 @@ def curves(
         best: evaluated metric → "min" or "max": the ones whose best value is marked. By default all
             of them: the lowest, but the highest of accuracies, entropies and their like.
     """
-    atomic.write_bytes(png_path, draw(read_rows(jsonl_path), best))
+    files.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
 
 def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:

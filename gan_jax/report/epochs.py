@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gan_jax.report import atomic
+from gan_jax import files
 
 KINDS = ("epoch", "eval")
 
@@ -37,7 +37,7 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best:
     for step, line in sorted(lines.items()):
         values = [line.get(name, "") for name in ("epoch", "step", *names)]
         table.writerow([*values, "yes" if step == chosen else ""])
-    atomic.write_bytes(path, text.getvalue().encode())
+    files.write_bytes(path, text.getvalue().encode())
 
 
 def _number(value: Any) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from gan_jax.report import atomic
+from gan_jax import files
 
 TARGET_WIDTH = 700  # pixels; automatic scales come as near to it as whole factors allow
 LARGEST_SCALE = 10  # a single small image need not fill the screen
@@ -143,14 +143,14 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] or [H, W] as PNG; the file appears whole or not at all."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", optimize=True)
-    atomic.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def save_sheet(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes a picture of many images as `save_png` does, marked as one that is no image itself."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", optimize=True, pnginfo=sheet_mark())
-    atomic.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def sheet_mark() -> PngImagePlugin.PngInfo:

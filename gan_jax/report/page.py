@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_jax import files
 from gan_jax.errors import UserError
-from gan_jax.report import atomic, curves
+from gan_jax.report import curves
 
 MOST_FRAMES = 40  # pictures per name; long runs show an even choice, the first and last included
 SHOWN_IN_SUMMARY = 40
@@ -104,7 +105,7 @@ def page(workdir: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> N
         f"<title>{_text(title)}</title>\n<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
     try:
-        atomic.write_bytes(out_path, document.encode())
+        files.write_bytes(out_path, document.encode())
     except OSError as error:
         raise UserError(
             f"--out: {out_path} cannot be written ({error.strerror}); name a file in a folder that "

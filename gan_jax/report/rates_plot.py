@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from gan_jax.report import atomic
+from gan_jax import files
 
 
 def plot_rates(
@@ -54,7 +54,7 @@ def plot_rates(
             axes.set_ylabel("learning rate", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white")
-    atomic.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def compact(number: float) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gan_jax.report import atomic
+from gan_jax import files
 
 LARGEST = 16383  # pixels of a side, in the format
 LONGEST = 2**24 - 1  # milliseconds of a frame, in the format
@@ -64,7 +64,7 @@ def save(
             *chunks,
         ]
     )
-    atomic.write_bytes(path, _chunk(b"RIFF", body))
+    files.write_bytes(path, _chunk(b"RIFF", body))
     return len(chunks)
 
 

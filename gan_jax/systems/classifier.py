@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan_jax.core import optim, rates
-from gan_jax.core.every import single_stage
+from gan_jax.core import optim, schedules
+from gan_jax.core.intervals import single_stage
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models.classifier import classifier, identity_classifier
@@ -34,7 +34,11 @@ NAMES = ("small", "warpgan")
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimiser = {**optim.defaults(), "lr": 2e-3, "schedule": {**rates.defaults(), "name": "cosine"}}
+    optimiser = {
+        **optim.defaults(),
+        "lr": 2e-3,
+        "schedule": {**schedules.defaults(), "name": "cosine"},
+    }
     return dict(
         batch_size=64,
         augment=(),  # color, translation, cutout; of pixels color only
@@ -72,7 +76,7 @@ def make(config, facts: Facts) -> System:
     )
     section = config.optim.classifier
     tx = optim.make(section, "config.optim.classifier", config.best.mode == "min")
-    rate = rates.make(
+    rate = schedules.make(
         section.lr, section.schedule, stages, epoch_steps, "config.optim.classifier.schedule"
     )
     smoothing = config.loss.label_smoothing

@@ -20,26 +20,25 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, players, rates
-from gan_jax.core.every import single_stage
+from gan_jax.core import loss_scale, optim, players, schedules
+from gan_jax.core.intervals import single_stage
 from gan_jax.core.progress import Progress
 from gan_jax.core.sampler import latents_of, noise_of, numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
 from gan_jax.models import unet as networks
-from gan_jax.ops import (
+from gan_jax.ops import images, resize
+from gan_jax.ops.diffusion import (
     bound,
-    diffusion,
-    drawing,
-    images,
+    chain_samplers,
+    gaussian_diffusion,
+    loss_quarters,
     noise_schedules,
     processes,
-    quarters,
-    resize,
-    samplers,
     timestep_sampler,
 )
+from gan_jax.ops.diffusion import sampling as drawing
 
 FROZEN = ("classifier",)  # nets that are used and not trained
 
@@ -48,7 +47,7 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
     optimiser = {
         **optim.defaults(), "name": "adamw", "lr": 1e-4, "weight_decay_mask": "all",
-        "ema": (0.9999,), "schedule": rates.defaults(),
+        "ema": (0.9999,), "schedule": schedules.defaults(),
     }  # fmt: skip
     return dict(
         batch_size=128,
@@ -198,7 +197,7 @@ def make(config, facts: Facts) -> System:
         )  # fmt: skip
         known = state.extra["quarters"]
         last = jnp.where(known < 0, jnp.mean(terms["loss"]), known)
-        quarter = quarters.means(terms["loss"], process.quarter(examples["level"]), last)
+        quarter = loss_quarters.means(terms["loss"], process.quarter(examples["level"]), last)
         metrics = {f"loss/{k if k != 'loss' else 'unet'}": jnp.mean(v) for k, v in terms.items()}
         metrics |= {f"loss/{n}": quarter[i] for i, n in enumerate(process.quarters)}
         metrics |= {
@@ -238,10 +237,14 @@ def make(config, facts: Facts) -> System:
         examples["noise"] = noise_of(numbers, noise_key, shape)(0)
         output, x, terms = predicted(params, examples)
         if chain:
-            known = diffusion.predict(chain, output, x, examples["level"], **kinds._asdict())
-            bits = diffusion.bound_bits(chain, known, examples["image"], x, examples["level"])
+            known = gaussian_diffusion.predict(
+                chain, output, x, examples["level"], **kinds._asdict()
+            )
+            bits = gaussian_diffusion.bound_bits(
+                chain, known, examples["image"], x, examples["level"]
+            )
             terms["bits_per_dim"] = chain.steps * bits
-            terms["bits_per_dim"] += diffusion.prior_bits(chain, examples["image"])
+            terms["bits_per_dim"] += gaussian_diffusion.prior_bits(chain, examples["image"])
         return terms
 
     def weights_of(net: Net):
@@ -303,8 +306,8 @@ def make(config, facts: Facts) -> System:
 
         def there_and_back(params):
             predict = drawing.predictor(walked, network(params, label, None), kinds)
-            noise = samplers.ddim_reverse(walked, predict, image, skip_last=True)
-            return jnp.clip(samplers.ddim(walked, predict, noise), -1, 1)
+            noise = chain_samplers.ddim_reverse(walked, predict, image, skip_last=True)
+            return jnp.clip(chain_samplers.ddim(walked, predict, noise), -1, 1)
 
         return {name: there_and_back(params) for name, params in weights_of(net).items()}
 
@@ -368,7 +371,7 @@ def _process(config) -> tuple[processes.Process, noise_schedules.Chain | None]:
     section = config.discrete
     chain = _chain(config, section.respacing, "discrete.respacing")
     try:
-        diffusion.check(section.target, section.variance, section.loss, section.min_snr)
+        gaussian_diffusion.check(section.target, section.variance, section.loss, section.min_snr)
     except UserError as error:
         raise UserError(f"config.discrete: {error}") from None
     process = processes.discrete(

@@ -18,8 +18,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim, players, rates
-from gan_jax.core.every import single_stage
+from gan_jax.core import optim, players, schedules
+from gan_jax.core.intervals import single_stage
 from gan_jax.core.sampler import classes_of, latents_of, numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
@@ -35,7 +35,7 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
 
     def optimiser() -> dict:
-        return {**optim.defaults(), "b1": 0.5, "schedule": rates.defaults()}
+        return {**optim.defaults(), "b1": 0.5, "schedule": schedules.defaults()}
 
     return dict(
         batch_size=64,  # images per update of either network

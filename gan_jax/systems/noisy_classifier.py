@@ -21,13 +21,19 @@ import jax.numpy as jnp
 import optax
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, players, rates
-from gan_jax.core.every import single_stage
+from gan_jax.core import loss_scale, optim, players, schedules
+from gan_jax.core.intervals import single_stage
 from gan_jax.core.sampler import noise_of, numbers_of
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution, unet
-from gan_jax.ops import diffusion, images, noise_schedules, quarters, timestep_sampler
+from gan_jax.ops import images
+from gan_jax.ops.diffusion import (
+    gaussian_diffusion,
+    loss_quarters,
+    noise_schedules,
+    timestep_sampler,
+)
 
 BEST = 5  # classes that may be named for accuracy@5
 SEEN_BY_QUARTER = ("loss", "accuracy@1")
@@ -36,7 +42,7 @@ HALF_SCALE = dict(initial=2.0**16, growth_steps=1000)  # the reference's: 16 in 
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimiser = dict(name="adamw", lr=3e-4, weight_decay_mask="all", schedule=rates.defaults())
+    optimiser = dict(name="adamw", lr=3e-4, weight_decay_mask="all", schedule=schedules.defaults())
     return dict(
         batch_size=256,
         microbatches=1,  # parts of a batch, one after the other: saves memory
@@ -72,7 +78,7 @@ def make(config, facts: Facts) -> System:
         x = jnp.zeros((2, facts.resolution, facts.resolution, facts.channels))
         extra = {"skipped": {"classifier": jnp.zeros((), jnp.int32)}}
         if config.noised:
-            extra["quarters"] = {n: jnp.zeros(quarters.COUNT) for n in SEEN_BY_QUARTER}
+            extra["quarters"] = {n: jnp.zeros(loss_quarters.COUNT) for n in SEEN_BY_QUARTER}
         net_now = optim.new_net(tx, *net.init(key, x, jnp.zeros(2)))
         return new_state({"classifier": net_now}, extra)
 
@@ -88,7 +94,11 @@ def make(config, facts: Facts) -> System:
         noise = batch.get("noise")
         if noise is None:
             noise = jax.random.normal(key, x.shape, x.dtype)
-        return {"x": diffusion.q_sample(chain, x, t, noise), "t": t, "label": batch["label"]}
+        return {
+            "x": gaussian_diffusion.q_sample(chain, x, t, noise),
+            "t": t,
+            "label": batch["label"],
+        }
 
     def classify(params, x, t):
         """Logits [B, K]."""
@@ -150,7 +160,7 @@ def make(config, facts: Facts) -> System:
         found = {}
         for name, last in state.extra["quarters"].items():
             begun = jnp.where(state.step == 0, jnp.mean(each[name]), last).astype(last.dtype)
-            now = quarters.means(each[name], quarters.index(t, chain.steps), begun)
+            now = loss_quarters.means(each[name], loss_quarters.index(t, chain.steps), begun)
             found[name] = jnp.where(jnp.isfinite(now), now, last)
         return found
 
@@ -196,7 +206,7 @@ def _chain(section) -> tuple[noise_schedules.Chain, tuple[str, ...]]:
     chain = noise_schedules.chain(
         section.schedule, section.steps, rescale=section.rescale_timesteps
     )
-    return chain, quarters.names(section.steps)
+    return chain, loss_quarters.names(section.steps)
 
 
 def _check(config, facts: Facts) -> None:

@@ -18,8 +18,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim, players, rates
-from gan_jax.core.every import single_stage
+from gan_jax.core import optim, players, schedules
+from gan_jax.core.intervals import single_stage
 from gan_jax.core.sampler import numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
@@ -34,7 +34,7 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
 
     def optimiser() -> dict:
-        return {**optim.defaults(), "b1": 0.5, "schedule": rates.defaults()}
+        return {**optim.defaults(), "b1": 0.5, "schedule": schedules.defaults()}
 
     return dict(
         batch_size=1,
@@ -266,7 +266,7 @@ def _halvings(config, stages, epoch_steps) -> list[str]:
         if ratio <= MARGIN or factor >= 1:
             continue
         note = f"the learning rate of {name} ends at {ratio:.3g} of its start"
-        period = rates.halving_period(epochs, MARGIN, factor)
+        period = schedules.halving_period(epochs, MARGIN, factor)
         if max(factor ** (epochs // period), floor) <= MARGIN:
             note += f"; with config.optim.{name}.schedule.every={period} it would at {MARGIN:g}"
         notes.append(note)

@@ -23,19 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, players, rates
-from gan_jax.core.every import Every
+from gan_jax.core import loss_scale, optim, players, schedules
+from gan_jax.core.intervals import Every
 from gan_jax.core.sampler import latents_of, numbers_of
 from gan_jax.core.system import Facts, Net, Stage, System, TrainState, new_state
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
 from gan_jax.models import progan as networks
-from gan_jax.ops import growing, images, penalties
+from gan_jax.ops import images, penalties, progressive_growing
 from gan_jax.ops.groups import by_groups
 
 ORDERS = ("disc_first", "joint")
 BATCH = "config.growth.batch: a step's"  # what to change where a batch does not divide
-AUTO = {"growth.preset": growing.preset_for}  # what "auto" becomes, given the number of devices
+AUTO = {
+    "growth.preset": progressive_growing.preset_for
+}  # what "auto" becomes, given the number of devices
 OF_PRESET = -1.0  # a length that the preset decides
 
 
@@ -44,7 +46,7 @@ def defaults() -> dict:
 
     def optimiser(**own) -> dict:
         adam = dict(lr=1e-3, b1=0.0, b2=0.99, eps=1e-8, eps_hat=True)
-        return {**optim.defaults(), **adam, "schedule": rates.defaults(), **own}
+        return {**optim.defaults(), **adam, "schedule": schedules.defaults(), **own}
 
     return dict(
         batch_size=0,  # images per step where growth.batch says nothing; 0: the preset's
@@ -88,7 +90,7 @@ def make(config, facts: Facts) -> System:
     classes = facts.num_classes if model.conditional else 0
     z_dim = networks.latent_size(model)
     gen, disc = networks.build(model, facts.resolution, facts.channels, classes)
-    looks = {tick.step: n for n, tick in enumerate(growing.ticks(growth, run), start=1)}
+    looks = {tick.step: n for n, tick in enumerate(progressive_growing.ticks(growth, run), start=1)}
     stages = tuple(
         Stage(
             s.side, s.batch, s.step, s.steps,
@@ -134,8 +136,8 @@ def make(config, facts: Facts) -> System:
         """What the discriminator sees of a batch: [B, side, side, C] in [-1, 1]."""
         if "real" in batch:
             return batch["real"]
-        x = growing.shrink(batch["image"], side, config.growth.round_pixels)
-        return growing.blend(images.to_unit(x), fade)
+        x = progressive_growing.shrink(batch["image"], side, config.growth.round_pixels)
+        return progressive_growing.blend(images.to_unit(x), fade)
 
     def latents(batch, name: str, count: int, key):
         return batch[name] if name in batch else jax.random.normal(key, (count, z_dim))
@@ -207,7 +209,7 @@ def make(config, facts: Facts) -> System:
         side = stage.resolution
         fade = batch.get("fade")
         if fade is None:
-            fade = growing.fade(growth, run, state.step, side)
+            fade = progressive_growing.fade(growth, run, state.step, side)
         at = (side, fade)
         gen_net, disc_net = state.nets["gen"], state.nets["disc"]
         disc_key, gen_key, mix_key, label_key = jax.random.split(key, 4)
@@ -256,7 +258,7 @@ def make(config, facts: Facts) -> System:
             metrics = gen_terms | disc_terms
         gen_net, gen_found = learnt("gen", gen_net, gen_grads, side, extra)
 
-        kimg = growing.images_at(run, state.step) / 1000
+        kimg = progressive_growing.images_at(run, state.step) / 1000
         metrics |= gen_found | disc_found | {"growth/fade": fade, "progress/kimg": kimg}
         nets = {"gen": gen_net, "disc": disc_net}
         skipped = loss_scale.count_skipped(state.extra["skipped"], metrics)
@@ -271,7 +273,7 @@ def make(config, facts: Facts) -> System:
         The minibatch standard deviation is that of consecutive images of the set, in groups as
         large as in training.
         """
-        at = (stage.resolution, growing.fade(growth, run, state.step, stage.resolution))
+        at = (stage.resolution, progressive_growing.fade(growth, run, state.step, stage.resolution))
         real, label = real_images(batch, *at), one_hot(batch["label"])
         count = real.shape[0]
         z = latents_of({"seed": numbers_of(batch, count)}, key, z_dim)
@@ -288,7 +290,7 @@ def make(config, facts: Facts) -> System:
 
     def sample_step(state: TrainState, batch, key, stage: Stage):
         """One image per seed (and class) at the stage's side: of the averaged weights, and raw."""
-        at = (stage.resolution, growing.fade(growth, run, state.step, stage.resolution))
+        at = (stage.resolution, progressive_growing.fade(growth, run, state.step, stage.resolution))
         z, net = latents_of(batch, key, z_dim), state.nets["gen"]
         label = one_hot(batch["label"])
         weights = {"raw": net.params}
@@ -318,25 +320,25 @@ def make(config, facts: Facts) -> System:
     )
 
 
-def plan(config, facts: Facts) -> tuple[growing.Growth, list[growing.Span]]:
+def plan(config, facts: Facts) -> tuple[progressive_growing.Growth, list[progressive_growing.Span]]:
     """The schedule of a config, and the stages that it makes. Raises UserError as `make`."""
     section = config.growth
-    preset = growing.PRESETS.get(section.preset)
+    preset = progressive_growing.PRESETS.get(section.preset)
     own = bool(config.batch_size or section.batch)
     lengths = {}
     for name in ("training_kimg", "transition_kimg"):
         lengths[name] = section[name]
         if section[name] == OF_PRESET:
             lengths[name] = preset.kimg if preset else 0.0
-    named = lambda key, kind: growing.table(  # noqa: E731
+    named = lambda key, kind: progressive_growing.table(  # noqa: E731
         section[key], kind, f"config.growth.{key}", UserError
     )
     batch, limits = named("batch", int), {}
     if not own:
         batch = preset.batch
-        limits = growing.PER_DEVICE
-        limits = limits if config.model.dtype == "float32" else growing.PER_DEVICE_HALF
-    growth = growing.Growth(
+        limits = progressive_growing.PER_DEVICE
+        limits = limits if config.model.dtype == "float32" else progressive_growing.PER_DEVICE_HALF
+    growth = progressive_growing.Growth(
         resolution=facts.resolution,
         base=config.batch_size or (preset.base if preset else 1),
         batch=batch,
@@ -344,7 +346,7 @@ def plan(config, facts: Facts) -> tuple[growing.Growth, list[growing.Span]]:
         repeats=section.repeats,
         devices=1 if own else preset.devices,
         per_device=limits,
-        ticks=named("ticks", float) or growing.TICKS,
+        ticks=named("ticks", float) or progressive_growing.TICKS,
         **lengths,
     )
     if preset and config.run.steps == "preset":
@@ -357,17 +359,17 @@ def plan(config, facts: Facts) -> tuple[growing.Growth, list[growing.Span]]:
             + (', or "preset"' if preset else "")
         )
     if length.unit == "steps":
-        run = growing.spans(growth, steps=round(length.count))
+        run = progressive_growing.spans(growth, steps=round(length.count))
     else:
         size = facts.train_size if length.unit == "epochs" else 1
-        run = growing.spans(growth, images=length.count * size)
+        run = progressive_growing.spans(growth, images=length.count * size)
     return growth, run
 
 
 def _rates(config, key: str) -> dict[int, float]:
     """Learning rates by resolution."""
-    given = growing.table(config.growth[key], float, f"config.growth.{key}", UserError)
-    preset = growing.PRESETS.get(config.growth.preset)
+    given = progressive_growing.table(config.growth[key], float, f"config.growth.{key}", UserError)
+    preset = progressive_growing.PRESETS.get(config.growth.preset)
     return given or (preset.rates if preset else {})
 
 
@@ -389,7 +391,7 @@ def _resolved(config):
     """The section `model` with the group size that a preset decides."""
     values = config.model.to_dict()
     if values["minibatch_stddev"] < 0:
-        preset = growing.PRESETS.get(config.growth.preset)
+        preset = progressive_growing.PRESETS.get(config.growth.preset)
         values["minibatch_stddev"] = preset.group if preset else 4
     return SimpleNamespace(**values)
 
@@ -412,10 +414,12 @@ def _notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _checked_plan(config, facts: Facts) -> tuple[growing.Growth, list[growing.Span]]:
+def _checked_plan(
+    config, facts: Facts
+) -> tuple[progressive_growing.Growth, list[progressive_growing.Span]]:
     """`plan`, after all checks; raises UserError for values that are not accepted together."""
     loss, growth, model = config.loss, config.growth, config.model
-    presets = ("none", *growing.PRESETS)  # "auto" has become one of them
+    presets = ("none", *progressive_growing.PRESETS)  # "auto" has become one of them
     accepted = {
         "config.loss.order": (loss.order, ORDERS),
         "config.growth.preset": (growth.preset, presets),

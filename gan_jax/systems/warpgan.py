@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core import grads, optim, players, rates
-from gan_jax.core.every import single_stage
+from gan_jax.core import grads, optim, players, schedules
+from gan_jax.core.intervals import single_stage
 from gan_jax.core.sampler import latents_of, numbers_of
 from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
 from gan_jax.errors import UserError
@@ -37,7 +37,11 @@ def defaults() -> dict:
     def optimiser() -> dict:
         section = {**optim.defaults(), "lr": 1e-4, "b1": 0.5, "b2": 0.9, "eps_hat": True}
         section["weight_decay"] = 1e-4  # of kernels: λ/2 Σ w² in the loss
-        schedule = rates.defaults() | {"name": "linear", "begin": STEPS / 2, "length": float(STEPS)}
+        schedule = schedules.defaults() | {
+            "name": "linear",
+            "begin": STEPS / 2,
+            "length": float(STEPS),
+        }
         return {**section, "schedule": schedule}
 
     return dict(

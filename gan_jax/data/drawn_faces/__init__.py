@@ -1,0 +1,1 @@
+"""Portraits and caricatures that are drawn by the program itself."""

@@ -1,0 +1,167 @@
+"""Which files show whom: lists of faces, and the two layouts of folders of them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.data.sources import face_folders
+from gan_jax.data.sources.face_folders import CARICATURES, PHOTOS
+from gan_jax.data.sources.listing import Files
+from gan_jax.errors import UserError
+
+KINDS = {"P": True, "C": False}  # first letter of a file's name → whether it is a photo
+LAYOUTS = (
+    "<identity>/P….jpg (photo) and <identity>/C….jpg (caricature), or photos/<identity>/….jpg and "
+    "caricatures/<identity>/….jpg"
+)
+# a path, a label, a kind; spaces or a comma between them. What is no label or kind is the path's
+_GAP = r"(?:\s*,\s*|\s+)"
+_LINE = re.compile(rf"(\S+?)(?:{_GAP}(\d+))?(?:{_GAP}(photo|caricature|p|c))?", re.ASCII | re.I)
+_FORM = (
+    "a path without spaces, after it a whole number for its identity or none, after that photo or "
+    "caricature (or P or C) or neither, with spaces or a comma between them"
+)
+
+
+@dataclass(frozen=True)
+class FaceList:
+    """The lines of a list of faces.
+
+    Attributes:
+        paths: as they are in the list.
+        lines: the number of each one's line, from 1.
+        labels: int32 [N], the list's own unchanged, or the place of the file's folder among all
+            folders in sorted order.
+        photos: bool [N], what the list says, or whether the file's name starts with P.
+        labelled: whether the list brings the labels.
+        told: whether the list says of each line if it is a photo or a caricature.
+    """
+
+    paths: tuple[str, ...]
+    lines: tuple[int, ...]
+    labels: np.ndarray
+    photos: np.ndarray
+    labelled: bool
+    told: bool
+
+    @property
+    def num_classes(self) -> int:
+        """How many different labels there are."""
+        return len(np.unique(self.labels))
+
+
+def parse_list(text: str, where: str) -> FaceList:
+    """Lines `path[ label][ photo|caricature]`, separated by spaces or a comma; P and C do for the
+    kinds, in capitals or not. Empty lines do not count.
+
+    Raises UserError, naming `where` and the line, for anything else, for labels or kinds on some
+    of the lines only, and for a list without a line.
+    """
+    lines, found = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None or (match[2] and int(match[2]) >= 2**31):
+            raise UserError(f"{where}: line {number} is {line.strip()!r}; accepted is {_FORM}")
+        lines.append(number)
+        found.append(match.groups())
+    if not lines:
+        raise UserError(f"{where}: holds no line; it wants one path of an image on each")
+    paths, labels, kinds = zip(*found, strict=True)
+    labelled = _all_or_none(lines, labels, "label", where)
+    told = _all_or_none(lines, kinds, "kind (photo or caricature)", where)
+    if not labelled:
+        folders = [path.rpartition("/")[0] for path in paths]
+        number_of = {folder: i for i, folder in enumerate(sorted(set(folders)))}
+        labels = [number_of[folder] for folder in folders]
+    first = [kind.upper() for kind in kinds] if told else [p.rpartition("/")[2] for p in paths]
+    photos = np.array([letter.startswith("P") for letter in first])
+    numbers = np.array([int(label) for label in labels], np.int32)
+    return FaceList(paths, tuple(lines), numbers, photos, labelled, told)
+
+
+def _all_or_none(lines: list[int], values: tuple[str | None, ...], what: str, where: str) -> bool:
+    """Whether the lines have a value; UserError where some have one and others have none."""
+    missing = [line for line, value in zip(lines, values, strict=True) if value is None]
+    if missing and len(missing) < len(lines):
+        raise UserError(
+            f"{where}: line {missing[0]} has no {what} and others have one; give all lines one, or "
+            "none"
+        )
+    return not missing
+
+
+def read_list(path: str, key: str, files: Files) -> FaceList:
+    """The list in a file, which the config key `key` names; its paths are those of `files`.
+
+    Raises UserError as `parse_list` does, and for a path that is not there or comes twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{key}={path}: cannot be read as text ({error})") from error
+    found = parse_list(text, f"{key}={path}")
+    known, seen = set(files.names()), {}
+    for line, name in zip(found.lines, found.paths, strict=True):
+        if name not in known:
+            raise UserError(
+                f"{key}={path}: line {line} names {name}, which is not in config.data.path="
+                f"{files.root}; its paths start from there"
+            )
+        if name in seen:
+            raise UserError(f"{key}={path}: lines {seen[name]} and {line} both name {name}")
+        seen[name] = line
+    return found
+
+
+def kinds(paths: list[str], plain: bool, where: str, also: str = "") -> list[tuple[str, bool]]:
+    """(the folder that stands for the identity, whether it is a photo) of each path.
+
+    Raises UserError, naming `where`, for paths that are neither photos nor caricatures; `also` says
+    what else would be accepted.
+    """
+    found, strays = [], []
+    for path in paths:
+        folder, _, base = path.rpartition("/")
+        if plain:
+            kind, identity = face_folders.parted(path)
+            found.append((identity, kind == PHOTOS))
+            known = kind in (PHOTOS, CARICATURES)
+        else:
+            found.append((folder, KINDS.get(base[:1], False)))
+            known = base[:1] in KINDS
+        if not known:
+            strays.append(path)
+    if strays:
+        more = f" and {len(strays) - 1} more are" if len(strays) > 1 else " is"
+        raise UserError(
+            f"{where}: {strays[0]}{more} neither a photo nor a caricature by name; accepted: "
+            f"{LAYOUTS}{also}"
+        )
+    return found
+
+
+def sides(listed: FaceList, plain: bool, where: str) -> list[tuple[str, bool]]:
+    """What `kinds` says of the paths of a list, where the list itself does not tell the kinds.
+
+    Raises UserError, naming the line, for a kind that its folder of photos or of caricatures
+    contradicts, and as `kinds` does.
+    """
+    if not listed.told:
+        also = ", or photo or caricature at the end of every line of the list"
+        return kinds(list(listed.paths), plain, where, also)
+    found = []
+    for line, path, photo in zip(listed.lines, listed.paths, listed.photos.tolist(), strict=True):
+        kind, identity = face_folders.parted(path)
+        apart = plain and kind in (PHOTOS, CARICATURES)
+        if apart and photo != (kind == PHOTOS):
+            said = "photo" if photo else "caricature"
+            raise UserError(
+                f"{where}: line {line} calls {path} a {said}, and it lies in the folder of {kind}; "
+                "correct the one or the other"
+            )
+        found.append((identity if apart else path.rpartition("/")[0], photo))
+    return found

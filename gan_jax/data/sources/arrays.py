@@ -1,0 +1,227 @@
+"""Where images come from: the protocol every source follows, and the sources held in memory."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gan_jax.data.config import Options
+from gan_jax.data.sources import idx
+from gan_jax.data.sources.listing import MOST_CLASSES
+from gan_jax.errors import UserError
+
+DIGITS = Path(__file__).with_name("mnist_subset.npz")
+
+
+class Source(Protocol):
+    """Images by number. `image` may raise UnreadableError; `name` is for messages."""
+
+    known: tuple[int, int, int]  # height, width, channels shared by all images; 0: not known
+
+    def __len__(self) -> int: ...
+    def image(self, i: int) -> np.ndarray: ...  # uint8 [H, W, C], C in 1..4
+    def label(self, i: int) -> int: ...  # 0 where there are no labels
+    def name(self, i: int) -> str: ...
+    def shape(self, i: int) -> tuple[int, int, int]: ...  # without decoding where possible
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source with its splits and labels settled.
+
+    Where `validation` is None, a fraction of `train` is to be cut off. `sorted_by_class` says that
+    the first n images would be of one class.
+    """
+
+    train: Source
+    validation: Source | None
+    class_names: tuple[str, ...]  # () without labels, whatever `label` says
+    labels_from: str  # for the console
+    sorted_by_class: bool = False
+    remarks: tuple[str, ...] = ()  # for the console: what was taken for what, what was left out
+
+
+class ArraySource:
+    """Images and labels held in memory."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray | None, title: str) -> None:
+        """`images` uint8 [N, H, W] or [N, H, W, C], `labels` integers [N] or None."""
+        self.images = images[..., None] if images.ndim == 3 else images  # [N, H, W, C]
+        self.labels = labels
+        self.title = title
+        self.known = self.images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, i: int) -> np.ndarray:
+        return self.images[i]
+
+    def label(self, i: int) -> int:
+        return 0 if self.labels is None else int(self.labels[i])
+
+    def name(self, i: int) -> str:
+        return f"{self.title}[{i}]"
+
+    def shape(self, i: int) -> tuple[int, int, int]:
+        return self.known
+
+
+def open_digits(options: Options) -> Opened:
+    """The subset of MNIST that comes with the package: 10,000 and 2,000 images, 28x28 grey."""
+    return _open_npz_file(DIGITS, options)
+
+
+def open_idx(options: Options) -> Opened:
+    """A directory of MNIST's or Fashion-MNIST's idx files; t10k is for validation."""
+    directory = Path(options.path)
+    if not directory.is_dir():
+        raise UserError(
+            f"config.data.path={options.path}: no such directory; config.data.source=idx wants "
+            "the one that holds train-images-idx3-ubyte[.gz]"
+        )
+    parts = {part: idx.read_part(directory, part) for part in ("train", "t10k")}
+    if parts["train"] is None:
+        raise UserError(
+            f"config.data.path={options.path}: train-images-idx3-ubyte[.gz] is missing; put the "
+            "data set's idx files there"
+        )
+    sources = {
+        part: None if found is None else ArraySource(*found, title=f"{directory}/{part}")
+        for part, found in parts.items()
+    }
+    return _settle(sources["train"], sources["t10k"], (), options)
+
+
+def open_npz(options: Options) -> Opened:
+    """An npz file of uint8 images and integer labels, under one of these groups of names.
+
+    x_train, y_train with x_test, y_test or x_validation, y_validation; images, labels; arr_0,
+    arr_1. Only the first images of a group are required.
+    """
+    path = Path(options.path)
+    if not path.is_file():
+        raise UserError(
+            f"config.data.path={options.path}: no such file; config.data.source=npz wants an .npz"
+        )
+    if is_npy(path):
+        raise UserError(f"config.data.path={options.path}: {NPY}")
+    return _open_npz_file(path, options)
+
+
+NPY = (
+    "not a readable npz: it is an .npy, one array without a name; make an .npz of it: "
+    "numpy.savez('images.npz', images=numpy.load('FILE.npy'))"
+)
+
+
+def is_npy(path: Path) -> bool:
+    """Whether a file holds a single array as numpy.save writes it, whatever its name."""
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(6) == b"\x93NUMPY"
+    except OSError:
+        return False
+
+
+def _open_npz_file(path: Path, options: Options) -> Opened:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: not a readable npz of plain arrays ({error}); write it with np.savez"
+        ) from error
+
+    def find(images: str, labels: str) -> ArraySource | None:
+        if images not in arrays:
+            return None
+        title = f"{path}:{images}"
+        return ArraySource(
+            _checked_images(arrays[images], title),
+            _checked_labels(arrays.get(labels), len(arrays[images]), f"{path}:{labels}"),
+            title,
+        )
+
+    train = find("x_train", "y_train") or find("images", "labels") or find("arr_0", "arr_1")
+    validation = find("x_validation", "y_validation") or find("x_test", "y_test")
+    if train is None:
+        raise UserError(
+            f"{path}: holds {', '.join(arrays) or 'nothing'}; accepted: x_train (with y_train, "
+            "x_test, y_test), images (with labels), or arr_0 (with arr_1)"
+        )
+    names = arrays.get("class_names")
+    return _settle(train, validation, () if names is None else tuple(map(str, names)), options)
+
+
+def _checked_images(images: np.ndarray, title: str) -> np.ndarray:
+    good = images.dtype == np.uint8 and (
+        images.ndim == 3 or (images.ndim == 4 and 1 <= images.shape[3] <= 4)
+    )
+    if not good or not images.size:
+        raise UserError(
+            f"{title}: is {images.dtype} {list(images.shape)}; accepted: uint8 [N, H, W] or "
+            "[N, H, W, C] with C in 1..4 and N > 0; convert it"
+        )
+    return images
+
+
+def _checked_labels(labels: np.ndarray | None, count: int, title: str) -> np.ndarray | None:
+    if labels is None:
+        return None
+    if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{title}: is {labels.dtype} {list(labels.shape)} beside {count} images; accepted: "
+            f"integers [{count}], one class number per image"
+        )
+    labels = labels.reshape(-1)
+    for label in (labels.min(), labels.max()) if labels.size else ():
+        if not 0 <= label < MOST_CLASSES:
+            raise UserError(
+                f"{title}: holds {label}; class numbers lie from 0 to {MOST_CLASSES - 1}"
+            )
+    return labels
+
+
+def _settle(
+    train: ArraySource,
+    validation: ArraySource | None,
+    class_names: tuple[str, ...],
+    options: Options,
+) -> Opened:
+    """Applies config.data.labels and config.data.validation_split to a source that has its own of
+    both."""
+    validation = _own_validation(validation, options)
+    parts = [train] if validation is None else [train, validation]
+    if options.labels == "none" or any(part.labels is None for part in parts):
+        return Opened(train, validation, (), "none")
+    count = max(int(part.labels.max()) for part in parts) + 1
+    if len(class_names) < count:
+        class_names = tuple(str(c) for c in range(count))
+    return Opened(train, validation, class_names, "the source's own")
+
+
+def _own_validation(validation: ArraySource | None, options: Options) -> ArraySource | None:
+    if options.train_split != "train":
+        raise UserError(
+            f"config.data.train_split={options.train_split}: config.data.source={options.source} "
+            "trains on its training part only; leave it at 'train'"
+        )
+    if options.validation_split == "fraction":
+        return None
+    if options.validation_split not in ("", "test", "t10k", "validation"):
+        raise UserError(
+            f"config.data.validation_split={options.validation_split} is unknown for "
+            f"config.data.source={options.source}; accepted: '' (the source's own part, else a "
+            "fraction), validation, test, t10k (the source's own part), fraction"
+        )
+    if options.validation_split and validation is None:
+        raise UserError(
+            f"config.data.validation_split={options.validation_split}: {options.path} has no "
+            "such part; leave it empty and set config.data.validation_fraction"
+        )
+    return validation

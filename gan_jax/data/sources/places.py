@@ -1,0 +1,273 @@
+"""Where image files lie: a directory or a zip, with what is in it and what is passed over."""
+
+import functools
+import os
+import re
+import stat
+import threading
+import zipfile
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from gan_jax.data.sources import decode
+from gan_jax.data.sources.decode import EXTENSIONS
+from gan_jax.errors import UserError
+
+# folders that operating systems and network storage make beside people's own, in lower case
+SYSTEM_FOLDERS = {
+    "@eadir", "@recycle", "@tmp", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
+    "system volume information", "lost+found", "__macosx", "__pycache__",
+}  # fmt: skip
+HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE = (
+    "hidden",
+    "links to folders read already",
+    "broken links",
+    "pipes, sockets or devices",
+    "folders without permission",
+    "names that come twice in the zip",
+)
+# what earlier revisions wrote among images, without a mark; and videos, by their usual names
+UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
+SHEET_FOLDER = "sheets"
+# names under which sheets with a mark are written: these files alone are opened to look for it
+MARKED_SHEETS = re.compile(
+    rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
+)
+UNIX = 3  # the system that wrote a zip member, where its attributes hold a file's mode
+
+
+@dataclass
+class Found:
+    """What lies below a place.
+
+    Attributes:
+        names: every regular file by its path ("a/b.png"), hidden ones and system folders left out.
+        folders: the first parts of the paths of folders, empty ones included.
+        passed_over: how many of what else there is, by kind.
+        real: (device, inode) of every directory that was read; none of a zip.
+        linked: whether some of the files are links.
+    """
+
+    names: list[str] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)
+    passed_over: Counter = field(default_factory=Counter)
+    real: set[tuple[int, int]] = field(default_factory=set)
+    linked: bool = False
+
+
+def extension(name: str) -> str:
+    """The ending of a file's name without the dot, in lower case; "" where there is none."""
+    base = name.rpartition("/")[2]
+    return base.rpartition(".")[2].lower() if "." in base else ""
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return extension(name) in EXTENSIONS
+
+
+def is_system(name: str) -> bool:
+    """Whether a folder of this name is the system's own."""
+    return name.lower() in SYSTEM_FOLDERS
+
+
+class _Place:
+    """What directories and zips have in common: images, and sheets that are none."""
+
+    found: Found
+
+    def names(self) -> list[str]:
+        return self.found.names
+
+    @functools.cached_property
+    def sheets(self) -> frozenset[str]:
+        """Files that are sheets of gan_jax: many images on one picture."""
+        return frozenset(name for name in self.names() if self._is_sheet(name))
+
+    @functools.cached_property
+    def images(self) -> list[str]:
+        """Files that are images by their names and no sheets, in no order."""
+        return [name for name in self.names() if is_image(name) and name not in self.sheets]
+
+    def _is_sheet(self, name: str) -> bool:
+        if name.rpartition("/")[2] in UNMARKED_SHEETS:
+            return True
+        marked = MARKED_SHEETS.fullmatch(name)
+        return bool(marked) and decode.is_sheet(functools.partial(self.open, name))
+
+
+class Directory(_Place):
+    """The files below a directory, by their path from it ("a/b.png")."""
+
+    def __init__(self, root: Path, above: "Directory | None" = None) -> None:
+        """`above`: the place that this one is a folder of."""
+        self.root = root
+        self.above = above
+
+    @functools.cached_property
+    def found(self) -> Found:
+        """Everything below. Each real folder is read once, by the path without links if there is
+        one: a link to a folder that was read is passed over, so loops end."""
+        found, links = Found(), []
+        self._read(self.root, "", found, links)
+        while links:
+            path, inside = links.pop(0)
+            if _identity(path) in found.real:
+                found.passed_over[LINKS] += 1
+                continue
+            if "/" not in inside:
+                found.folders.add(inside)
+            self._read(path, f"{inside}/", found, links)
+        return found
+
+    def _read(self, root: Path, prefix: str, found: Found, links: list) -> None:
+        """Adds what lies below `root` without following links to folders; those join `links`."""
+        waiting = deque([(root, prefix)])
+        while waiting:
+            folder, inside = waiting.popleft()
+            if _identity(folder) in found.real:  # mounted twice
+                found.passed_over[LINKS] += 1
+                continue
+            found.real.add(_identity(folder))
+            try:
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except OSError:
+                found.passed_over[LOCKED] += 1
+                continue
+            for entry in entries:
+                name, kind = f"{inside}{entry.name}", _kind(entry)
+                if kind is not None:
+                    found.passed_over[kind] += 1
+                elif not entry.is_dir():
+                    found.names.append(name)
+                    found.linked = found.linked or entry.is_symlink()
+                elif entry.is_symlink():
+                    links.append((Path(entry.path), name))
+                else:
+                    waiting.append((Path(entry.path), f"{name}/"))
+                    found.folders.update([] if inside else [name])
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly inside, without reading what is in them."""
+        try:
+            entries = [e for e in os.scandir(self.root) if _kind(e) is None and e.is_dir()]
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot be read ({error.strerror})") from error
+        return sorted(entry.name for entry in entries)
+
+    def has_folder(self, name: str) -> bool:
+        return (self.root / name).is_dir()
+
+    def has_file(self, name: str) -> bool:
+        return (self.root / name).is_file()
+
+    def folder(self, name: str) -> "Directory":
+        return Directory(self.root / name, self)
+
+    def open(self, name: str) -> BinaryIO:
+        return open(self.root / name, "rb")
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    known = folder.stat()
+    return known.st_dev, known.st_ino
+
+
+def _kind(entry: os.DirEntry) -> str | None:
+    """Why an entry of a directory is passed over; None for a folder or a regular file."""
+    if entry.name.startswith("."):
+        return HIDDEN
+    try:
+        if entry.is_dir():
+            return f"folder {entry.name}" if is_system(entry.name) else None
+        if entry.is_file():
+            return None
+    except OSError:  # a link to itself, or into a folder that nobody may look into
+        return BROKEN
+    return BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
+
+
+class Zip(_Place):
+    """The files of a zip, by their path in it."""
+
+    def __init__(self, archive: Path, prefix: str = "", above: "Zip | None" = None) -> None:
+        """`prefix`: the folder of the archive that is meant, with a slash at its end; `above`: the
+        place that it is a folder of."""
+        self.archive, self.prefix, self.above = archive, prefix, above
+        self.root = archive / prefix
+        self.handles = threading.local()  # reading moves a handle's position: one per thread
+        self._members, self._twice = (above._members, 0) if above else _members(archive)
+
+    @functools.cached_property
+    def found(self) -> Found:
+        """Everything below the prefix."""
+        found = Found(passed_over=Counter({TWICE: self._twice} if self._twice else {}))
+        for name, info in self._members.items():
+            if not name.startswith(self.prefix):
+                continue
+            name = name[len(self.prefix) :]
+            *folders, base = name.split("/")
+            system = next((part for part in folders if is_system(part)), None)
+            mode = info.external_attr >> 16 if info.create_system == UNIX else 0
+            if any(part.startswith(".") for part in (*folders, base)):
+                found.passed_over[HIDDEN] += bool(base)
+            elif system is not None:
+                found.passed_over[f"files in {system}"] += bool(base)
+            elif base and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                found.passed_over["links in the zip"] += 1
+            else:
+                found.folders.update(folders[:1])
+                if base:
+                    found.names.append(name)
+        return found
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly inside."""
+        return sorted(self.found.folders)
+
+    def has_folder(self, name: str) -> bool:
+        return any(member.startswith(f"{self.prefix}{name}/") for member in self._members)
+
+    def has_file(self, name: str) -> bool:
+        return f"{self.prefix}{name}" in self._members
+
+    def folder(self, name: str) -> "Zip":
+        return Zip(self.archive, f"{self.prefix}{name}/", self)
+
+    def open(self, name: str) -> BinaryIO:
+        if not hasattr(self.handles, "archive"):
+            self.handles.archive = zipfile.ZipFile(self.archive)
+        return self.handles.archive.open(self._members[self.prefix + name].filename)
+
+
+Files = Directory | Zip
+
+
+def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
+    """The members of a zip by path, and how many have the path of another, which counts.
+
+    Windows programs may have written backslashes; "./a" and "/a" are "a".
+
+    Raises UserError for what is no readable zip.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            infos = opened.infolist()
+    except Exception as error:  # zipfile raises many kinds on damaged files
+        raise UserError(f"{archive}: not a readable zip ({error}); make it again") from error
+    found = {}
+    for info in infos:
+        *folders, base = info.filename.replace("\\", "/").split("/")
+        found["/".join([*(part for part in folders if part not in ("", ".")), base])] = info
+    return found, len(infos) - len(found)
+
+
+def share_files(a: Files, b: Files) -> str:
+    """A file of `a` that is one of `b` too, by a link; "" where there is none, or for zips."""
+    directories = isinstance(a, Directory) and isinstance(b, Directory)
+    if not directories or not (a.found.linked or b.found.linked):
+        return ""
+    known = {_identity(b.root / name) for name in b.names()}
+    return next((name for name in a.names() if _identity(a.root / name) in known), "")

@@ -1,0 +1,1 @@
+"""Images of a run, and any two sets of images, measured."""

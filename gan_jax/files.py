@@ -1,0 +1,91 @@
+"""Files that are written whole or not at all, whatever happens while they are written."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gan_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path in the same folder and moves it onto `path` if the block succeeds."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file of these bytes; `path` holds the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike[str], values: Any) -> None:
+    """Writes values as indented JSON; `path` holds the old file or the whole new one."""
+    write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def check_folder(out: str | Path, key: str = "--out") -> Path:
+    """The folder `out`, which need not exist yet.
+
+    Raises UserError that names `key` where no file could be written into it, so that it is known
+    before any work is done: a read-only or full disk, no permission, a file of this name.
+    """
+    folder = Path(out)
+    try:
+        _probe(folder)
+    except OSError as error:
+        raise _refused(key, folder, error, "folder") from None
+    return folder
+
+
+def check_file(out: str | Path, key: str = "--out") -> Path:
+    """The file `out`, as `check_folder`: UserError where it could not be written."""
+    path = Path(out)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        _probe(path.parent)
+    except OSError as error:
+        raise _refused(key, path, error, "file") from None
+    return path
+
+
+def _probe(folder: Path) -> None:
+    """OSError where nothing can be written into a folder, or where it would have to be made."""
+    place = folder
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{place} is not a folder")
+    with tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(bytes(4096))
+        probe.flush()
+
+
+def _refused(key: str, path: Path, error: OSError, kind: str) -> UserError:
+    return UserError(
+        f"{key}: {path} cannot be written ({error.strerror or error}); name another {kind} with "
+        f"{key}"
+    )
+
+
+@contextlib.contextmanager
+def writing(path: Path, key: str = "--out", kind: str = "folder") -> Iterator[None]:
+    """Makes the file's folder; errors of the system become a UserError that names `key` and asks
+    for another folder, or another `kind` of place."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise _refused(key, path, error, kind) from None

@@ -1,0 +1,137 @@
+"""Sorted string tables, the format of LevelDB's files and of TensorFlow's indices, read as bytes.
+
+    data blocks, …, index block, footer (48 bytes: two handles, padding, magic number)
+
+A handle is (offset, size) of a block as varints; behind each block stand its compression (0: none,
+1: Snappy) and the masked CRC-32C of both. A block is a run of entries: three varints (bytes that
+the key shares with the one before, bytes of its own, bytes of the value), the key's own bytes, the
+value; then the offsets of restarts, which only a search needs, and their number, as uint32. An
+entry of the index block has a handle as its value.
+https://github.com/google/leveldb/blob/main/doc/table_format.md
+"""
+
+import struct
+from collections.abc import Iterator
+
+from gan_jax.interop.formats import crc32c
+
+MAGIC = 0xDB4775248B80FB57
+FOOTER = 48
+_LONGEST_KEY = 4096  # else shared bytes could make a small file huge
+_DENSEST = 32  # Snappy's copies: at most 64 bytes of 3
+
+
+class NoTable(ValueError):
+    """The bytes are not of this format at all."""
+
+
+def entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) in the order of the keys.
+
+    Raises ValueError with a short sentence where the bytes are damaged, NoTable where the magic
+    number is missing.
+    """
+    if len(table) < FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
+        raise NoTable("its last bytes are not the magic number of a table")
+    footer = table[-FOOTER:-8]
+    _, at = _handle(footer, 0)  # of a block with statistics or filters
+    index, _ = _handle(footer, at)
+    last = None
+    for _, value in _block(table, *index):
+        handle, _ = _handle(value, 0)
+        for key, found in _block(table, *handle):
+            if last is not None and key <= last:
+                raise ValueError("its keys are not in order")
+            last = key
+            yield key, found
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """(an unsigned number of up to 64 bits, the place behind it)."""
+    value = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (1 << 64) - 1, at
+        shift += 7
+    raise ValueError("a number in it does not end")
+
+
+def uncompressed(data: bytes) -> bytes:
+    """What Snappy has packed: https://github.com/google/snappy/blob/main/format_description.txt
+
+    Raises ValueError for anything that does not give the length that it announces.
+    """
+    length, at = varint(data, 0)
+    if length > _DENSEST * len(data):
+        raise ValueError("a compressed block announces too many bytes")
+    out = bytearray()
+    while at < len(data):
+        tag = data[at]
+        at += 1
+        kind, size = tag & 3, (tag >> 2) + 1
+        if kind == 0:  # bytes as they are; a size above 60 stands in the 1 to 4 bytes that follow
+            extra = max(size - 60, 0)
+            if extra:
+                size = _little(data, at, extra) + 1
+            at += extra
+            out += _taken(data, at, size)
+            at += size
+        else:  # a copy of what came `back` bytes before, which may run into itself
+            width = (1, 2, 4)[kind - 1]
+            back = _little(data, at, width)
+            at += width
+            if kind == 1:
+                back, size = back | tag >> 5 << 8, (tag >> 2 & 7) + 4
+            if not 0 < back <= len(out):
+                raise ValueError("a compressed block copies from before its start")
+            start = out[-back:][:size]
+            out += (start * -(-size // len(start)))[:size]
+        if len(out) > length:
+            break
+    if len(out) != length:
+        raise ValueError("a compressed block is not as long as it announces")
+    return bytes(out)
+
+
+def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    block = _taken(table, offset, size)
+    kind, crc = struct.unpack("<BI", _taken(table, offset + size, 5))
+    if crc32c.masked(crc32c.checksum(table[offset : offset + size + 1])) != crc:
+        raise ValueError("the checksum of a block is wrong")
+    if kind > 1:
+        raise ValueError(f"a block is compressed in the way {kind}, known are none and Snappy")
+    if kind:
+        block = uncompressed(block)
+    end = len(block) - 4
+    end -= 4 * _little(block, end, 4)
+    key, at = b"", 0
+    while at < end:
+        shared, at = varint(block, at)
+        own, at = varint(block, at)
+        size, at = varint(block, at)
+        if shared > len(key) or shared + own > _LONGEST_KEY or at + own + size > end:
+            raise ValueError("an entry of it is longer than its place")
+        key = key[:shared] + _taken(block, at, own)
+        yield key, _taken(block, at + own, size)
+        at += own + size
+    if at != end or end < 0:
+        raise ValueError("a block ends inside an entry")
+
+
+def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
+    offset, at = varint(data, at)
+    size, at = varint(data, at)
+    return (offset, size), at
+
+
+def _little(data: bytes, at: int, width: int) -> int:
+    return int.from_bytes(_taken(data, at, width), "little")
+
+
+def _taken(data: bytes, at: int, size: int) -> bytes:
+    if not 0 <= at <= at + size <= len(data):
+        raise ValueError("it ends too early")
+    return data[at : at + size]

@@ -1,0 +1,104 @@
+"""Classes by name: how people ask for them, and what they are called in files and titles."""
+
+import re
+from collections.abc import Sequence
+
+from gan_jax.config import words
+from gan_jax.data.sources.listing import are_numbers, only_count
+from gan_jax.errors import UserError
+
+LONGEST = 40  # characters of a name in a file's name
+MOST_NAMED = 10  # in a message
+MOST_IN_RANGE = 10_000  # classes
+
+
+def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key: str) -> list[int]:
+    """The numbers of classes that are given by number (int), or by the words of a list.
+
+    A word is a name, in any case where that is not ambiguous, else a number or a range of numbers
+    ("3-5"). Where all names are numbers themselves, numbers and ranges are of names alone. A name
+    with a comma is found in the words that it falls into.
+
+    Args:
+        names: of all classes, () where they are not known.
+        known: how many classes there are.
+        key: what named the classes, for messages.
+
+    Raises UserError for what is no class.
+    """
+    found, unknown, place = [], [], 0
+    while place < len(classes):
+        taken, numbered = _first(classes[place:], names)
+        if not numbered or not all(0 <= number < known for number in numbered):
+            unknown.append(str(classes[place]))
+        found += numbered
+        place += taken
+    if unknown:
+        listed = ", ".join(dict.fromkeys(unknown[:MOST_NAMED]))
+        raise UserError(f"{key}: no class {listed}; accepted are {_accepted(names, known)}")
+    return found
+
+
+def _first(classes: Sequence[int | str], names: Sequence[str]) -> tuple[int, list[int]]:
+    """(how many of the classes are taken, their numbers): one, or several words of one name."""
+    if not isinstance(classes[0], str):
+        return 1, [int(classes[0])]
+    for taken in range(len(classes), 1, -1):
+        if any("," in name for name in names) and all(isinstance(c, str) for c in classes[:taken]):
+            whole = ",".join(classes[:taken])
+            alike = [k for k, name in enumerate(names) if ",".join(words(name)) == whole]
+            if alike:
+                return taken, alike[:1]
+    return 1, _named(classes[0].strip(), names)
+
+
+def _named(word: str, names: Sequence[str]) -> list[int]:
+    """The class of this name, or the classes of this number or range; [] for anything else."""
+    if word in names:
+        return [names.index(word)]
+    alike = [k for k, name in enumerate(names) if name.lower() == word.lower()]
+    if len(alike) == 1:
+        return alike
+    match = re.fullmatch(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", word, re.ASCII)
+    if not match:
+        return []
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last - first > MOST_IN_RANGE:
+        return []
+    every = range(first, last + 1)
+    if not are_numbers(names):
+        return list(every)
+    place = {int(name): k for k, name in enumerate(names)}
+    return [place[n] for n in every] if all(n in place for n in every) else []
+
+
+def _accepted(names: Sequence[str], known: int) -> str:
+    other = [name for k, name in enumerate(names) if name != str(k)]
+    more = f" and {len(other) - MOST_NAMED} more" if len(other) > MOST_NAMED else ""
+    if are_numbers(names) and other:
+        return f"{', '.join(other[:MOST_NAMED])}{more}"
+    by_name = f", or by name {', '.join(other[:MOST_NAMED])}{more}" if other else ""
+    return f"0 to {known - 1}{by_name}"
+
+
+def disagree(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """The first class that two lists of names call differently, in words; "" where they agree, as
+    far as both are known. Names that only count, 0, 1, …, agree with any words."""
+    both = are_numbers(ours) and are_numbers(theirs)
+    counted = only_count(ours) or only_count(theirs)
+    if not ours or not theirs or (counted and not both):
+        return ""
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((f"class {k} is {a!r} and {b!r}" for k, (a, b) in pairs if a != b), "")
+
+
+def title(label: int, names: Sequence[str]) -> str:
+    """What a class is called: its name, or its number where it has none."""
+    return names[label] if label < len(names) else str(label)
+
+
+def file_suffix(label: int, names: Sequence[str]) -> str:
+    """The end of the name of an image's file: "_class3", with another name "_class3_cat"."""
+    name = title(label, names)
+    slug = re.sub(r"[^\w-]+", "-", name).strip("-")[:LONGEST]
+    return f"_class{label}" + (f"_{slug}" if slug and name != str(label) else "")

@@ -1,0 +1,228 @@
+"""What a config stands for: data, system, devices and keys, built once."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import config as configs
+from gan_jax import data as data_room
+from gan_jax.core import loop
+from gan_jax.core.intervals import Every
+from gan_jax.core.mesh import Mesh
+from gan_jax.core.sampler import Sampler
+from gan_jax.core.system import Batch, Facts, Stage, System
+from gan_jax.data import config as config_data
+from gan_jax.data import pairs
+from gan_jax.errors import UserError
+from gan_jax.ops.images import to_uint8
+from gan_jax.run import class_names
+from gan_jax.run import folder as folders
+
+MOST_PIXELS = 2**22  # drawn at once: 64 images of 256 px, 4 of 1024 px
+MOST_COLUMNS = 20  # one for each class
+TITLES = ("input", "output", "target")  # columns of a translation's grid
+
+
+class Experiment:
+    """What a config stands for: data, system, mesh, keys. Built once per mode."""
+
+    def __init__(self, config: ConfigDict, facts: Facts | None = None, home: Path | None = None):
+        """`facts` of a run that was trained before: its data is then opened only when needed, and
+        where `home` is its folder they must be what it was trained on."""
+        configs.prepare(config)
+        configs.check(config)
+        self.config, self.home = config, home
+        self.mesh = Mesh(config.run.devices)
+        configs.resolve(config, self.mesh.size)
+        self.facts = facts or self._measured(self.data)
+        self.system: System = configs.SYSTEMS[config.system].make(config, self.facts)
+        if not facts:
+            for stage in self.system.stages:
+                self.data.epoch_steps(
+                    stage, self._batch_keys(stage)
+                )  # too few images: said before anything compiles
+        batch = "config.batch_size (times discriminator steps):"
+        module = configs.SYSTEMS[config.system]
+        self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
+        self.key = self.mesh.copy(jax.random.key(config.seed))
+
+    def _batch_keys(self, stage: Stage) -> str:
+        """The keys of the config to lower where a stage's batch is too large."""
+        named = getattr(configs.SYSTEMS[self.config.system], "BATCH", "").partition(":")[0]
+        if named:
+            return f"{named} or config.batch_size"
+        several = stage.batch_size != self.config.batch_size
+        return "config.batch_size" + (" or config.loss.disc_steps" if several else "")
+
+    @functools.cached_property
+    def data(self) -> data_room.Data:
+        """This process's share of the images.
+
+        Raises UserError where they are gone, or are not what the run at `home` was trained on.
+        """
+        try:
+            found = data_room.make(
+                self.config.data,
+                jax.process_index(),
+                jax.process_count(),
+                seed=self.config.seed,
+                workers=self.config.run.workers,
+            )
+        except UserError as error:
+            named = [self.config.data[name] for name in configs.DATA_PATHS]
+            if self.home is None or all(os.path.exists(place) for place in named if place):
+                raise
+            raise UserError(f"{error}; --data=DIR says where the run's data are now") from None
+        if self.home is not None:
+            folders.check_facts(
+                self.home, self._measured(found), "restore it, or name its place by --data"
+            )
+        return found
+
+    def _measured(self, data: data_room.Data) -> Facts:
+        return Facts(
+            data.resolution,
+            data.channels,
+            data.num_classes,
+            data.sizes["train"],
+            data.sizes["validation"],
+            data.input_channels,
+            tuple(data.class_names),
+            data.empty_classes,
+        )
+
+    @property
+    def last(self) -> Stage:
+        """The stage that training ends with."""
+        return self.system.stages[-1]
+
+    @property
+    def measures_quality(self) -> bool:
+        """Whether samples are scored during training (config.run.quality_every)."""
+        every = Every.parse(self.config.run.quality_every, "config.run.quality_every")
+        return self.system.sample_step is not None and every.count > 0
+
+    def batch(self, stage: Stage | None = None) -> Batch:
+        """One global batch of a stage, the first one if none is given, zeros: for shapes."""
+        f, size = self.facts, (stage or self.system.stages[0]).batch_size
+        image = lambda side, c: np.zeros((size, side, side, c), np.uint8)  # noqa: E731
+        label = {"label": np.zeros((size,), np.int32)}
+        if not f.input_channels:
+            return {"image": image(f.resolution, f.channels), **label}
+        small = pairs.input_side(config_data.read(self.config.data))
+        pair = {"input": image(small, f.input_channels), "target": image(f.resolution, f.channels)}
+        return pair | (label if self.config.data.pairs in pairs.LABELLED else {})
+
+    @functools.cached_property
+    def carry(self) -> loop.Carry:
+        """The carry as shapes; a step is traced for it, which takes seconds for a large network."""
+        return loop.shapes(self.system, self.key, self.batch())
+
+    def shapes(self) -> dict:
+        """The saved tree as shapes on this mesh."""
+        return self.mesh.shape(self.carry._asdict())
+
+    def fresh(self) -> loop.Carry:
+        """The carry at step 0."""
+        return loop.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)
+
+    def evaluated(self) -> list[str]:
+        """Names of the values that validation gives, without computing any."""
+        size = self.system.stages[0].batch_size
+        numbers = np.arange(size, dtype=np.int32)
+        batch = {**self.batch(), "valid": np.ones(size, np.float32), "seed": numbers}
+        state = self.carry.state
+        step = self.system.eval_step
+        return sorted(
+            jax.eval_shape(lambda s, b, k: step(s, b, k, self.last), state, batch, self.key)
+        )
+
+    def sampler(self, chunk: int = 64, step: Callable | None = None) -> Sampler:
+        """Draws images in chunks, by the system's sample_step or a task like it; of large images
+        in smaller ones, so that drawing takes no more memory than training does."""
+        chunk = max(min(chunk, MOST_PIXELS // self.facts.resolution**2), 1)
+        options = self.system.sampling_options
+        return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
+
+    def sample_batch(self, seeds: Sequence[int], classes: Sequence[int | str] = ()) -> Batch:
+        """Seeds and classes as a batch: `classes`, by number or name, in turn, or where none are
+        given the class that each seed stands for, `drawn_classes[seed % len(drawn_classes)]`,
+        whatever the others are.
+
+        A system that translates gets inputs and targets instead of classes: validation pair n,
+        or without such training pair n, for seed n, from the first again after the last. Where it
+        is labelled too, the pairs' own classes come along, and `classes` replace them.
+        """
+        seeds = list(seeds)
+        if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
+            raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
+        seeds = np.asarray(seeds, np.int32)
+        if not self.facts.input_channels:
+            own = self.labels(len(seeds), classes) if len(classes) else self.seed_labels(seeds)
+            return {"seed": seeds, "label": own}
+        if len(classes) and self.config.data.pairs not in pairs.LABELLED:
+            raise UserError("--classes: this model translates, it has no classes")
+        replaced = {"label": self.labels(len(seeds), classes)} if len(classes) else {}
+        split = "validation" if self.facts.validation_size else "train"
+        found = self.data.rows(split, seeds % self.data.sizes[split])
+        if not self.system.labelled:
+            found.pop("label", None)
+        return {"seed": seeds, **found, **replaced}
+
+    @property
+    def drawn_classes(self) -> np.ndarray:
+        """The classes that are drawn where none are asked for: int32 [K], at least one."""
+        return np.asarray(self.facts.drawn_classes, np.int32)
+
+    def seed_labels(self, seeds: np.ndarray) -> np.ndarray:
+        """The class that each of `seeds` [N] stands for: int32 [N]."""
+        return self.drawn_classes[np.asarray(seeds) % len(self.drawn_classes)]
+
+    def class_title(self, label: int) -> str:
+        """What a class is called: its name, or its number where it has none."""
+        return class_names.title(int(label), self.facts.class_names)
+
+    def chosen(self, classes: Sequence[int | str], key: str = "--classes") -> list[int]:
+        """The numbers of classes given by number or by name; UserError for one that is none."""
+        names = self.facts.class_names
+        # runs of the first revision number their folders as text: there a number is no name
+        if self.config.data.reading == "first" and class_names.are_numbers(names):
+            names = ()
+        return class_names.numbers(classes, names, max(self.facts.num_classes, 1), key)
+
+    def labels(
+        self, count: int, classes: Sequence[int | str], key: str = "--classes"
+    ) -> np.ndarray:
+        """`classes`, at least one, by number or by name, in turn: int32 [count].
+
+        Raises UserError, naming `key`, for classes that this model does not have, or has seen no
+        image of.
+        """
+        if not self.system.labelled:
+            raise UserError(f"{key}: this model was trained without classes")
+        facts = self.facts
+        chosen = self.chosen(classes, key)
+        unseen = sorted({*chosen} & {*facts.empty_classes})
+        if unseen:
+            raise UserError(
+                f"{key}: no image of class {self.class_title(unseen[0])} was trained on; choose "
+                "others"
+            )
+        return np.resize(np.asarray(chosen, np.int32), count)
+
+    def grid_batch(self) -> tuple[Batch, tuple[str, ...]]:
+        """Fixed seeds for the whole run, and the titles of the columns: a column per class where
+        they are few, or one each for input, output and target; () for a square without titles."""
+        count = self.config.run.sample_count
+        if self.facts.input_channels:
+            return self.sample_batch(range(count)), TITLES
+        titles: tuple[str, ...] = ()
+        if self.system.labelled and len(self.drawn_classes) <= MOST_COLUMNS:
+            titles = tuple(map(self.class_title, self.drawn_classes))
+            count = max(count // len(titles), 1) * len(titles)
+        return self.sample_batch(range(count)), titles

@@ -1,0 +1,335 @@
+"""The loop: what happens after a step and in which order, stages, patience, broken values."""
+
+import copy
+import itertools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_jax.core import loop, optim
+from gan_jax.core.checkpoint import Best
+from gan_jax.core.intervals import Every
+from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.system import Net, Stage, System, new_state
+from gan_jax.core.writer import Console
+from gan_jax.errors import UserError
+
+MESH = Mesh(1)
+KEY = MESH.copy(jax.random.key(0))
+NEVER = Every(0)
+LENGTH = 4  # steps per epoch
+RATE = optim.scale_by_rate()
+
+
+class Run:
+    """A run of the loop with everything recorded in `events`.
+
+    The system has one weight. A step adds 1 to it and logs `loss/a`, by default the mean of the
+    images, which are all as bright as the number of their step. Scores come from `scores`, one per
+    evaluation.
+    """
+
+    def __init__(self, stages=((0, 8),), intervals=None, scores=(), loss=None, **options):
+        self.events: list[tuple] = []
+        self.rows: list[dict] = []
+        self.saved: dict[int, tuple] = {}
+        self.kept: dict[int, dict] = {}  # stage → best carry
+        self.entered: list[int] = []
+        self.scores = itertools.chain(scores, itertools.repeat(1.0))
+        self.loss = loss or (lambda state, mean: mean)
+        self.stages = tuple(Stage(*side or (2,), 4, start, steps) for start, steps, *side in stages)
+        self.system = System(self.stages, self.init, self.step, self.evaluate, None, self.enter)
+        chosen = dict.fromkeys(("log", "sample", "evaluate", "quality", "save"), NEVER)
+        self.intervals = loop.Intervals(**{**chosen, **(intervals or {})})
+        self.options = options
+
+    # the system
+
+    def init(self, key, batch, stage):
+        return new_state({"net": Net({"w": jnp.zeros(())}, {}, {})}, {"entered": jnp.zeros(())})
+
+    def step(self, state, batch, key, stage):
+        net = state.nets["net"]
+        net = net.replace(params={"w": net.params["w"] + 1})
+        mean = jnp.mean(batch["image"].astype(jnp.float32))
+        metrics = {"loss/a": self.loss(state, mean), "loss/b": mean}
+        return state.replace(step=state.step + 1, nets={"net": net}), metrics
+
+    def evaluate(self, state, batch, key, stage):
+        return {"score": jnp.broadcast_to(state.nets["net"].params["w"], batch["label"].shape)}
+
+    def enter(self, state, stage):
+        assert int(state.step) == stage.start
+        self.entered.append(stage.start)
+        return state.replace(extra={"entered": state.extra["entered"] + 1})
+
+    # what the loop is given
+
+    def data(self, split, stage, step):
+        if split == "validation":
+            self.events.append(("validate",))
+            yield {**self.batch(0), "valid": np.ones(4, np.float32)}
+            return
+        for number in itertools.count(step + 1):
+            yield self.batch(number)
+
+    @staticmethod
+    def batch(number):
+        return {
+            "image": np.full((4, 2, 2, 1), number, np.uint8),
+            "label": np.zeros(4, np.int32),
+        }
+
+    def write_scalars(self, step, scalars, kind="train"):
+        self.events.append((kind, step))
+        self.rows.append({"step": step, "kind": kind, **{k: float(v) for k, v in scalars.items()}})
+
+    def save(self, step, tree, meta):
+        self.events.append(("save", step))
+        self.saved[step] = copy.deepcopy((fetch(tree), meta))
+
+    def keep(self, stage, step, tree, meta):
+        self.events.append(("best", step))
+        self.kept[stage] = fetch(tree)
+
+    def quality(self, state, stage):
+        self.events.append(("quality",))
+        return {"quality": next(self.scores)}
+
+    def go(self, carry=None, progress=None):
+        """The outcome; with `carry` and `progress`, of a resumption."""
+        if carry is None:
+            carry = loop.fresh(self.system, MESH, KEY, self.batch(0))
+        writer = SimpleNamespace(
+            write_scalars=self.write_scalars,
+            write_images=lambda step, images: self.events.append(("sample", step)),
+            flush=lambda: None,
+        )
+        checkpoints = SimpleNamespace(
+            save=self.save, saved_step=max(self.saved, default=None), minutes_since_save=lambda: 0.0
+        )
+        best = SimpleNamespace(
+            save=self.keep, path=lambda stage: stage if stage in self.kept else None
+        )
+        measured = self.intervals.quality.count > 0
+        return loop.run(
+            self.system, self.data, lambda stage: LENGTH, MESH, KEY, carry,
+            progress or loop.Progress(), self.intervals, writer,
+            Console(0, self.stages[-1].end, quiet=True), checkpoints, best,
+            self.options.pop("rule", Best("quality")),
+            loop.Probes(lambda state, stage: {}, self.quality if measured else None),
+            **self.options,
+        )  # fmt: skip
+
+    def resume(self, other: "Run", step: int):
+        """Goes on from what `other` saved at `step`."""
+        tree, meta = other.saved[step]
+        return self.go(MESH.copy(loop.Carry(**tree)), loop.Progress(**meta))
+
+    def of_kind(self, kind):
+        return {row["step"]: row for row in self.rows if row["kind"] == kind}
+
+
+def test_order_of_what_happens_after_a_step():
+    every = Every(4)
+    names = ("log", "sample", "evaluate", "quality", "save")
+    run = Run(intervals=dict.fromkeys(names, every), stages=((0, 4),))
+    outcome = run.go()
+    assert run.events == [
+        ("train", 4),
+        ("epoch", 4),
+        ("sample", 4),
+        ("validate",),
+        ("quality",),
+        ("eval", 4),
+        ("best", 4),
+        ("save", 4),
+    ]
+    assert (outcome.reason, outcome.step) == ("finished", 4)
+    assert run.rows[-1]["val/score"] == 4
+    # a saved state knows its own score
+    assert run.saved[4][0]["state"].validation.tolist() == [1, 1]
+    assert run.saved[4][1]["best_value"] == 1.0
+
+
+# (interval, steps inside a stage that starts at 10, with epochs of 4 steps and batches of 4)
+TABLE = {
+    "3": [12, 15, 18],
+    "3 steps": [12, 15, 18],
+    "1 epoch": [14, 18],
+    "0.5 epochs": [12, 14, 16, 18],
+    "2 epochs": [18],
+    "20 images": [15],
+    "1 image": [11, 12, 13, 14, 15, 16, 17, 18],
+    "1,000": [],
+    "0": [],
+    "0 epochs": [],
+}
+
+
+@pytest.mark.parametrize("text", TABLE)
+def test_every(text):
+    every, stage = Every.parse(text, "config.run.log_every"), Stage(2, 4, 10, 8)
+    assert [s for s in range(11, 19) if every.due(s, stage, LENGTH)] == TABLE[text]
+
+
+@pytest.mark.parametrize("text", ["", "often", "-1", "3 weeks", "nan", "inf", "1 2 steps"])
+def test_every_names_what_it_cannot_read(text):
+    with pytest.raises(UserError, match=r"config\.run\.log_every"):
+        Every.parse(text, "config.run.log_every")
+
+
+def test_epoch_averages_also_where_a_resumption_falls_into_the_epoch():
+    straight = Run(intervals={"save": Every(3)})
+    straight.go()
+    expected = {4: np.mean([1, 2, 3, 4]), 8: np.mean([5, 6, 7, 8])}
+    assert {s: r["loss/a"] for s, r in straight.of_kind("epoch").items()} == expected
+    assert sorted(straight.saved) == [3, 6, 8]
+    for step, left in ((3, [4, 8]), (6, [8])):
+        resumed = Run()
+        resumed.resume(straight, step)
+        found = {s: r["loss/a"] for s, r in resumed.of_kind("epoch").items()}
+        assert found == {s: expected[s] for s in left}
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [(1, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 3, 4, 5, 6]), (10, [1, 3, 5, 6]), (0, None)],
+)
+def test_averages_are_said_no_more_often_than_the_log(log, said, monkeypatch):
+    """Of six epochs of 4 steps; rows of all of them stay."""
+    lines = []
+    monkeypatch.setattr(Console, "say", lambda self, text: lines.append(text))
+    run = Run(stages=((0, 24),), intervals={"log": Every(log)})
+    run.go()
+    found = [int(x.split()[1].rstrip(",")) for x in lines if "averages" in x]
+    assert found == (said or [1, 2, 3, 4, 5, 6])
+    assert sorted(run.of_kind("epoch")) == [4, 8, 12, 16, 20, 24]
+
+
+def test_rates_and_remaining_time_are_logged():
+    run = Run(intervals={"log": Every(2)})
+    outcome = run.go()
+    rows = run.of_kind("train")
+    assert list(rows) == [2, 4, 6, 8]
+    for step, row in rows.items():
+        assert row["time/images_per_second"] > 0
+        assert row["time/steps_per_second"] > 0
+        assert (row["time/eta_seconds"] == 0) == (step == 8)
+        assert row["epoch"] == step / LENGTH
+        assert row["loss/a"] == step
+    assert outcome.images_per_second > 0
+    assert outcome.progress.seconds > 0
+
+
+# scores
+
+
+def test_patience_stops_early_and_for_good():
+    """Better at 2 and 4, then twice not: stops after 8 of 20."""
+    run = Run(
+        stages=((0, 20),),
+        intervals={"quality": Every(2), "patience": 2},
+        scores=[3.0, 2.0, 2.0, 2.5],
+    )
+    outcome = run.go()
+    assert (outcome.reason, outcome.step) == ("stopped early", 8)
+    assert (outcome.progress.best_value, outcome.progress.best_step) == (2.0, 4)
+    assert [e for e in run.events if e[0] == "best"] == [("best", 2), ("best", 4)]
+    assert list(run.saved) == [8]
+    again = Run(stages=((0, 20),), intervals={"quality": Every(2), "patience": 2})
+    outcome = again.resume(run, 8)
+    assert (outcome.reason, outcome.step, again.events) == ("stopped early", 8, [])
+
+
+def test_only_counted_evaluations_reach_the_state():
+    """The evaluation that merely the end of a run asked for leaves no trace in the state."""
+    run = Run(stages=((0, 5),), intervals={"quality": Every(2), "save": Every(1)}, scores=[3, 2, 1])
+    outcome = run.go()
+    seen = [run.saved[s][0]["state"].validation.tolist() for s in range(1, 6)]
+    assert seen == [[np.inf, 0], [3, 1], [3, 1], [2, 2], [2, 2]]
+    assert (outcome.progress.evaluations, outcome.progress.best_step) == (2, 5)
+    assert list(run.of_kind("eval")) == [2, 4, 5]
+
+
+def test_highest_where_the_rule_says_so_and_nan_never():
+    scores = [float("nan"), 1.0, 3.0, float("inf"), 2.0]
+    run = Run(
+        stages=((0, 5),), intervals={"quality": Every(1)}, scores=scores,
+        rule=Best("quality", lowest=False),
+    )  # fmt: skip
+    outcome = run.go()
+    assert [e[1] for e in run.events if e[0] == "best"] == [2, 3]
+    assert (outcome.progress.best_value, outcome.progress.best_step) == (3.0, 3)
+
+
+@pytest.mark.parametrize("found_by", ["log", "evaluate", "save"])
+def test_a_broken_metric_stops_before_anything_broken_is_kept(found_by):
+    """Step 6 is NaN; the next log, score or save finds it, names it, and keeps step 4."""
+    run = Run(
+        intervals={found_by: Every(2), "save": Every(4) if found_by != "save" else Every(2)},
+        loss=lambda state, mean: jnp.where(state.step == 5, jnp.nan, mean),
+        rule=Best("val/score", lowest=False),
+    )
+    with pytest.raises(loop.NonFinite, match=r"step 6: loss/a is not finite; training stopped"):
+        run.go()
+    assert max(run.saved) == 4
+    assert all(np.isfinite(r["loss/a"]) for r in run.of_kind("train").values())
+    assert all(e[1] < 6 for e in run.events if e[0] in ("best", "train", "save"))
+
+
+# stages
+
+TWO = ((0, 3), (3, 5))
+
+
+def test_each_stage_is_entered_once_also_by_a_resumption():
+    run = Run(stages=TWO, intervals={"save": Every(1)})
+    assert run.go().step == 8
+    assert run.entered == [0, 3]
+    # the first stage's last state is saved when the second has been entered
+    assert [e[1] for e in run.events if e[0] == "save"] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert float(run.saved[3][0]["state"].extra["entered"]) == 2
+    for step, left in ((2, [3]), (3, []), (5, [])):
+        resumed = Run(stages=TWO)
+        carry = resumed.resume(run, step).carry
+        assert resumed.entered == left
+        assert float(carry.state.extra["entered"]) == 2
+
+
+def test_epochs_and_best_values_begin_anew_with_a_stage():
+    run = Run(
+        stages=((0, 6), (6, 6)), intervals={"quality": Every(2)}, scores=[1.0, 2.0, 3.0, 9.0, 8.0]
+    )
+    outcome = run.go()
+    assert [e[1] for e in run.events if e[0] == "best"] == [2, 8, 10, 12]
+    assert outcome.progress.best_step == 12
+    rows = run.of_kind("epoch")
+    assert {s: r["loss/a"] for s, r in rows.items()} == {4: 2.5, 10: 8.5}
+    assert [rows[s]["epoch"] for s in rows] == [1, 1]
+
+
+def test_a_stage_may_start_from_the_best_state_of_the_one_before():
+    """Nets come from step 2, the step goes on from 3; at the same resolution they stay."""
+    options = {"intervals": {"quality": Every(1)}, "scores": [2.0, 1.0, 3.0]}
+    run = Run(stages=((0, 3, 2), (3, 5, 4)), **options)
+    run.options["start_from_best"] = lambda path, carry: loop.Carry(**run.kept[path])
+    carry = run.go().carry
+    assert int(carry.state.step) == 8
+    assert float(carry.state.nets["net"].params["w"]) == 2 + 5
+    assert float(Run(stages=TWO, **options).go().carry.state.nets["net"].params["w"]) == 8
+    same = Run(stages=TWO, **options)
+    same.options["start_from_best"] = run.options["start_from_best"]
+    assert float(same.go().carry.state.nets["net"].params["w"]) == 8
+
+
+def test_patience_that_ends_with_a_stage_saves_its_state():
+    run = Run(
+        stages=((0, 4), (4, 4)), intervals={"quality": Every(2), "patience": 1}, scores=[1.0, 2.0]
+    )
+    outcome = run.go()
+    assert (outcome.reason, outcome.step) == ("stopped early", 4)
+    assert list(run.saved) == [4]

@@ -1,0 +1,98 @@
+"""Runs launch.py as a person does: a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+TINY = "--config=configs/dcgan_mnist.py:tiny"
+
+
+def command(*arguments: str) -> list[str]:
+    """launch.py with these arguments."""
+    return [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
+
+
+def one_device() -> dict[str, str]:
+    """This environment without the eight devices of the test session."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    kept = [flag for flag in flags if "device_count" not in flag]
+    return {**os.environ, "XLA_FLAGS": " ".join(kept)}
+
+
+def launch(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """The finished process, with stdout and stderr as text."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env={**one_device(), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=420,
+    )
+
+
+def launch_and_kill(workdir: Path, step: int, *arguments: str, number: int = signal.SIGKILL) -> int:
+    """Starts a run and sends the signal once metrics.jsonl has reached `step`; the exit status."""
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=one_device(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(row["step"] >= step for row in rows(workdir)):
+            process.send_signal(number)
+            break
+        time.sleep(0.01)
+    output, _ = process.communicate(timeout=400)
+    assert any(row["step"] >= step for row in rows(workdir)), output.decode()
+    return process.returncode
+
+
+def rows(workdir: Path) -> list[dict]:
+    """The complete rows of metrics.jsonl, without what depends on the clock."""
+    path = Path(workdir) / "metrics.jsonl"
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # being written right now
+            continue
+        found.append({k: v for k, v in row.items() if not k.startswith("time/")})
+    return found
+
+
+def arrays(workdir: Path, kind: str = "checkpoints") -> dict[str, np.ndarray]:
+    """Every array of the newest state by name."""
+    from gan_jax.core import checkpoint
+    from gan_jax.run import folder as folders
+
+    which = "newest" if kind == "checkpoints" else "best"
+    return checkpoint.read_arrays(folders.state_path(Path(workdir), which))
+
+
+def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    """Bit for bit."""
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].tobytes() == second[name].tobytes(), name
+
+
+def error_line(done: subprocess.CompletedProcess) -> str:
+    """The one line that a mistake ends in; no traceback, a non-zero status."""
+    assert done.returncode not in (0, 75), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]

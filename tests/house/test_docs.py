@@ -1,0 +1,129 @@
+"""What the documents name exists: files, configs, keys, flags; the plot of the rates is made."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_jax import config as configs
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LARGEST = 300_000  # bytes of a file in docs
+FILES = {"json", "py"}  # config.json is a file, not a key
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures, without those to the web."""
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+def keys(text: str) -> set[str]:
+    """Config keys that are mentioned, such as optim.gen.lr of --config.optim.gen.lr=1e-4."""
+    found = re.findall(r"(?<![\w/])config\.([a-z][a-z0-9_.]*)", text)
+    return {key.strip(".") for key in found} - FILES
+
+
+def known_keys() -> set[str]:
+    """Every key and section of every system."""
+    known = set()
+
+    def walk(section, prefix: str) -> None:
+        for name, value in section.items():
+            known.add(prefix + name)
+            if hasattr(value, "items"):
+                walk(value, f"{prefix}{name}.")
+
+    for system in configs.SYSTEMS:
+        walk(configs.defaults(system), "")
+    return known
+
+
+@each_page
+def test_relative_links_resolve(page):
+    missing = [
+        target
+        for target in links(page.read_text())
+        if not (page.parent / target.partition("#")[0]).exists()
+    ]
+    assert missing == []
+
+
+@each_page
+def test_config_keys_exist(page):
+    assert keys(page.read_text()) - known_keys() == set()
+
+
+@each_page
+def test_configs_and_variants_exist(page):
+    for name, variant in re.findall(r"configs/(\w+)\.py(?::([\w,]+))?", page.read_text()):
+        if page.name == "architecture.md" and name == "x":  # stands for any
+            continue
+        configs.load_file(str(ROOT / "configs" / f"{name}.py"), variant)
+
+
+def test_readme_names_every_config_and_variant():
+    readme = (ROOT / "README.md").read_text()
+    for file in (ROOT / "configs").glob("*.py"):
+        (row,) = [
+            line for line in readme.splitlines() if line.startswith(f"| `configs/{file.name}")
+        ]
+        accepted = re.search(r"(?:VARIANTS = |variants\(variant, )\(([^)]*)\)", file.read_text())[1]
+        for variant in set(re.findall(r'"(\w+)"', accepted)) - {"tiny"}:
+            assert f"`{variant}`" in row, (file.name, variant)
+
+
+def test_readme_names_flags_and_modes_that_exist():
+    launch = (ROOT / "launch.py").read_text()
+    flags = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', launch))
+    modes = set(re.findall(r'"(\w+)"', re.search(r"MODES = \((.*?)\)", launch, re.DOTALL)[1]))
+    readme = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"(?<![\w-])--(\w+)", readme)) <= flags
+    assert set(re.findall(r"--mode=(\w+)", readme)) == modes
+
+
+def test_files_in_docs_are_small():
+    large = [p.name for p in (ROOT / "docs").rglob("*") if p.stat().st_size > LARGEST]
+    assert large == []
+
+
+def test_the_script_in_rates_draws_its_picture(tmp_path):
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rates.md").read_text(), re.S)
+    (tmp_path / "docs").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "docs" / "rates.png").stat().st_size > 10_000
+
+
+def test_the_checks_notice_what_is_wrong():
+    assert links("[a](b.md#c) ![d](e.png) [f](https://g.org)") == ["b.md#c", "e.png"]
+    found = keys(
+        "`--config.optim.gen.lr=1` config.nope, config.json, runs/config.json config.seed."
+    )
+    assert found == {"optim.gen.lr", "nope", "seed"}
+    assert "optim.gen.schedule" in known_keys()
+    assert "nope" not in known_keys()
+
+
+def test_docstrings_hold_no_quotes_of_a_split_string():
+    """A re-wrap that takes a docstring for a message breaks it with a quote on either line."""
+    folders = ("gan_jax", "configs", "benchmarks", "tests")
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                assert not re.search(r'\S "\n\s*"\S', text), (path.name, text)

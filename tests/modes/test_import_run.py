@@ -1,0 +1,245 @@
+"""guided-diffusion's files as runs and back: import, sample, evaluate, train on, export, guide."""
+
+import json
+import os
+import pickle
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from gan_jax import config as configs
+from gan_jax import training
+from gan_jax.core import optim
+from gan_jax.core.mesh import fetch
+from gan_jax.errors import UserError
+from gan_jax.interop import guided_diffusion
+from gan_jax.interop.formats import torch_file
+from gan_jax.modes import import_run
+from gan_jax.run import released as released_files
+from gan_jax.run import sampler_settings
+from gan_jax.run.model import load
+from tests.helpers.golden_rule import GOLDEN
+from tests.helpers.hostile import Call
+from tests.helpers.tiny_diffusion import tiny_config
+
+FILES = GOLDEN / "guided_diffusion/trainstep/checkpoint_files"
+MODEL = FILES / "model000005.pt"
+
+
+def config_of_the_file() -> ConfigDict:
+    """What the shapes of the golden checkpoint do not tell, on synthetic images."""
+    config = tiny_config(
+        model=dict(num_channels=32, channel_mult=(1,), num_heads=1, num_head_channels=0),
+        discrete=dict(schedule="linear", variance="fixed_large"),
+        sampling=dict(sampler="ddim", steps="3"),
+    )
+    config.model.norm_groups = 32
+    config.data.channels = "rgb"
+    config.batch_size = 8
+    config.run.update(steps="2", devices=1, log_every="1", sample_every="0", save_every="2")
+    return config
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imported") / "run"
+    lines = []
+    import_run.import_file(MODEL, folder, config_of_the_file(), lines.append)
+    assert "diffusion unet" in lines[-1]
+    return folder
+
+
+def test_an_imported_model_holds_the_files_weights_in_both_sets(imported):
+    model = load(imported)
+    tensors = torch_file.state_dict(MODEL)
+    net = model.state.nets["unet"]
+    for params in (net.params, optim.averaged(net)[0]):
+        found = guided_diffusion.from_trees(fetch(params), {})
+        assert list(found) == list(tensors)
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(found[name], tensor)
+    assert model.step == 0
+    for leaf in jax.tree.leaves(optim.links(net.opt)["moments"]):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+def test_it_samples_at_once_with_any_sampler(imported):
+    model = load(imported)
+    images = model.sample(range(2))
+    assert images.shape == (2, 8, 8, 3)
+    other = sampler_settings.adjusted(model, {"sampler": "dpm++", "steps": "2", "eta": None})
+    assert other.config.sampling.sampler == "dpm++"
+    assert model.config.sampling.sampler == "ddim"
+    assert not np.array_equal(other.sample(range(2)), images)
+
+
+def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(imported, run)
+    scores = training.evaluate(run, say=lambda text: None, config=config_of_the_file())
+    assert np.isfinite(scores["val/loss"])
+    lines = []
+    summary = training.train(config_of_the_file(), run, lines.append)
+    assert any("resuming from step 0" in line for line in lines)
+    assert summary["step"] == 2
+    started = torch_file.state_dict(MODEL)
+    params = load(run).state.nets["unet"].params
+    found = guided_diffusion.from_trees(fetch(params), {})
+    # warm-up: two steps of Adam at most two rates away
+    away = max(np.abs(found[n] - started[n]).max() for n in started)
+    assert 0 < away < 5e-3
+    assert json.loads((run / "config.json").read_text())["data"]["train_size"] > 0
+
+
+def test_it_fine_tunes_by_restore(tmp_path):
+    config = config_of_the_file()
+    config.restore.unet = (str(FILES / "ema_0.9_000005.pt"), "*")
+    config.run.steps = "1"
+    config.optim.unet.lr = 0.0
+    lines = []
+    training.train(config, tmp_path / "run", lines.append)
+    assert any("arrays from" in line for line in lines)
+    params = load(tmp_path / "run").state.nets["unet"].params
+    found = guided_diffusion.from_trees(fetch(params), {})
+    for name, tensor in torch_file.state_dict(FILES / "ema_0.9_000005.pt").items():
+        np.testing.assert_array_equal(found[name], tensor)
+
+
+def test_export_is_the_file_again_and_brings_its_config(imported, tmp_path):
+    out = tmp_path / "model.pt"
+    import_run.export_file(imported, out, say=lambda text: None)
+    before, after = torch_file.state_dict(MODEL), torch_file.state_dict(out)
+    assert list(after) == list(before)
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name])
+    again = import_run.import_file(out, tmp_path / "again", say=lambda text: None)
+    config = configs.typed(json.loads((again / "config.json").read_text())["config"])
+    assert config.model.num_channels == 32
+    assert config.discrete.variance == "fixed_large"
+
+
+def test_released_files_are_known_by_name():
+    for name, released in guided_diffusion.RELEASED.items():
+        path = released_files.CONFIGS / f"{released.config}.py"
+        config = configs.load_file(str(path), released.variant)
+        kind = released_files.SYSTEMS.get(released.role, "diffusion")
+        assert config.system == kind, name
+        assert (config.data.pairs == "upscale") == name.endswith("upsampler.pt") or (
+            kind == "noisy_classifier"
+        )
+
+
+def refused(path, folder, message, config=None):
+    with pytest.raises(UserError, match=message) as caught:
+        import_run.import_file(path, folder, config, lambda text: None)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "config.json").exists()
+
+
+def test_files_of_another_architecture_list_the_first_tensors_that_differ(tmp_path):
+    config = config_of_the_file()
+    config.model.num_channels = 64
+    refused(
+        MODEL, tmp_path / "run",
+        r"another architecture: time_embed.0.weight: \(128, 32\) in the file, \(256, 64\) here.*"
+        r"and \d+ more", config,
+    )  # fmt: skip
+
+
+def test_what_the_name_does_not_tell_must_be_said(tmp_path):
+    refused(MODEL, tmp_path / "run", r"--mode=import takes a --config.*channels 32")
+
+
+def test_files_of_another_kind(tmp_path):
+    config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
+    refused(MODEL, tmp_path / "run", "holds a diffusion unet, and --config is for a noisy", config)
+    torch_file.write(tmp_path / "x.pt", {"conv.weight": np.zeros((3, 3), np.float32)})
+    refused(tmp_path / "x.pt", tmp_path / "run", "none of guided-diffusion's networks")
+    refused(tmp_path / "none.pt", tmp_path / "run", "no such file")
+    refused("", tmp_path / "run", "--from is missing")
+
+
+def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):
+    path = tmp_path / "64x64_diffusion.pt"
+    bomb = Call(os.mkdir, str(tmp_path / "ran"))
+    path.write_bytes(pickle.dumps({"model": bomb}, protocol=2))
+    with pytest.raises(UserError, match=r"mkdir|64x64_diffusion\.pt"):
+        import_run.import_file(path, tmp_path / "run", None, lambda text: None)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(imported):
+    before = (imported / "config.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run already"):
+        import_run.import_file(MODEL, imported, config_of_the_file(), lambda text: None)
+    assert (imported / "config.json").read_bytes() == before
+
+
+def test_systems_without_such_files_are_not_exported(tmp_path):
+    config = configs.load_file("configs/classifier_mnist.py", "tiny")
+    config.run.update(steps="1", devices=1)
+    training.train(config, tmp_path / "run", lambda text: None)
+    with pytest.raises(UserError, match=r"config\.system='classifier' has no form"):
+        import_run.export_file(tmp_path / "run", tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"--sampler: config\.system='classifier' has no samplers"):
+        sampler_settings.adjusted(load(tmp_path / "run"), {"sampler": "ddim"})
+
+
+def test_sampling_keys_are_checked_and_brought_to_their_types(imported):
+    model = load(imported)
+    changes = sampler_settings.parse("clip=dynamic, churn=40,percentile=0.9")
+    changed = sampler_settings.adjusted(model, changes).config.sampling
+    assert (changed.clip, changed.churn, changed.percentile) == ("dynamic", 40.0, 0.9)
+    for text, message in (
+        ("clip", "write keys of config.sampling"),
+        ("speed=3", "config.sampling has no 'speed'; accepted are churn"),
+        ("churn=much", "config.sampling.churn='much': must be of type float"),
+        ("clip=hard", "clip='hard': accepted are static, dynamic, none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sampler_settings.adjusted(model, sampler_settings.parse(text))
+
+
+def classifier_config(**discrete) -> ConfigDict:
+    config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
+    config.data.channels = "rgb"
+    config.discrete.schedule = "linear"
+    config.discrete.update(discrete)
+    config.run.update(steps="1", eval_every="0", save_every="1", devices=1)
+    return config
+
+
+def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
+    config = config_of_the_file()
+    config.model.class_cond = True
+    config.run.steps = "1"
+    training.train(config, tmp_path / "model", lambda text: None)
+    training.train(classifier_config(), tmp_path / "judge", lambda text: None)
+    model = load(tmp_path / "model")
+    plain = model.sample(range(2), (1,))
+    guided = sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 50.0)
+    by_run = guided.sample(range(2), (1,))
+    assert not np.array_equal(by_run, plain)
+    import_run.export_file(tmp_path / "judge", tmp_path / "judge.pt", say=lambda text: None)
+    by_file = sampler_settings.adjusted(model, {}, str(tmp_path / "judge.pt"), 50.0).sample(
+        range(2), (1,)
+    )
+    np.testing.assert_array_equal(by_file, by_run)
+    # a model without classes is guided to those of the classifier
+    free = sampler_settings.adjusted(load(imported), {}, str(tmp_path / "judge"), 50.0)
+    assert free.experiment.facts.num_classes == 4
+    assert not np.array_equal(free.sample(range(2), (3,)), load(imported).sample(range(2)))
+    with pytest.raises(UserError, match="--classifier_scale=0: must be above 0"):
+        sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 0.0)
+    with pytest.raises(UserError, match="--classifier must name one"):
+        sampler_settings.adjusted(model, {}, "", 2.0)
+    with pytest.raises(UserError, match="no such run or file"):
+        sampler_settings.adjusted(model, {}, str(tmp_path / "none"))
+    with pytest.raises(UserError, match="name a noisy_classifier"):
+        sampler_settings.adjusted(model, {}, str(tmp_path / "model"))
+    training.train(classifier_config(schedule="cosine"), tmp_path / "other", lambda text: None)
+    with pytest.raises(UserError, match=r"learnt another noise: its config\.discrete\.schedule"):
+        sampler_settings.adjusted(model, {}, str(tmp_path / "other"))

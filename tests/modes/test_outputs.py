@@ -1,0 +1,269 @@
+"""What a run leaves in its folder, and what the modes make of it."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import gan_jax
+from gan_jax import config as configs
+from gan_jax import training
+from gan_jax.errors import UserError
+from gan_jax.report import grids
+from gan_jax.run import summary as outcomes
+from gan_jax.run.experiment import Experiment
+from tests.helpers.shell import ROOT, launch, rows
+
+STEPS = ("000003", "000006")
+
+
+def config(variant: str = "tiny", name: str = "dcgan_mnist"):
+    found = configs.load_file(str(ROOT / f"configs/{name}.py"), variant)
+    found.run.devices = 1
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(folder, summary, what was said) of six steps of the class-conditional DCGAN."""
+    folder, said = tmp_path_factory.mktemp("outputs") / "run", []
+    chosen = config("tiny")
+    chosen.model.conditioning = "concat"
+    chosen.data.synthetic_size = 48  # an epoch is six batches
+    summary = training.train(chosen, folder, said.append)
+    return folder, summary, said
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return gan_jax.load(run[0])
+
+
+# files
+
+
+def test_config_is_resolved_with_versions_and_revision(run):
+    found = json.loads((run[0] / "config.json").read_text())
+    values = found["config"]
+    assert values["run"]["steps"] == "6"
+    assert values["optim"]["gen"]["lr"] == 5e-4
+    assert values["optim"]["disc"]["b2"] == 0.999  # a default
+    assert found["versions"]["jax"] == jax.__version__
+    assert {"python", "flax", "optax", "numpy"} <= set(found["versions"])
+    assert found["git"] == "" or len(found["git"].removesuffix("-dirty")) == 40
+    assert found["devices"] == {"platform": jax.default_backend(), "count": 1}
+
+
+def test_metrics_hold_train_epoch_and_eval_rows(run):
+    found = rows(run[0])
+    assert [r["step"] for r in found if r["kind"] == "train"] == [2, 4, 6]
+    assert [r["step"] for r in found if r["kind"] == "epoch"] == [6]
+    assert [r["step"] for r in found if r["kind"] == "eval"] == [3, 6]
+    train, score = (next(r for r in found if r["kind"] == k) for k in ("train", "eval"))
+    names = {"loss/gen", "loss/disc", "accuracy/real", "accuracy/fake", "loss/r1", "epoch"}
+    names |= {f"{kind}/{net}" for kind in ("rate", "grad_norm") for net in ("gen", "disc")}
+    assert names <= set(train)
+    assert {"val/gen", "val/disc", "fd_classifier", "class_entropy", "class_confidence"} <= set(
+        score
+    )
+    assert score["class_entropy"] <= math.log(4) + 1e-6
+    assert sum(score[f"class_fraction/{k}"] for k in range(4)) == pytest.approx(1)
+
+
+def test_tensorboard_reads_the_events(run):
+    events = EventAccumulator(str(run[0] / "events"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("loss/gen")] == [2, 4, 6]
+    assert [e.step for e in events.Scalars("fd_classifier")] == [3, 6]
+    assert [e.step for e in events.Images("samples/ema")] == [3, 6]
+    by_step = {r["step"]: r for r in rows(run[0]) if r["kind"] == "train"}
+    for event in events.Scalars("loss/gen"):
+        assert event.value == pytest.approx(by_step[event.step]["loss/gen"], rel=1e-6)
+
+
+def test_pictures(run):
+    folder = run[0]
+    names = sorted(p.name for p in (folder / "samples").iterdir())
+    assert names == [f"{step}_{kind}.png" for step in STEPS for kind in ("ema", "raw")]
+    pixels = {n: np.asarray(Image.open(folder / "samples" / n)) for n in names}
+    assert not np.array_equal(pixels["000003_raw.png"], pixels["000006_raw.png"])
+    for name in ("reals.png", "neighbours.png", "curves.png"):
+        with Image.open(folder / name) as picture:
+            picture.load()
+            assert min(picture.size) > 8, name
+
+
+def test_grids_show_the_same_latents_all_along(run, model):
+    """The grid of a step is what its state draws from seeds 0, 1, … with a column per class."""
+    for step in (3, 6):
+        old = gan_jax.load(run[0], str(step))
+        assert old.step == step
+        batch, titles = old.experiment.grid_batch()
+        assert batch["label"].tolist() == [0, 1, 2, 3] * 2
+        for kind in ("raw", "ema"):
+            images = old.sample(batch["seed"], weights=kind)
+            grid = grids.grid(images, columns=4, column_titles=titles)
+            written = np.asarray(Image.open(run[0] / "samples" / f"{step:06d}_{kind}.png"))
+            assert np.abs(grid.astype(int) - written).max() <= 1
+
+
+def test_summary(run):
+    folder, summary, said = run
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert (summary["reason"], summary["step"]) == ("finished", 6)
+    assert summary["best"]["metric"] == "fd_classifier"
+    values = {r["step"]: r["fd_classifier"] for r in rows(folder) if r["kind"] == "eval"}
+    assert summary["best"]["value"] == pytest.approx(min(values.values()))
+    assert values[summary["best"]["step"]] == pytest.approx(summary["best"]["value"])
+    assert summary["wall_seconds"] > 0
+    assert summary["images_per_second"] > 0
+    assert summary["memory"]["bytes"] > 2**20
+    assert summary["memory"]["source"] in (
+        "device statistics",
+        "maximum resident set of the process",
+    )
+    assert summary["last_grid"] == str(folder / "samples" / "000006_ema.png")
+    assert f"last grid: {summary['last_grid']}" in said
+    assert f"run folder: {folder}" in said
+
+
+def test_the_last_grid_is_that_of_the_highest_step(tmp_path):
+    """Also where steps have outgrown the six digits of a file's name."""
+    (tmp_path / "samples").mkdir()
+    for name in ("999999_raw.png", "1000000_raw.png", "1000000_ema.png"):
+        (tmp_path / "samples" / name).touch()
+    assert outcomes._last_grid(tmp_path) == str(tmp_path / "samples" / "1000000_ema.png")
+
+
+def test_a_best_metric_that_nothing_measures_is_refused(tmp_path):
+    """Validation losses where no images are kept for validation."""
+    chosen = config()
+    chosen.data.validation_split, chosen.data.validation_fraction = "", 0.0
+    chosen.best.metric = "val/disc"
+    with pytest.raises(UserError, match=r"config\.best\.metric='val/disc' is not measured"):
+        training.train(chosen, tmp_path / "run", lambda text: None)
+    chosen.run.quality_every = "0"  # a run without any scores keeps no best state
+    training._check_best(Experiment(chosen))
+
+
+def test_states(run):
+    folder, summary, _ = run
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["3", "6"]
+    assert [p.name for p in (folder / "best" / "stage0").iterdir()] == [
+        str(summary["best"]["step"])
+    ]
+    assert gan_jax.load(folder, "best").step == summary["best"]["step"]
+    with pytest.raises(UserError, match=r"no state '5'; there are newest, best and the steps"):
+        gan_jax.load(folder, "5")
+
+
+# a trained model
+
+
+def test_one_seed_one_image(model):
+    first = model.sample(range(10), [2, 0])
+    assert (first.shape, first.dtype) == ((10, 8, 8, 1), np.uint8)
+    np.testing.assert_array_equal(first, model.sample(range(10), [2, 0]))
+    for k, label in ((0, 2), (7, 0)):
+        alone = model.sample([k], [label])[0].astype(int)
+        assert np.abs(alone - first[k]).max() <= 1
+    assert np.abs(first[0].astype(int) - first[2]).max() > 1
+    assert np.abs(model.sample([3], [2]).astype(int) - first[3]).max() > 0  # another class
+    assert not np.array_equal(model.sample([0], [2], weights="raw")[0], first[0])
+
+
+def test_what_a_model_cannot_do_is_said(model):
+    for options, message in (
+        ({"classes": [4]}, "accepted are 0 to 3"),
+        ({"seeds": []}, "--seeds"),
+        ({"seeds": [-1]}, "--seeds"),
+        ({"truncation": -1.0}, "--truncation"),
+        ({"weights": "best"}, "this model has"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.sample(**{"seeds": [0], **options})
+
+
+def test_truncation_and_standing_statistics_change_samples(model):
+    plain = model.sample(range(4)).astype(int)
+    assert np.abs(model.sample(range(4), truncation=0.3) - plain).max() > 0
+    assert np.abs(model.standing_statistics(2, 8).sample(range(4)) - plain).max() > 0
+
+
+def test_sample_files(run, model, tmp_path):
+    files = training.sample(
+        run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"), say=print
+    )
+    names = ["grid.png", "seed000000_class3.png", "seed000005_class1.png", "samples.npz"]
+    assert [f.name for f in files] == names
+    assert files[0] == tmp_path / "a" / "sheets" / "grid.png"
+    arrays = np.load(tmp_path / "a" / "samples.npz")
+    assert (arrays["seeds"].tolist(), arrays["labels"].tolist()) == ([0, 5], [3, 1])
+    np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))
+    for name, image in zip(names[1:3], arrays["images"], strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
+    with pytest.raises(UserError, match="--format=gif: accepted are grid, png, npz"):
+        training.sample(run[0], tmp_path / "a", [0], formats=("gif",))
+
+
+def test_evaluate_gives_the_figures_of_training(run):
+    scores = training.evaluate(run[0], say=lambda text: None)
+    written = json.loads((run[0] / "evaluate.json").read_text())
+    assert (written.pop("step"), written.pop("state")) == (6, "newest")
+    assert written.pop("quality") == json.loads((run[0] / "quality.json").read_text())
+    assert written == scores
+    logged = [r for r in rows(run[0]) if r["kind"] == "eval"][-1]
+    for name, value in scores.items():
+        assert value == pytest.approx(logged[name], rel=1e-3, abs=1e-4), name
+
+
+def test_figures_by_class_of_a_labelled_run(run):
+    """In `evaluate`, by the classes that seeds stand for, under the names of the classes."""
+    chosen = gan_jax.load(run[0]).config.copy_and_resolve_references()
+    chosen.quality.metrics = ("fd_by_class_classifier",)
+    scores = training.evaluate(run[0], say=lambda text: None, config=chosen)
+    by_class = [name for name in scores if name.startswith("fd_by_class")]
+    assert by_class == ["fd_by_class_classifier", *(f"fd_by_class_classifier/{k}" for k in "0123")]
+    assert all(np.isfinite(scores[name]) for name in by_class)
+
+
+def test_report_from_the_shell(run, tmp_path):
+    page = tmp_path / "page.html"
+    done = launch("--mode=report", f"--workdir={run[0]}", f"--out={page}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(str(page))
+    text = page.read_text()
+    assert "data:image/png" in text
+    assert "fd_classifier" in text
+
+
+# before a run
+
+
+def test_dry_run_counts_parameters_and_bytes():
+    said: list[str] = []
+    chosen = config("", "mlpgan_mnist")
+    report = training.dry_run(chosen, say=said.append)
+    text = "\n".join(said)
+    assert json.loads(said[0])["optim"]["gen"]["lr"] == 1e-4
+    for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
+        assert number in text, number
+    experiment = Experiment(chosen)
+    state = experiment.fresh().state
+    for name, tree in {"state": state, **state.nets}.items():
+        exact = sum(x.nbytes for x in jax.tree.leaves(tree))
+        assert report["bytes"][name] == exact
+        assert f"{name} {exact:,}" in text
+
+
+def test_dry_run_asks_xla_for_the_memory_of_a_step():
+    said: list[str] = []
+    report = training.dry_run(config(), compile_step=True, say=said.append)
+    assert report["xla"]["argument"] >= report["bytes"]["state"]
+    assert report["xla"]["temp"] > 0
+    assert report["xla"]["alias"] > 0  # the state is updated in place
+    assert said[-1].startswith("XLA bytes per device for one step: argument ")

@@ -1,0 +1,288 @@
+"""pix2pix as a person runs it: train, resume, sample, translate a folder, load a .pth file."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_jax import config as configs
+from gan_jax import training
+from gan_jax.core import checkpoint
+from gan_jax.data import image_set
+from gan_jax.errors import UserError
+from gan_jax.interop import pix2pix as interop
+from gan_jax.interop.formats import torch_file
+from gan_jax.modes import translate
+from gan_jax.run import folder as folders
+from gan_jax.run.experiment import Experiment
+from tests.helpers.shell import ROOT, arrays, assert_same, error_line, launch, launch_and_kill, rows
+
+TINY = "--config=configs/pix2pix_facades.py:tiny"
+QUIET = lambda text: None  # noqa: E731
+
+
+def scene(folder: Path, name: str, height: int, width: int, mode: str = "RGB") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(name)).integers(0, 256, (height, width, 3))
+    Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished tiny run: two epochs of eight steps of eight pairs."""
+    workdir = tmp_path_factory.mktemp("pix2pix") / "run"
+    done = launch(
+        TINY, f"--workdir={workdir}", "--config.run.steps=2 epochs", "--config.run.log_every=1",
+        "--config.run.eval_every=1 epoch", "--config.run.save_every=1 epoch",
+        "--config.run.keep_every=1 epoch",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_what_a_run_says_and_keeps(trained):
+    """Direction, rates, patches; every loss of every batch; averages and validation per epoch;
+    both nets of the periodic and of the best state; the table of epochs."""
+    workdir, said = trained
+    assert "b_to_a" in said
+    assert "learning rate 0.0001" in said
+    assert "94x94" in said
+    line = next(text for text in said.splitlines() if "step 1/16" in text)
+    for word in ("epoch 0.12/2", "disc ", "l1 ", "gan ", "ETA"):
+        assert word in line
+    assert "epoch 2, averages: " in said
+    found = rows(workdir)
+    train = [row for row in found if row["kind"] == "train"]
+    assert [row["step"] for row in train] == list(range(1, 17))
+    names = ("disc", "disc_real", "disc_fake", "gan", "l1", "l1_weighted", "gen")
+    for row in train:
+        assert {f"loss/{name}" for name in names} <= row.keys()
+    epochs = [row for row in found if row["kind"] == "epoch"]
+    assert [row["step"] for row in epochs] == [8, 16]
+    mean = np.mean([row["loss/gen"] for row in train[:8]])
+    assert epochs[0]["loss/gen"] == pytest.approx(mean, rel=1e-5)
+    scores = [row for row in found if row["kind"] == "eval"]
+    assert [row["step"] for row in scores] == [8, 16]
+    assert {"val/l1", "val/total", "val/psnr", "val/ssim"} <= scores[0].keys()
+    assert {p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()} == {"8", "16"}
+    summary = json.loads((workdir / "summary.json").read_text())
+    values = [row["val/l1"] for row in scores]
+    assert summary["best"]["value"] == pytest.approx(min(values))
+    assert summary["best"]["step"] == scores[int(np.argmin(values))]["step"]
+    for kind in ("checkpoints", "best"):
+        saved = arrays(workdir, kind)
+        assert any(name.startswith("state/nets/gen/params") for name in saved)
+        assert any(name.startswith("state/nets/disc/opt/moments") for name in saved)
+    picture = np.asarray(Image.open(workdir / "samples/000016_raw.png"))
+    assert picture.shape[1] > picture.shape[0] / 8 * 3 / 2  # three columns, eight rows
+
+
+def test_the_table_of_epochs(trained):
+    """epochs.csv: the averages and validation losses by epoch, the lowest one named at the end."""
+    workdir, _ = trained
+    lines = (workdir / "epochs.csv").read_text().splitlines()
+    head = lines[0].split(",")
+    assert head[:2] == ["epoch", "step"]
+    table = [dict(zip(head, line.split(","), strict=True)) for line in lines[1:]]
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    scores = {row["step"]: row for row in rows(workdir) if row["kind"] == "eval"}
+    for row in table:
+        assert float(row["val/l1"]) == pytest.approx(scores[int(row["step"])]["val/l1"])
+        assert float(row["loss/gen"]) > 0
+    best = [row for row in table if row["best"] == "yes"]
+    assert [float(row["val/l1"]) for row in best] == [min(float(r["val/l1"]) for r in table)]
+
+
+def test_a_killed_run_ends_bit_for_bit_like_one_that_was_not(tmp_path):
+    options = [
+        "--config.run.steps=12", "--config.run.save_every=1", "--config.run.log_every=1",
+        "--config.run.eval_every=4", "--config.loss.pool_size=4",
+    ]  # fmt: skip
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert launch(TINY, f"--workdir={straight}", *options).returncode == 0
+    launch_and_kill(killed, 5, TINY, f"--workdir={killed}", *options)
+    done = launch(TINY, f"--workdir={killed}", *options)
+    assert done.returncode == 0, done.stderr
+    assert "resuming from step" in done.stdout
+    assert_same(arrays(straight), arrays(killed))
+    assert rows(straight) == rows(killed)
+
+
+def test_best_state_of_losses_above_five_hundred(tmp_path):
+    """No sentinel stands in for infinity: any first value is the best so far, NaN never."""
+    config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
+    config.loss.l1_weight = 1e5
+    config.best.metric = "val/total"
+    config.run.devices = 1
+    summary = training.train(config, tmp_path / "run", say=QUIET)
+    assert summary["best"]["value"] > 500
+    assert folders.state_path(tmp_path / "run", "best").exists()
+    rule = checkpoint.Best("val/total", True)
+    assert not rule.better(float("nan"), None)
+
+
+def test_sample_translates_validation_pairs(trained, tmp_path):
+    workdir, _ = trained
+    done = launch(
+        "--mode=sample", f"--workdir={workdir}", f"--out={tmp_path}", "--seeds=0-4",
+        "--format=grid,png,npz", "--state=best",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "samples.npz") as saved:
+        assert saved["images"].shape == saved["input"].shape == saved["target"].shape
+        images = saved["images"]
+    model = training.load(workdir, "best")
+    assert np.array_equal(model.experiment.sample_batch([16 + 3])["target"][0],
+                          model.experiment.sample_batch([3])["target"][0])  # fmt: skip
+    for seed in range(5):
+        alone = np.asarray(Image.open(tmp_path / f"seed{seed:06d}.png"))
+        assert np.abs(alone.astype(int) - images[seed]).max() <= 1
+
+
+def test_translate_a_folder(trained, tmp_path):
+    """Single and side-by-side images of any size and mode: a PNG each, one sheet, scores."""
+    workdir, _ = trained
+    scene(tmp_path / "in", "one.jpg", 20, 30)
+    scene(tmp_path / "in" / "deep", "two.png", 16, 16, "RGBA")
+    scene(tmp_path / "in", "three.png", 16, 16, "L")
+    scene(tmp_path / "in", "pairs.png", 24, 48)
+    out = tmp_path / "out"
+    done = launch(
+        "--mode=translate", f"--workdir={workdir}", f"--input={tmp_path / 'in'}", f"--out={out}"
+    )
+    assert done.returncode == 0, done.stderr
+    names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert names == [
+        *("deep/two.png", "one.png", "pairs.png", "scores.json", "sheets/contact_sheet.png"),
+        "three.png",
+    ]
+    assert np.asarray(Image.open(out / "one.png")).shape == (16, 16, 3)
+    # what metrics read of this folder are the four images
+    made = image_set.open_set(str(out), "--fake")
+    assert made.names == ("deep/two", "one", "pairs", "three")
+    assert "contact sheets (1)" in made.remarks[0]
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["images"] == 1
+    assert 0 < scores["l1"] < 2
+    with pytest.raises(UserError, match="name a folder outside"):
+        translate.run("translate", str(out), out / "again", workdir, say=QUIET)
+    # the left half of the pair is its target: the same input alone gives the same output
+    pair = np.asarray(Image.open(tmp_path / "in/pairs.png"))
+    Image.fromarray(pair[:, 24:]).save(tmp_path / "x.png")
+    with zipfile.ZipFile(tmp_path / "half.zip", "w") as archive:
+        archive.write(tmp_path / "x.png", "x.png")
+    half = str(tmp_path / "half.zip")
+    translate.run("translate", half, tmp_path / "again", workdir, say=QUIET)
+    translate.run("translate", half, tmp_path / "best", workdir, which="best", say=QUIET)
+    assert (tmp_path / "best/x.png").exists()
+    first, second = (
+        np.asarray(Image.open(p)) for p in (out / "pairs.png", tmp_path / "again/x.png")
+    )
+    assert np.abs(first.astype(int) - second).max() <= 1
+
+
+def test_a_pth_file_translates_at_once(trained, tmp_path):
+    """A generator as PyTorch saved it: without a run, by config.restore; the other family not."""
+    workdir, _ = trained
+    model = training.load(workdir)
+    net = model.state.nets["gen"]
+    params = {k: {n: np.asarray(a) for n, a in v.items()} for k, v in net.params.items()}
+    torch_file.write(tmp_path / "G.pth", interop.from_trees(params, {}))
+    scene(tmp_path / "in", "one.png", 16, 16)
+    done = launch(
+        # not the tiny variant: the sizes of the file without the data it was trained on
+        "--mode=translate", "--config=configs/pix2pix_facades.py", "--config.data.resolution=16",
+        "--config.model.gen.width=4", "--config.model.disc.width=4",
+        f"--input={tmp_path / 'in'}", f"--out={tmp_path / 'a'}",
+        f"--config.restore.gen=('{tmp_path / 'G.pth'}', '*')",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    translate.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir, say=QUIET)
+    first, second = (np.asarray(Image.open(tmp_path / x / "one.png")) for x in "ab")
+    np.testing.assert_array_equal(first, second)
+    wrong = launch(
+        "--mode=translate", "--config=configs/pix2pix_facades.py:original,tiny",
+        f"--input={tmp_path / 'in'}", f"--config.restore.gen=('{tmp_path / 'G.pth'}', '*')",
+    )  # fmt: skip
+    line = error_line(wrong)
+    for word in ("config.restore.gen", "G.pth", "pytorch_gan generator", "decoder_1"):
+        assert word in line
+
+
+def test_wrong_input(trained, tmp_path):
+    workdir, _ = trained
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no image")
+    scene(tmp_path / "bad", "a.png", 8, 8)
+    (tmp_path / "bad/b.png").write_text("not an image")
+    scene(tmp_path / "odd", "a.png", 8, 9)
+    for options, words in (
+        (dict(source=""), ["--input is missing"]),
+        (dict(source=str(empty)), ["holds no image", ".png"]),
+        (dict(source="/no/where"), ["--input=/no/where"]),
+        (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
+        (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
+        (dict(source=str(tmp_path / "odd"), layout="tall"), ["--layout=tall", "side_by_side"]),
+        (dict(source=str(tmp_path / "odd"), weights="ema"), ["--weights=ema", "raw"]),
+    ):
+        with pytest.raises(UserError) as caught:
+            translate.run("translate", out=tmp_path / "out", workdir=workdir, say=QUIET, **options)
+        assert "\n" not in str(caught.value)
+        for word in words:
+            assert word in str(caught.value), (word, caught.value)
+    with pytest.raises(UserError, match="--workdir is missing"):
+        translate.run("translate", str(tmp_path / "odd"), tmp_path / "out", say=QUIET)
+    with pytest.raises(UserError, match="--seeds=3000000000"):
+        translate.run(
+            "translate", str(tmp_path / "odd"), tmp_path / "out", workdir, seed=3 * 10**9,
+            say=QUIET,
+        )  # fmt: skip
+    config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
+    config.restore.disc = ("net.pth", "*")  # a generator is what it needs
+    with pytest.raises(UserError, match=r"--workdir is missing: .*config\.restore\.gen"):
+        translate.run(
+            "translate", str(tmp_path / "odd"), tmp_path / "out", config=config, say=QUIET
+        )
+    other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
+    other.run.devices = 1
+    with pytest.raises(UserError, match="no such task on images, but none"):
+        translate.find(Experiment(other).system, "translate")
+    assert "--input" in error_line(launch("--mode=translate", f"--workdir={workdir}"))
+
+
+def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
+    """Keys and facts that came later have their defaults; other changes are still refused."""
+    workdir, _ = trained
+    stored = json.loads((workdir / "config.json").read_text())
+    del stored["config"]["data"]["path_b"], stored["data"]["input_channels"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
+    assert folders.check(tmp_path, config, QUIET)
+    config.data.load_resolution = 20
+    with pytest.raises(UserError, match="input_channels was 0, is 3"):
+        folders.check_facts(tmp_path, Experiment(config).facts)
+    config.data.load_resolution = 20
+    with pytest.raises(UserError, match=r"config\.data\.load_resolution is 18 there, 20 here"):
+        folders.check(tmp_path, config, QUIET)
+
+
+@pytest.mark.parametrize("kind", ["folders", "inpaint"])
+def test_other_pairs_train(kind, tmp_path):
+    """Two steps from two folders, and from photos with a hole."""
+    name = {"folders": "pix2pix_facades", "inpaint": "pix2pix_photos"}[kind]
+    variant = {"folders": "tiny", "inpaint": "inpaint,tiny"}[kind]
+    config = configs.load_file(str(ROOT / f"configs/{name}.py"), variant)
+    for index in range(10):
+        for side in "ab":
+            scene(tmp_path / side, f"{index}.png", 20, 20)
+    config.data.update(source="folder", path=str(tmp_path / "a"), pairs=kind, resize="jitter")
+    if kind == "folders":
+        config.data.path_b = str(tmp_path / "b")
+    config.run.update(steps="1", devices=1)
+    summary = training.train(config, tmp_path / "run", say=QUIET)
+    assert summary["reason"] == "finished"
+    assert np.isfinite(summary["scores"]["val/l1"])

@@ -1,0 +1,360 @@
+"""Grids, curves and the page of a run: geometry, damaged input, nothing fetched from outside."""
+
+import html.parser
+import json
+import math
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_jax import files
+from gan_jax.errors import UserError
+from gan_jax.report import curves, grids, page, rates_plot
+
+
+def images(count: int, height: int = 4, width: int = 6, channels: int = 3) -> np.ndarray:
+    random = np.random.default_rng(count)
+    return random.integers(0, 256, (count, height, width, channels), np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("count", "columns", "padding", "scale"),
+    [(1, 0, 2, 1), (5, 0, 0, 3), (7, 3, 2, 2), (16, 0, 1, 1), (4, 9, 2, 2), (10, 1, 3, 1)],
+)
+def test_every_image_stands_where_it_belongs(channels, count, columns, padding, scale):
+    stack = images(count, channels=channels)
+    picture = grids.grid(stack, columns, padding, background=200, scale=scale)
+    across = min(columns, count) or math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    height, width = 4 * scale, 6 * scale
+    assert picture.dtype == np.uint8
+    assert picture.shape == (
+        down * (height + padding) + padding,
+        across * (width + padding) + padding,
+        3,
+    )
+    rest = np.ones(picture.shape[:2], bool)
+    for index, image in enumerate(stack):
+        y = padding + index // across * (height + padding)
+        x = padding + index % across * (width + padding)
+        cell = picture[y : y + height, x : x + width]
+        rest[y : y + height, x : x + width] = False
+        np.testing.assert_array_equal(
+            cell, np.broadcast_to(np.kron(image, np.ones((scale, scale, 1))), cell.shape)
+        )
+    assert (picture[rest] == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [(28, 64), (28, 100), (28, 16), (32, 36), (64, 64), (8, 256)]
+)
+def test_automatic_scale_makes_small_images_readable(size, count):
+    width = grids.grid(images(count, size, size, 1)).shape[1]
+    assert 480 <= width <= 930
+
+
+def test_large_images_are_never_shrunk():
+    assert grids.grid(images(9, 300, 300)).shape == (908, 908, 3)
+
+
+def test_titles_take_room_of_their_own():
+    stack = images(6, 20, 60, 1)
+    plain = grids.grid(stack, columns=2, scale=1)
+    titled = grids.grid(
+        stack, 2, scale=1, column_titles=["input", "far too long for its column"],
+        row_titles=["a", "b", "class 3"],
+    )  # fmt: skip
+    height, width = plain.shape[:2]
+    np.testing.assert_array_equal(titled[-height:, -width:], plain)
+    assert (titled[:-height, -width:] < 128).any()  # dark text on white
+    assert (titled[-height:, :-width] < 128).any()
+    first, second = titled[:-height, -width : -width // 2], titled[:-height, -width // 2 :]
+    assert (first < 128).any()
+    assert (second < 128).any()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4, 4), np.uint8)],
+)
+def test_what_is_no_image_stack_is_refused(bad):
+    with pytest.raises(ValueError, match="images are uint8"):
+        grids.grid(bad)
+
+
+def test_empty_stack_is_refused():
+    with pytest.raises(ValueError, match="no images"):
+        grids.grid(np.zeros((0, 4, 4, 1), np.uint8))
+
+
+def test_neighbour_sheet_shows_sample_gap_and_neighbours():
+    samples, neighbours = images(3, 28, 28, 1), images(15, 28, 28, 1).reshape(3, 5, 28, 28, 1)
+    sheet = grids.neighbour_sheet(samples, neighbours, np.arange(15.0).reshape(3, 5))
+    large = samples[0].repeat(4, 0).repeat(4, 1)  # [112, 112, 1]
+    top, left = 26, 6
+    np.testing.assert_array_equal(sheet[top : top + 112, left : left + 112, :1], large)
+    gap = sheet[top : top + 112, left + 112 : left + 112 + 37]
+    assert (gap == 255).all()
+    nearest = neighbours[0, 0].repeat(4, 0).repeat(4, 1)
+    x = left + 112 + 37
+    np.testing.assert_array_equal(sheet[top : top + 112, x : x + 112, :1], nearest)
+    assert (sheet[top + 112 : top + 138, x : x + 112] < 128).any()  # its distance
+    assert (sheet[top + 112 : top + 138, left : left + 112] == 255).all()
+    with pytest.raises(ValueError, match="do not belong together"):
+        grids.neighbour_sheet(samples, neighbours[:2], np.zeros((3, 5)))
+
+
+def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    first, second = images(1)[0], images(2)[1]
+    grids.save_png(path, first)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), first)
+
+    def fail(*_):
+        raise OSError("disk is gone")
+
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(OSError, match="disk is gone"):
+        grids.save_png(path, second)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), first)
+    assert os.listdir(tmp_path) == ["a.png"]  # no temporary file stays
+
+
+def test_save_grid_returns_what_it_wrote(tmp_path):
+    picture = grids.save_grid(tmp_path / "g.png", images(4))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "g.png")), picture)
+
+
+def rows(steps: int = 60) -> list[dict]:
+    random = np.random.default_rng(0)
+    found = []
+    for step in range(10, 10 * steps + 1, 10):
+        row = {"loss/gen": random.normal(2, 0.3), "loss/disc": random.normal(0.7, 0.1)}
+        row |= {"rate/gen": 2e-4, "rate/disc": 1e-4, "accuracy/real": random.uniform(0.5, 1)}
+        row |= {"grad_norm/gen": random.lognormal(), "time/images_per_second": 800.0}
+        found.append({"step": step, "kind": "train", **row})
+        if step % 100 == 0:
+            found.append({"step": step, "kind": "epoch", "epoch": step // 100, **row})
+            scores = {"val/frechet": 1000 / step, "val/entropy": 2.3 - 10 / step}
+            scores |= {f"class_fraction/{i}": 0.1 for i in range(10)}
+            found.append({"step": step, "kind": "eval", **scores})
+    return found
+
+
+def write_rows(path, content: list[dict], tail: str = "") -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in content) + tail)
+
+
+def picture_of(path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def colours_near(picture: np.ndarray, colour: str) -> int:
+    target = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(picture - target).max(-1) < 12).sum())
+
+
+def test_curves_survive_gaps_and_an_unfinished_line(tmp_path):
+    content = rows()
+    content[3]["loss/gen"] = float("nan")
+    content[4]["loss/gen"] = "nan"
+    content[5]["loss/gen"] = "inf"
+    content[6]["loss/gen"] = None
+    content[7]["loss/disc"] = "text"
+    del content[8]["loss/disc"], content[9]["kind"]
+    write_rows(tmp_path / "m.jsonl", content, '[1, 2]\n{"loss/gen": 3}\n{"step": 610, "lo')
+    curves.curves(tmp_path / "m.jsonl", tmp_path / "m.png")
+    picture = picture_of(tmp_path / "m.png")
+    assert (tmp_path / "m.png").stat().st_size < 200_000
+    assert picture.shape[1] > 1200  # three panels in a row
+    for colour in ("#0072b2", "#d55e00"):  # generator and discriminator
+        assert colours_near(picture, colour) > 300
+    assert colours_near(picture, "#e6ab02") > 60  # the star on the best value
+    assert sorted(os.listdir(tmp_path)) == ["m.jsonl", "m.png"]
+
+
+def test_values_that_are_not_finite_are_counted():
+    content = [{"step": s, "loss/gen": v} for s, v in enumerate([1.0, "nan", 2.0, "inf", None])]
+    axes = curves.Figure().add_subplot()
+    curves._draw_panel(axes, "losses", "loss", curves._series(content), curves.FIXED, {})
+    assert [text.get_text() for text in axes.texts] == ["2 values not finite"]
+    low, high = axes.get_ylim()
+    assert low < 1
+    assert 2 < high < 3
+
+
+def test_large_history_stays_small(tmp_path):
+    write_rows(tmp_path / "m.jsonl", rows(5000))
+    curves.curves(tmp_path / "m.jsonl", tmp_path / "m.png")
+    assert (tmp_path / "m.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        [{"step": 1, "kind": "train", "loss/gen": 1.0}],
+        [{"step": 1, "kind": "train", "loss/gen": "nan"}],
+        [{"step": s, "kind": "eval", "val/loss": "nan"} for s in (1, 2)],
+        [{"step": s, "kind": "odd", "a/b/c": -1e30} for s in (1, 2)],
+        [{"step": s, "loss/gen": v} for s, v in ((1, 1e-12), (2, 1e12))],
+    ],
+)
+def test_curves_of_little_or_nothing_are_a_picture(tmp_path, content):
+    write_rows(tmp_path / "m.jsonl", content)
+    curves.curves(tmp_path / "m.jsonl", tmp_path / "m.png")
+    assert picture_of(tmp_path / "m.png").min() < 128
+
+
+def test_missing_metrics_file_is_a_notice(tmp_path):
+    assert curves.read_rows(tmp_path / "none.jsonl") == []
+    curves.curves(tmp_path / "none.jsonl", tmp_path / "m.png")
+    assert picture_of(tmp_path / "m.png").min() < 128
+
+
+def test_every_group_has_a_panel_and_every_score_its_own():
+    panels = curves._panels(curves._series(rows()))
+    assert [(title, len(names)) for title, _, names in panels] == [
+        ("losses", 2),
+        ("accuracies", 1),
+        ("learning rates", 2),
+        ("gradient norms", 1),
+        ("speed", 1),
+        ("evaluation: val/frechet", 1),
+        ("evaluation: val/entropy", 1),
+        ("evaluation: class fraction", 10),
+    ]
+    assert all(label for _, label, _ in panels)
+
+
+@pytest.mark.parametrize(
+    ("name", "best", "expected"),
+    [
+        ("val/frechet", {}, "best 1 at step 20"),
+        ("val/entropy", {}, "best 3 at step 30"),
+        ("val/frechet", {"val/frechet": "max"}, "best 3 at step 30"),
+    ],
+)
+def test_best_is_lowest_or_highest_and_never_nan(name, best, expected):
+    axes = curves.Figure().add_subplot()
+    points = np.array([10, 20, 30, 40]), np.array([2.0, 1.0, 3.0, np.nan])
+    curves._mark_best(axes, name, points, best)
+    assert axes.get_legend_handles_labels()[1] == [expected]
+
+
+def test_rates_plot_has_a_panel_per_schedule(tmp_path):
+    x = np.arange(10)
+    schedules = {f"schedule {i}": (x, 1e-3 * 0.5 ** (x // (i + 1))) for i in range(5)}
+    rates_plot.plot_rates(schedules, tmp_path / "rates.png", "epoch")
+    picture = picture_of(tmp_path / "rates.png")
+    assert picture.shape[1] > 2 * picture.shape[0] > 0
+    assert colours_near(picture, "#0072b2") > 500
+    with pytest.raises(ValueError, match="no curves"):
+        rates_plot.plot_rates({}, tmp_path / "none.png", "epoch")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (2.5e-4, "2.5e-4"), (1e-5, "1e-5"), (0.5, "0.5"), (-3e-3, "-3e-3"), (120, "120")],
+)
+def test_compact_numbers(number, text):
+    assert rates_plot.compact(number) == text
+
+
+class Links(html.parser.HTMLParser):
+    """Collects what a browser would fetch, and the texts it would show."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.tags, self.texts = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in ("src", "href", "srcset", "action", "data")]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+HOSTILE = '</script><script>alert("1")</script>&<img src=http://x.example/y.png>'
+
+
+@pytest.fixture
+def run(tmp_path):
+    workdir = tmp_path / "run <b>"
+    (workdir / "samples").mkdir(parents=True)
+    write_rows(workdir / "metrics.jsonl", rows(20))
+    config = {"seed": 7, "data": {"path": HOSTILE, "flip": False}, HOSTILE: None}
+    (workdir / "config.json").write_text(json.dumps(config))
+    summary = {"best_step": 12000, "best": {"val/frechet": 3.25}, "note": HOSTILE}
+    (workdir / "summary.json").write_text(json.dumps(summary))
+    for step in (0, 100, 200):
+        for name in ("ema", 'raw"><script>x'):
+            grids.save_grid(workdir / "samples" / f"{step:06d}_{name}.png", images(4))
+    grids.save_grid(workdir / "reals.png", images(4))
+    grids.save_png(workdir / "curves.png", images(1)[0])
+    return workdir
+
+
+def read_page(path) -> tuple[str, Links]:
+    text = path.read_text()
+    links = Links()
+    links.feed(text)
+    return text, links
+
+
+def test_page_holds_everything_and_fetches_nothing(run, tmp_path):
+    page.page(run, tmp_path / "page.html")
+    text, links = read_page(tmp_path / "page.html")
+    assert links.tags.count("img") == 4  # two names of samples, curves, real images
+    assert len(links.fetched) == 4
+    for address in links.fetched:
+        assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+=*", address)
+    assert "default-src 'none'" in text
+    shown = " ".join(links.texts)
+    for expected in ("best_step", "12,000", "best.val/frechet", "3.25", "data.path", "reals"):
+        assert expected in shown
+    frames = json.loads(re.search(r"id=frames>(.*?)</script>", text, re.S)[1])
+    assert frames["steps"] == [0, 100, 200]
+    assert [[step for step, _ in series] for series in frames["series"]] == [[0, 100, 200]] * 2
+
+
+def test_texts_of_a_run_stay_texts(run, tmp_path):
+    page.page(run, tmp_path / "page.html")
+    text, links = read_page(tmp_path / "page.html")
+    assert links.tags.count("script") == 2
+    assert "alert(" not in re.sub(r"alert\(&quot;", "", text)
+    assert HOSTILE in " ".join(links.texts)  # as it stands, to be read
+    assert 'raw"><script>x' in " ".join(links.texts)
+    assert "<b>" not in text
+
+
+def test_page_of_a_young_or_damaged_run(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text('{"seed": 1')
+    page.page(run, tmp_path / "page.html")
+    _, links = read_page(tmp_path / "page.html")
+    assert links.fetched == []
+    assert "nothing logged yet" in " ".join(links.texts)
+
+
+def test_long_runs_show_an_even_choice_of_grids(tmp_path):
+    frames = [(step, tmp_path / f"{step}.png") for step in range(0, 1000, 3)]
+    chosen = page._even_choice(frames)
+    steps = [step for step, _ in chosen]
+    assert len(set(steps)) == page.MOST_FRAMES
+    assert (steps[0], steps[-1]) == (0, 999)
+    assert max(np.diff(steps)) - min(np.diff(steps)) <= 3
+
+
+def test_page_of_no_run_or_to_nowhere_is_one_line(run, tmp_path):
+    with pytest.raises(UserError, match="is no run's folder"):
+        page.page(tmp_path, tmp_path / "page.html")
+    with pytest.raises(UserError, match="cannot be written"):
+        page.page(run, tmp_path / "none" / "page.html")

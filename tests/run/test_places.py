@@ -1,0 +1,265 @@
+"""Where things lie: ~ in every flag and key, and data that have moved since a run began."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+import launch as door
+from gan_jax import config as configs
+from gan_jax import training
+from gan_jax.errors import UserError
+from gan_jax.evaluation import comparison
+from gan_jax.modes import likelihood, sample
+from gan_jax.run import folder as folders
+from gan_jax.run.model import load
+from tests.helpers.one_line import assert_refused
+from tests.helpers.shell import ROOT, TINY, error_line, launch
+
+QUIET = lambda text: None  # noqa: E731
+HOME = "/home/somebody"
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch):
+    monkeypatch.setenv("HOME", HOME)
+
+
+# ---------------------------------------------------------------- ~
+
+
+def test_every_flag_that_names_a_place_is_known():
+    """A flag whose help speaks of a folder, file, run or page expands ~, or is named here."""
+    words = ("folder", "file", ".zip", ".npz", ".pt", " run ", "weights of")
+    others = {
+        *("config", "mode", "metrics", "weights", "detector", "classes", "layout", "format"),
+        *("real", "fake", "dry_run", "truncation", "standing_stats"),
+    }
+    expanding = {flag.name for flag in door.PATHS}
+    own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(door)}
+    speaking = {n for n, f in own.items() if any(w in (f.help or "") for w in words)}
+    assert speaking - others <= expanding | {"state"}
+    assert {"real", "fake", "detector", "data"} <= expanding
+
+
+def test_home_in_flags(tmp_path, monkeypatch):
+    """As a person sees it: the folder of a run and the config are found, npz:NAME too."""
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "from gan_jax import api\n"
+        f"get_config = lambda v: configs.load_file({str(ROOT / 'configs/dcgan_mnist.py')!r}, v)\n"
+    )
+    environment = {"HOME": str(tmp_path)}
+    done = launch("--config=~/mine.py:tiny", "--dry_run", environment=environment)
+    assert done.returncode == 0, done.stderr
+    line = error_line(
+        launch("--mode=metrics", "--real=~/a.npz:x", "--fake=~/b", environment=environment)
+    )
+    assert f"--real={tmp_path}/a.npz" in line
+
+
+@pytest.mark.parametrize("key", [*(f"data.{k}" for k in configs.DATA_PATHS), "quality.lpips"])
+def test_home_in_keys(key):
+    section, name = key.split(".")
+    config = configs.defaults("gan")
+    config[section][name] = "~/there"
+    configs.prepare(config)
+    assert config[section][name] == f"{HOME}/there"
+
+
+def test_home_in_every_key_that_holds_a_path():
+    config = configs.defaults("warpgan")
+    for name in configs.QUALITY_PATHS:
+        config.quality[name] = "~/q"
+    config.restore.gen = ("~/run", "conv*")
+    configs.prepare(config)
+    assert {config.quality[name] for name in configs.QUALITY_PATHS} == {f"{HOME}/q"}
+    assert config.restore.gen == (f"{HOME}/run", "conv*")
+    config.data.path = "a~b"  # only at the beginning
+    configs.prepare(config)
+    assert config.data.path == "a~b"
+
+
+# ---------------------------------------------------------------- data that have moved
+
+
+def faces(folder: Path, count: int = 24, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        wide = rng.integers(0, 256, (8, 16, 3)).astype(np.uint8)
+        Image.fromarray(wide).save(folder / f"{i:03}.png")
+    return folder
+
+
+def config(path: Path, name: str = "dcgan_mnist", **data):
+    made = configs.load_file(str(ROOT / f"configs/{name}.py"), "tiny")
+    made.run.update(devices=1, steps="2", quality_every="0", eval_every="2", save_every="2")
+    made.best.metric = "val/gen" if name == "dcgan_mnist" else "val/l1"
+    made.data.update(source="folder", path=str(path), labels="none", **data)
+    if name == "dcgan_mnist":
+        made.data.update(resize="crop")
+    return made
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    """(folder of a run, where its data are now): they lay elsewhere while it was trained."""
+    home = tmp_path_factory.mktemp("moved")
+    data = faces(home / "before" / "faces")
+    training.train(config(data), home / "run", say=QUIET)
+    data.rename(home / "now")
+    return home / "run", home / "now"
+
+
+def test_a_run_goes_on_where_its_data_are_now(tmp_path):
+    data, lines = faces(tmp_path / "before"), []
+    training.train(config(data), tmp_path / "run", say=QUIET)
+    data.rename(tmp_path / "now")
+    longer = config(tmp_path / "now")
+    longer.run.steps = "4"
+    training.train(longer, tmp_path / "run", say=lines.append)
+    told = [line for line in lines if line.startswith("changed since this run began")]
+    assert "config.data.path is" in told[0]
+    assert str(tmp_path / "now") in told[0]
+    assert "resuming from step 2" in lines
+    stored = folders.read_config(tmp_path / "run")["config"]
+    assert stored["data"]["path"] == str(tmp_path / "now")
+
+
+def test_other_data_in_the_new_place_are_refused(moved, tmp_path):
+    run, _ = moved
+    more = config(faces(tmp_path / "more", 30))
+    more.run.steps = "4"
+    message = assert_refused("data has changed", training.train, more, run, QUIET)
+    assert "train_size was" in message
+    other = config(tmp_path / "more")
+    other.data.flip = True
+    with pytest.raises(UserError, match=r"config\.data\.flip"):
+        training.train(other, run, QUIET)
+
+
+def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
+    run, now = moved
+    message = assert_refused("--data=DIR", training.evaluate, run, "newest", QUIET)
+    assert "config.data.path=" in message
+    assert "before/faces" in message
+    scores = training.evaluate(run, say=QUIET, places={"path": str(now)})
+    assert np.isfinite(scores["val/gen"])
+    other = {"path": str(faces(tmp_path / "more", 30))}
+    message = assert_refused(
+        "data has changed since the run began",
+        lambda: training.evaluate(run, say=QUIET, places=other),
+    )
+    assert "train_size was" in message
+    assert message.endswith("restore it, or name its place by --data")
+
+
+def test_a_model_without_need_of_data_draws_when_they_are_gone(moved, tmp_path):
+    run, now = moved
+    assert sample.sample(run, tmp_path / "out", range(2), say=QUIET)
+    assert_refused(
+        "--data: this model draws images without",
+        lambda: sample.sample(run, tmp_path, range(2), say=QUIET, places={"path": str(now)}),
+    )
+
+
+def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
+    data = faces(tmp_path / "before", 12)
+    made = config(data, "pix2pix_facades", pairs="side_by_side", validation_split="fraction")
+    made.data.update(validation_path="", resize="squash")
+    training.train(made, tmp_path / "run", say=QUIET)
+    data.rename(tmp_path / "now")
+    run = tmp_path / "run"
+    assert_refused("--data=DIR", sample.sample, run, tmp_path / "out", range(2))
+    places = {"path": str(tmp_path / "now")}
+    assert sample.sample(run, tmp_path / "out", range(2), say=QUIET, places=places)
+
+
+def test_likelihood_says_how_to_name_the_data(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / "before.npz", images=images)
+    made = configs.load_file(str(ROOT / "configs/diffusion_mnist.py"), "tiny")
+    made.run.update(devices=1, steps="1", quality_every="0", eval_every="0", sample_every="0")
+    made.best.metric = "val/loss"
+    made.data.update(source="npz", path=str(tmp_path / "before.npz"))
+    made.sampling.steps = "2"
+    training.train(made, tmp_path / "run", say=QUIET)
+    (tmp_path / "before.npz").rename(tmp_path / "now.npz")
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert_refused("--data=DIR", likelihood.run, run, out)
+    found = likelihood.run(run, out, count=2, say=QUIET, places={"path": f"{tmp_path}/now.npz"})
+    assert np.isfinite(found["bits_per_dim"])
+
+
+def test_what_data_may_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "path=odd").mkdir()
+    here = str(tmp_path)
+    assert configs.places("") == {}
+    assert configs.places(here) == {"path": here}
+    assert configs.places("path=odd") == {"path": "path=odd"}
+    found = configs.places(f"path={here}, validation_path={here}/b")
+    assert found == {"path": here, "validation_path": f"{here}/b"}
+    monkeypatch.setenv("HOME", here)
+    assert configs.places("path=~/b") == configs.places("~/b") == {"path": f"{here}/b"}
+    assert "accepted keys are path, path_b" in assert_refused(
+        "--data=", configs.places, f"folder={here}"
+    )
+    assert_refused("does not exist; name where the data are now", configs.places, "/no/where")
+    assert_refused("does not exist", configs.places, f"path={here},path_b=/no/where")
+
+
+def test_data_of_the_package_cannot_move(tmp_path):
+    made = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
+    made.run.update(devices=1, steps="1", quality_every="0")
+    made.best.metric = "val/gen"
+    training.train(made, tmp_path / "run", say=QUIET)
+    assert_refused(
+        "config.data.source='synthetic'", load, tmp_path / "run", "newest", {"path": str(tmp_path)}
+    )
+
+
+@pytest.mark.parametrize("mode", ["train", "translate", "metrics", "report"])
+def test_modes_that_open_no_data_of_a_run(monkeypatch, mode):
+    for name, value in (("mode", mode), ("data", "/tmp"), ("workdir", "runs/a")):
+        monkeypatch.setattr(flags.FLAGS[name], "_value", value, raising=False)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    message = assert_refused("--data says where", door.check_mode)
+    assert ("--config.data.path" in message) == (mode == "train")
+
+
+def test_missing_sets_of_images_say_what_to_name(tmp_path):
+    there = tmp_path / "there.npz"
+    np.savez(there, images=np.zeros((4, 16, 16, 3), np.uint8))
+    for gone in (tmp_path / "gone", tmp_path / "gone.npz", tmp_path / "gone.zip"):
+        for words in ((str(gone), str(there)), (str(there), str(gone))):
+            message = assert_refused(
+                "name where the images are now", comparison.run, *words, ["swd"]
+            )
+            assert ("--real=" if words[0] == str(gone) else "--fake=") in message
+
+
+def test_the_launcher_needs_no_home(monkeypatch):
+    """A user that the system does not know keeps the ~."""
+    assert os.path.expanduser("~nobody_of_this_name/x").startswith("~")
+    assert door.with_home(["launch.py", "--config=~/a.py:tiny"])[1] == f"--config={HOME}/a.py:tiny"
+    assert door.with_home(["launch.py", "--config", "~/a.py"])[2] == f"{HOME}/a.py"
+    assert door.with_home(["launch.py", "--config.data.path=~/a"])[1] == "--config.data.path=~/a"
+    assert TINY.startswith("--config=")
+
+
+def test_data_on_the_command_line(moved):
+    run, now = moved
+    evaluate = ("--mode=evaluate", f"--workdir={run}")
+    line = error_line(launch(*evaluate))
+    assert "config.data.path=" in line
+    assert line.endswith("--data=DIR says where the run's data are now")
+    done = launch(*evaluate, f"--data=path={now}")
+    assert done.returncode == 0, done.stderr
+    assert "val/gen" in done.stdout

@@ -1,0 +1,229 @@
+"""A run that can only be read, a disk that is full, a file system without locks."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_jax import training
+from gan_jax.core import checkpoint
+from gan_jax.errors import UserError
+from gan_jax.evaluation import comparison
+from gan_jax.modes import (
+    align,
+    caricature,
+    import_run,
+    interpolate,
+    likelihood,
+    output,
+    sample,
+    translate,
+)
+from gan_jax.report import page
+from gan_jax.run import folder as folders
+from tests.helpers.one_line import assert_refused
+from tests.helpers.shell import ROOT
+from tests.helpers.unwritable import unwritable
+
+NUMBERS = (errno.EROFS, errno.ENOSPC)
+QUIET = lambda text: None  # noqa: E731
+
+
+def config(steps: str = "4"):
+    made = training.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
+    made.run.update(devices=1, steps=steps, eval_every="2", save_every="2", sample_every="2")
+    made.run.quality_every = "2"
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run with the classifier that judged it beside it."""
+    workdir = tmp_path_factory.mktemp("kept") / "run"
+    training.train(config(), workdir, say=QUIET)
+    return workdir
+
+
+def files(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_evaluate_tells_its_figures_and_then_what_it_cannot_write(trained, monkeypatch, number):
+    before, lines = files(trained), []
+    with unwritable(monkeypatch, trained, number):
+        scores = training.evaluate(trained, say=lines.append)
+    assert files(trained) == before
+    assert {"val/gen", "fd_classifier"} <= set(scores)
+    assert any(line.startswith("val/gen ") for line in lines[:-1])
+    assert lines[-1].startswith("note: ")
+    assert "evaluate.json cannot be written" in lines[-1]
+
+
+def test_images_of_a_run_that_can_only_be_read(trained, tmp_path, monkeypatch):
+    before = files(trained)
+    with unwritable(monkeypatch, trained, errno.EROFS):
+        made = sample.sample(
+            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm"), say=QUIET
+        )
+        assert len(made) == 7
+        folders.arrays(str(trained), "gen", "config.restore.gen")
+        interpolate.interpolate(
+            trained, tmp_path / "a.webp", range(2), seconds=0.2, fps=10, smoothing=0.0, say=QUIET
+        )
+        interpolate.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=QUIET)
+        page.page(trained, tmp_path / "page.html")
+    assert files(trained) == before
+
+
+def modes(run, inputs, out):
+    """Every mode whose product are files, with an --out that cannot be written."""
+    real = str(inputs)
+    return {
+        "sample": lambda: sample.sample(run, out, range(4)),
+        "interpolate": lambda: interpolate.interpolate(run, out / "a.webp", range(2), seconds=4),
+        "timelapse": lambda: interpolate.timelapse(run, out),
+        "translate": lambda: translate.run("translate", real, out, run),
+        "upsample": lambda: translate.run("upsample", real, out, run),
+        "invert": lambda: translate.run("invert", real, out, run),
+        "likelihood": lambda: likelihood.run(run, out),
+        "export": lambda: import_run.export_file(run, out / "model.pt"),
+        "caricature": lambda: caricature.run(run, real, out),
+        "align": lambda: align.run(real, out, detector="nowhere"),
+        "metrics": lambda: comparison.run(real, real, ("swd",), out=str(out / "m.json")),
+        "report": lambda: page.page(run, out / "page.html"),
+    }
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("mode", modes("", "", ROOT))
+def test_an_output_that_cannot_be_written_is_one_line_before_the_work(
+    trained, tmp_path, monkeypatch, mode, number
+):
+    """Said before a model is even loaded, so that nothing is computed in vain."""
+    inputs = tmp_path / "images"
+    inputs.mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((16, 16, 3), 40 * i, np.uint8)).save(inputs / f"{i}.png")
+    early = mode not in ("interpolate", "timelapse", "report")
+
+    def loaded(*args, **kwargs):
+        raise AssertionError("a state was read")
+
+    out = tmp_path / "disk"
+    out.mkdir()
+    call = modes(trained, inputs, out)[mode]
+    if early:
+        monkeypatch.setattr(checkpoint, "read", loaded)
+        monkeypatch.setattr(comparison, "_measure", loaded)
+    with unwritable(monkeypatch, out, number):
+        message = assert_refused("--out", call)
+    assert "cannot be written" in message
+    assert not list(out.iterdir())
+
+
+def test_statistics_that_cannot_be_kept(tmp_path, monkeypatch):
+    images = tmp_path / "images.npz"
+    np.savez(images, images=np.zeros((4, 16, 16, 3), np.uint8))
+    out = tmp_path / "disk"
+    out.mkdir()
+    with unwritable(monkeypatch, out, errno.ENOSPC):
+        message = assert_refused(
+            "--save_stats: .* cannot be written",
+            lambda: comparison.run(str(images), "", ("fid",), save_stats=str(out / "a.npz")),
+        )
+    assert "name another file" in message
+
+
+def test_a_disk_that_fills_while_samples_are_written(trained, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(UserError, match=r"--out: .*cannot be written \(No space left"):
+        sample.sample(trained, tmp_path / "out", range(4), formats=("npz",), say=QUIET)
+
+
+def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        assert_refused("--out: .*is not a folder", sample.sample, trained, out, range(4))
+    assert_refused(
+        "--out: .*it is a folder",
+        lambda: import_run.export_file(trained, tmp_path),
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+    """Lustre, some NFS and FUSE mounts: the run goes on, and a line says what is missing."""
+    lines = []
+    monkeypatch.setattr(folders.fcntl, "flock", failing(number))
+    folder = folders.claim(tmp_path / "run", say=lines.append)
+    folders.release(folder)
+    assert len(lines) == 1
+    assert "has no locks" in lines[0]
+    assert "\n" not in lines[0]
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES])
+def test_a_folder_that_another_process_holds(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(folders.fcntl, "flock", failing(number))
+    assert_refused("another process trains there", folders.claim, tmp_path / "run")
+
+
+def failing(number: int):
+    def flock(*args):
+        raise OSError(number, "as it is")
+
+    return flock
+
+
+def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_path, monkeypatch):
+    """They are passed over as ever."""
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    newest = max(checkpoint.states_in(folder))
+    (folder / str(newest) / checkpoint.SUMS).unlink()
+
+    def refused(*args):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(checkpoint.shutil, "move", refused)
+    lines = []
+    states = checkpoint.Checkpoints(folder, say=lines.append)
+    experiment = training.Experiment(config())
+    step, _, _ = states.restore_newest(experiment.shapes())
+    states.close()
+    assert step == sorted(checkpoint.states_in(folder))[-2]
+    assert "it stays where it is (Read-only file system)" in lines[0]
+
+
+def test_the_classifier_beside_a_run_is_read_and_not_trained_again(trained, monkeypatch):
+    """Its training would claim its folder, which a folder to read does not allow."""
+    monkeypatch.setattr(training, "train", None)
+    scores = training.evaluate(trained, say=QUIET)
+    assert "fd_classifier" in scores
+    assert json.loads((trained / "evaluate.json").read_text())["val/gen"] == scores["val/gen"]
+
+
+def test_arrays_are_whole_or_not_there(tmp_path, monkeypatch):
+    """A disk that fills up while an npz is written: the file is named, and no half of it stays."""
+
+    def full(file, *arrays, **named):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match=r"--out: .*a\.npz cannot be written \(No space left"):
+        output.save_arrays(tmp_path / "a.npz", np.zeros(3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_the_locale_cannot_spell(tmp_path):
+    folder = f"{tmp_path}/c\udcc3"
+    assert_refused("this locale cannot spell", lambda: folders.claim(folder))

@@ -1,0 +1,90 @@
+"""A run that is killed, stopped or moved goes on as if nothing had happened."""
+
+import signal
+
+import pytest
+from PIL import Image
+
+from tests.helpers.shell import TINY, arrays, assert_same, launch, launch_and_kill, rows
+
+LONG = (
+    "--config.run.steps=60",
+    "--config.run.log_every=1",
+    "--config.run.save_every=7",
+    "--config.run.eval_every=10",
+    "--config.run.sample_every=20",
+    "--config.run.quality_every=20",
+)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run that nothing interrupts."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    done = launch(TINY, f"--workdir={workdir}", *LONG)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def judged_by(straight) -> str:
+    """The same classifier, already trained: the same scores in less time."""
+    return f"--config.quality.classifier={straight / 'classifier'}"
+
+
+def same_history(one, other) -> None:
+    assert rows(one) == rows(other)
+    pictures = sorted(p.name for p in (one / "samples").iterdir())
+    assert pictures == sorted(p.name for p in (other / "samples").iterdir())
+    for name in pictures:
+        a, b = (Image.open(w / "samples" / name).tobytes() for w in (one, other))
+        assert a == b, name
+    assert_same(arrays(one), arrays(other))
+    assert_same(arrays(one, "best"), arrays(other, "best"))
+
+
+def test_a_run_killed_twice_ends_bit_identical(straight, tmp_path):
+    """SIGKILL at two places, once between saves and once more: states, rows and pictures agree."""
+    workdir = tmp_path / "run"
+    run = (TINY, f"--workdir={workdir}", judged_by(straight), *LONG)
+    for step in (9, 33):
+        assert launch_and_kill(workdir, step, *run) == -signal.SIGKILL
+    done = launch(*run)
+    assert done.returncode == 0, done.stderr
+    assert "resuming from step" in done.stdout
+    same_history(straight, workdir)
+
+
+def test_sigterm_saves_and_exits_with_its_own_status(straight, tmp_path):
+    """The state at the signal is saved off-interval; going on from it changes nothing."""
+    workdir = tmp_path / "run"
+    run = (TINY, f"--workdir={workdir}", judged_by(straight), *LONG)
+    assert launch_and_kill(workdir, 17, *run, number=signal.SIGTERM) == 75
+    done = launch(*run)
+    assert done.returncode == 0, done.stderr
+    same_history(straight, workdir)
+
+
+def test_a_save_by_the_clock_changes_no_result(straight, tmp_path):
+    """save_minutes so short that every step saves."""
+    workdir = tmp_path / "run"
+    often = "--config.run.save_minutes=0.00001"
+    done = launch(TINY, f"--workdir={workdir}", judged_by(straight), *LONG, often)
+    assert done.returncode == 0, done.stderr
+    same_history(straight, workdir)
+
+
+def test_more_steps_continue_and_a_finished_run_says_so(straight, tmp_path):
+    """40 steps, then 60 in the same folder, equal 60 at once; then nothing is left to do."""
+    workdir = tmp_path / "run"
+    run = (TINY, f"--workdir={workdir}", judged_by(straight))
+    shorter = [a for a in LONG if "run.steps" not in a]
+    done = launch(*run, *shorter, "--config.run.steps=40")
+    assert done.returncode == 0, done.stderr
+    done = launch(*run, *LONG)
+    assert done.returncode == 0, done.stderr
+    assert "config.run.steps is '40' there, '60' here" in done.stdout
+    assert_same(arrays(straight), arrays(workdir))
+    done = launch(*run, *LONG)
+    assert done.returncode == 0
+    assert "already finished at step 60" in done.stdout
+    assert rows(workdir) == rows(straight)

@@ -1,0 +1,291 @@
+"""Training steps of the diffusion system: the original's five steps, and what a step promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_jax.core import optim
+from gan_jax.interop import guided_diffusion
+from gan_jax.systems import diffusion
+from tests.helpers.golden_rule import load, weights
+from tests.helpers.tiny_diffusion import (
+    BATCH,
+    FACTS,
+    filled,
+    stage_of,
+    stepper,
+    tiny_config,
+    with_weights,
+    zeros_like_init,
+)
+
+
+def pixels(x: np.ndarray) -> np.ndarray:
+    """What `images.to_unit` brings back to x [B, C, H, W]: [B, H, W, C] in 0..255, not rounded."""
+    return np.moveaxis(x, 1, -1).astype(np.float64) * 127.5 + 127.5
+
+
+GOLDEN = {
+    "plain": dict(class_cond=False, num_channels=64, num_res_blocks=1, attention=(8,), heads=2),
+    "microbatch_decay_anneal_cond": dict(
+        class_cond=True, num_channels=64, num_res_blocks=1, attention=(8,), heads=2
+    ),
+    "checkpoint": dict(
+        class_cond=False, num_channels=32, num_res_blocks=0, attention=(), heads=1
+    ),
+}  # fmt: skip
+
+
+def golden_config(name: str, meta: dict, rates: np.ndarray):
+    options, given = meta["options"], GOLDEN[name]
+    learns = options["diffusion"].get("learn_sigma", False)
+    config = tiny_config(
+        batch_size=4,
+        microbatches=options["batch"] // options["microbatch"],
+        model=dict(
+            num_channels=given["num_channels"], num_res_blocks=given["num_res_blocks"],
+            channel_mult=(1,), attention_resolutions=given["attention"], num_heads=given["heads"],
+            num_head_channels=0, norm_groups=32, class_cond=given["class_cond"],
+        ),
+        discrete=dict(
+            schedule="linear", respacing=options["diffusion"].get("timestep_respacing", ""),
+            variance="learned_range" if learns else "fixed_large",
+            loss="rescaled_mse" if "rescale_learned_sigmas" in options["diffusion"] else "mse",
+        ),
+    )  # fmt: skip
+    config.sampling.steps = config.discrete.respacing
+    section = config.optim.unet
+    section.update(lr=options["lr"], weight_decay=options["weight_decay"])
+    section.update(ema=tuple(options["ema_rates"]), ema_warmup=False)
+    factors = tuple(float(f) for f in rates[1:] / rates[:-1])
+    boundaries = tuple(range(1, len(rates)))
+    section.schedule.update(
+        name="piecewise_constant", unit="steps", boundaries=boundaries, factors=factors
+    )
+    return config
+
+
+def rows(tree) -> dict[str, np.ndarray]:
+    return guided_diffusion.from_trees(jax.device_get(tree), {})
+
+
+def l2(tensors: dict) -> dict[str, float]:
+    return {k: float(np.linalg.norm(np.asarray(v, np.float64))) for k, v in tensors.items()}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_five_steps_are_the_originals(name):
+    meta, golden = load(f"guided_diffusion/trainstep/{name}")
+    config = golden_config(name, meta, golden["out/lr_used"])
+    parts = config.microbatches
+    classes = 10 if config.model.class_cond else 0
+    system = diffusion.make(config, FACTS._replace(num_classes=classes))
+    batch = {"image": np.zeros((4, 8, 8, 3), np.uint8), "label": np.zeros(4, np.int32)}
+    params, _ = guided_diffusion.to_trees(weights(meta, "state_dict"))
+    state = with_weights(zeros_like_init(system, batch), params)
+    start = rows(state.nets["unet"].params)
+    step = stepper(system)
+    names = [str(n) for n in golden["out/param_names"]]
+    skipped = set(meta.get("negligible_gradient_tensors", ()))
+    skipped |= {n for n in names if n.endswith("qkv.bias")}
+
+    def check(found, expected, rtol, share, what):
+        atol = share * float(np.linalg.norm(expected))
+        for tensor, value in zip(names, expected, strict=True):
+            if tensor not in skipped:
+                np.testing.assert_allclose(
+                    found[tensor], value, rtol=rtol, atol=atol, err_msg=f"{what} {tensor}"
+                )
+
+    for i in range(5):
+        noise = golden["in/noise"][i].reshape(4, 3, 8, 8)
+        batch = {
+            "image": pixels(golden["in/x"][i]),
+            "label": golden["in/y"][i].astype(np.int32) if classes else np.zeros(4, np.int32),
+            "level": golden["in/t"][i].reshape(4).astype(np.int32),
+            "weight": golden["in/weights"][i].reshape(4),
+            "noise": np.moveaxis(noise, 1, -1),
+        }
+        old = state
+        state, metrics = step(state, batch, jax.random.key(0))
+        rtol = 1e-4 if i == 0 else 5e-4
+        for ours, theirs in (("unet", "loss"), ("mse", "mse"), ("vb", "vb")):
+            if f"out/{theirs}" in golden and f"loss/{ours}" in metrics:
+                np.testing.assert_allclose(
+                    metrics[f"loss/{ours}"], golden[f"out/{theirs}"][i], rtol=rtol, atol=1e-5
+                )
+        # the original sums the gradients of its microbatches
+        np.testing.assert_allclose(
+            parts * metrics["grad_norm/unet"], golden["out/grad_norm"][i], rtol=rtol, atol=1e-5
+        )
+        np.testing.assert_allclose(metrics["rate/unet"], golden["out/lr_used"][i], rtol=1e-6)
+        before = optim.global_norm(old.nets["unet"].params)
+        np.testing.assert_allclose(before, golden["out/param_norm"][i], rtol=1e-4, atol=1e-5)
+        now = rows(state.nets["unet"].params)
+        if i == 0:  # Adam's first moment is a tenth of the first gradient
+            moments = optim.links(state.nets["unet"].opt)["moments"].mu
+            grads = l2(rows(jax.tree.map(lambda m: 10 * parts * np.asarray(m), moments)))
+            check(grads, golden["out/param_grad_l2"][0], 1e-3, 1e-5, "gradient")
+        check(l2(now), golden["out/param_l2"][i], 1e-4, 0, "parameters")
+        change = l2({k: now[k] - start[k] for k in now})
+        check(change, golden["out/param_change_l2"][i], 1e-3, 1e-5, "change")
+        for index, rate in enumerate(meta["options"]["ema_rates"]):
+            average = l2(rows(optim.averaged(state.nets["unet"], index)[0]))
+            check(average, golden[f"out/ema{rate}_l2"][i], 1e-4, 0, f"average {rate}")
+    averages = {f"_ema{r}": i for i, r in enumerate(meta["options"]["ema_rates"])}
+    for suffix in ("", *averages):
+        net = state.nets["unet"]
+        tree = optim.averaged(net, averages[suffix])[0] if suffix else net.params
+        found = rows(tree)
+        for tensor in names:
+            key = f"out/final{suffix}/{tensor}"
+            if key in golden and tensor not in skipped:
+                np.testing.assert_allclose(
+                    found[tensor], golden[key], rtol=1e-4, atol=3e-5, err_msg=key
+                )
+
+
+def test_microbatches_are_one_batch():
+    found = []
+    with jax.enable_x64(True):
+        for parts in (1, 4):
+            system = diffusion.make(tiny_config(microbatches=parts), FACTS)
+            state = filled(system)
+            double = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x  # noqa: E731
+            state = jax.tree.map(double, state)
+            batch = {**BATCH, "image": BATCH["image"].astype(np.float64)}
+            found.append(stepper(system)(state, batch, jax.random.key(3)))
+    (one, metrics), (many, others) = found
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], others[name], rtol=1e-6, err_msg=name)
+    moments = [optim.links(s.nets["unet"].opt)["moments"].mu for s in (one, many)]
+    for a, b in zip(*map(jax.tree.leaves, moments), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_the_history_of_levels_is_part_of_the_state():
+    system = diffusion.make(
+        tiny_config(discrete=dict(timestep_sampler="loss_second_moment", steps=40)), FACTS
+    )
+    state = filled(system)
+    step = stepper(system)
+    given = {**BATCH, "level": np.repeat(np.arange(4, dtype=np.int32), 2)}
+    state, metrics = step(state, given, jax.random.key(0))
+    seen = np.asarray(state.extra["levels"]["seen"])
+    np.testing.assert_array_equal(seen[:4], 2)
+    np.testing.assert_array_equal(seen[4:], 0)
+    # unweighted losses: their mean over equal weights is the step's
+    stored = np.asarray(state.extra["levels"]["losses"])[:4, :2]
+    np.testing.assert_allclose(stored.mean(), metrics["loss/unet"], rtol=1e-5)
+    # warm: levels are drawn by their losses, and weighted so that the mean stays
+    losses = np.where(np.arange(40)[:, None] == 7, 50.0, 1e-3) * np.ones((40, 10), np.float32)
+    levels = {"losses": jnp.asarray(losses, jnp.float32), "seen": jnp.full(40, 10, jnp.int32)}
+    state = state.replace(extra={**state.extra, "levels": levels})
+    after, _ = step(state, BATCH, jax.random.key(1))
+    assert int(after.extra["levels"]["seen"][7]) >= 17
+
+
+def test_classes_are_dropped_with_the_share_that_is_asked_for():
+    """Where all are dropped the embedding has no gradient; where none is, it has."""
+    for share, learns in ((0.0, True), (0.999999, False)):
+        config = tiny_config(model=dict(class_cond=True), diffusion=dict(label_dropout=share))
+        system = diffusion.make(config, FACTS)
+        state, _ = stepper(system)(filled(system), BATCH, jax.random.key(0))
+        moments = optim.links(state.nets["unet"].opt)["moments"].mu["label_emb"]["embedding"]
+        assert bool(jnp.any(moments != 0)) == learns
+
+
+def test_updates_that_are_not_finite_are_skipped_and_end_the_run_when_there_are_too_many():
+    system = diffusion.make(tiny_config(diffusion=dict(skip_limit=1)), FACTS)
+    state, step = filled(system), stepper(system)
+    broken = {**BATCH, "noise": np.full((8, 8, 8, 3), np.nan, np.float32)}
+    first, metrics = step(state, broken, jax.random.key(0))
+    assert int(first.step) == 1
+    assert float(metrics["skipped/unet"]) == 1
+    assert all(np.isfinite(v) for v in metrics.values())
+    for old, new in zip(
+        jax.tree.leaves(state.nets["unet"]), jax.tree.leaves(first.nets["unet"]), strict=True
+    ):
+        if old.ndim:
+            np.testing.assert_array_equal(old, new)
+    second, metrics = step(first, broken, jax.random.key(0))
+    assert not all(np.isfinite(v) for v in metrics.values())
+    third, metrics = step(second, BATCH, jax.random.key(0))
+    assert int(third.extra["skipped"]) == 0
+    assert all(np.isfinite(v) for v in metrics.values())
+
+
+def test_float16_scales_its_loss():
+    system = diffusion.make(tiny_config(model=dict(dtype="float16")), FACTS)
+    state, metrics = stepper(system)(filled(system), BATCH, jax.random.key(0))
+    assert float(metrics["loss_scale/unet"]) == 2.0**20
+    plain = diffusion.make(tiny_config(), FACTS)
+    _, exact = stepper(plain)(filled(plain), BATCH, jax.random.key(0))
+    np.testing.assert_allclose(metrics["loss/unet"], exact["loss/unet"], rtol=2e-3)
+    if float(metrics["skipped/unet"]) == 0:
+        np.testing.assert_allclose(metrics["grad_norm/unet"], exact["grad_norm/unet"], rtol=2e-2)
+    else:
+        assert float(state.nets["unet"].opt.scale) == 2.0**19
+
+
+@pytest.mark.parametrize("process", ["flow", "edm"])
+def test_other_processes_begin_at_the_loss_of_a_network_that_says_nothing(process):
+    """At the start the output is 0: of a flow |noise - image|², of edm's target its variance."""
+    system = diffusion.make(
+        tiny_config(diffusion=dict(process=process), sampling=dict(sampler="heun")), FACTS
+    )
+    state = zeros_like_init(system, BATCH)
+    noise = np.random.RandomState(2).randn(8, 8, 8, 3).astype(np.float32)
+    image = (BATCH["image"].astype(np.float32) - 127.5) / 127.5
+    level = np.linspace(0.1, 0.9, 8).astype(np.float32)
+    _, metrics = stepper(system)(
+        state, {**BATCH, "noise": noise, "level": level}, jax.random.key(0)
+    )
+    if process == "flow":
+        expected = np.mean((noise - image) ** 2)
+    else:
+        s = level[:, None, None, None]
+        skip, out = 0.25 / (s**2 + 0.25), s * 0.5 / np.sqrt(s**2 + 0.25)
+        expected = np.mean(((image - skip * (image + s * noise)) / out) ** 2)
+    np.testing.assert_allclose(metrics["loss/unet"], expected, rtol=1e-5)
+    assert sum(name.startswith(("loss/t0", "loss/sigma")) for name in metrics) >= 1
+
+
+def test_a_loss_that_is_no_number_is_not_remembered():
+    system = diffusion.make(
+        tiny_config(discrete=dict(timestep_sampler="loss_second_moment", steps=40)), FACTS
+    )
+    state = filled(system)
+    broken = {**BATCH, "noise": np.full((8, 8, 8, 3), np.nan, np.float32)}
+    after, _ = stepper(system)(state, broken, jax.random.key(0))
+    assert np.isfinite(after.extra["levels"]["losses"]).all()
+    assert not after.extra["levels"]["seen"].any()
+
+
+def test_validation_spreads_levels_by_the_numbers_of_the_images():
+    """Any eight images in a row see the whole chain, and what fills up a batch moves none."""
+    system = diffusion.make(tiny_config(discrete=dict(steps=8), sampling=dict(steps="")), FACTS)
+    state = filled(system)
+    run = jax.jit(lambda s, b: system.eval_step(s, b, jax.random.key(0), stage_of(system)))
+    images = np.repeat(BATCH["image"][:1], 8, axis=0)
+    numbers = np.arange(8, dtype=np.int32)
+    padded = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32)
+    whole = np.asarray(run(state, {"image": images, "seed": numbers})["vb"])
+    half = np.asarray(run(state, {"image": images, "valid": padded, "seed": numbers})["vb"])
+    later = np.asarray(run(state, {"image": images, "seed": numbers + 800})["vb"])
+    np.testing.assert_array_equal(half, whole)
+    # one image at levels of eight, whose terms at the ends are far above those between
+    for values in (whole, later):
+        assert (values > 2 * np.median(values)).sum() >= 2
+
+
+def test_it_learns():
+    """White images: the noise is what is left of x."""
+    system = diffusion.make(tiny_config(optim=dict(unet=dict(lr=1e-2))), FACTS)
+    state, step = filled(system), stepper(system)
+    white, losses = {**BATCH, "image": np.full_like(BATCH["image"], 255)}, []
+    for i in range(80):
+        state, metrics = step(state, white, jax.random.key(i))
+        losses.append(float(metrics["loss/mse"]))
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
