@@ -11,6 +11,19 @@ class UserError(Exception):
     """
 
 
+class ArgumentError(UserError):
+    """A wrong value of an argument, such as "seeds" of `sample`.
+
+    `name` is the parameter's; the message begins with it. Where a flag of that name gave the
+    value, `launch.py` writes the flag instead: "--seeds: give whole numbers …".
+    """
+
+    def __init__(self, name: str, message: str):
+        """`message` follows the name at once, so it begins with ": " or "=value: "."""
+        super().__init__(f"{name}{message}")
+        self.name = name
+
+
 def one_of(key: str, value: Any, accepted: Iterable[Any]) -> None:
     """Raises UserError unless `value` is one of `accepted`; the message names `key` and lists them.
 
