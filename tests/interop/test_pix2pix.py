@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax.errors import UserError
-from gan_jax.interop import pix2pix, pytorch_gan
+from gan_jax.interop import pix2pix, trees
 from gan_jax.interop.formats import torch_file
 from gan_jax.models import pix2pix as models
 from gan_jax.models.network import functional
@@ -251,7 +251,7 @@ def test_restoring_tells_the_networks_apart(tmp_path):
     tensors = network("junyanz_D_pixel_batch")
     params, stats = pix2pix.to_trees(tensors)
     found = restored({f"module.{name}": tensor for name, tensor in tensors.items()})
-    expected = pytorch_gan.named_leaves(params, stats)
+    expected = trees.named_leaves(params, stats)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, strict=True, err_msg=name)
