@@ -22,6 +22,7 @@ from gan_jax.interop.formats import npz_file, tf_checkpoint
 
 ACCEPTED = "a checkpoint of TensorFlow, or a .pth, .pt, .npz or .pkl file"
 
+Section = Mapping[str, Any]  # of a config
 Arrays = dict[str, np.ndarray]  # by name: "params/conv_1/kernel", "stats/batch_stats/norm_1/mean"
 
 
@@ -43,7 +44,7 @@ class Reader(NamedTuple):
     arrays: Callable[[str, str], Arrays]
     classes: Callable[[str], int] = lambda source: 0
     kind: Callable[[str], str] | None = None
-    differences: Callable[[str, Any, Mapping[str, Any]], list[str]] = lambda source, facts, model: []
+    differences: Callable[[str, Any, Section], list[str]] = lambda source, facts, model: []
 
 
 def find(source: str) -> Reader | None:
@@ -63,7 +64,7 @@ def kind(source: str, names: Iterable[str]) -> str:
     return reader.kind(source) if reader and reader.kind else pix2pix.family(names)
 
 
-def differences(source: str, facts: Any, model: Mapping[str, Any]) -> list[str]:
+def differences(source: str, facts: Any, model: Section) -> list[str]:
     """What a config must say for the networks of a source and does not; see `Reader`."""
     reader = find(source)
     return reader.differences(source, facts, model) if reader else []
@@ -126,7 +127,7 @@ def _pickle_classes(source: str) -> int:
     return progan_file.networks(source).classes
 
 
-def _pickle_differences(source: str, facts: Any, model: Mapping[str, Any]) -> list[str]:
+def _pickle_differences(source: str, facts: Any, model: Section) -> list[str]:
     return progan_file.differences(progan_file.networks(source), facts, model)
 
 

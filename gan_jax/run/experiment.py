@@ -116,7 +116,7 @@ class Experiment:
         return self.system.sample_step is not None and every.count > 0
 
     def batch(self, stage: Stage | None = None) -> Batch:
-        """One global batch of a stage, of the first one if none is given: zeros, for their shapes."""
+        """Zeros with the shapes of a global batch of a stage; of the first one if none is given."""
         facts, size = self.facts, (stage or self.system.stages[0]).batch_size
         label = {"label": np.zeros((size,), np.int32)}
         image = np.zeros((size, facts.resolution, facts.resolution, facts.channels), np.uint8)

@@ -78,7 +78,7 @@ class Model:
         return sampler(self.state, batch, self.stage, (weights,))[weights]
 
     def standing_statistics(self, batches: int, size: int = 64) -> "Model":
-        """A model that draws with batch statistics measured over `batches` batches of `size` samples.
+        """A model that draws with batch statistics of `batches` batches of `size` samples each.
 
         Raises UserError for a system without batch statistics.
         """

@@ -1,4 +1,4 @@
-"""Where a run comes from: its config.json, with versions, git revision and the facts of its data."""
+"""What a run was made with: config.json, with versions, git revision and facts of the data."""
 
 import datetime
 import importlib.metadata
