@@ -1,4 +1,4 @@
-"""Where weights that a user has named once are found again."""
+"""The cache of weights: what a user has named once is found again."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,8 @@ def folder() -> Path:
 
 
 def keep(path: Path, write: Callable[[], None]) -> None:
-    """Has `write` make the file `path`; where the disk does not allow it, nothing is lost."""
+    """Lets `write` make the file `path`. A disk that does not allow it is no error: the user can
+    name the file again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write()

@@ -1,4 +1,4 @@
-"""What weights are called by their content, whatever file they came in."""
+"""Names for weights that depend on their numbers alone, not on the file they came in."""
 
 import hashlib
 from collections.abc import Iterable

@@ -13,7 +13,7 @@ convolutions of one pixel over a sequence, [O, I, 1] in the files, are dense lay
 keep their layout, [classes, 4C] and [channels, side² + 1]. Half precision becomes float32.
 
 Names and shapes are the same in both orders of attention ("legacy", "new") and with any number of
-heads: those, the noise schedule and the size of images are for the config to know.
+heads: only the config knows those, the noise schedule and the size of images.
 """
 
 import math
@@ -170,7 +170,7 @@ def mismatches(
 
     Args:
         params: the network's tree of arrays or jax.ShapeDtypeStruct.
-        most: how many tensors are told; "and 37 more" then follows as the last entry.
+        most: how many tensors are listed; "and 37 more" then follows as the last entry.
 
     Returns:
         "out.2.weight: (6, 64, 3, 3) in the file, (3, 64, 3, 3) here", in the order of the files.
@@ -190,19 +190,19 @@ def mismatches(
 
 
 def architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What names and shapes tell of a network, with None for what they leave open.
+    """What names and shapes say about a network; None for what they leave open.
 
     Returns:
         network: as `identify` says; channels: the width C; in_channels: of the stem; num_classes:
-        it has an embedding of, 0 if none; multipliers: of C, a float for each level; blocks:
+        rows of its embedding, 0 if it has none; multipliers: of C, a float for each level; blocks:
         residual blocks per level; attention: the factors 2^level of levels that attend;
-        resblock_updown, scale_shift: whether;
-        of U-Nets out_channels, and learn_sigma: two for each channel of an image;
-        of classifiers pool, outputs (the classes told apart) and, of an attention pool, image_size
-        in pixels.
+        resblock_updown, scale_shift: whether it was built with these.
+        Of U-Nets also out_channels, and learn_sigma: whether there are two for each channel of an
+        image. Of classifiers also pool, outputs (the number of classes) and, with an attention
+        pool, image_size in pixels.
 
-        A network of one level does not show resblock_updown, nor a classifier that has it where its
-        levels end if all are alike: then multipliers, blocks and attention are None too.
+        A network of one level does not show resblock_updown. A classifier that has it does not show
+        where its levels end if all are alike: then multipliers, blocks and attention are None too.
 
     Raises:
         UserError: as `to_trees`, or the blocks form no levels.

@@ -1,8 +1,8 @@
 """Which tensors the networks of guided-diffusion have, by PyTorch's names.
 
 https://github.com/openai/guided-diffusion, guided_diffusion/unet.py: UNetModel, SuperResModel and
-EncoderUNetModel. A network is read off the names that are there; what its blocks must have besides
-and what is none of theirs follows.
+EncoderUNetModel. The names that are there tell which network it is, and so which tensors its blocks
+must have and which they may not have.
 """
 
 import re

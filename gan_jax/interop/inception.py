@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
 
 def load(path: str | os.PathLike[str], key: str) -> Weights:
-    """The weights of a file, or without one those that an earlier call has left in the cache.
+    """The weights of a file, or without one those that an earlier call left in the cache.
 
     Args:
         path: as for `read`; "" for the cache.
@@ -119,7 +119,7 @@ def _digest(params: Params, layers: list[str]) -> str:
 
 
 def _kept(cached: Path, logits: bool) -> bool:
-    """Whether the cache has as much as would be put there."""
+    """Whether the cache already holds as much as would be written."""
     try:
         with zipfile.ZipFile(cached) as archive:
             return not logits or "fc/kernel.npy" in archive.namelist()

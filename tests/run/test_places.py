@@ -175,9 +175,7 @@ def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     training.train(made, tmp_path / "run", say=quiet)
     data.rename(tmp_path / "now")
     run = tmp_path / "run"
-    assert_refused(
-        "where the run's data are now", sample.sample, run, tmp_path / "out", range(2)
-    )
+    assert_refused("where the run's data are now", sample.sample, run, tmp_path / "out", range(2))
     places = {"path": str(tmp_path / "now")}
     assert sample.sample(run, tmp_path / "out", range(2), say=quiet, places=places)
 

@@ -1,8 +1,8 @@
 """Pickles of numpy arrays, read without running what they ask for.
 
 A pickle is a program: it may name any function of any module and have it called. Arrays need a
-few names to be rebuilt; those are answered here by functions of our own, so that not even numpy's
-run on what a file says, and every other name is refused before anything happens.
+few names to be rebuilt. Those are answered here by functions of our own, so that not even numpy's
+own run on what a file says; every other name is refused before anything happens.
 
 What a pickled array looks like, by protocol: up to 4, numpy.core.multiarray._reconstruct makes an
 empty array, whose state is then set to (version, shape, dtype, Fortran order, bytes), the bytes in
@@ -80,7 +80,7 @@ def load(
         raise UserError(
             f"{path} {one_line(str(error))}: refused, nothing was run; {accepted}"
         ) from None
-    except Exception as error:  # a damaged pickle fails in any way it likes
+    except Exception as error:  # a damaged pickle may raise anything
         reason = one_line(str(error)) or type(error).__name__
         raise UserError(
             f"{path} is damaged or cut short ({reason}); copy or download it again"
@@ -88,11 +88,11 @@ def load(
 
 
 class Refused(Exception):
-    """What the pickle asks for and does not get, as a sentence about the file."""
+    """A pickle asks for something that it does not get; the text is a sentence about the file."""
 
 
 class Inert:
-    """What the pickle gets to hold: nothing in it can be changed by the pickle."""
+    """Base of what a pickle may hold: the pickle cannot change anything in it."""
 
     def __setstate__(self, state: Any) -> None:
         raise Refused(f"sets attributes of a {kind_of(self)}")
@@ -217,7 +217,7 @@ def numbers_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
 
 def _plain(tree: dict, place: str, seen: set[int]) -> Tree:
     """The dicts as the pickle nested them, with arrays as leaves."""
-    if id(tree) in seen:  # nested twofold again and again, a short file would not end
+    if id(tree) in seen:  # nested in pairs, level by level, a short file would never end
         raise Refused(f"holds the dict at {place!r} twice")
     seen.add(id(tree))
     plain: Tree = {}
@@ -240,10 +240,10 @@ def kind_of(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    # never all of it: tuples nested twofold again and again print without end
+    # shortened: tuples nested in pairs, level by level, would print without end
     return reprlib.repr(value)
 
 
 def one_line(text: str) -> str:
-    """What a message may repeat of a file's own words."""
+    """Text out of a file as a message may repeat it: one line, without control characters."""
     return "".join(c if c.isprintable() else " " for c in text)[:_LISTED].strip()

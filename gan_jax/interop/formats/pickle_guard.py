@@ -1,4 +1,4 @@
-"""What is looked at in every pickle before it is read."""
+"""The check that every pickle must pass before it is read."""
 
 import pickletools
 from typing import BinaryIO
@@ -7,11 +7,11 @@ from typing import BinaryIO
 def check_memo(stored: bytes | BinaryIO) -> None:
     """Walks through one pickle, executing nothing; of a stream, from its position to STOP.
 
-    Python's unpickler makes room for a memo as large as the index of an entry says, or for as
-    many bytes as announced: four damaged bytes could fill the memory.
+    Python's unpickler allocates a memo as large as the index of an entry says, and as many bytes
+    as are announced: four damaged bytes could fill the memory.
 
     Raises:
-        ValueError: such an index, or what cannot be walked through.
+        ValueError: such an index, or bytes that are no pickle.
     """
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stored)):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:

@@ -1,7 +1,7 @@
 """TensorFlow's checkpoints of format V2, read without TensorFlow.
 
 What tf.train.Saver calls "ckpt-7" are the files ckpt-7.index and ckpt-7.data-00000-of-00001, …: the
-index is a table (`sstable`) of a message per variable, in Protocol Buffers' wire format, that tells
+index is a table (`sstable`) of a message per variable, in Protocol Buffers' wire format, that says
 where its numbers lie. Nothing in the files is ever executed.
 https://github.com/tensorflow/tensorflow (core/protobuf/tensor_bundle.proto,
 core/util/tensor_bundle/tensor_bundle.h)
@@ -152,10 +152,10 @@ def _read_index(path: Path) -> tuple[dict[str, Variable], int]:
         elif key[0]:  # else a slice of a partitioned variable
             found[key.decode("utf-8")] = _variable(value)
     if not 0 < shards < 100_000:
-        raise ValueError("it tells no number of data files")
+        raise ValueError("it does not say how many data files there are")
     for name, variable in found.items():
         if variable.shard >= shards:
-            raise ValueError(f"{name} lies in a data file that there is not")
+            raise ValueError(f"{name} lies in a data file that does not exist")
     return found, shards
 
 

@@ -60,7 +60,7 @@ def read(path: str | os.PathLike[str], modules: bool = False) -> Any:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle or archive fails in any way it likes
+    except Exception as error:  # a damaged pickle or archive may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"{path} is damaged or cut short ({reason}); copy or download it again"
@@ -74,7 +74,7 @@ def state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     The prefix "module." that DataParallel puts before every name is dropped.
 
     Raises:
-        UserError: as `read`, or the file holds something else.
+        UserError: as `read`, or the file holds something other than that.
     """
     content = read(path)
     for key in ("state_dict", "model"):
@@ -102,7 +102,7 @@ def is_torchscript(path: str | os.PathLike[str]) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
-    except Exception:  # no archive or a damaged one: what is wrong with it is for `read` to say
+    except Exception:  # no archive, or a damaged one: `read` says what is wrong with it
         return False
 
 
@@ -110,7 +110,7 @@ def module_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The tensors of a TorchScript archive by their dotted attribute names; its code is not read.
 
     Raises:
-        UserError: as `read`, or the archive holds something else than a module.
+        UserError: as `read`, or the archive holds something other than a module.
     """
     content = read(path, modules=True)
     if not isinstance(content, dict):
@@ -201,7 +201,7 @@ def write(path: str | os.PathLike[str], state_dict: Mapping[str, np.ndarray]) ->
     The same tensors give the same bytes. The file appears whole or not at all.
 
     Args:
-        state_dict: named arrays of the dtypes in `torch_pickle.DTYPES`; jax arrays are welcome.
+        state_dict: named arrays of the dtypes in `torch_pickle.DTYPES`, of numpy or jax.
 
     Raises:
         ValueError: a dtype that PyTorch cannot hold.

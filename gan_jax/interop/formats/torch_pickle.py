@@ -1,8 +1,8 @@
 """The pickles inside PyTorch files, read without PyTorch and without running what they ask for.
 
 A pickle is a program: it may name any function of any module and have it called. PyTorch's files
-need a dozen names to rebuild tensors; those are answered here by functions of our own, which only
-note down what was asked, and every other name is refused before anything happens.
+need a dozen names to rebuild tensors. Those are answered here by functions of our own, which only
+note down what was asked; every other name is refused before anything happens.
 """
 
 import math
@@ -50,7 +50,7 @@ LARGEST_REPEATED = 2**24
 
 
 class _Inert:
-    """What the pickle gets to hold: nothing in it can be changed by the pickle."""
+    """Base of what a pickle may hold: the pickle cannot change anything in it."""
 
     def __setstate__(self, state: Any) -> None:
         raise pickle.UnpicklingError(f"it sets attributes of {type(self).__name__}")
@@ -174,7 +174,7 @@ _LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorli
 def load(
     file: BinaryIO, path: str, dtypes: dict[str, np.dtype] | None = None, modules: bool = False
 ) -> Any:
-    """Reads one pickle from `file`, leaving its position just behind it.
+    """Reads one pickle from `file`, leaving the position just after it.
 
     Args:
         file: a seekable binary stream.
