@@ -75,8 +75,7 @@ def _probe(folder: Path) -> None:
 
 def _refused(key: str, path: Path, error: OSError, kind: str) -> UserError:
     return UserError(
-        f"{key}: {path} cannot be written ({error.strerror or error}); name another {kind} with "
-        f"{key}"
+        f"{key}: {path} cannot be written ({error.strerror or error}); name another {kind}"
     )
 
 

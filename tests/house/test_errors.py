@@ -1,0 +1,23 @@
+"""Mistakes of a user: which argument they name."""
+
+import pytest
+
+from gan_jax.errors import ArgumentError, UserError, argument, one_of
+
+
+def test_a_check_of_an_argument_names_it():
+    with (
+        pytest.raises(ArgumentError, match=r"^sort='x': accepted are a, b$") as caught,
+        argument("sort"),
+    ):
+        one_of("sort", "x", ("a", "b"))
+    assert caught.value.name == "sort"
+
+
+def test_other_mistakes_pass_through():
+    with pytest.raises(UserError, match=r"^config\.x: wrong$") as caught, argument("sort"):
+        raise UserError("config.x: wrong")
+    assert not isinstance(caught.value, ArgumentError)
+    with pytest.raises(ArgumentError) as caught, argument("sort"):
+        raise ArgumentError("seeds", ": wrong")
+    assert caught.value.name == "seeds"
