@@ -31,16 +31,24 @@ TITLES = ("input", "output", "target")  # columns of a translation's grid
 class Experiment:
     """What a config stands for: data, system, mesh, keys. Built once per mode."""
 
-    def __init__(self, config: ConfigDict, facts: Facts | None = None, home: Path | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        facts: Facts | None = None,
+        home: Path | None = None,
+        begun: bool = False,
+    ):
         """`facts` of a run that was trained before: its data is then opened only when needed, and
-        where `home` is its folder they must be what it was trained on."""
+        where `home` is its folder they must be what it was trained on. `begun`: the config is that
+        of a run that exists, which options that its networks ignore do not end."""
         configs.prepare(config)
         configs.check(config)
         self.config, self.home = config, home
         self.mesh = Mesh(config.run.devices)
         configs.resolve(config, self.mesh.size)
         self.facts = facts or self._measured(self.data)
-        self.system: System = configs.SYSTEMS[config.system].make(config, self.facts)
+        built = configs.as_built(config) if begun else config
+        self.system: System = configs.SYSTEMS[config.system].make(built, self.facts)
         if not facts:
             for stage in self.system.stages:
                 self.data.epoch_steps(

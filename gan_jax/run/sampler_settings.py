@@ -61,7 +61,7 @@ def adjusted(
         if not config.model.class_cond:  # the classes are the classifier's
             own_classes = ("num_classes", "class_names", "empty_classes")
             facts = facts._replace(**{name: getattr(known, name) for name in own_classes})
-    experiment = Experiment(config, facts, model.experiment.home)
+    experiment = Experiment(config, facts, model.experiment.home, begun=True)
     if classifier:
         state = _with_classifier(experiment, state, classifier, tensors)
     return Model(experiment, state, model.step, model.stage)

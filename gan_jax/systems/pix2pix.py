@@ -42,6 +42,7 @@ from gan_jax.models.network import Network
 from gan_jax.ops import colour, images, losses, penalties, pool
 from gan_jax.systems.pix2pix_config import Loss, Test, check, halving_notices, patch_notices
 from gan_jax.systems.pix2pix_config import defaults as defaults
+from gan_jax.systems.pix2pix_config import unused as unused
 
 
 @dataclass(frozen=True)

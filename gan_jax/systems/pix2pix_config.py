@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from gan_jax.core import optim, schedules
 from gan_jax.core.system import Facts, Stage
@@ -52,6 +53,14 @@ def defaults() -> dict:
         optim=dict(gen=optimizer(), disc=optimizer()),
         quality=dict(metrics=("fid", "kid")),  # there are no classes to judge by
     )
+
+
+def unused(config) -> dict[str, Any]:
+    """Options that the chosen networks do not have, by key such as "model.gen.dropout_place".
+
+    Only those that differ from their usual values, which are given. `make` refuses them.
+    """
+    return {f"model.{key}": value for key, value in networks.unused(config.model).items()}
 
 
 def check(config, facts: Facts) -> None:
