@@ -232,6 +232,20 @@ def resolve(config: ConfigDict, devices: int, stored: dict[str, Any] | None = No
             config[section][name] = stored[section][name] if stored else choose(devices)
 
 
+def as_built(config: ConfigDict) -> ConfigDict:
+    """The config that the system of a run is made from, where the run has begun already.
+
+    The same, but for options that its networks do not have. A new run that sets one is refused;
+    earlier revisions ignored some, and such a run goes on as it began.
+    """
+    found = getattr(SYSTEMS[config.system], "unused", lambda config: {})(config)
+    if not found:
+        return config
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(found)
+    return config
+
+
 BOUNDS = {  # key: lowest accepted value
     "seed": 0,
     "run.keep": 1,

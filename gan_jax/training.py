@@ -63,7 +63,7 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
     folder = folders.claim(workdir, lock=main, say=say)
     try:
         stored = folders.check(folder, config, say)
-        experiment = Experiment(config)
+        experiment = Experiment(config, begun=stored)
         if stored:
             folders.check_facts(folder, experiment.facts)
         _announce(experiment, say)

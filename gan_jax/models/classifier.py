@@ -1,5 +1,5 @@
-"""Image classifiers: a small one, whose features and classes judge what a generator covers, and the
-trunk of WarpGAN's discriminator with one layer of classes, which learns to tell identities apart.
+"""Image classifiers: a small one, whose features and classes measure what a generator covers, and
+the trunk of WarpGAN's discriminator with a layer of classes, which learns to tell identities apart.
 """
 
 import flax.linen as nn
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
 from gan_jax.models.warpgan import HEADS, SMALLEST
@@ -102,11 +102,9 @@ def identity_classifier(
             f"config.data.resolution={resolution}: config.model.name='warpgan' takes images of "
             f"{SMALLEST} pixels and more"
         )
-    if disc_head not in HEADS:
-        raise UserError(f"config.model.disc_head={disc_head!r}: accepted are {', '.join(HEADS)}")
-    for name, value in (("disc_width", disc_width), ("bottleneck", bottleneck)):
-        if value < 1:
-            raise UserError(f"config.model.{name}={value}: must be at least 1")
+    one_of("config.model.disc_head", disc_head, HEADS)
+    at_least("config.model.disc_width", disc_width, 1)
+    at_least("config.model.bottleneck", bottleneck, 1)
     if not 0 < keep_prob <= 1:
         raise UserError(f"config.model.keep_prob={keep_prob}: must lie in (0, 1]")
     return functional(

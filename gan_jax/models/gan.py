@@ -13,10 +13,11 @@ from typing import Any
 
 import flax.linen as nn
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models import gan_conv, gan_dense, gan_resnet
 from gan_jax.models.layers import INITIALIZERS
 from gan_jax.models.network import Network, functional
+from gan_jax.models.options import refuse
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "dense": gan_dense.DenseGenerator,
@@ -114,16 +115,12 @@ def _chosen(section: Any) -> dict[str, Any]:
 
 
 def _module(key: str, known: dict[str, type[nn.Module]], name: str, options: dict) -> nn.Module:
-    if name not in known:
-        raise UserError(f"{key}.name={name!r}: accepted are {', '.join(known)}")
+    """The module called `name`, with options by their names in the section `key`."""
+    one_of(f"{key}.name", name, known)
     kind = known[name]
     fields = [f.name for f in dataclasses.fields(kind) if f.name not in ("parent", "name")]
     accepted = {"init" if f == "weight_init" else f: f for f in fields if f not in kind.without}
-    for option in options:
-        if option not in accepted:
-            raise UserError(
-                f"{key}.{option}: {name!r} has no such option; it has {', '.join(accepted)}"
-            )
+    refuse(key, name, [option for option in options if option not in accepted], accepted)
     module = kind(**{accepted[option]: value for option, value in options.items()})
     _check(key, name, module)
     return module
@@ -151,7 +148,6 @@ def _check(key: str, name: str, module: Any) -> None:
             f"{key}.name={name!r} makes and takes multiples of {module.multiple_of} pixels, at "
             f"least {module.smallest}; the data has {size}: set config.data.resolution"
         )
-    if module.width < 1:
-        raise UserError(f"{key}.width={module.width}: must be at least 1")
+    at_least(f"{key}.width", module.width, 1)
     if not 0 <= getattr(module, "dropout", 0) < 1:
         raise UserError(f"{key}.dropout={module.dropout}: must lie in [0, 1)")

@@ -28,10 +28,11 @@ class Backbone(nn.Module):
     def dense(
         self, x: Array, train: bool, name: str, features: int, weight_init: str = ""
     ) -> Array:
+        """A linear layer of x [B, C] → [B, features]."""
         return self.made(layers.Dense, features, weight_init=weight_init, name=name)(x, train)
 
     def conv(self, x: Array, train: bool, name: str, features: int, *geometry: int) -> Array:
-        """`geometry`: kernel size, strides, padding."""
+        """A convolution of x [B, H, W, C]; `geometry`: kernel size, strides, padding."""
         return self.made(layers.Conv, features, *geometry, name=name)(x, train)
 
 
@@ -109,6 +110,7 @@ class Discriminator(Backbone):
         return layers.BatchNorm(eps=eps, weight_init=self.weight_init, name=name)(x, train)
 
     def drop(self, x: Array, train: bool) -> Array:
+        """Dropout, in training and where this discriminator has any."""
         return layers.dropout(x, self.dropout, train)
 
     def pixels(self, x: Array, label: Array | None) -> Array:
@@ -132,7 +134,7 @@ class Discriminator(Backbone):
         if x.shape[1:] != expected:
             raise ValueError(f"images are {x.shape[1:]}, the discriminator takes {expected}")
 
-    def judge(
+    def discriminate(
         self,
         h: Array,
         label: Array | None,

@@ -20,7 +20,7 @@ class GuideConvDiscriminator(gan_base.Discriminator):
         h = leaky_relu(self.conv(self.pixels(x, label), train, "conv_0", self.width, 3, 2, 1))
         h = self.conv(self.drop(h, train), train, "conv_1", 2 * self.width, 3, 2, 1)
         h = leaky_relu(self.norm(h, train, "conv_1_norm"))
-        return self.judge(self.drop(h, train), label, train)
+        return self.discriminate(self.drop(h, train), label, train)
 
 
 class GuideConvPoolDiscriminator(gan_base.Discriminator):
@@ -34,7 +34,7 @@ class GuideConvPoolDiscriminator(gan_base.Discriminator):
         h = leaky_relu(self.conv(self.pixels(x, label), train, "conv", self.width, 3, 2, 1))
         h = gan_base.channels_first(max_pool(self.drop(h, train)))
         h = leaky_relu(self.dense(h, train, "hidden", 2 * self.width))
-        return self.judge(self.drop(h, train), label, train)
+        return self.discriminate(self.drop(h, train), label, train)
 
 
 class DeconvGenerator(gan_base.Generator):
@@ -75,7 +75,7 @@ class ConvDiscriminator(gan_base.Discriminator):
             if level:
                 h = self.norm(h, train, f"conv_{level}_norm")
             h = self.drop(leaky_relu(h), train)
-        return self.judge(h, label, train)
+        return self.discriminate(h, label, train)
 
 
 class PyTorchGanDcganGenerator(gan_base.Generator):
@@ -122,7 +122,7 @@ class PyTorchGanDcganDiscriminator(gan_base.Discriminator):
             h = self.drop(leaky_relu(h), train)
             if level:
                 h = self.norm(h, train, f"model_{index + 3}", eps=0.8)
-        return self.judge(h, label, train, name="adv_layer_0", weight_init=_linear(self))
+        return self.discriminate(h, label, train, name="adv_layer_0", weight_init=_linear(self))
 
 
 def _linear(network: gan_base.Generator | gan_base.Discriminator) -> str:

@@ -31,7 +31,7 @@ class DenseDiscriminator(gan_base.Discriminator):
     def __call__(self, x: Array, label: Array | None, train: bool = False) -> tuple[Array, Array]:
         h = self.dense(self.flat(x, label), train, "hidden", self.width)
         h = leaky_relu(self.norm(h, train, "hidden_norm"))
-        return self.judge(self.drop(h, train), label, train)
+        return self.discriminate(self.drop(h, train), label, train)
 
 
 class PyTorchGanDenseGenerator(gan_base.Generator):
@@ -63,4 +63,4 @@ class PyTorchGanDenseDiscriminator(gan_base.Discriminator):
         for index, features in ((0, self.width), (2, self.width // 2)):
             h = leaky_relu(self.dense(h, train, f"model_{index}", features))
             h = self.drop(h, train)
-        return self.judge(h, label, train, name="model_4")
+        return self.discriminate(h, label, train, name="model_4")

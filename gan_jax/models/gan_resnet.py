@@ -63,7 +63,7 @@ class DeepConvDiscriminator(gan_base.Discriminator):
             h = block(h, f"block_{level}_conv_0", features, 3, 1, 1)
             h = self.drop(block(h, f"block_{level}_conv_1", features, 4, 2, 1), train)
             features *= 2
-        return self.judge(block(h, "conv", features, 3, 1, 1), label, train, pool=True)
+        return self.discriminate(block(h, "conv", features, 3, 1, 1), label, train, pool=True)
 
 
 class ResnetGenerator(gan_base.Generator):
@@ -128,7 +128,7 @@ class ResnetDiscriminator(gan_base.Discriminator):
         for level, (factor, halve) in enumerate(blocks):
             h = self._block(h, train, f"block_{level}", factor * self.width, halve, level == 0)
             h = self.drop(h, train)
-        return self.judge(jax.nn.relu(h), label, train, pool=True)
+        return self.discriminate(jax.nn.relu(h), label, train, pool=True)
 
     def _block(self, x: Array, train: bool, name: str, features: int, halve: bool, first: bool):
         def conv(h, index):

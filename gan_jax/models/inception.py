@@ -43,67 +43,84 @@ class Layer(NamedTuple):
     outputs: int
 
 
+ONE, THREE, FIVE, ROW, COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
+Chain = Sequence[tuple[tuple[int, int], int]]  # convolutions in a row: kernel and outputs of each
+
+
 def layers() -> dict[str, Layer]:
     """Every convolution by its name in PyTorch's state dicts ("Mixed_5b.branch1x1")."""
-    found = {
-        "Conv2d_1a_3x3": Layer((3, 3), 3, 32),
-        "Conv2d_2a_3x3": Layer((3, 3), 32, 32),
-        "Conv2d_2b_3x3": Layer((3, 3), 32, 64),
-        "Conv2d_3b_1x1": Layer((1, 1), 64, 80),
-        "Conv2d_4a_3x3": Layer((3, 3), 80, 192),
-    }
+    return {
+        "Conv2d_1a_3x3": Layer(THREE, 3, 32),
+        "Conv2d_2a_3x3": Layer(THREE, 32, 32),
+        "Conv2d_2b_3x3": Layer(THREE, 32, 64),
+        "Conv2d_3b_1x1": Layer(ONE, 64, 80),
+        "Conv2d_4a_3x3": Layer(THREE, 80, 192),
+        **_layers_a("Mixed_5b", 192, 32),
+        **_layers_a("Mixed_5c", 256, 64),
+        **_layers_a("Mixed_5d", 288, 64),
+        **_chains(
+            "Mixed_6a", 288,
+            branch3x3=[(THREE, 384)],
+            branch3x3dbl=[(ONE, 64), (THREE, 96), (THREE, 96)],
+        ),
+        **_layers_c("Mixed_6b", 128),
+        **_layers_c("Mixed_6c", 160),
+        **_layers_c("Mixed_6d", 160),
+        **_layers_c("Mixed_6e", 192),
+        **_chains(
+            "Mixed_7a", 768,
+            branch3x3=[(ONE, 192), (THREE, 320)],
+            branch7x7x3=[(ONE, 192), (ROW, 192), (COLUMN, 192), (THREE, 192)],
+        ),
+        **_layers_e("Mixed_7b", 1280),
+        **_layers_e("Mixed_7c", 2048),
+    }  # fmt: skip
 
-    def block(name: str, inputs: int, **chains: Sequence[tuple[tuple[int, int], int]]) -> None:
-        for branch, chain in chains.items():
-            channels = inputs
-            for place, (kernel, outputs) in enumerate(chain, 1):
-                suffix = f"_{place}" if len(chain) > 1 else ""
-                found[f"{name}.{branch}{suffix}"] = Layer(kernel, channels, outputs)
-                channels = outputs
 
-    one, three, five, row, column = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
-    for name, inputs, pool in (
-        ("Mixed_5b", 192, 32),
-        ("Mixed_5c", 256, 64),
-        ("Mixed_5d", 288, 64),
-    ):
-        block(
-            name, inputs,
-            branch1x1=[(one, 64)],
-            branch5x5=[(one, 48), (five, 64)],
-            branch3x3dbl=[(one, 64), (three, 96), (three, 96)],
-            branch_pool=[(one, pool)],
-        )  # fmt: skip
-    block(
-        "Mixed_6a", 288,
-        branch3x3=[(three, 384)],
-        branch3x3dbl=[(one, 64), (three, 96), (three, 96)],
+def _chains(name: str, inputs: int, **chains: Chain) -> dict[str, Layer]:
+    """The layers of a block whose branches are chains of convolutions, all of the same input."""
+    found = {}
+    for branch, chain in chains.items():
+        channels = inputs
+        for place, (kernel, outputs) in enumerate(chain, 1):
+            suffix = f"_{place}" if len(chain) > 1 else ""
+            found[f"{name}.{branch}{suffix}"] = Layer(kernel, channels, outputs)
+            channels = outputs
+    return found
+
+
+def _layers_a(name: str, inputs: int, pool: int) -> dict[str, Layer]:
+    return _chains(
+        name, inputs,
+        branch1x1=[(ONE, 64)],
+        branch5x5=[(ONE, 48), (FIVE, 64)],
+        branch3x3dbl=[(ONE, 64), (THREE, 96), (THREE, 96)],
+        branch_pool=[(ONE, pool)],
     )  # fmt: skip
-    for name, n in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
-        block(
-            name, 768,
-            branch1x1=[(one, 192)],
-            branch7x7=[(one, n), (row, n), (column, 192)],
-            branch7x7dbl=[(one, n), (column, n), (row, n), (column, n), (row, 192)],
-            branch_pool=[(one, 192)],
-        )  # fmt: skip
-    block(
-        "Mixed_7a", 768,
-        branch3x3=[(one, 192), (three, 320)],
-        branch7x7x3=[(one, 192), (row, 192), (column, 192), (three, 192)],
+
+
+def _layers_c(name: str, n: int) -> dict[str, Layer]:
+    return _chains(
+        name, 768,
+        branch1x1=[(ONE, 192)],
+        branch7x7=[(ONE, n), (ROW, n), (COLUMN, 192)],
+        branch7x7dbl=[(ONE, n), (COLUMN, n), (ROW, n), (COLUMN, n), (ROW, 192)],
+        branch_pool=[(ONE, 192)],
     )  # fmt: skip
-    for name, inputs in (("Mixed_7b", 1280), ("Mixed_7c", 2048)):
-        block(
-            name, inputs,
-            branch1x1=[(one, 320)],
-            branch3x3=[(one, 384), ((1, 3), 384)],
-            branch3x3dbl=[(one, 448), (three, 384), ((1, 3), 384)],
-            branch_pool=[(one, 192)],
-        )  # fmt: skip
-        # the last convolution of these two chains is a pair, side by side
-        for branch, place in (("branch3x3", 2), ("branch3x3dbl", 3)):
-            found[f"{name}.{branch}_{place}a"] = found.pop(f"{name}.{branch}_{place}")
-            found[f"{name}.{branch}_{place}b"] = Layer((3, 1), 384, 384)
+
+
+def _layers_e(name: str, inputs: int) -> dict[str, Layer]:
+    found = _chains(
+        name, inputs,
+        branch1x1=[(ONE, 320)],
+        branch3x3=[(ONE, 384), ((1, 3), 384)],
+        branch3x3dbl=[(ONE, 448), (THREE, 384), ((1, 3), 384)],
+        branch_pool=[(ONE, 192)],
+    )  # fmt: skip
+    # the last convolution of these two chains is a pair, side by side
+    for branch, place in (("branch3x3", 2), ("branch3x3dbl", 3)):
+        found[f"{name}.{branch}_{place}a"] = found.pop(f"{name}.{branch}_{place}")
+        found[f"{name}.{branch}_{place}b"] = Layer((3, 1), 384, 384)
     return found
 
 

@@ -2,7 +2,7 @@
 
 Zhang et al. 2018, https://arxiv.org/abs/1801.03924, version 0.1. Equation 1: the features of five
 layers, scaled to unit length over the channels at every pixel; their squared differences, weighted
-per channel by heads that people's judgements taught, averaged over pixels and summed over layers.
+per channel by heads trained on people's judgements, averaged over pixels and summed over layers.
 The layers are relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 of VGG16 or relu1 to relu5 of AlexNet,
 which is torchvision's, of one tower. gan_jax.interop.lpips reads trained weights.
 """

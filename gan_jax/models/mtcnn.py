@@ -137,11 +137,11 @@ class Detector:
         """
         sums = integral(image)
         boxes = self._proposed(sums)
-        scores, offsets = self._judged("rnet", sums, boxes)
+        scores, offsets = self._outputs("rnet", sums, boxes)
         keep = np.flatnonzero(scores > THRESHOLDS[1])
         keep = keep[suppress(boxes[keep], scores[keep], 0.7)]
         boxes = squared(moved(boxes[keep], offsets[keep]))
-        scores, offsets, places = self._judged("onet", sums, boxes)
+        scores, offsets, places = self._outputs("onet", sums, boxes)
         keep = np.flatnonzero(scores > THRESHOLDS[2])
         boxes, scores, places = boxes[keep], scores[keep], places[keep].reshape(-1, 2, 5)
         sides = (boxes[:, 2:] - boxes[:, :2] + 1)[:, None]
@@ -178,8 +178,8 @@ class Detector:
         corners = [np.floor(first / scale), np.floor((first + WINDOW - 1) / scale)]
         return np.hstack([*corners, scores[row, column, None], offsets[row, column]])
 
-    def _judged(self, name: str, sums: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-        """What R-Net or O-Net says of every box [N, 4]: its outputs over N."""
+    def _outputs(self, name: str, sums: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+        """The outputs of R-Net or O-Net for every box [N, 4], each [N, ...]."""
         side = {"rnet": 24, "onet": 48}[name]
         outputs = []
         for first in range(0, max(len(boxes), 1), BATCH):

@@ -77,8 +77,8 @@ def build(
 
 
 def in_use(params: dict, side: int) -> list[str]:
-    """The layers of either network that have learnt anything by the time of `side`, or do so then:
-    blocks and colours of that side and of lower ones."""
+    """The layers of either network that training at `side` or before it updates: the blocks and
+    the colours of that side and of lower ones."""
     return [name for name in params if int(re.search(r"\d+", name)[0]) <= side]
 
 
@@ -180,7 +180,10 @@ class Generator(_Growing):
     ) -> Array:
         del train  # nothing here has two ways to work
         rectify = leaky_relu if self.leaky else jax.nn.relu
-        finish = lambda h: pixel_norm(rectify(h)) if self.pixel_norm else rectify(h)  # noqa: E731
+
+        def finish(h):
+            return pixel_norm(rectify(h)) if self.pixel_norm else rectify(h)
+
         x = jnp.concatenate([z, label.astype(z.dtype)], axis=-1)
         x = self.cast(pixel_norm(x) if self.normalize_latents else x)
         width = self.width(SMALLEST)
@@ -229,9 +232,10 @@ class Discriminator(_Growing):
     ) -> tuple[Array, Array]:
         del label, train
         image = self.cast(image)
-        see = lambda image, at: leaky_relu(  # noqa: E731
-            self.layer(f"from_rgb{at}", self.width(at), kernel_size=1)(image)
-        )
+
+        def see(image, at):
+            return leaky_relu(self.layer(f"from_rgb{at}", self.width(at), kernel_size=1)(image))
+
         x = see(image, side)
         for at in reversed(_sides(2 * SMALLEST, side)):
             x = leaky_relu(self.layer(f"block{at}_conv0", self.width(at))(x))

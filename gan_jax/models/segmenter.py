@@ -6,7 +6,7 @@
 
 Three strided convolutions, residual blocks at an eighth of the size, three transposed convolutions
 with skips: the idea is that of FCN (Long et al. 2015) and U-Net (Ronneberger et al. 2015), the
-architecture our own. Nothing in it depends on the size, so weights learnt at one fit every other.
+architecture our own. Nothing in it depends on the size, so weights trained at one fit every other.
 """
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, at_least
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
 
@@ -81,6 +81,5 @@ def segmenter(classes: int, resolution: int, width: int = 16) -> Network:
             f"config.data.resolution={resolution}: the segmenter halves images three times and "
             f"takes multiples of {step}, such as {near}"
         )
-    if width < 1:
-        raise UserError(f"config.model.width={width}: must be at least 1")
+    at_least("config.model.width", width, 1)
     return functional(Segmenter(classes, width))

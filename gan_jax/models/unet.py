@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models.layers import Conv, Dense
 from gan_jax.models.network import Network, functional
 from gan_jax.models.unet_blocks import (
@@ -245,8 +245,7 @@ def noisy_classifier(model: Any, resolution: int, classes: int, key: str = "mode
 
     apply(params, {}, x, time) → logits [B, classes]. `key`: of the section, for errors.
     """
-    if model.pool not in POOLS:
-        raise UserError(f"config.{key}.pool={model.pool!r}: accepted are {', '.join(POOLS)}")
+    one_of(f"config.{key}.pool", model.pool, POOLS)
     trunk = _trunk(model, resolution, False, key)
     if model.pool == "spatial_v2" and HIDDEN % trunk.groups:
         raise UserError(
@@ -257,41 +256,45 @@ def noisy_classifier(model: Any, resolution: int, classes: int, key: str = "mode
 
 
 def _trunk(model: Any, resolution: int, upsampler: bool, key: str = "model") -> Trunk:
-    """The trunk of a section, checked."""
-    accepted = {"remat": REMATS, "dtype": DTYPES}
-    if "attention_order" in model:
-        accepted["attention_order"] = ORDERS
-    for name, values in accepted.items():
-        if model[name] not in values:
-            raise UserError(
-                f"config.{key}.{name}={model[name]!r}: accepted are {', '.join(values)}"
-            )
-    for name, low in (("num_channels", 1), ("num_res_blocks", 0), ("norm_groups", 1)):
-        if model[name] < low:
-            raise UserError(f"config.{key}.{name}={model[name]}: must be at least {low}")
-    dropout = model.get("dropout", 0.0)
-    if not 0 <= dropout < 1:
-        raise UserError(f"config.{key}.dropout={dropout}: must lie in [0, 1)")
+    """The trunk that a section describes. Raises UserError for values that are not accepted."""
+    _check(model, key)
     multipliers = _multipliers(model, resolution, upsampler, key)
     trunk = Trunk(
         width=model.num_channels, blocks=model.num_res_blocks, multipliers=multipliers,
         attention=_attention(model, resolution, len(multipliers), key),
         heads=model.get("num_heads", 1), head_channels=max(model.num_head_channels, 0),
         scale_shift=model.scale_shift_norm, updown=model.resblock_updown,
-        order=model.get("attention_order", "legacy"), dropout=dropout, groups=model.norm_groups,
-        remat=model.remat,
+        order=model.get("attention_order", "legacy"), dropout=model.get("dropout", 0.0),
+        groups=model.norm_groups, remat=model.remat,
     )  # fmt: skip
-    for level in range(len(multipliers)):
-        width = trunk.channels(level)
-        if width < 1 or width % trunk.groups:
-            raise UserError(
-                f"config.{key}: level {level} has {trunk.width} x {multipliers[level]:g} = {width} "
-                f"channels, which norm_groups={trunk.groups} does not divide; change num_channels, "
-                "channel_mult or norm_groups"
-            )
+    _check_groups(trunk, key)
     name = "num_head_channels" if trunk.head_channels else "num_heads"
     _check_heads(trunk, trunk.head_channels or trunk.heads, f"config.{key}.{name}")
     return trunk
+
+
+def _check(model: Any, key: str) -> None:
+    """Raises UserError for a value of a section that no trunk accepts."""
+    one_of(f"config.{key}.remat", model.remat, REMATS)
+    one_of(f"config.{key}.dtype", model.dtype, DTYPES)
+    one_of(f"config.{key}.attention_order", model.get("attention_order", "legacy"), ORDERS)
+    for name, lowest in (("num_channels", 1), ("num_res_blocks", 0), ("norm_groups", 1)):
+        at_least(f"config.{key}.{name}", model[name], lowest)
+    dropout = model.get("dropout", 0.0)
+    if not 0 <= dropout < 1:
+        raise UserError(f"config.{key}.dropout={dropout}: must lie in [0, 1)")
+
+
+def _check_groups(trunk: Trunk, key: str) -> None:
+    """UserError where group norm does not divide the channels of a level."""
+    for level, factor in enumerate(trunk.multipliers):
+        width = trunk.channels(level)
+        if width < 1 or width % trunk.groups:
+            raise UserError(
+                f"config.{key}: level {level} has {trunk.width} x {factor:g} = {width} channels, "
+                f"which norm_groups={trunk.groups} does not divide; change num_channels, "
+                "channel_mult or norm_groups"
+            )
 
 
 def _check_heads(trunk: Trunk, count: int, key: str) -> None:
@@ -305,6 +308,7 @@ def _check_heads(trunk: Trunk, count: int, key: str) -> None:
 
 
 def _multipliers(model: Any, resolution: int, upsampler: bool, key: str) -> tuple[float, ...]:
+    """Channels of every level as multiples of num_channels: those of the section, or the usual."""
     known = UPSAMPLER_MULTIPLIERS if upsampler else MULTIPLIERS
     chosen = tuple(model.channel_mult)
     if not chosen:

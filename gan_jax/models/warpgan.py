@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, above, at_least, one_of
 from gan_jax.models.layers import Conv, Dense
 from gan_jax.models.network import Network, PyTree, functional
 from gan_jax.models.warpgan_blocks import (
@@ -121,7 +121,7 @@ def build(
 def modules(
     model: Any, resolution: int, num_classes: int, channels: int = 3
 ) -> tuple["GeneratorModule", "Discriminator"]:
-    """The modules behind `build`, for who wants to see activations."""
+    """The modules behind `build`, for those who want to look at activations."""
     _check(model, resolution)
     gen = GeneratorModule(
         width=model["width"], blocks=model["blocks"], style_size=model["style_size"],
@@ -254,13 +254,14 @@ class Discriminator(nn.Module):
 
 
 def _dropout(module: nn.Module, x: Array, keep_prob: float, train: bool) -> Array:
-    """Inside a module: zeros in place of some, the others larger by 1 / keep_prob; in training
-    only, and only where there is a key."""
+    """Dropout inside a module: some values become 0, the others grow by 1 / keep_prob. It acts in
+    training only, and only where there is a key."""
     active = train and module.has_rng("dropout")
     return nn.Dropout(1 - keep_prob, deterministic=not active)(x)
 
 
 def _check_size(images: Array) -> None:
+    """UserError for images that the content encoder cannot halve twice."""
     height, width = images.shape[1:3]
     if min(height, width) < LEAST or height % REDUCTION or width % REDUCTION:
         raise UserError(
@@ -270,6 +271,7 @@ def _check_size(images: Array) -> None:
 
 
 def _check_side(head: str, size: Any, side: int) -> None:
+    """UserError for images of another size than a flat head was built for."""
     if tuple(size) != (side, side):
         raise UserError(
             f"config.model.{head}='flat' is for images of {side}x{side} pixels, not "
@@ -278,17 +280,15 @@ def _check_side(head: str, size: Any, side: int) -> None:
 
 
 def _check(model: Any, resolution: int) -> None:
+    """Raises UserError, naming the key, for values that are not accepted."""
     for name in ("warp_head", "disc_head"):
-        if model[name] not in HEADS:
-            raise UserError(f"config.model.{name}={model[name]!r}: accepted are {', '.join(HEADS)}")
+        one_of(f"config.model.{name}", model[name], HEADS)
     lowest = dict(
         width=1, blocks=0, style_size=1, control_width=1, points=3, disc_width=1, bottleneck=1
     )
     for name, low in lowest.items():
-        if model[name] < low:
-            raise UserError(f"config.model.{name}={model[name]}: must be at least {low}")
-    if not model["logit_scale"] > 0:
-        raise UserError(f"config.model.logit_scale={model['logit_scale']}: must be above 0")
+        at_least(f"config.model.{name}", model[name], low)
+    above("config.model.logit_scale", model["logit_scale"], 0)
     if not 0 < model["keep_prob"] <= 1:
         raise UserError(f"config.model.keep_prob={model['keep_prob']}: must lie in (0, 1]")
     if resolution < SMALLEST or resolution % REDUCTION:

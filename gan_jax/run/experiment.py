@@ -35,12 +35,20 @@ class Experiment:
     the devices, `key` is the root of all random keys.
     """
 
-    def __init__(self, config: ConfigDict, facts: Facts | None = None, home: Path | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        facts: Facts | None = None,
+        home: Path | None = None,
+        begun: bool = False,
+    ):
         """
         Args:
           config: is resolved in place, see `config.resolve`.
           facts: of a run that was trained before. Its data are then opened only when needed.
           home: the folder of such a run: the data must be what it was trained on.
+          begun: whether the config is that of a run that exists: options that its networks ignore
+            are then no error.
 
         Raises UserError for a config whose values do not fit each other, the data or the devices.
         """
@@ -50,7 +58,8 @@ class Experiment:
         self.mesh = Mesh(config.run.devices)
         configs.resolve(config, self.mesh.size)
         self.facts = facts or self._measured(self.data)
-        self.system: System = configs.SYSTEMS[config.system].make(config, self.facts)
+        built = configs.as_built(config) if begun else config
+        self.system: System = configs.SYSTEMS[config.system].make(built, self.facts)
         if not facts:
             for stage in self.system.stages:  # too few images: said before anything compiles
                 self.data.epoch_steps(stage, self._batch_keys(stage))

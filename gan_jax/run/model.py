@@ -148,7 +148,8 @@ def load(
     configs.move_data(config, dict(data or {}))
     config.run.devices = _devices(config, facts)
     # an imported run has seen no data, and of one from before facts were kept nothing is known
-    experiment = Experiment(config, facts, folder if facts and facts.train_size else None)
+    home = folder if facts and facts.train_size else None
+    experiment = Experiment(config, facts, home, begun=True)
     path = folders.state_path(folder, state)
     try:
         tree, meta = checkpoint.read(path, experiment.shapes())
@@ -174,7 +175,7 @@ def measured(model: Model, config: ConfigDict | None) -> Model:
         with chosen.unlocked():
             chosen.data, chosen.batch_size = config.data, config.batch_size
     try:
-        experiment, old = Experiment(chosen), model.experiment.facts
+        experiment, old = Experiment(chosen, begun=True), model.experiment.facts
     except UserError as error:
         more = "" if config is not None else "; this run was imported: name a config with its data"
         raise UserError(f"{error}{more}") from None
@@ -193,6 +194,6 @@ def _devices(config: ConfigDict, facts: Facts | None) -> int:
     wanted = min(config.run.devices or here, here)
     sizes = [config.batch_size]
     if facts:
-        stages = configs.SYSTEMS[config.system].make(config, facts).stages
+        stages = configs.SYSTEMS[config.system].make(configs.as_built(config), facts).stages
         sizes = [stage.batch_size for stage in stages]
     return next(n for n in range(wanted, 0, -1) if not any(size % n for size in sizes))

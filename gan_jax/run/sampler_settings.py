@@ -70,13 +70,13 @@ def adjusted(
     system.resample(config, changes, model.state.nets)
     facts = model.experiment.facts
     if not classifier:
-        experiment = Experiment(config, facts, model.experiment.home)
+        experiment = Experiment(config, facts, model.experiment.home, begun=True)
         return Model(experiment, model.state, model.step, model.stage)
     with argument("classifier"):
         guide = _Guide.read(classifier, facts.resolution)
         scale = 1.0 if classifier_scale is None else classifier_scale
         facts = guide.join(system, config, facts, scale)
-        experiment = Experiment(config, facts, model.experiment.home)
+        experiment = Experiment(config, facts, model.experiment.home, begun=True)
         state = guide.into(experiment, system.GUIDE, model.state)
     return Model(experiment, state, model.step, model.stage)
 

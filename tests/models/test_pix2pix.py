@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gan_jax.errors import UserError
 from gan_jax.models import pix2pix as networks
 
 SIZE = 16
@@ -16,6 +17,11 @@ def model(family: str = "pytorch_gan", gen: dict | None = None, disc: dict | Non
     made["gen"].update(name=family, **(gen or {}))
     made["disc"].update(name=family, **(disc or {}))
     return made
+
+
+def small(family: str) -> dict:
+    """Options of a discriminator for images of SIZE; pytorch_gan's fits without any."""
+    return {"layers": 2} if family == "original" else {}
 
 
 def shapes(section: dict, side: int):
@@ -106,7 +112,7 @@ def test_depth_follows_the_size_and_every_size_trains(family, side):
 def test_nothing_is_normalised_away_at_the_bottleneck(family):
     """At 16 px a 1x1 map is in the middle: with instance norm there it would be 0 for any image."""
     options = {"norm": "instance", "skips": False, "width": 2, "init_gain": 0.5}
-    gen, _ = networks.build(model(family, gen=options, disc={"layers": 2}), SIZE, 3)
+    gen, _ = networks.build(model(family, gen=options, disc=small(family)), SIZE, 3)
     x = jax.random.normal(jax.random.key(1), (2, SIZE, SIZE, 3))
     params, stats = jax.jit(gen.init)(jax.random.key(0), x)
     out = np.asarray(jax.jit(gen.apply)(params, stats, x)[0])
@@ -158,7 +164,7 @@ def test_inits():
 
     def weights(family, norm):
         gen, _ = networks.build(
-            model(family, gen={"width": 16, "norm": norm}, disc={"layers": 2}), SIZE, 3
+            model(family, gen={"width": 16, "norm": norm}, disc=small(family)), SIZE, 3
         )
         return jax.jit(lambda key: gen.init(key, x)[0])(jax.random.key(0))
 
@@ -198,3 +204,29 @@ def test_deviations_by_name():
     np.testing.assert_allclose(columns.T @ columns, 0.25 * np.eye(128), atol=1e-5)
     rows = start("orthogonal", 0.5, True).transpose(2, 0, 1, 3).reshape(64, -1)
     np.testing.assert_allclose(rows @ rows.T, 0.25 * np.eye(64), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "words"),
+    [
+        ("gen", {"dropout_place": "torch7"}, "gen.dropout_place: 'pytorch_gan' has no such option"),
+        ("gen", {"dropout_place": "anywhere"}, "gen.dropout_place: 'pytorch_gan' has no such"),
+        (
+            "disc",
+            {"layers": 2},
+            "disc.layers: 'pytorch_gan' has no such option; it has width",
+        ),
+        ("disc", {"layers": 9}, "disc.layers: 'pytorch_gan' has no such option"),
+    ],
+)
+def test_options_that_a_network_does_not_have_are_refused(part, options, words):
+    """As the system `gan` does; a value equal to the default asks for nothing."""
+    section = model(**{part: options})
+    with pytest.raises(UserError, match="config.model." + words):
+        networks.build(section, 64, 3)
+    ((key, usual),) = networks.unused(section).items()
+    assert key == f"{part}.{next(iter(options))}"
+    section[part][key.split(".")[1]] = usual
+    networks.build(section, 64, 3)
+    assert networks.unused(section) == {}
+    assert networks.unused(model("original", **{part: options})) == {}

@@ -359,6 +359,8 @@ def test_wasserstein_with_penalty():
         ("model__gen__dropout", 1.0, ["config.model.gen.dropout"]),
         ("model__gen__width", 0, ["config.model.gen.width"]),
         ("model__disc__name", "stylegan", ["config.model.disc.name", "pytorch_gan"]),
+        ("model__gen__dropout_place", "torch7", ["config.model.gen.dropout_place: 'pytorch_gan'"]),
+        ("model__disc__layers", 2, ["config.model.disc.layers: 'pytorch_gan' has no such option"]),
         ("batch_size", 0, ["config.batch_size"]),
     ],
 )  # fmt: skip

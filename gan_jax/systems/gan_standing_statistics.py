@@ -1,0 +1,56 @@
+"""Batch statistics measured over many batches, in place of running ones (Brock et al. 2019).
+
+Training moves a running statistic a little at every step, while the weights change under it.
+Standing statistics belong to the weights as they are now.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.core import optim
+from gan_jax.core.system import Net, PyTree
+from gan_jax.errors import UserError
+from gan_jax.models.layers import BatchNorm
+
+Forward = Callable[[PyTree, PyTree, Any], PyTree]
+
+
+def standing(net: Net, forward: Forward, batches: PyTree) -> Net:
+    """The net with statistics that are means over n batches, those of averaged weights too.
+
+    Args:
+      net: a net with batch statistics; UserError for one without any.
+      forward: (params, stats, batch) → the statistics after one pass in training mode.
+      batches: arrays [n, ...], n batches of what `forward` reads.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(net.stats)]
+    if not any(_name(path) == "mean" for path in paths):
+        raise UserError("--standing_stats: this model's generator has no batch statistics")
+    opt = net.opt
+    if "ema" in opt:
+        averaged = _measured(*optim.averaged(net), forward, batches)
+        opt = {**opt, "ema": opt["ema"]._replace(stats=(averaged, *opt["ema"].stats[1:]))}
+    return net.replace(stats=_measured(net.params, net.stats, forward, batches), opt=opt)
+
+
+def _measured(params: PyTree, stats: PyTree, forward: Forward, batches: PyTree) -> PyTree:
+    """`stats` with the mean over all batches of each batch's own statistics."""
+
+    def one(_, batch):
+        new = forward(params, stats, batch)
+        # a running value moves by the momentum towards the batch's own, which follows from it
+        return None, jax.tree.map(lambda a, b: a + (b - a) / BatchNorm.momentum, stats, new)
+
+    def mean(path, old, found):
+        # other statistics (spectral norm's vectors) stay as they are
+        return jnp.mean(found, axis=0) if _name(path) in ("mean", "var") else old
+
+    _, found = jax.lax.scan(one, None, batches)
+    return jax.tree_util.tree_map_with_path(mean, stats, found)
+
+
+def _name(path: tuple) -> Any:
+    return getattr(path[-1], "key", None)
