@@ -14,6 +14,7 @@ from gan_jax.config import (
     tiny_warpgan,
     variants,
 )
+from gan_jax.run.caricaturist import warp
 from gan_jax.run.experiment import Experiment as Setup
 from gan_jax.run.model import load
 from gan_jax.training import evaluate, train
@@ -32,4 +33,5 @@ __all__ = [
     "tiny_warpgan",
     "train",
     "variants",
+    "warp",
 ]

@@ -29,8 +29,6 @@ from gan_jax.errors import UserError
 from gan_jax.evaluation import quality
 from gan_jax.files import write_json
 from gan_jax.metrics import neighbours
-from gan_jax.modes import sample as export
-from gan_jax.modes.caricature import warp as warp
 from gan_jax.report import curves, epochs, grids
 from gan_jax.run import class_names, provenance
 from gan_jax.run import folder as folders
@@ -44,10 +42,8 @@ defaults, tiny, variants = configs.defaults, configs.tiny, configs.variants
 tiny_growth, tiny_unet = configs.tiny_growth, configs.tiny_unet
 tiny_diffusion, tiny_warpgan = configs.tiny_diffusion, configs.tiny_warpgan
 load_file = configs.load_file
-sample, dry_run = export.sample, export.dry_run
 FIRST_DRAWING = 20.0  # seconds from a run's start
 DRAWING = 0.05  # the share of the time that curves may take while a run goes on
-TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: state saved, run it again to go on
 
 
 def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
@@ -449,9 +445,3 @@ def evaluate(
     except OSError as error:  # the figures are told, and the run is only read
         say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
     return scores
-
-
-def train_status(config: ConfigDict, workdir: str | Path, say=print) -> int:
-    """`train` as an exit status: 0, or TERMINATED after a signal."""
-    summary = train(config, workdir, say)
-    return TERMINATED if summary["reason"] == "terminated" else 0

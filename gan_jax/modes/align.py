@@ -1,204 +1,34 @@
-"""`launch.py --mode=align`: a folder of photographs becomes a folder of aligned faces."""
+"""Finds the faces in photos, turns them upright and cuts them out, all of one size.
 
-import io
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+python launch.py --mode=align --input=DIR --out=DIR --landmarks=FILE
+python launch.py --mode=align --input=DIR --out=DIR --detector=WEIGHTS --faces=all
+"""
 
-import numpy as np
-from PIL import Image
+from gan_jax.modes import face_flags, flags
 
-from gan_jax.core.progress import Progress
-from gan_jax.data import alignment
-from gan_jax.data.sources import decode, listing
-from gan_jax.errors import UserError
-from gan_jax.modes import output
-from gan_jax.run.faces import Detect, Faces, NoFaceError
-
-LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop
-QUALITY = 95  # of JPEG
-MOST_NAMED = 5  # images left out that are named on the console
-MUCH = 0.1  # share of pixels from outside their images above which it is said
-TIGHTEST = 1.0  # --face_scale that is advised: above it the face itself is cut off
-
-# of a crop: points [5, 2], and height and width of its image
-Place = tuple[np.ndarray, int, int]
+FLAGS = flags.FlagValues()
+INPUT = flags.images(FLAGS, "The photos: a folder or a .zip.")
+OUT = flags.out(FLAGS, "Folder for the crops.")
+LANDMARKS = face_flags.landmarks(FLAGS)
+DETECTOR = face_flags.detector(FLAGS)
+FACES = face_flags.faces(FLAGS)
+SIZE = flags.integer(FLAGS, "size", 256, "Side of the crops in pixels.")
+FACE_SCALE = flags.number(
+    FLAGS, "face_scale", 0.7, "Size of the face in its crop, 0.7 as in WarpGAN."
+)
 
 
-def run(
-    source: str,
-    out: str | Path,
-    landmarks: str = "",
-    detector: str | Detect = "",
-    size: int = 256,
-    scale: float = alignment.SCALE,
-    choose: str = "largest",
-    say=print,
-) -> list[Path]:
-    """Aligns the faces of every image of the folder or zip `source`; returns the files.
+def main(config, workdir: str) -> int:
+    """Aligns the faces of every photo."""
+    from gan_jax.modes.work import align
 
-    Each image is written under its own path; spaces in the names of folders become underscores.
-    .jpg and .jpeg are written as JPEG, all others as .png. A file that exists is replaced when its
-    crop is made. `choose="all"` writes several faces of one image as name_1, name_2, from large to
-    small. An image without a face or a line, or one that cannot be read, is left out, named on the
-    console and in not_aligned.txt, and the others go on.
-
-    `landmarks`, `detector`, `choose`, `size`, `scale`: see gan_jax.run.faces.Faces.
-
-    Where much of the crops lies outside their images it is said how much, and what lessens it.
-
-    Raises UserError for wrong settings, for two images with one output, for an output folder in the
-    input, and where not one image could be aligned.
-    """
-    if not source:
-        raise UserError("--input is missing: --mode=align reads a folder or zip of images")
-    if not str(out):
-        raise UserError("--out is missing: --mode=align writes its crops into this folder")
-    files = listing.open_files(source, "--input")
-    names = listing.image_names(files, "--input")
-    folder = Path(out)
-    targets = _targets(names)
-    _check_apart(folder, Path(source), targets.values())
-    output.check_folder(folder)
-    faces = Faces(landmarks, detector, choose, size, scale)
-    _check_known(faces, names)
-    made: dict[Path, str] = {}
-    left_out: dict[str, str] = {}
-    places: list[Place] = []
-    taken = set(targets.values())
-    progress = Progress(len(names), "image")
-    for done, name in enumerate(names, 1):
-        try:
-            image = decode.decode(lambda name=name: files.open(name), name)
-            crops = _cut(faces, decode.to_channels(image, 3), name)
-        except (NoFaceError, decode.UnreadableError) as error:
-            left_out[name] = str(error).removeprefix(f"{name}: ")
-        else:
-            numbered = _numbered(targets[name], len(crops))
-            for target, (crop, place) in zip(numbered, crops, strict=True):
-                if target != targets[name] and target in taken:
-                    left_out[f"{name}, {target.stem}"] = f"{target} is the name of another image"
-                    continue
-                _save(folder / target, crop)
-                made[folder / target] = name
-                places.append(place)
-        progress(done)
-    _list(folder, left_out)
-    if not made:
-        name, reason = next(iter(left_out.items()))
-        raise UserError(
-            f"--input={source}: none of {len(names)} images could be aligned; the first, {name}: "
-            f"{reason}"
-        )
-    if beside := listing.left_out(files, names):
-        say(f"passed over in {files.root}: {beside}")
-    say(_summary(faces, names, folder, set(made.values()), len(made), left_out))
-    for line in _scale_notes(places, faces.scale):
-        say(line)
-    return list(made)
-
-
-def _cut(faces: Faces, image: np.ndarray, name: str) -> list[tuple[np.ndarray, Place]]:
-    """The crops of an image, and where each lies. Raises NoFaceError."""
-    found = faces.landmarks(image, name)
-    return [(faces.crop(image, points), (points, *image.shape[:2])) for points in found]
-
-
-def _targets(names: list[str]) -> dict[str, PurePosixPath]:
-    """Where each image goes, from the output folder. UserError where two would meet."""
-    found: dict[str, PurePosixPath] = {}
-    origin: dict[PurePosixPath, str] = {}
-    for name in names:
-        path = PurePosixPath(alignment.key(name))
-        if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-            path = path.with_suffix(".png")
-        if path in origin:
-            raise UserError(
-                f"--input: {origin[path]} and {name} would both be written as {path}; rename one"
-            )
-        found[name], origin[path] = path, name
-    return found
-
-
-def _numbered(target: PurePosixPath, count: int) -> list[PurePosixPath]:
-    if count == 1:
-        return [target]
-    return [target.with_stem(f"{target.stem}_{i}") for i in range(1, count + 1)]
-
-
-def _check_apart(out: Path, source: Path, targets: Iterable[PurePosixPath]) -> None:
-    """UserError where a file to write would lie among those to read."""
-    inner, outer = source.resolve(), out.resolve()
-    if outer.is_relative_to(inner) or any((outer / t).is_relative_to(inner) for t in targets):
-        raise UserError(
-            f"--out={out} writes into --input={source}: name a folder outside it, so that no image "
-            "is replaced"
-        )
-
-
-def _check_known(faces: Faces, names: list[str]) -> None:
-    """UserError where the file of landmarks has a line for none of the images."""
-    if not any(faces.knows(name) for name in names):
-        raise UserError(
-            f"--landmarks={faces.file} has no line for any of {len(names)} images; paths are those "
-            f"below --input, such as {names[0]}, and the first line has {next(iter(faces.known))}"
-        )
-
-
-def _save(path: Path, image: np.ndarray) -> None:
-    data = io.BytesIO()
-    if path.suffix.lower() == ".png":
-        Image.fromarray(image).save(data, "PNG")
-    else:
-        Image.fromarray(image).save(data, "JPEG", quality=QUALITY, subsampling=0)
-    output.save(path, data.getvalue())
-
-
-def _list(folder: Path, left_out: dict[str, str]) -> None:
-    """Writes the images left out with their reasons, or removes the list of another run."""
-    path = folder / LEFT_OUT
-    if left_out:
-        lines = [f"{name}\t{reason}\n" for name, reason in left_out.items()]
-        output.save(path, "".join(lines).encode("utf-8", "surrogateescape"))
-    elif path.exists():
-        path.unlink()
-
-
-def _summary(
-    faces: Faces, names: list[str], folder: Path, aligned: set[str], crops: int, left_out: dict
-) -> str:
-    """What was done, in one line, or two where images were left out."""
-    side = f"{faces.size}x{faces.size}"
-    text = f"{len(aligned)} of {len(names)} images aligned, {crops} crops of {side} in {folder}"
-    spare = len(faces.known.keys() - {alignment.key(name) for name in names})
-    if spare:
-        text += f"; {spare} lines of {faces.file} name no image of --input"
-    if left_out:
-        named = ", ".join([*left_out][:MOST_NAMED])
-        more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
-        text += f"\n{len(left_out)} left out, reasons in {folder / LEFT_OUT}: {named}{more}"
-    return text
-
-
-def _scale_notes(places: list[Place], scale: float) -> list[str]:
-    """Lines on the scale of the crops: what a run has to be told, what lies outside the images."""
-    notes = []
-    if scale != alignment.SCALE:
-        notes.append(f"train with --config.data.face_scale={scale:g}, so that the run knows it")
-    shares = [alignment.outside(*place, scale) for place in places]
-    share = float(np.mean(shares))
-    if share <= MUCH:
-        return notes
-    many = sum(s > MUCH for s in shares)
-    text = (
-        f"note: {share:.1%} of the pixels of {len(places)} crops lie outside their images and are "
-        f"black, in {many} of the crops more than {MUCH:.0%}"
+    align.run(
+        INPUT.value,
+        OUT.value,
+        LANDMARKS.value,
+        DETECTOR.value,
+        SIZE.value,
+        FACE_SCALE.value,
+        FACES.value,
     )
-    tighter, rest = scale, share
-    while rest > MUCH and (following := round(tighter + 0.1, 1)) <= TIGHTEST:
-        tighter = following
-        rest = float(np.mean([alignment.outside(*place, tighter) for place in places]))
-    if tighter > scale:
-        text += f"; --face_scale={tighter:g} cuts closer to the face and leaves {rest:.1%}"
-    if rest > MUCH:
-        text += "; images that show more around the faces have less of it"
-    return [*notes, text]
+    return 0

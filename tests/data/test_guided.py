@@ -18,7 +18,7 @@ from gan_jax.core.system import Stage, Task
 from gan_jax.data import pairs, resize
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
-from gan_jax.modes import translate
+from gan_jax.modes.work import folder_task, model_choice
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
 from tests.helpers.golden_rule import load
@@ -304,7 +304,7 @@ def model(monkeypatch):
         made = SimpleNamespace(
             experiment=experiment, config=experiment.config, step=1, images=images
         )
-        monkeypatch.setattr(translate, "opened", lambda *given: made)
+        monkeypatch.setattr(model_choice, "opened", lambda *given: made)
         return seen
 
     return opened
@@ -314,7 +314,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     """One PNG of the target's size each, the classes of the file or those asked for."""
     np.savez(tmp_path / "in.npz", noise(18, SMALL), np.arange(18) % 3)
     seen, out = model(labelled=True), tmp_path / "out"
-    files = translate.run("upsample", str(tmp_path / "in.npz"), out, say=QUIET)
+    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out, say=QUIET)
     assert [f.name for f in files[:2]] == ["000000.png", "000001.png"]
     assert len(files) == 19
     np.testing.assert_array_equal(
@@ -325,7 +325,13 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     np.testing.assert_array_equal(picture, grids.enlarged(noise(18, SMALL), FACTOR)[17])
     assert np.asarray(Image.open(out / "sheets/contact_sheet.png")).shape[1] == 2 * SIDE + 3 * 2
     del seen[:]
-    translate.run("upsample", str(tmp_path / "in.npz"), out, classes=(1, 2), say=QUIET)
+    folder_task.run(
+        "upsample",
+        str(tmp_path / "in.npz"),
+        out,
+        options=folder_task.Options(classes=(1, 2)),
+        say=QUIET,
+    )
     assert seen[0]["label"].tolist() == [1, 2] * 8
 
 
@@ -334,9 +340,11 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
         save(tmp_path / f"in/{i}.png", noise(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
     with pytest.raises(UserError, match=r"--classes is missing: .* 0 to 2"):
-        translate.run("upsample", source, tmp_path / "out", say=QUIET)
+        folder_task.run("upsample", source, tmp_path / "out", say=QUIET)
     assert not (tmp_path / "out").exists()
-    translate.run("upsample", source, tmp_path / "out", classes=(2,), say=QUIET)
+    folder_task.run(
+        "upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)), say=QUIET
+    )
     assert seen[0]["label"].tolist() == [2, 2]
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores["images"] == 2
@@ -347,12 +355,24 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
     np.savez(tmp_path / "in.npz", noise(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
     with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
-        translate.run("upsample", source, tmp_path / "out", say=QUIET)
+        folder_task.run("upsample", source, tmp_path / "out", say=QUIET)
     with pytest.raises(UserError, match="classes: no class 3"):
-        translate.run("upsample", source, tmp_path / "out", classes=(3,), say=QUIET)
+        folder_task.run(
+            "upsample",
+            source,
+            tmp_path / "out",
+            options=folder_task.Options(classes=(3,)),
+            say=QUIET,
+        )
     assert not seen
     seen = model(labelled=False)
-    translate.run("upsample", source, tmp_path / "out", say=QUIET)
+    folder_task.run("upsample", source, tmp_path / "out", say=QUIET)
     assert "label" not in seen[0]
     with pytest.raises(UserError, match="trained without classes"):
-        translate.run("upsample", source, tmp_path / "out", classes=(5,), say=QUIET)
+        folder_task.run(
+            "upsample",
+            source,
+            tmp_path / "out",
+            options=folder_task.Options(classes=(5,)),
+            say=QUIET,
+        )

@@ -16,7 +16,7 @@ from gan_jax.core import loop
 from gan_jax.core.mesh import Mesh
 from gan_jax.evaluation import comparison, networks, quality
 from gan_jax.metrics.features import Network
-from gan_jax.modes import interpolate, likelihood, translate
+from gan_jax.modes.work import folder_task, interpolate, likelihood, model_choice
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
@@ -208,10 +208,10 @@ def test_translations_are_the_same_in_any_chunks(test, photos, tmp_path, monkeyp
     found = {}
     for chunk, devices in ((16, 1), (1, 1), (3, 1), (16, 8)):
         model = model_of("pix2pix_facades", devices=devices, test=test)
-        monkeypatch.setattr(translate, "CHUNK", chunk)
-        monkeypatch.setattr(translate, "opened", lambda *_, model=model: model)
+        monkeypatch.setattr(folder_task, "CHUNK", chunk)
+        monkeypatch.setattr(model_choice, "opened", lambda *_, model=model: model)
         out = tmp_path / f"{chunk}_{devices}"
-        translate.run("translate", str(photos), out, "run", say=lambda line: None)
+        folder_task.run("translate", str(photos), out, "run", say=lambda line: None)
         scores = json.loads((out / "scores.json").read_text())
         images = np.stack([np.asarray(Image.open(out / f"{n}.png")) for n in range(7)])
         found[chunk, devices] = images, scores

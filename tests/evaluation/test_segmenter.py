@@ -16,7 +16,7 @@ from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.metrics import segmentation
 from gan_jax.models.segmenter import segmenter
-from gan_jax.modes import translate
+from gan_jax.modes.work import folder_task
 from gan_jax.ops import images, palette
 from tests.helpers.shell import ROOT
 
@@ -269,9 +269,9 @@ def test_train_load_and_draw_the_label_maps_of_a_folder(tmp_path):
     (tmp_path / "in").mkdir()
     for index, pixels in enumerate(photo):
         Image.fromarray(pixels).save(tmp_path / f"in/{index}.png")
-    translate.run(
+    folder_task.run(
         "translate", str(tmp_path / "in"), tmp_path / "out", tmp_path / "run",
-        layout="single", say=quiet,
+        folder_task.Options(layout="single"), quiet,
     )  # fmt: skip
     drawn = np.stack([np.asarray(Image.open(tmp_path / f"out/{index}.png")) for index in (0, 1)])
     classes = jax.jit(model.experiment.system.tasks["classes"].run, static_argnums=3)

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl.flags import FlagValues
 
 from gan_jax import config as configs
+from gan_jax.modes import MODES, parsing
+from gan_jax.modes import flags as shared
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,12 +84,28 @@ def test_readme_names_every_config_and_variant():
 
 
 def test_readme_names_flags_and_modes_that_exist():
-    launch = (ROOT / "launch.py").read_text()
-    flags = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', launch))
-    modes = set(re.findall(r'"(\w+)"', re.search(r"MODES = \((.*?)\)", launch, re.DOTALL)[1]))
     readme = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"(?<![\w-])--(\w+)", readme)) <= flags
-    assert set(re.findall(r"--mode=(\w+)", readme)) == modes
+    assert set(re.findall(r"(?<![\w-])--(\w+)", readme)) <= known_flags() | {"help"}
+    assert set(re.findall(r"--mode=(\w+)", readme)) == set(MODES)
+
+
+def known_flags(mode: str = "") -> set[str]:
+    """The general flags and those of a mode; without a name those of all modes."""
+    general = FlagValues()
+    shared.general(general)
+    found = [parsing.load(name).FLAGS for name in ([mode] if mode else MODES)]
+    return {name for own in (general, *found) for name in own}
+
+
+@each_page
+def test_commands_name_flags_that_their_mode_has(page):
+    """Of `python launch.py …` over all its lines."""
+    text = page.read_text().replace("\\\n", " ")
+    for command in re.findall(r"python launch\.py (.*)", text):
+        command = command.partition("#")[0].partition("`")[0]
+        mode = re.search(r"--mode=(\w+)", command)
+        known = known_flags(mode[1] if mode else "train") | {"help"}
+        assert set(re.findall(r"(?<![\w-])--(\w+)", command)) <= known, command
 
 
 def test_files_in_docs_are_small():

@@ -121,6 +121,13 @@ def test_systems_never_import_each_other():
         assert others <= {owner(file.stem)}, (file.name, others)
 
 
+def test_only_modes_import_modes():
+    """And launch.py, which lies outside the package."""
+    for file in FILES:
+        others = {n for n in imports(file) if n.startswith("gan_jax.modes")}
+        assert room(file) == "modes" or not others, (file.name, others)
+
+
 def test_configs_and_errors_know_no_room():
     """A config is data: it needs the defaults and nothing of the inside."""
     for file in sorted((ROOT / "configs").glob("*.py")):

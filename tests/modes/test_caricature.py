@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from gan_jax import config as configs
-from gan_jax import training
 from gan_jax.core.mesh import fetch
 from gan_jax.data import alignment
 from gan_jax.errors import UserError
-from gan_jax.modes import caricature
+from gan_jax.modes.work import caricature
+from gan_jax.modes.work.caricature import Alignment, Styles
 from gan_jax.ops import warping
 from gan_jax.report.warp_overlay import overlay
+from gan_jax.run import caricaturist
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 from tests.helpers.shell import ROOT
@@ -40,13 +41,13 @@ def run():
     """A run's folder, as far as the mode reads it: its model."""
     model = untrained("warpgan_drawn")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(caricature, "load", lambda workdir, which: model)
+        patch.setattr(caricature, "load", lambda workdir, state: model)
         yield "run"
 
 
 @pytest.fixture(scope="module")
 def painter(run):
-    return caricature.Painter(caricature.load(run, "newest"))
+    return caricaturist.Painter(caricature.load(run, "newest"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,9 @@ def pixels(path) -> np.ndarray:
 
 def test_files_of_a_folder(run, photos, tmp_path):
     said = []
-    files = caricature.run(run, str(photos), tmp_path, 2, (0.0, 1.0), seed=3, say=said.append)
+    files = caricature.run(
+        run, str(photos), tmp_path, Styles(2, (0.0, 1.0), style_seed=3), say=said.append
+    )
     assert all(path.is_file() for path in files)
     assert {path.name for path in tmp_path.iterdir()} == {"ann", "bob", "sheets"}
     names = {path.name for path in (tmp_path / "ann").iterdir()}
@@ -92,7 +95,7 @@ def test_files_of_a_folder(run, photos, tmp_path):
 def test_one_image_with_the_style_of_another(run, photos, painter, tmp_path):
     reference = photos / "bob.png"
     caricature.run(
-        run, str(photos / "ann.png"), tmp_path, 0, (1.0,), style_from=str(reference), **QUIET
+        run, str(photos / "ann.png"), tmp_path, Styles(0, style_from=str(reference)), **QUIET
     )
     style = painter.style_of(pixels(reference))
     made = painter.draw(pixels(photos / "ann.png"), style[None], (1.0,))
@@ -124,12 +127,13 @@ def test_scales_multiply_displacements(painter, photos):
 
 
 def test_free_size_takes_what_divides_by_four(run, painter, tmp_path):
+    free = Alignment(free_size=True)
     photo(1, 50, 41).save(tmp_path / "wide.png")
-    caricature.run(run, str(tmp_path / "wide.png"), tmp_path / "out", 1, free_size=True, **QUIET)
+    caricature.run(run, str(tmp_path / "wide.png"), tmp_path / "out", Styles(1), free, **QUIET)
     assert pixels(tmp_path / "out/wide/style1_scale1.png").shape == (48, 40, 3)
     photo(1, 12).save(tmp_path / "small.png")
     with pytest.raises(UserError, match="at least 16"):
-        caricature.run(run, str(tmp_path / "small.png"), tmp_path / "o", 1, free_size=True, **QUIET)
+        caricature.run(run, str(tmp_path / "small.png"), tmp_path / "o", Styles(1), free, **QUIET)
 
 
 def test_photos_are_aligned_by_their_landmarks(run, tmp_path):
@@ -137,15 +141,15 @@ def test_photos_are_aligned_by_their_landmarks(run, tmp_path):
     points = "45 40 75 40 60 52 48 66 72 66"
     (tmp_path / "points.txt").write_text(f"street.png {points}\n")
     caricature.run(
-        run, str(tmp_path / "street.png"), tmp_path / "out", 1,
-        landmarks=str(tmp_path / "points.txt"), **QUIET,
+        run, str(tmp_path / "street.png"), tmp_path / "out", Styles(1),
+        Alignment(str(tmp_path / "points.txt")), **QUIET,
     )  # fmt: skip
     assert pixels(tmp_path / "out/street/style1_scale1.png").shape == (SIDE, SIDE, 3)
     (tmp_path / "points.txt").write_text(f"other.png {points}\n\nstreet.png 45 40 75 here\n")
     with pytest.raises(UserError, match=r"points\.txt.*3"):
         caricature.run(
-            run, str(tmp_path / "street.png"), tmp_path / "out", 1,
-            landmarks=str(tmp_path / "points.txt"), **QUIET,
+            run, str(tmp_path / "street.png"), tmp_path / "out", Styles(1),
+            Alignment(str(tmp_path / "points.txt")), **QUIET,
         )  # fmt: skip
 
 
@@ -160,14 +164,14 @@ def test_faces_are_as_large_as_those_the_run_was_trained_on(run, tmp_path, monke
     experiment = copy.copy(model.experiment)
     experiment.config = configs.typed(stored)
     other = Model(experiment, model.state, model.step, model.stage)
-    monkeypatch.setattr(caricature, "load", lambda workdir, which: other)
+    monkeypatch.setattr(caricature, "load", lambda workdir, state: other)
     street = photo(2, 90, 120)
     street.save(tmp_path / "street.png")
     points = np.array([(45, 40), (75, 40), (60, 52), (48, 66), (72, 66)])
     (tmp_path / "points.txt").write_text(f"street.png {' '.join(map(str, points.ravel()))}\n")
     caricature.run(
-        run, str(tmp_path / "street.png"), tmp_path / "out", 1, scales=(0.0,),
-        landmarks=str(tmp_path / "points.txt"), **QUIET,
+        run, str(tmp_path / "street.png"), tmp_path / "out", Styles(1, (0.0,)),
+        Alignment(str(tmp_path / "points.txt")), **QUIET,
     )  # fmt: skip
     wanted = alignment.align(np.asarray(street), points, SIDE, scale)
     found = pixels(tmp_path / "out/street/warped_scale0.png")
@@ -181,8 +185,8 @@ WRONG = {
     "no input": (dict(source=""), "--input is missing"),
     "no styles": (dict(num_styles=0), "--num_styles=0"),
     "a negative number of styles": (dict(num_styles=-1), "--num_styles=-1"),
-    "not a number": (dict(scales=(1.0, float("nan"))), "--scale"),
-    "seed": (dict(seed=-1), "--seed=-1"),
+    "not a number": (dict(scale=(1.0, float("nan"))), "--scale"),
+    "seed": (dict(style_seed=-1), "--style_seed=-1"),
     "style": (dict(style_from="none.png"), "none.png"),
 }
 
@@ -197,8 +201,9 @@ def test_one_line_for_what_cannot_be_done(run, name, tmp_path):
     for key in ("source", "style_from"):
         if given.get(key):
             given[key] = str(tmp_path / given[key])
+    source, out = given.pop("source"), given.pop("out")
     with pytest.raises(UserError) as caught:
-        caricature.run(run, **given, **QUIET)
+        caricature.run(run, source, out, Styles(**given), **QUIET)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -206,7 +211,7 @@ def test_one_line_for_what_cannot_be_done(run, name, tmp_path):
 def test_another_system_is_refused():
     model = untrained("classifier_mnist")
     with pytest.raises(UserError, match="needs a model of warpgan"):
-        caricature.Painter(model)
+        caricaturist.Painter(model)
 
 
 # the warp by itself
@@ -217,22 +222,22 @@ def test_warp_moves_what_lies_at_the_points():
     image[18:23, 23:28] = 255
     points = np.array([[20, 25], [0, 0], [0, 49], [39, 0], [39, 49]], float)
     moves = np.array([[6, -8], [0, 0], [0, 0], [0, 0], [0, 0]], float)
-    moved = training.warp(image, points, moves)
+    moved = caricaturist.warp(image, points, moves)
     assert moved.shape == image.shape
     assert moved.dtype == np.uint8
     assert moved[26, 17].min() == 255
     assert moved[20, 29].max() == 0
-    np.testing.assert_array_equal(training.warp(image, points, moves, scale=0.0), image)
-    back = training.warp(image, points, moves, scale=-1.0)
+    np.testing.assert_array_equal(caricaturist.warp(image, points, moves, scale=0.0), image)
+    back = caricaturist.warp(image, points, moves, scale=-1.0)
     assert back[14, 33].min() == 255
 
 
 def test_warp_says_what_does_not_fit():
     image, points = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 2))
     with pytest.raises(ValueError, match=r"\[P, 2\]"):
-        training.warp(image, points, np.zeros((3, 2)))
+        caricaturist.warp(image, points, np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"\[H, W, C\]"):
-        training.warp(image[..., 0], points, points)
+        caricaturist.warp(image[..., 0], points, points)
 
 
 def test_overlay_draws_points_and_arrows_on_a_margin():
@@ -240,7 +245,10 @@ def test_overlay_draws_points_and_arrows_on_a_margin():
     points, moves = np.array([[16.0, 16.0], [-4.0, 4.0]]), np.array([[0.0, 8.0], [0.0, 0.0]])
     made = overlay(image, points, moves)
     assert made.shape == (48 * 16, 48 * 16, 3)
-    at = lambda y, x: tuple(made[int((y + 8.5) * 16), int((x + 8.5) * 16)])  # noqa: E731
+
+    def at(y: float, x: float) -> tuple:
+        return tuple(made[int((y + 8.5) * 16), int((x + 8.5) * 16)])
+
     assert at(16, 16) == (255, 215, 0)
     assert at(-4, 4) == (255, 215, 0)
     assert at(16, 20) == (220, 30, 60)

@@ -17,7 +17,8 @@ from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
-from gan_jax.modes import import_run
+from gan_jax.modes.work.export_file import export_file
+from gan_jax.modes.work.import_file import import_file
 from gan_jax.run import released as released_files
 from gan_jax.run import sampler_settings
 from gan_jax.run.model import load
@@ -47,7 +48,7 @@ def config_of_the_file() -> ConfigDict:
 def imported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imported") / "run"
     lines = []
-    import_run.import_file(MODEL, folder, config_of_the_file(), lines.append)
+    import_file(MODEL, folder, config_of_the_file(), lines.append)
     assert "diffusion unet" in lines[-1]
     return folder
 
@@ -110,12 +111,12 @@ def test_it_fine_tunes_by_restore(tmp_path):
 
 def test_export_is_the_file_again_and_brings_its_config(imported, tmp_path):
     out = tmp_path / "model.pt"
-    import_run.export_file(imported, out, say=lambda text: None)
+    export_file(imported, out, say=lambda text: None)
     before, after = torch_file.state_dict(MODEL), torch_file.state_dict(out)
     assert list(after) == list(before)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name])
-    again = import_run.import_file(out, tmp_path / "again", say=lambda text: None)
+    again = import_file(out, tmp_path / "again", say=lambda text: None)
     config = configs.typed(json.loads((again / "config.json").read_text())["config"])
     assert config.model.num_channels == 32
     assert config.discrete.variance == "fixed_large"
@@ -134,7 +135,7 @@ def test_released_files_are_known_by_name():
 
 def refused(path, folder, message, config=None):
     with pytest.raises(UserError, match=message) as caught:
-        import_run.import_file(path, folder, config, lambda text: None)
+        import_file(path, folder, config, lambda text: None)
     assert "\n" not in str(caught.value)
     assert not (folder / "config.json").exists()
 
@@ -167,14 +168,14 @@ def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):
     bomb = Call(os.mkdir, str(tmp_path / "ran"))
     path.write_bytes(pickle.dumps({"model": bomb}, protocol=2))
     with pytest.raises(UserError, match=r"mkdir|64x64_diffusion\.pt"):
-        import_run.import_file(path, tmp_path / "run", None, lambda text: None)
+        import_file(path, tmp_path / "run", None, lambda text: None)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(imported):
     before = (imported / "config.json").read_bytes()
     with pytest.raises(UserError, match="holds a run already"):
-        import_run.import_file(MODEL, imported, config_of_the_file(), lambda text: None)
+        import_file(MODEL, imported, config_of_the_file(), lambda text: None)
     assert (imported / "config.json").read_bytes() == before
 
 
@@ -183,7 +184,7 @@ def test_systems_without_such_files_are_not_exported(tmp_path):
     config.run.update(steps="1", devices=1)
     training.train(config, tmp_path / "run", lambda text: None)
     with pytest.raises(UserError, match=r"config\.system='classifier' has no form"):
-        import_run.export_file(tmp_path / "run", tmp_path / "x.pt")
+        export_file(tmp_path / "run", tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"sampler: config\.system='classifier' has no samplers"):
         sampler_settings.adjusted(load(tmp_path / "run"), {"sampler": "ddim"})
 
@@ -223,7 +224,7 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     guided = sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 50.0)
     by_run = guided.sample(range(2), (1,))
     assert not np.array_equal(by_run, plain)
-    import_run.export_file(tmp_path / "judge", tmp_path / "judge.pt", say=lambda text: None)
+    export_file(tmp_path / "judge", tmp_path / "judge.pt", say=lambda text: None)
     by_file = sampler_settings.adjusted(model, {}, str(tmp_path / "judge.pt"), 50.0).sample(
         range(2), (1,)
     )

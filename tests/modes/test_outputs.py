@@ -13,8 +13,10 @@ import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.errors import UserError
+from gan_jax.modes.work import sample
 from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
+from gan_jax.run.dry_run import dry_run
 from gan_jax.run.experiment import Experiment
 from tests.helpers.shell import ROOT, launch, rows
 
@@ -195,9 +197,7 @@ def test_truncation_and_standing_statistics_change_samples(model):
 
 
 def test_sample_files(run, model, tmp_path):
-    files = training.sample(
-        run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"), say=print
-    )
+    files = sample.sample(run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"), say=print)
     names = ["grid.png", "seed000000_class3.png", "seed000005_class1.png", "samples.npz"]
     assert [f.name for f in files] == names
     assert files[0] == tmp_path / "a" / "sheets" / "grid.png"
@@ -207,7 +207,7 @@ def test_sample_files(run, model, tmp_path):
     for name, image in zip(names[1:3], arrays["images"], strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
     with pytest.raises(UserError, match="--format=gif: accepted are grid, png, npz"):
-        training.sample(run[0], tmp_path / "a", [0], formats=("gif",))
+        sample.sample(run[0], tmp_path / "a", [0], formats=("gif",))
 
 
 def test_evaluate_gives_the_figures_of_training(run):
@@ -247,7 +247,7 @@ def test_report_from_the_shell(run, tmp_path):
 def test_dry_run_counts_parameters_and_bytes():
     said: list[str] = []
     chosen = config("", "mlpgan_mnist")
-    report = training.dry_run(chosen, say=said.append)
+    report = dry_run(chosen, say=said.append)
     text = "\n".join(said)
     assert json.loads(said[0])["optim"]["gen"]["lr"] == 1e-4
     for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
@@ -262,7 +262,7 @@ def test_dry_run_counts_parameters_and_bytes():
 
 def test_dry_run_asks_xla_for_the_memory_of_a_step():
     said: list[str] = []
-    report = training.dry_run(config(), compile_step=True, say=said.append)
+    report = dry_run(config(), compile_step=True, say=said.append)
     assert report["xla"]["argument"] >= report["bytes"]["state"]
     assert report["xla"]["temp"] > 0
     assert report["xla"]["alias"] > 0  # the state is updated in place

@@ -8,11 +8,11 @@ import types
 import numpy as np
 import pytest
 
-import launch as door
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.data.inputs import Inputs
 from gan_jax.evaluation import comparison
+from gan_jax.modes import caricature, devices
 from tests.helpers.one_line import assert_refused
 from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device
 
@@ -111,7 +111,7 @@ def test_a_platform_of_the_environment_that_is_not_there(platform):
     assert "choose cpu" in line
 
 
-def test_a_cluster_is_joined_before_devices_are_asked_for(monkeypatch):
+def test_a_cluster_is_joined_before_devices_are_asked_for():
     """jax refuses to join one afterwards."""
     asked = []
 
@@ -127,12 +127,7 @@ def test_a_cluster_is_joined_before_devices_are_asked_for(monkeypatch):
 
         distributed = types.SimpleNamespace(initialize=lambda: asked.append("joined"))
 
-    flags = door.flags.FLAGS
-    if not flags.is_parsed():
-        flags.mark_as_parsed()
-    for name, value in (("platform", "cpu"), ("distributed", True), ("compilation_cache", "")):
-        monkeypatch.setattr(flags[name], "_value", value, raising=False)
-    door.open_devices(Jax)
+    devices.open_devices(Jax, "cpu", distributed=True, compilation_cache="")
     assert asked == [("jax_platforms", "cpu"), "joined", "devices"]
 
 
@@ -142,7 +137,7 @@ def test_a_cluster_is_joined_before_devices_are_asked_for(monkeypatch):
 def test_blanks_in_lists():
     assert configs.words("fid, kid ,,is") == ("fid", "kid", "is")
     assert configs.words(" ") == ()
-    assert door._factors("0, 1") == [0.0, 1.0]
+    assert caricature.factors("0, 1") == (0.0, 1.0)
     from gan_jax.run import sampler_settings
 
     assert sampler_settings.parse("clip=none, churn = 4") == {"clip": "none", "churn": "4"}

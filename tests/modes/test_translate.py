@@ -1,7 +1,6 @@
 """pix2pix as a person runs it: train, resume, sample, translate a folder, load a .pth file."""
 
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -16,13 +15,14 @@ from gan_jax.data import image_set
 from gan_jax.errors import UserError
 from gan_jax.interop import pix2pix as interop
 from gan_jax.interop.formats import torch_file
-from gan_jax.modes import translate
+from gan_jax.modes.work import folder_task
+from gan_jax.modes.work.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from tests.helpers.shell import ROOT, arrays, assert_same, error_line, launch, launch_and_kill, rows
+from tests.helpers.videos import quiet
 
 TINY = "--config=configs/pix2pix_facades.py:tiny"
-QUIET = lambda text: None  # noqa: E731
 
 
 def scene(folder: Path, name: str, height: int, width: int, mode: str = "RGB") -> None:
@@ -118,7 +118,7 @@ def test_best_state_of_losses_above_five_hundred(tmp_path):
     config.loss.l1_weight = 1e5
     config.best.metric = "val/total"
     config.run.devices = 1
-    summary = training.train(config, tmp_path / "run", say=QUIET)
+    summary = training.train(config, tmp_path / "run", say=quiet)
     assert summary["best"]["value"] > 500
     assert folders.state_path(tmp_path / "run", "best").exists()
     rule = checkpoint.Best("val/total", True)
@@ -169,15 +169,15 @@ def test_translate_a_folder(trained, tmp_path):
     assert scores["images"] == 1
     assert 0 < scores["l1"] < 2
     with pytest.raises(UserError, match="name a folder outside"):
-        translate.run("translate", str(out), out / "again", workdir, say=QUIET)
+        folder_task.run("translate", str(out), out / "again", workdir, say=quiet)
     # the left half of the pair is its target: the same input alone gives the same output
     pair = np.asarray(Image.open(tmp_path / "in/pairs.png"))
     Image.fromarray(pair[:, 24:]).save(tmp_path / "x.png")
     with zipfile.ZipFile(tmp_path / "half.zip", "w") as archive:
         archive.write(tmp_path / "x.png", "x.png")
     half = str(tmp_path / "half.zip")
-    translate.run("translate", half, tmp_path / "again", workdir, say=QUIET)
-    translate.run("translate", half, tmp_path / "best", workdir, which="best", say=QUIET)
+    folder_task.run("translate", half, tmp_path / "again", workdir, say=quiet)
+    folder_task.run("translate", half, tmp_path / "best", ModelChoice(workdir, "best"), say=quiet)
     assert (tmp_path / "best/x.png").exists()
     first, second = (
         np.asarray(Image.open(p)) for p in (out / "pairs.png", tmp_path / "again/x.png")
@@ -201,7 +201,7 @@ def test_a_pth_file_translates_at_once(trained, tmp_path):
         f"--config.restore.gen=('{tmp_path / 'G.pth'}', '*')",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    translate.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir, say=QUIET)
+    folder_task.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir, say=quiet)
     first, second = (np.asarray(Image.open(tmp_path / x / "one.png")) for x in "ab")
     np.testing.assert_array_equal(first, second)
     wrong = launch(
@@ -230,28 +230,34 @@ def test_wrong_input(trained, tmp_path):
         (dict(source=str(tmp_path / "odd"), layout="tall"), ["--layout=tall", "side_by_side"]),
         (dict(source=str(tmp_path / "odd"), weights="ema"), ["weights=ema", "raw"]),
     ):
+        source = options.pop("source")
+        wanted = folder_task.Options(**options)
         with pytest.raises(UserError) as caught:
-            translate.run("translate", out=tmp_path / "out", workdir=workdir, say=QUIET, **options)
+            folder_task.run("translate", source, tmp_path / "out", workdir, wanted, quiet)
         assert "\n" not in str(caught.value)
         for word in words:
             assert word in str(caught.value), (word, caught.value)
     with pytest.raises(UserError, match="workdir is missing"):
-        translate.run("translate", str(tmp_path / "odd"), tmp_path / "out", say=QUIET)
-    with pytest.raises(UserError, match="--seeds=3000000000"):
-        translate.run(
-            "translate", str(tmp_path / "odd"), tmp_path / "out", workdir, seed=3 * 10**9,
-            say=QUIET,
+        folder_task.run("translate", str(tmp_path / "odd"), tmp_path / "out", say=quiet)
+    with pytest.raises(UserError, match="--first_seed=3000000000"):
+        folder_task.run(
+            "translate", str(tmp_path / "odd"), tmp_path / "out", workdir,
+            folder_task.Options(first_seed=3 * 10**9), quiet,
         )  # fmt: skip
     config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
     config.restore.disc = ("net.pth", "*")  # a generator is what it needs
     with pytest.raises(UserError, match=r"workdir is missing: .*config\.restore\.gen"):
-        translate.run(
-            "translate", str(tmp_path / "odd"), tmp_path / "out", config=config, say=QUIET
+        folder_task.run(
+            "translate",
+            str(tmp_path / "odd"),
+            tmp_path / "out",
+            ModelChoice(config=config),
+            say=quiet,
         )
     other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     other.run.devices = 1
     with pytest.raises(UserError, match="no such task on images, but none"):
-        translate.find(Experiment(other).system, "translate")
+        folder_task.find(Experiment(other).system, "translate")
     assert "--input" in error_line(launch("--mode=translate", f"--workdir={workdir}"))
 
 
@@ -262,30 +268,13 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
     del stored["config"]["data"]["path_b"], stored["data"]["input_channels"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
-    assert folders.check(tmp_path, config, QUIET)
+    assert folders.check(tmp_path, config, quiet)
     config.data.load_resolution = 20
     with pytest.raises(UserError, match="input_channels was 0, is 3"):
         folders.check_facts(tmp_path, Experiment(config).facts)
     config.data.load_resolution = 20
     with pytest.raises(UserError, match=r"config\.data\.load_resolution is 18 there, 20 here"):
-        folders.check(tmp_path, config, QUIET)
-
-
-def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
-    """Earlier revisions ignored options that a network does not have; a new run is refused."""
-    run = tmp_path / "run"
-    shutil.copytree(trained[0], run, symlinks=True)
-    stored = json.loads((run / "config.json").read_text())
-    stored["config"]["model"]["gen"]["dropout_place"] = "torch7"
-    stored["config"]["model"]["disc"]["layers"] = 2
-    (run / "config.json").write_text(json.dumps(stored))
-    config, said = configs.typed(stored["config"]), []
-    training.train(config, run, said.append)
-    assert any("already finished at step 16" in line for line in said)
-    assert json.loads((run / "config.json").read_text()) == stored
-    assert training.load(run).step == 16
-    with pytest.raises(UserError, match=r"gen\.dropout_place: 'pytorch_gan' has no such"):
-        training.train(config, tmp_path / "new", QUIET)
+        folders.check(tmp_path, config, quiet)
 
 
 @pytest.mark.parametrize("kind", ["folders", "inpaint"])
@@ -301,6 +290,6 @@ def test_other_pairs_train(kind, tmp_path):
     if kind == "folders":
         config.data.path_b = str(tmp_path / "b")
     config.run.update(steps="1", devices=1)
-    summary = training.train(config, tmp_path / "run", say=QUIET)
+    summary = training.train(config, tmp_path / "run", say=quiet)
     assert summary["reason"] == "finished"
     assert np.isfinite(summary["scores"]["val/l1"])

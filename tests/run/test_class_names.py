@@ -14,6 +14,7 @@ from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.evaluation import quality
 from gan_jax.metrics.gather import Kept
+from gan_jax.modes.work import sample
 from gan_jax.ops.frechet import Moments
 from gan_jax.run import class_names, sampler_settings
 from gan_jax.run import folder as workdir
@@ -86,7 +87,7 @@ def test_images_by_name(run, tmp_path):
     folder, *_ = run
     model = gan_jax.load(folder)
     np.testing.assert_array_equal(model.sample([5], ["eve"]), model.sample([5], [2]))
-    files = training.sample(
+    files = sample.sample(
         folder, tmp_path, [0, 1], ["eve", "CAT"], ("png", "grid"), say=lambda t: t
     )
     assert [f.name for f in files][1:] == ["seed000000_class2_eve.png", "seed000001_class0_cat.png"]

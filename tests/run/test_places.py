@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
+from absl.flags import FlagValues
 from PIL import Image
 
-import launch as door
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
-from gan_jax.modes import likelihood, sample
+from gan_jax.modes import MODES, parsing
+from gan_jax.modes import flags as shared
+from gan_jax.modes.work import likelihood, sample
+from gan_jax.modes.work.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.model import load
 from tests.helpers.one_line import assert_refused, quiet
@@ -32,16 +34,20 @@ def home(monkeypatch):
 
 def test_every_flag_that_names_a_place_is_known():
     """A flag whose help speaks of a folder, file, run or page expands ~, or is named here."""
-    words = ("folder", "file", ".zip", ".npz", ".pt", " run ", "weights of")
+    words = ("folder", "file", ".zip", ".npz", ".pt", " run ", "weights of", "image")
     others = {
-        *("config", "mode", "metrics", "weights", "detector", "classes", "layout", "format"),
-        *("real", "fake", "dry_run", "truncation", "standing_stats"),
+        *("config", "metrics", "weights", "classes", "layout", "count", "faces", "seeds"),
+        *("first_seed", "deep_bits", "few", "kid_subset_size", "num_styles"),
+        "data",  # configs.places expands it: it may be a list
     }
-    expanding = {flag.name for flag in door.PATHS}
-    own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(door)}
-    speaking = {n for n, f in own.items() if any(w in (f.help or "") for w in words)}
-    assert speaking - others <= expanding | {"state"}
-    assert {"real", "fake", "detector", "data"} <= expanding
+    general = FlagValues()
+    shared.general(general)
+    for own in (general, *(parsing.load(mode).FLAGS for mode in MODES)):
+        speaking = {n for n in own if any(w in own[n].help for w in words)} - others
+        expanding = {n for n in own if isinstance(own[n].parser, shared.PlaceParser)}
+        assert speaking <= expanding | {"state", "sampling", "time_warp"}
+        named = {"real", "fake", "detector", "classifier", "feature_classifier", "style_from"}
+        assert named & {*own} <= expanding
 
 
 def test_home_in_flags(tmp_path, monkeypatch):
@@ -164,7 +170,9 @@ def test_a_model_without_need_of_data_draws_when_they_are_gone(moved, tmp_path):
     assert sample.sample(run, tmp_path / "out", range(2), say=quiet)
     assert_refused(
         "data: this model draws images without",
-        lambda: sample.sample(run, tmp_path, range(2), say=quiet, places={"path": str(now)}),
+        lambda: sample.sample(
+            ModelChoice(run, data={"path": str(now)}), tmp_path, range(2), say=quiet
+        ),
     )
 
 
@@ -177,7 +185,7 @@ def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     run = tmp_path / "run"
     assert_refused("where the run's data are now", sample.sample, run, tmp_path / "out", range(2))
     places = {"path": str(tmp_path / "now")}
-    assert sample.sample(run, tmp_path / "out", range(2), say=quiet, places=places)
+    assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2), say=quiet)
 
 
 def test_likelihood_says_how_to_name_the_data(tmp_path):
@@ -192,7 +200,9 @@ def test_likelihood_says_how_to_name_the_data(tmp_path):
     (tmp_path / "before.npz").rename(tmp_path / "now.npz")
     run, out = tmp_path / "run", tmp_path / "out"
     assert_refused("where the run's data are now", likelihood.run, run, out)
-    found = likelihood.run(run, out, count=2, say=quiet, places={"path": f"{tmp_path}/now.npz"})
+    found = likelihood.run(
+        ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2, say=quiet
+    )
     assert np.isfinite(found["bits_per_dim"])
 
 
@@ -226,12 +236,9 @@ def test_data_of_the_package_cannot_move(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["train", "translate", "metrics", "report"])
-def test_modes_that_open_no_data_of_a_run(monkeypatch, mode):
-    for name, value in (("mode", mode), ("data", "/tmp"), ("workdir", "runs/a")):
-        monkeypatch.setattr(flags.FLAGS[name], "_value", value, raising=False)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    message = assert_refused("--data says where", door.check_mode)
+def test_modes_that_open_no_data_of_a_run(mode):
+    words = ["launch.py", f"--mode={mode}", "--data=/tmp", "--workdir=runs/a"]
+    message = assert_refused("--data is a flag of --mode=sample, eval", parsing.parse, words)
     assert ("--config.data.path" in message) == (mode == "train")
 
 
@@ -249,9 +256,11 @@ def test_missing_sets_of_images_say_what_to_name(tmp_path):
 def test_the_launcher_needs_no_home(monkeypatch):
     """A user that the system does not know keeps the ~."""
     assert os.path.expanduser("~nobody_of_this_name/x").startswith("~")
-    assert door.with_home(["launch.py", "--config=~/a.py:tiny"])[1] == f"--config={HOME}/a.py:tiny"
-    assert door.with_home(["launch.py", "--config", "~/a.py"])[2] == f"{HOME}/a.py"
-    assert door.with_home(["launch.py", "--config.data.path=~/a"])[1] == "--config.data.path=~/a"
+    assert (
+        parsing.with_home(["launch.py", "--config=~/a.py:tiny"])[1] == f"--config={HOME}/a.py:tiny"
+    )
+    assert parsing.with_home(["launch.py", "--config", "~/a.py"])[2] == f"{HOME}/a.py"
+    assert parsing.with_home(["launch.py", "--config.data.path=~/a"])[1] == "--config.data.path=~/a"
     assert TINY.startswith("--config=")
 
 

@@ -11,16 +11,18 @@ from gan_jax import training
 from gan_jax.core import checkpoint
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
-from gan_jax.modes import (
+from gan_jax.modes.work import (
     align,
     caricature,
-    import_run,
+    export_file,
+    folder_task,
     interpolate,
     likelihood,
     output,
     sample,
-    translate,
+    timelapse,
 )
+from gan_jax.modes.work.interpolate import Motion
 from gan_jax.report import page
 from gan_jax.run import folder as folders
 from gan_jax.run import weights
@@ -71,9 +73,9 @@ def test_images_of_a_run_that_can_only_be_read(trained, tmp_path, monkeypatch):
         assert len(made) == 7
         weights.arrays(str(trained), "gen", "config.restore.gen")
         interpolate.interpolate(
-            trained, tmp_path / "a.webp", range(2), seconds=0.2, fps=10, smoothing=0.0, say=quiet
+            trained, tmp_path / "a.webp", range(2), motion=Motion(0.2, 10, 0.0), say=quiet
         )
-        interpolate.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=quiet)
+        timelapse.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=quiet)
         page.page(trained, tmp_path / "page.html")
     assert files(trained) == before
 
@@ -83,13 +85,15 @@ def modes(run, inputs, out):
     real = str(inputs)
     return {
         "sample": lambda: sample.sample(run, out, range(4)),
-        "interpolate": lambda: interpolate.interpolate(run, out / "a.webp", range(2), seconds=4),
-        "timelapse": lambda: interpolate.timelapse(run, out),
-        "translate": lambda: translate.run("translate", real, out, run),
-        "upsample": lambda: translate.run("upsample", real, out, run),
-        "invert": lambda: translate.run("invert", real, out, run),
+        "interpolate": lambda: interpolate.interpolate(
+            run, out / "a.webp", range(2), motion=Motion(4.0)
+        ),
+        "timelapse": lambda: timelapse.timelapse(run, out),
+        "translate": lambda: folder_task.run("translate", real, out, run),
+        "upsample": lambda: folder_task.run("upsample", real, out, run),
+        "invert": lambda: folder_task.run("invert", real, out, run),
         "likelihood": lambda: likelihood.run(run, out),
-        "export": lambda: import_run.export_file(run, out / "model.pt"),
+        "export": lambda: export_file.export_file(run, out / "model.pt"),
         "caricature": lambda: caricature.run(run, real, out),
         "align": lambda: align.run(real, out, detector="nowhere"),
         "metrics": lambda: comparison.run(real, real, ("swd",), out=str(out / "m.json")),
@@ -152,7 +156,7 @@ def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
         assert_refused("--out: .*is not a folder", sample.sample, trained, out, range(4))
     assert_refused(
         "--out: .*it is a folder",
-        lambda: import_run.export_file(trained, tmp_path),
+        lambda: export_file.export_file(trained, tmp_path),
     )
 
 

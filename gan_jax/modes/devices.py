@@ -1,0 +1,49 @@
+"""Where a command computes."""
+
+import os
+
+from gan_jax.errors import UserError
+from gan_jax.modes.flags import General
+
+
+def prepare(general: General) -> None:
+    """Loads jax and has it compute where the flags say; see `open_devices`."""
+    # read when the first device is opened, so it is not too late where jax is imported already
+    if not general.preallocate.value:
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    import jax
+
+    open_devices(
+        jax,
+        general.platform.value,
+        general.distributed.value,
+        general.compilation_cache.value,
+    )
+
+
+def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) -> None:
+    """Joins the cluster, chooses where to compute, and makes sure that it is there.
+
+    Raises UserError where there is no such cluster or device.
+    """
+    if platform:
+        jax.config.update("jax_platforms", platform)
+    if distributed:  # before any device is asked for
+        try:
+            jax.distributed.initialize()  # addresses come from the environment
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"--distributed: no cluster found here ({error})") from None
+    if compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", compilation_cache)
+    if not jax.config.jax_platforms:
+        return
+    named = f"--platform={platform}"
+    if not platform:
+        named = f"JAX_PLATFORMS={jax.config.jax_platforms} in the environment"
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        raise UserError(
+            f"{named}: jax finds no such device here; install gan_jax[cuda] or gan_jax[tpu], or "
+            "choose cpu"
+        ) from None

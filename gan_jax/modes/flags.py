@@ -1,0 +1,233 @@
+"""The flags that several modes share, and the general ones that every mode has.
+
+A mode makes a `FlagValues` of its own and defines in it exactly the flags that it reads. The
+functions here define one flag each and return its holder; `.value` is there once launch.py has
+parsed the command line.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from absl import flags
+from absl.flags import FlagHolder, FlagValues
+from ml_collections import config_flags
+
+from gan_jax.errors import UserError
+
+
+class PlaceParser(flags.ArgumentParser[str]):
+    """The name of a file or folder; ~ at its start is the home folder."""
+
+    def parse(self, argument: str) -> str:
+        """The name with ~ replaced."""
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        """The type's name in absl's own listings."""
+        return "place"
+
+
+def place(own: FlagValues, name: str, default: str, help: str) -> FlagHolder[str]:
+    """Defines a flag that names a file or folder."""
+    serializer = flags.ArgumentSerializer()
+    return flags.DEFINE(PlaceParser(), name, default, help, own, serializer)
+
+
+def string(own: FlagValues, name: str, default: str | None, help: str) -> FlagHolder[str]:
+    """Defines a flag of any text."""
+    return flags.DEFINE_string(name, default, help, flag_values=own)
+
+
+def integer(own: FlagValues, name: str, default: int, help: str) -> FlagHolder[int]:
+    """Defines a flag of a whole number."""
+    return flags.DEFINE_integer(name, default, help, flag_values=own)
+
+
+def number(own: FlagValues, name: str, default: float | None, help: str) -> FlagHolder[float]:
+    """Defines a flag of any number."""
+    return flags.DEFINE_float(name, default, help, flag_values=own)
+
+
+def switch(own: FlagValues, name: str, default: bool, help: str) -> FlagHolder[bool]:
+    """Defines a flag that is on or off: --name or --noname."""
+    return flags.DEFINE_bool(name, default, help, flag_values=own)
+
+
+class General(NamedTuple):
+    """The flags of every mode."""
+
+    config: FlagHolder
+    workdir: FlagHolder[str]
+    mode: FlagHolder[str]
+    platform: FlagHolder[str]
+    preallocate: FlagHolder[bool]
+    distributed: FlagHolder[bool]
+    compilation_cache: FlagHolder[str]
+
+
+def general(own: FlagValues, argv: list[str] | None = None) -> General:
+    """Defines the general flags. `argv` is the whole command line: --config.x=y are found there."""
+    return General(
+        config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "The experiment, a file and its variants: configs/x.py[:variant[,variant]]. Its keys "
+            "are set by --config.section.key=value.",
+            lock_config=True,
+            flag_values=own,
+            sys_argv=argv,
+        ),
+        place(own, "workdir", "", "Folder of the run: states, metrics, samples."),
+        string(own, "mode", "train", "What to do."),
+        flags.DEFINE_enum(
+            "platform",
+            "",
+            ["", "cpu", "cuda", "tpu"],
+            "Where to compute: cpu, cuda or tpu; empty: the best there is.",
+            flag_values=own,
+        ),
+        switch(
+            own, "preallocate", True, "GPU: take most of the memory at once, or as it is needed."
+        ),
+        switch(own, "distributed", False, "Join the other hosts of a TPU pod or cluster first."),
+        place(own, "compilation_cache", "", "Folder where compiled steps are kept between runs."),
+    )
+
+
+def out(own: FlagValues, help: str) -> FlagHolder[str]:
+    """--out: where the mode's files go."""
+    return place(own, "out", "", help)
+
+
+def images(own: FlagValues, help: str) -> FlagHolder[str]:
+    """--input: the images that the mode reads."""
+    return place(own, "input", "", help)
+
+
+def state(own: FlagValues) -> FlagHolder[str]:
+    """--state: which of a run's states."""
+    return string(own, "state", "newest", "State of the run: newest, best, or a step.")
+
+
+def weights(own: FlagValues) -> FlagHolder[str]:
+    """--weights: averaged ones or not."""
+    return string(own, "weights", "", "ema or raw; empty: ema where there is one.")
+
+
+def seeds(own: FlagValues, default: str) -> FlagHolder[str]:
+    """--seeds: which images are drawn."""
+    return string(
+        own,
+        "seeds",
+        default,
+        "Which images to draw, one for each seed, such as 0-63 or 1,5,8-11. A seed is the same "
+        "image whatever is drawn beside it.",
+    )
+
+
+def classes(own: FlagValues) -> FlagHolder[str]:
+    """--classes: what the images show."""
+    return string(
+        own,
+        "classes",
+        "",
+        "Classes by name or number, such as cat,dog or 3-5, cycled over the images; empty: the "
+        "class that a seed stands for, or that the input brings.",
+    )
+
+
+def count(own: FlagValues, help: str) -> FlagHolder[int]:
+    """--count: at most so many images."""
+    return integer(own, "count", 0, help)
+
+
+def data(own: FlagValues) -> FlagHolder[str]:
+    """--data: where the data of a run are now."""
+    return string(
+        own,
+        "data",
+        "",
+        "Where the run's data are now: a folder or file for config.data.path, or keys such as "
+        "path=DIR,validation_path=DIR2.",
+    )
+
+
+def data_places(text: str, workdir: str) -> Mapping[str, str]:
+    """The places that --data names, by keys of config.data.
+
+    Raises UserError for keys and places that do not exist, and where no run is named.
+    """
+    from gan_jax import config as configs
+
+    places = configs.places(text)
+    if text and not workdir:
+        raise UserError("--data says where the data of a run are: name the run by --workdir too")
+    return places
+
+
+def need_workdir(workdir: str, mode: str) -> None:
+    """Raises UserError where no run is named."""
+    if not workdir:
+        raise UserError(f"--workdir is missing: --mode={mode} needs the folder of a run")
+
+
+class Sampling:
+    """The flags of a diffusion model's sampling, which other models do without."""
+
+    def __init__(self, own: FlagValues):
+        """Defines them."""
+        self.sampler = string(
+            own,
+            "sampler",
+            None,
+            "Diffusion: ancestral, ddim, dpm++ or heun; empty: as config.sampling says.",
+        )
+        self.steps = string(
+            own,
+            "steps",
+            None,
+            'Diffusion: a number of steps, or of a chain also "ddim25" or "90,60,60,20,20".',
+        )
+        self.eta = number(own, "eta", None, "Diffusion: noise of ddim's steps, 0 to 1.")
+        self.guidance = number(
+            own, "guidance", None, "Diffusion: scale of guidance by the class alone; 1: none."
+        )
+        self.sampling = string(
+            own,
+            "sampling",
+            "",
+            "Diffusion: more keys of config.sampling, such as clip=dynamic,churn=40.",
+        )
+        self.classifier = place(
+            own,
+            "classifier",
+            "",
+            "Diffusion: a noisy classifier that guides the model, its run or its .pt file.",
+        )
+        self.classifier_scale = number(
+            own, "classifier_scale", None, "Diffusion: scale of guidance by that classifier."
+        )
+
+    def adjust(self, weights: str = "") -> Callable:
+        """A function that makes of a model one that is sampled as the flags say.
+
+        `weights` are those whose drawing shows its progress.
+        """
+        from gan_jax.run import sampler_settings
+
+        changes = {
+            "sampler": self.sampler.value,
+            "steps": self.steps.value,
+            "eta": self.eta.value,
+            "guidance": self.guidance.value,
+            "progress": weights or "ema",
+            **sampler_settings.parse(self.sampling.value),
+        }
+
+        def adjusted(model):
+            return sampler_settings.adjusted(
+                model, changes, self.classifier.value, self.classifier_scale.value
+            )
+
+        return adjusted

@@ -1,0 +1,68 @@
+"""Compares any two sets of images: FID, KID and others (docs/metrics.md).
+
+python launch.py --mode=metrics --real=DIR --fake=samples.npz --metrics=fid,kid
+python launch.py --mode=metrics --real=DIR --metrics=fid --save_stats=real.npz
+"""
+
+from gan_jax.modes import flags
+
+FLAGS = flags.FlagValues()
+REAL = flags.place(
+    FLAGS, "real", "", "Folder, .zip, .npz[:ARRAY], tfds:NAME[:SPLIT], or an .npz of statistics."
+)
+FAKE = flags.place(FLAGS, "fake", "", "Generated images, named as those of --real.")
+METRICS = flags.string(
+    FLAGS, "metrics", "fid", "What to measure, separated by commas; see docs/metrics.md."
+)
+INCEPTION = flags.place(
+    FLAGS, "inception", "", "Weights of the Inception network; empty: genuine ones named before."
+)
+RESIZE = flags.string(
+    FLAGS, "resize", "tf1", "How images come to Inception's size: tf1, clean, bilinear."
+)
+LPIPS = flags.place(FLAGS, "lpips", "", "Weights of LPIPS; empty: genuine ones named before.")
+FEATURE_CLASSIFIER = flags.place(
+    FLAGS, "feature_classifier", "", "The run of a classifier whose features metrics compare."
+)
+COUNT = flags.count(FLAGS, "At most so many images of each set; 0: all.")
+DEEP_BITS = flags.integer(
+    FLAGS, "deep_bits", 16, "How many bits grey images of 16 bits a pixel use, 9 to 16."
+)
+FEW = flags.switch(
+    FLAGS, "few", False, "A Frechet distance of fewer images than features, marked as biased."
+)
+SEED = flags.integer(
+    FLAGS, "seed", 2020, "Seed of the random numbers: of subsets, orders and directions."
+)
+KID_SUBSETS = flags.integer(FLAGS, "kid_subsets", 100, "Random subsets that KID averages.")
+KID_SUBSET_SIZE = flags.integer(FLAGS, "kid_subset_size", 1000, "Images in each, at most.")
+SPLITS = flags.integer(FLAGS, "splits", 10, "Parts of the Inception Score.")
+SAVE_STATS = flags.place(
+    FLAGS, "save_stats", "", "An .npz for what the metrics need of the real images."
+)
+OUT = flags.out(FLAGS, "A JSON file for the result.")
+RENAMED = {"classifier": "feature_classifier"}
+
+
+def main(config, workdir: str) -> int:
+    """Compares the two sets and prints a table and JSON."""
+    from gan_jax import config as configs
+    from gan_jax.evaluation import comparison
+
+    comparison.run(
+        REAL.value,
+        FAKE.value,
+        configs.words(METRICS.value),
+        file=INCEPTION.value,
+        resize=RESIZE.value,
+        classifier=FEATURE_CLASSIFIER.value,
+        lpips=LPIPS.value,
+        count=COUNT.value,
+        deep_bits=DEEP_BITS.value,
+        settings=comparison.Settings(
+            SEED.value, KID_SUBSETS.value, KID_SUBSET_SIZE.value, SPLITS.value, FEW.value
+        ),
+        save_stats=SAVE_STATS.value,
+        out=OUT.value,
+    )
+    return 0

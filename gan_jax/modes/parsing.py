@@ -1,0 +1,206 @@
+"""The command line: which mode it names, that mode's flags, and what to say of a mistake.
+
+Nothing here imports jax: help and mistakes are answered at once. (A config file may import it.)
+"""
+
+import difflib
+import importlib
+import os
+import re
+from types import ModuleType
+from typing import NamedTuple, NoReturn
+
+from absl import flags as absl_flags
+
+from gan_jax.errors import ArgumentError, UserError
+from gan_jax.modes import MODES, flags
+
+HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
+# parameters of the library whose flags have other names
+FLAG_OF = {
+    "choose": "faces",
+    "formats": "format",
+    "places": "data",
+    "scale": "face_scale",
+    "scales": "scale",
+    "source": "input",
+    "standing_batches": "standing_stats",
+    "which": "state",
+}
+
+
+class UsageError(UserError):
+    """A command line that is not understood."""
+
+
+class Command(NamedTuple):
+    """A command line that was understood.
+
+    Attributes:
+      name: of the mode.
+      mode: its module; its flags have their values.
+      general: the flags of every mode.
+      flags: all flags of the command.
+    """
+
+    name: str
+    mode: ModuleType
+    general: flags.General
+    flags: flags.FlagValues
+
+
+def load(name: str) -> ModuleType:
+    """The module of a mode. Raises UsageError for a mode that does not exist."""
+    if name not in MODES:
+        near = difflib.get_close_matches(name, MODES, 1)
+        more = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--mode={name}: accepted are {', '.join(MODES)}{more}")
+    return importlib.import_module(MODES[name].module)
+
+
+def argument(argv: list[str], name: str) -> str | None:
+    """The last value that a command line gives a flag, before --name=VALUE are parsed; or None."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--":
+            break
+        key, equals, value = word.partition("=")
+        if key in (f"--{name}", f"-{name}"):
+            found = value if equals else following
+    return found
+
+
+def wants_help(argv: list[str]) -> bool:
+    """Whether a command line asks for help."""
+    words = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    return any(w.startswith("-") and w.lstrip("-").partition("=")[0] in HELP for w in words)
+
+
+def parse(argv: list[str]) -> Command:
+    """Understands a command line; `argv` begins with the program's name.
+
+    Raises UsageError for what is not understood.
+    """
+    argv = with_home(_with_flag_files(argv))
+    name = argument(argv, "mode") or "train"
+    mode = load(name)
+    mode.FLAGS.unparse_flags()
+    every = flags.FlagValues()
+    every.append_flag_values(absl_flags.FLAGS)  # those of absl's logging
+    general = flags.general(every, argv)
+    every.append_flag_values(mode.FLAGS)
+    rest = _parsed(every, argv, name)
+    mode.FLAGS.mark_as_parsed()
+    if len(rest) > 1:
+        raise UsageError(f"unexpected argument {rest[1]!r}; flags begin with --")
+    return Command(name, mode, general, every)
+
+
+def _with_flag_files(argv: list[str]) -> list[str]:
+    try:
+        return absl_flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+    except absl_flags.Error as error:
+        raise UsageError(str(error)) from None
+
+
+def _parsed(every: flags.FlagValues, argv: list[str], name: str) -> list[str]:
+    """Gives the flags their values and returns what is left of the command line."""
+    path = config_path(argv)[0]
+    if path and not os.path.isfile(path):
+        raise UsageError(
+            f"--config={path}: no such file; configs/ holds those that come with gan_jax"
+        )
+    try:
+        rest = every(argv)
+        if every["config"].value is not None:
+            _ = every["config"].value.system  # a file that could not be loaded says so on first use
+        return rest
+    except absl_flags.UnrecognizedFlagError as error:
+        refuse(error.flagname, name, every)
+    except absl_flags.Error as error:
+        raise UsageError(str(error)) from None
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        # ml_collections raises these for unknown keys and wrong types of --config.x=y
+        wrong = error.args[0] if error.args else error
+        raise UsageError(unknown_key(argv) or f"--config: {wrong}") from None
+    except (OSError, ImportError, SyntaxError) as error:
+        raise UsageError(f"--config cannot be read: {error}") from None
+    except UserError as error:
+        raise UsageError(f"--config: {error}") from None
+
+
+def refuse(flag: str, name: str, every: flags.FlagValues) -> NoReturn:
+    """Raises UsageError for a flag that the mode `name` does not have."""
+    own = load(name)
+    if flag.startswith("config."):
+        raise UsageError(f"--{flag} is a key of a config: name its file by --config=FILE as well")
+    for spelling in (flag, flag.removeprefix("no")):
+        if renamed := getattr(own, "RENAMED", {}).get(spelling):
+            raise UsageError(f"--{spelling} of --mode={name} is now --{renamed}")
+        if others := [other for other in MODES if spelling in load(other).FLAGS]:
+            instead = getattr(own, "INSTEAD", {}).get(spelling)
+            raise UsageError(
+                f"--{spelling} is a flag of --mode={', '.join(others)}; --mode={name} does not "
+                "have it" + (f": {instead}" if instead else "")
+            )
+    raise UsageError(f"--{flag} is not a flag; {_advice(flag, name, every)}")
+
+
+def _advice(flag: str, name: str, every: flags.FlagValues) -> str:
+    """The nearest flag of the mode, else of another one, else where to find them."""
+    if near := difflib.get_close_matches(flag, every, 1):
+        return f"did you mean --{near[0]}?"
+    elsewhere = {known: mode for mode in reversed(MODES) for known in load(mode).FLAGS}
+    if near := difflib.get_close_matches(flag, elsewhere, 1):
+        return f"did you mean --{near[0]} of --mode={elsewhere[near[0]]}?"
+    return f"--mode={name} --help shows those there are"
+
+
+def with_home(argv: list[str]) -> list[str]:
+    """The arguments with ~ in --config replaced, which is read before all flags are."""
+    found = list(argv)
+    for i, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-config"):
+            if equals:
+                found[i] = f"{name}={os.path.expanduser(value)}"
+            elif i + 1 < len(argv):
+                found[i + 1] = os.path.expanduser(argv[i + 1])
+    return found
+
+
+def config_path(argv: list[str]) -> tuple[str, str]:
+    """File and variant of --config=FILE:variant."""
+    path, _, variant = (argument(argv, "config") or "").partition(":")
+    return path, variant
+
+
+def unknown_key(argv: list[str]) -> str:
+    """What to say of the first --config.x=y whose key the config does not have; "" if all are."""
+    from gan_jax import config as configs
+
+    path, variant = config_path(argv)
+    if not path:
+        return ""
+    config = configs.load_file(path, variant)
+    for word in argv:
+        name = word.lstrip("-").split("=")[0].removeprefix("no")
+        if not name.startswith("config."):
+            continue
+        section, known = config, "config"
+        for part in name.split(".")[1:]:
+            keys = list(section) if hasattr(section, "keys") else []
+            if part not in keys:
+                return f"--{name}: {known} has no {part!r}; accepted are {', '.join(sorted(keys))}"
+            section, known = section[part], f"{known}.{part}"
+    return ""
+
+
+def message(error: UserError, command: Command) -> str:
+    """The message of an error; a parameter's name becomes the flag that gave its value."""
+    text = str(error)
+    if isinstance(error, ArgumentError):
+        name = error.name if error.name in command.flags else FLAG_OF.get(error.name)
+        if name and name in command.flags:
+            text = f"--{name}{text.removeprefix(error.name)}"
+    return re.sub(r"\s+", " ", text)

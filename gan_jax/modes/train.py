@@ -1,0 +1,41 @@
+"""Trains, or continues a run that was stopped.
+
+python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
+python launch.py --config=configs/dcgan_mnist.py --dry_run
+"""
+
+from gan_jax.errors import UserError
+from gan_jax.modes import flags
+
+FLAGS = flags.FlagValues()
+DRY_RUN = flags.switch(
+    FLAGS, "dry_run", False, "Print config, parameters, stages and bytes, and exit."
+)
+COMPILE = flags.switch(
+    FLAGS, "compile", False, "With --dry_run: also XLA's memory analysis of a step."
+)
+# flags of other modes that people look for here, and what training has instead
+INSTEAD = {
+    "data": "--config.data.path names the data",
+    "steps": "--config.run.steps is the length of training",
+    "seed": "--config.seed is the seed of all random numbers",
+} | dict.fromkeys(
+    ("sampler", "eta", "guidance", "sampling", "classifier", "classifier_scale"),
+    "config.sampling says how images are drawn",
+)
+TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: the state is saved, run it again to go on
+
+
+def main(config, workdir: str) -> int:
+    """Trains in `workdir`. Returns 0, or TERMINATED where a signal stopped the run."""
+    if config is None:
+        raise UserError("--config is missing: name an experiment, such as configs/dcgan_mnist.py")
+    if DRY_RUN.value:
+        from gan_jax.run.dry_run import dry_run
+
+        dry_run(config, COMPILE.value)
+        return 0
+    from gan_jax import training
+
+    summary = training.train(config, workdir)
+    return TERMINATED if summary["reason"] == "terminated" else 0

@@ -1,0 +1,48 @@
+"""The network of a run as a .pt file in guided-diffusion's names."""
+
+import json
+from pathlib import Path
+
+from gan_jax import config as configs
+from gan_jax import files
+from gan_jax.core import optim
+from gan_jax.core.mesh import fetch
+from gan_jax.errors import UserError
+from gan_jax.files import check_file, writing
+from gan_jax.interop import guided_diffusion
+from gan_jax.interop.formats import torch_file
+from gan_jax.run import released
+from gan_jax.run.model import load
+
+
+def export_file(
+    workdir: str | Path, out: str | Path, state: str = "newest", weights: str = "", say=print
+) -> Path:
+    """Writes a run's network as a .pt file in guided-diffusion's names, and its config beside it.
+
+    `weights`: "ema" or "raw"; averaged ones where there are any when empty. Raises UserError for a
+    run of another system.
+    """
+    path = check_file(out)
+    if path.suffix not in (".pt", ".pth"):
+        raise UserError(f"--out={out}: name a file that ends in .pt")
+    model = load(workdir, state)
+    system = model.config.system
+    if system not in released.NETS:
+        raise UserError(
+            f"--mode=export: config.system={system!r} has no form in guided-diffusion's files; "
+            f"accepted are {', '.join(released.NETS)}"
+        )
+    net = model.state.nets[released.NETS[system]]
+    if weights not in ("", "ema", "raw") or (weights == "ema" and not optim.has_average(net)):
+        accepted = "raw, ema" if optim.has_average(net) else "raw"
+        raise UserError(f"--weights={weights}: this model has {accepted}")
+    params = net.params if weights == "raw" else optim.averaged(net)[0]
+    tensors = guided_diffusion.from_trees(fetch(params), {})
+    about = {"config": configs.plain(model.config), "data": model.experiment.facts._asdict()}
+    with writing(path, kind="file"):
+        torch_file.write(path, tensors)
+        with files.replacing(released.beside(path)) as temporary:
+            temporary.write_text(json.dumps(about, indent=2) + "\n")
+    say(f"step {model.step} in {path}, its config in {released.beside(path).name}")
+    return path

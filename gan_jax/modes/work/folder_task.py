@@ -1,0 +1,182 @@
+"""A task that only some systems can do, run on a folder of images."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_jax.core.system import System, Task
+from gan_jax.data.inputs import Inputs
+from gan_jax.errors import UserError
+from gan_jax.files import check_folder
+from gan_jax.modes.work.model_choice import ModelChoice
+from gan_jax.modes.work.output import check_apart, save, save_png, save_sheet
+from gan_jax.ops import images
+from gan_jax.report import grids
+from gan_jax.run.experiment import Experiment
+from gan_jax.run.model import Model
+
+CHUNK = 16  # images read and translated at a time
+MOST_SHOWN = 40  # rows of the contact sheet
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the images of a folder are read and drawn.
+
+    Attributes:
+      weights: "ema" or "raw"; averaged ones where there are any when empty.
+      layout: what an image holds: "single", "side_by_side" (input and target) or "auto".
+      first_seed: image i has the seed `first_seed` + i.
+      classes: a labelled model draws image i for these in turn, or without any for the class that
+        an npz gives it.
+    """
+
+    weights: str = ""
+    layout: str = "auto"
+    first_seed: int = 0
+    classes: Sequence[int | str] = ()
+
+
+DEFAULTS = Options()
+
+
+class Result(NamedTuple):
+    """What became of one image: uint8 [H, W, C] each, `target` where it is known."""
+
+    name: str
+    input: np.ndarray
+    image: np.ndarray
+    target: np.ndarray | None
+
+
+def run(
+    name: str,
+    source: str,
+    out: str | Path,
+    chosen: str | Path | ModelChoice = "",
+    options: Options = DEFAULTS,
+    say=print,
+) -> list[Path]:
+    """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
+
+    Writes one PNG per image under its own name, sheets/contact_sheet.png, and where targets are
+    known scores.json. `chosen` is a run's folder or a choice of a model.
+
+    Raises UserError for a model that has no such task, for images that cannot be read, and for a
+    labelled model without classes.
+    """
+    if not source:
+        raise UserError(f"--input is missing: --mode={name} reads a folder, zip or npz of images")
+    folder = check_folder(out)
+    check_apart(folder, Path(source))
+
+    def uses(system: System) -> Sequence[str]:
+        return find(system, name).uses
+
+    model = ModelChoice.of(chosen).open(uses, name, say)
+    facts = model.experiment.facts
+    channels = facts.input_channels or facts.channels  # of single images where there are no pairs
+    inputs = Inputs(source, model.config.data, channels, facts.channels, options.layout)
+    if not 0 <= options.first_seed <= 2**31 - 1 - len(inputs):
+        raise UserError(
+            f"--first_seed={options.first_seed}: the first image's seed, from 0 to {2**31 - 1}"
+        )
+    for remark in inputs.remarks:
+        say(f"--input: {remark}")
+    files, shown, scores = [], [], []
+    for result in _results(model, find(model.experiment.system, name), inputs, options):
+        files.append(folder / f"{result.name}.png")
+        save_png(files[-1], result.image)
+        if len(shown) < MOST_SHOWN:
+            shown.append(result)
+        if result.target is not None:
+            scores.append(_scores(result.image, result.target))
+    files.append(save_sheet(folder, "contact_sheet.png", _sheet(shown)))
+    most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
+    say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
+    return files + _write_scores(folder, scores, say)
+
+
+def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iterator[Result]:
+    """Every image in turn, drawn many at a time."""
+    labels = _labels(model.experiment, inputs, options.classes)
+    for first in range(0, len(inputs), CHUNK):
+        rows = range(first, min(first + CHUNK, len(inputs)))
+        read = [inputs.read(i) for i in rows]
+        seeds = options.first_seed + first + np.arange(len(read))
+        batch = {
+            task.reads: np.stack([x for x, _ in read]),
+            "seed": seeds.astype(np.int32),
+        }
+        if labels is not None:
+            batch["label"] = labels[first : first + len(read)]
+        made = model.images(task.run, batch, options.weights, CHUNK)
+        for row, (x, y), image in zip(rows, read, made, strict=True):
+            yield Result(inputs.names[row], x, image, y)
+
+
+def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Path]:
+    """scores.json with the means, or none where there are no scores."""
+    path = folder / "scores.json"
+    if path.exists():  # that of another run of this
+        path.unlink()
+    if not scores:
+        return []
+    means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
+    say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
+    save(path, (json.dumps({"images": len(scores), **means}, indent=2) + "\n").encode())
+    return [path]
+
+
+def _labels(
+    experiment: Experiment, inputs: Inputs, classes: Sequence[int | str]
+) -> np.ndarray | None:
+    """The class of each image, int32 [N]; None for a model without classes."""
+    if len(classes):
+        return experiment.labels(len(inputs), classes)
+    if not experiment.system.labelled:
+        return None
+    if inputs.labels is None:
+        raise UserError(
+            "--classes is missing: this model draws images of a class and --input brings no class "
+            f"numbers (arr_1 of an npz); accepted are 0 to {experiment.facts.num_classes - 1}"
+        )
+    return experiment.labels(len(inputs), inputs.labels, "--input: arr_1")
+
+
+def _sheet(shown: list[Result]) -> np.ndarray:
+    """Input, output and, where known, target of every image beside each other, titled."""
+    with_targets = any(result.target is not None for result in shown)
+    titles = ("input", "output", "target")[: 2 + with_targets]
+    blank = np.full_like(shown[0].image, 255)
+    targets = [blank if result.target is None else result.target for result in shown]
+    rows = grids.triples(
+        np.stack([result.input for result in shown]),
+        np.stack([result.image for result in shown]),
+        np.stack(targets) if with_targets else None,
+    )
+    return grids.grid(rows, columns=len(titles), column_titles=titles, scale=1)
+
+
+def find(system: System, name: str) -> Task:
+    """The task called `name`; UserError where this system has no such task on images."""
+    reading = {n: task for n, task in system.tasks.items() if task.reads}
+    if name not in reading:
+        has = ", ".join(reading) or "none"
+        raise UserError(f"--mode={name}: this model's system has no such task on images, but {has}")
+    return reading[name]
+
+
+def _scores(made: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """L1 in units of [-1, 1], PSNR in dB and SSIM of one image as it was written."""
+    found = {
+        "l1": float(np.mean(np.abs(made.astype(float) - target)) / 127.5),
+        "psnr": min(float(images.psnr(made[None], target[None], 255.0)[0]), 100.0),
+    }
+    if made.shape[0] >= images.SSIM_WINDOW:
+        found["ssim"] = float(images.ssim(made[None], target[None], 255.0)[0])
+    return found

@@ -1,0 +1,96 @@
+"""Weights in a .pt file of guided-diffusion as the folder of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax.core import checkpoint, loop, optim
+from gan_jax.errors import UserError
+from gan_jax.files import writing
+from gan_jax.interop import guided_diffusion
+from gan_jax.run import folder as folders
+from gan_jax.run import provenance, released
+from gan_jax.run.experiment import Experiment
+
+
+def import_file(
+    source: str | Path, workdir: str | Path, config: ConfigDict | None = None, say=print
+) -> Path:
+    """Makes `workdir` a run at step 0 whose weights, and averages, are those of a .pt file.
+
+    What the shapes leave open comes from `config`, else from the file beside it that `export_file`
+    has written, else from the config of the released file of that name. Such a run samples; it
+    trains on when its config is trained there, and is evaluated with one that names data.
+
+    Raises UserError for a file of another network, with the first tensors that differ, and for a
+    folder that holds a run already. The file is read without running what it holds.
+    """
+    path = Path(source)
+    if not str(source):
+        raise UserError("--from is missing: name a .pt file, such as --from=256x256_diffusion.pt")
+    if not path.is_file():
+        raise UserError(f"--from={source}: no such file")
+    tensors = guided_diffusion.state_dict(path)
+    kind = guided_diffusion.identify(tensors)
+    if kind is None:
+        raise UserError(
+            f"--from={source}: holds none of guided-diffusion's networks; weights of others come "
+            "into a run by config.restore"
+        )
+    config = config or released.config_of(path, tensors, "--from")
+    released.check_system(config, kind, f"--from={source}")
+    if "classifier" in config and config.classifier.scale:
+        config.classifier.scale = 0.0  # its weights are not in this file
+        say("without guidance; --classifier names a classifier when images are drawn")
+    folder = _written(path, tensors, workdir, config, say)
+    total = sum(int(np.prod(t.shape)) for t in tensors.values())
+    say(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
+    return folder
+
+
+def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict, say) -> Path:
+    """Writes config and state of the run, and returns its folder."""
+    key = f"--from={path}"
+    folder = folders.claim(workdir, say=say)
+    try:
+        if (folder / "config.json").exists():
+            raise UserError(f"--workdir={workdir} holds a run already; name another folder")
+        experiment = Experiment(config, released.facts_of(config, tensors))
+        carry = _begun(experiment, released.NETS[config.system], tensors, key)
+        states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
+        with writing(folder / "config.json", "--workdir"):
+            provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
+            states.save(0, carry._asdict(), vars(loop.Progress()))
+            states.close()
+    finally:
+        folders.release(folder)
+    return folder
+
+
+def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    return jnp.zeros(shape.shape, shape.dtype)
+
+
+def _begun(
+    experiment: Experiment, net: str, tensors: Mapping[str, np.ndarray], key: str
+) -> loop.Carry:
+    """The state at step 0 with the weights of one net, and their averages, from a state dict; see
+    `check_fits` for `key`."""
+    system, stage, batch = experiment.system, experiment.system.stages[0], experiment.batch()
+    shapes = loop.shapes(system, experiment.key, batch)
+    released.check_fits(tensors, shapes.state.nets[net].params, key)
+    params, _ = guided_diffusion.to_trees(tensors)
+
+    def begin(root, batch, params) -> loop.Carry:
+        # the weights that `init` would draw are used nowhere, so nothing is drawn
+        state = system.init(root, batch, stage)
+        nets = {**state.nets, net: optim.restarted(state.nets[net], params, {})}
+        rest = jax.tree.map(_zeros, shapes._replace(state=None))
+        broken = jax.tree.map(lambda a: a - 1, rest.broken)
+        return rest._replace(state=state.replace(nets=nets), broken=broken)
+
+    return jax.jit(begin, out_shardings=experiment.mesh.replicated)(experiment.key, batch, params)

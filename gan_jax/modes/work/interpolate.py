@@ -1,0 +1,157 @@
+"""The video of a walk through the latents of a model.
+
+As generate_interpolation_video in ProGAN's util_scripts.py (Karras et al. 2018).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.errors import UserError
+from gan_jax.modes.work import video_file
+from gan_jax.modes.work.model_choice import ModelChoice, drawn_by
+from gan_jax.report import grids
+from gan_jax.run.model import Model
+
+MOST_LATENTS = 2**29  # numbers, 2 GiB: a trajectory is smoothed as a whole
+PIXELS = 2**26  # bytes of images drawn at a time
+NARROWEST = 256  # pixels of a frame; small images are enlarged
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How a video moves.
+
+    Attributes:
+      seconds: until it repeats.
+      fps: frames per second, at most 90.
+      smoothing: standard deviation, in seconds, of the Gaussian that smooths the latents; the
+        higher, the slower they move; 0 for latents that jump.
+    """
+
+    seconds: float = 10.0
+    fps: float = 30
+    smoothing: float = 1.0
+
+    @property
+    def sigma(self) -> float:
+        """`smoothing` in frames."""
+        return self.smoothing * self.fps
+
+    def frames(self) -> int:
+        """The number of frames. Raises UserError for values that are not accepted."""
+        count = video_file.frame_count(self.seconds, self.fps)
+        if not 0 <= self.smoothing <= self.seconds / 3:
+            raise UserError(
+                f"--smoothing={self.smoothing:g}: accepted are seconds from 0 to a third of "
+                f"--seconds={self.seconds:g}; latents smoothed more than that hardly move"
+            )
+        return count
+
+
+TEN_SECONDS = Motion()
+
+
+def interpolate(
+    chosen: str | Path | ModelChoice,
+    out: str | Path,
+    seeds: Sequence[int] = range(9),
+    classes: Sequence[int | str] = (),
+    weights: str = "",
+    motion: Motion = TEN_SECONDS,
+    columns: int = 0,
+    say=print,
+) -> Path:
+    """A grid of images whose latents move smoothly and come back to where they began.
+
+    Args:
+      chosen: a run's folder, or a choice of one of its states.
+      out: the .webp file, or a folder for interpolation.webp.
+      seeds: one cell of the grid each; a cell moves alike whatever the others are.
+      classes: class of each cell, cycled over them; when empty, the class that its seed stands
+        for, as in `Model.sample`.
+      weights: "ema" or "raw"; averaged ones where there are any when empty.
+      motion: length and speed.
+      columns: cells in a row; 0 for a square.
+
+    Returns the file. Raises UserError for a system without latents and for values that are not
+    accepted.
+    """
+    frames = motion.frames()
+    if columns < 0:
+        raise UserError(f"--columns={columns}: give a number of cells, or 0 for a square")
+    model = ModelChoice.of(chosen).open(drawn_by, "interpolate", say)
+    length = _latent_length(model)
+    cells = model.experiment.sample_batch(seeds, classes)
+    count = len(cells["seed"])
+    if frames * count * length > MOST_LATENTS:
+        raise UserError(
+            f"--seconds={motion.seconds:g}: {frames} frames of {count} latents do not fit in "
+            "memory; choose fewer --seconds or --seeds, or a lower --fps"
+        )
+    path = video_file.target(out, "interpolation.webp")
+    z = latents(cells["seed"], frames, length, motion.sigma)
+    pictures = _grids(_images(model, cells, z, weights), count, columns)
+    durations = video_file.durations(frames, motion.seconds)
+    video_file.save(path, zip(pictures, durations, strict=True))
+    say(f"{count} latents by step {model.step}, {frames} frames in {motion.seconds:g} s: {path}")
+    return path
+
+
+def _latent_length(model: Model) -> int:
+    """How many numbers a generator reads. UserError for a system that has no latents."""
+    length = model.experiment.system.latents
+    if length:
+        return length
+    more = ""
+    if "sampling" in model.config:
+        more = "; a diffusion model has where no noise is added on the way: --sampler=dpm++"
+    raise UserError(
+        "--mode=interpolate: this system has no latents to move through "
+        f"(config.system={model.config.system!r}{more})"
+    )
+
+
+def latents(seeds: Sequence[int], frames: int, length: int, sigma: float) -> np.ndarray:
+    """What a generator gets for every frame: float32 [frames, cells, length].
+
+    Standard normals, smoothed over time by a Gaussian of `sigma` frames with the end joined to the
+    beginning, and brought to an RMS of 1. The original takes the RMS over all cells and one
+    random stream for them; here a cell has its own of both, so it is a function of its seed.
+    """
+    cells = [_trajectory(int(seed), frames, length, sigma) for seed in seeds]
+    return np.stack(cells, axis=1)
+
+
+def _trajectory(seed: int, frames: int, length: int, sigma: float) -> np.ndarray:
+    """Latents of one cell: float32 [frames, length]."""
+    z = np.random.default_rng([seed]).standard_normal((frames, length))
+    # a product of spectra is a circular convolution; a Gaussian's spectrum is a Gaussian
+    gain = np.exp(-2 * (np.pi * sigma * np.fft.rfftfreq(frames)) ** 2)  # [frames // 2 + 1]
+    z = np.fft.irfft(np.fft.rfft(z, axis=0) * gain[:, None], frames, axis=0)
+    return (z / np.sqrt(np.mean(z**2))).astype(np.float32)
+
+
+def _images(model: Model, cells: dict, z: np.ndarray, weights: str) -> Iterator[np.ndarray]:
+    """Every cell of every frame in turn, uint8 [H, W, C], drawn many at a time."""
+    facts, total = model.experiment.facts, z.shape[0] * z.shape[1]
+    flat = z.reshape(total, -1)
+    chunks = max(PIXELS // (64 * facts.resolution**2 * facts.channels), 1)
+    size = min(64 * chunks, total)
+    for start in range(0, total, size):
+        rows = np.arange(start, min(start + size, total))
+        batch = {k: v[rows % z.shape[1]] for k, v in cells.items()} | {"z": flat[rows]}
+        yield from model.images(model.experiment.system.sample_step, batch, weights, size)
+
+
+def _grids(images: Iterator[np.ndarray], count: int, columns: int) -> Iterator[np.ndarray]:
+    """Frames uint8 [H, W, 3] of `count` images each."""
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    padding = 2 if count > 1 else 0
+    for first in images:
+        shown = np.stack([first, *(next(images) for _ in range(count - 1))])
+        scale = math.ceil(NARROWEST / (columns * first.shape[1]))
+        yield grids.grid(shown, columns, padding, scale=scale)

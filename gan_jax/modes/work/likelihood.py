@@ -1,0 +1,116 @@
+"""Bits per dimension of images under a diffusion model."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gan_jax.core.progress import Progress
+from gan_jax.core.system import Task
+from gan_jax.errors import UserError
+from gan_jax.files import check_folder, write_json, writing
+from gan_jax.modes.work.model_choice import ModelChoice
+from gan_jax.modes.work.output import save_arrays
+from gan_jax.report import bound_plot
+from gan_jax.run.experiment import MOST_PIXELS
+from gan_jax.run.model import Model, load, measured
+
+CHUNK = 32  # images at a time
+TERMS = ("vb", "xstart_mse", "mse")
+
+
+def run(
+    chosen: str | Path | ModelChoice, out: str | Path, count: int = 0, say=print
+) -> dict[str, float]:
+    """The variational bound of validation images, of training images where there are no others.
+
+    Walks the steps that `sampling.steps` keeps, "" all of them. Nothing is mirrored: an image is
+    scored as it is. Writes to `out`: likelihood.json; vb_terms.npz, xstart_mse_terms.npz and
+    mse_terms.npz, each with `t` and the mean over images, `arr_0`, from t = 0 up; bits.npz with
+    those of every image; bound.png, the terms over t.
+
+    Args:
+      chosen: a run's folder, or a choice of one of its states; an imported run is scored on the
+        data of the choice's `config`.
+      out: the folder for the files.
+      count: at most so many images; 0: all.
+
+    Raises UserError for a model that has no such bound.
+    """
+    if count < 0:
+        raise UserError(f"--count={count}: give a number above 0, or 0 for all images")
+    if jax.process_count() > 1:
+        raise UserError("--mode=likelihood runs in one process; start it on one host")
+    folder = check_folder(out)
+    choice = ModelChoice.of(chosen)
+    model = choice.adjust(load(choice.workdir, choice.state, choice.data))
+    model = measured(model, choice.config)
+    facts = model.experiment.facts
+    split = "validation" if facts.validation_size else "train"
+    terms = _terms(model, _task(model), split, count)
+    total, steps = terms["t"].shape
+    scores = {
+        "bits_per_dim": float(np.mean(terms["total"])),
+        "standard_error": float(np.std(terms["total"]) / np.sqrt(total)),
+        "prior": float(np.mean(terms["prior"])),
+        **{f"mean_{name}": float(np.mean(terms[name])) for name in TERMS[1:]},
+    }
+    about = {
+        "step": model.step,
+        "state": choice.state,
+        "split": split,
+        "images": total,
+        "steps": steps,
+    }
+    say(
+        f"{scores['bits_per_dim']:.4f} ± {scores['standard_error']:.4f} bits per dimension over "
+        f"{total} {split} images and {steps} steps, step {model.step}, in {folder}"
+    )
+    say(json.dumps(scores))
+    _write(folder, terms)
+    with writing(folder / "likelihood.json"):
+        write_json(folder / "likelihood.json", {**about, **scores})
+    return scores
+
+
+def _task(model: Model) -> Task:
+    """What scores images. UserError for a model that has no bound."""
+    task = model.experiment.system.tasks.get("likelihood")
+    if task is None:
+        raise UserError(
+            f"--mode=likelihood: the bound is that of a chain of noise; config.system="
+            f"{model.config.system!r} has none here (config.diffusion.process=discrete has, with "
+            "every sampler but heun)"
+        )
+    return task
+
+
+def _terms(model: Model, task: Task, split: str, count: int) -> dict[str, np.ndarray]:
+    """The terms of the bound of every image [N, T], and their sums [N]."""
+    experiment = model.experiment
+    total = experiment.data.sizes[split]
+    total = min(count, total) if count > 0 else total
+    chunk = max(min(CHUNK, MOST_PIXELS // experiment.facts.resolution**2, total), 1)
+    size = -(-chunk // experiment.mesh.size) * experiment.mesh.size
+    score = jax.jit(task.run, static_argnums=3, out_shardings=experiment.mesh.replicated)
+    progress, found = Progress(-(-total // size), "batch"), []
+    for first in range(0, total, size):
+        rows = np.minimum(np.arange(first, first + size), total - 1)
+        batch = experiment.data.rows(split, rows)
+        batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
+        terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
+        found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
+        progress(len(found))
+    return {k: np.concatenate([part[k] for part in found]) for k in found[0]}
+
+
+def _write(folder: Path, terms: dict[str, np.ndarray]) -> None:
+    """The arrays and the plot."""
+    t = np.asarray(terms["t"][0], np.int64)
+    means = {name: np.mean(terms[name], axis=0) for name in TERMS}
+    for name, values in means.items():
+        save_arrays(folder / f"{name}_terms.npz", values, t=t)
+    save_arrays(folder / "bits.npz", total=terms["total"], prior=terms["prior"])
+    with writing(folder / "bound.png"):
+        bound_plot.bound(t, means, folder / "bound.png")

@@ -1,0 +1,178 @@
+"""Samples of a model as files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.core.system import Batch
+from gan_jax.errors import UserError
+from gan_jax.files import check_folder
+from gan_jax.modes.work.model_choice import ModelChoice, drawn_by
+from gan_jax.modes.work.output import save_arrays, save_png, save_sheet
+from gan_jax.report import grids
+from gan_jax.run import class_names
+from gan_jax.run.experiment import MOST_COLUMNS, TITLES
+from gan_jax.run.model import Model
+
+FORMATS = ("grid", "png", "npz", "adm")
+
+
+def numbers(text: str, key: str) -> list[int]:
+    """ "0-3,8" → [0, 1, 2, 3, 8]. UserError naming `key` for anything else."""
+    found: list[int] = []
+    try:
+        for part in filter(None, text.replace(" ", "").split(",")):
+            first, dash, last = part.partition("-")
+            part = range(int(first), int(last) + 1) if dash else [int(first)]
+            if not part:
+                raise ValueError
+            found += part
+    except ValueError:
+        found = []
+    if not found and text:
+        raise UserError(f"{key}={text!r}: write numbers and ranges, such as 0-63 or 1,5,8-11")
+    return found
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn.
+
+    Attributes:
+      weights: "ema" or "raw"; averaged ones where there are any when empty.
+      truncation: latents beyond ± this are drawn again; 0 for none.
+      standing_stats: over how many batches batch statistics are measured first; 0 for none.
+    """
+
+    weights: str = ""
+    truncation: float = 0.0
+    standing_stats: int = 0
+
+
+DEFAULTS = Drawing()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images uint8 [N, H, W, C] of a model, with the `seeds` and the `batch` they are of.
+
+    `classes` are those that were asked for; without any an image is of the class of its seed.
+    """
+
+    model: Model
+    images: np.ndarray
+    batch: Batch
+    seeds: Sequence[int]
+    classes: Sequence[int | str]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each image, integers [N]; zeros for a model without classes."""
+        return self.batch.get("label", np.zeros(len(self.images), np.int32))
+
+
+def sample(
+    chosen: str | Path | ModelChoice,
+    out: str | Path,
+    seeds: Sequence[int],
+    classes: Sequence[int | str] = (),
+    formats: Sequence[str] = ("grid",),
+    drawing: Drawing = DEFAULTS,
+    say=print,
+) -> list[Path]:
+    """Draws one image per seed into `out`; returns the files.
+
+    Args:
+      chosen: a run's folder, or a choice of one of its states.
+      seeds, classes: see `Model.sample`.
+      formats: `grid` (sheets/grid.png), `png` (seed<NNNNNN>.png, with the class if it has one),
+        `npz` (images uint8 [N, H, W, C], seeds, labels, of translations also input and target),
+        `adm` (samples_NxHxWxC.npz as guided-diffusion writes it: arr_0, and int64 labels as arr_1
+        where images are of a class).
+      drawing: how they are drawn.
+
+    Raises UserError for formats that there are not and for a model that does not draw so.
+    """
+    if not formats:
+        raise UserError(f"--format is empty: accepted are {', '.join(FORMATS)}")
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(
+                f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
+            )
+    folder = check_folder(out)
+    model = ModelChoice.of(chosen).open(drawn_by, "sample", say)
+    if drawing.standing_stats:
+        model = model.standing_statistics(drawing.standing_stats)
+    images = model.sample(seeds, classes, drawing.truncation, drawing.weights)
+    batch = model.experiment.sample_batch(seeds, classes)
+    samples = Samples(model, images, batch, seeds, classes)
+    files = [path for name in FORMATS if name in formats for path in WRITERS[name](samples, folder)]
+    shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
+    say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
+    return files
+
+
+def _write_grid(samples: Samples, folder: Path) -> list[Path]:
+    batch, images = samples.batch, samples.images
+    if "input" in batch:
+        shown = grids.triples(batch["input"], images, batch["target"])
+        picture = grids.grid(shown, columns=len(TITLES), column_titles=TITLES)
+    else:
+        columns = _columns(samples)
+        experiment = samples.model.experiment
+        titles = [experiment.class_title(label) for label in samples.labels[:columns]]
+        picture = grids.grid(images, columns=columns, column_titles=titles)
+    return [save_sheet(folder, "grid.png", picture)]
+
+
+def _columns(samples: Samples) -> int:
+    """Where classes come in turn: columns of one class each, as near to a square as that allows.
+
+    0 everywhere else.
+    """
+    experiment, labels, count = samples.model.experiment, samples.labels, len(samples.images)
+    kinds = len(experiment.chosen(samples.classes)) or len(experiment.drawn_classes)
+    if not experiment.system.labelled or not 1 < kinds <= MOST_COLUMNS or count % kinds:
+        return 0
+    if not (labels.reshape(-1, kinds) == labels[:kinds]).all():
+        return 0
+    return kinds * max(round(count**0.5 / kinds), 1)
+
+
+def _write_png(samples: Samples, folder: Path) -> list[Path]:
+    experiment, files = samples.model.experiment, []
+    for seed, label, image in zip(samples.seeds, samples.labels, samples.images, strict=True):
+        suffix = ""
+        if experiment.system.labelled:
+            suffix = class_names.file_suffix(int(label), experiment.facts.class_names)
+        files.append(folder / f"seed{seed:06d}{suffix}.png")
+        save_png(files[-1], image)
+    return files
+
+
+def _write_npz(samples: Samples, folder: Path) -> list[Path]:
+    pairs = {k: samples.batch[k] for k in ("input", "target") if k in samples.batch}
+    save_arrays(
+        folder / "samples.npz",
+        compressed=True,
+        images=samples.images,
+        seeds=np.asarray(samples.seeds),
+        labels=samples.labels,
+        **pairs,
+    )
+    return [folder / "samples.npz"]
+
+
+def _write_adm(samples: Samples, folder: Path) -> list[Path]:
+    path = folder / f"samples_{'x'.join(map(str, samples.images.shape))}.npz"
+    arrays = [samples.images]
+    if samples.model.experiment.system.labelled:
+        arrays.append(samples.labels.astype(np.int64))
+    save_arrays(path, *arrays)
+    return [path]
+
+
+WRITERS = {"grid": _write_grid, "png": _write_png, "npz": _write_npz, "adm": _write_adm}

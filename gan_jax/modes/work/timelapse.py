@@ -1,0 +1,111 @@
+"""The video of a run's training, from the sample grids that it wrote.
+
+As generate_training_video in ProGAN's util_scripts.py (Karras et al. 2018).
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gan_jax.errors import UserError
+from gan_jax.modes.work import video_file
+from gan_jax.report import video
+from gan_jax.run import folder as folders
+
+HOLD = 1000  # milliseconds that the video stays at its end
+
+
+def timelapse(
+    workdir: str | Path,
+    out: str | Path,
+    seconds: float = 10.0,
+    fps: float = 30,
+    time_warp: float = 1.5,
+    weights: str = "",
+    say=print,
+) -> Path:
+    """The run's own sample grids one after the other: the same latents while it learned.
+
+    Args:
+      workdir: the run's folder, with pictures in samples/.
+      out: the .webp file, or a folder for timelapse.webp.
+      seconds: length, without the second for which the last picture stays.
+      fps: frames a second, at most 90.
+      time_warp: after a share t of the time, training is at t ** time_warp of its steps; above 1
+        the beginning gets more time, 1 keeps an even pace.
+      weights: "ema" or "raw"; averaged ones where there are any when empty.
+
+    Returns the file. Raises UserError where there are no pictures and for values that are not
+    accepted.
+    """
+    frames = video_file.frame_count(seconds, fps)
+    if not 0 < time_warp < math.inf:
+        raise UserError(f"--time_warp={time_warp:g}: must be above 0; 1 for an even pace")
+    folder = Path(workdir)
+    folders.read_config(folder)
+    pictures = _pictures(folder, weights)  # by step
+    steps = sorted(pictures)
+    with _opened(pictures[steps[-1]]) as last:
+        size = last.size
+    path = video_file.target(out, "timelapse.webp")
+
+    def shown() -> Iterator[tuple[np.ndarray, int]]:
+        for step, milliseconds in _schedule(steps, frames, seconds, time_warp):
+            with _opened(pictures[step]) as picture:
+                # growing networks: early grids are smaller
+                fitting = picture.convert("RGB").resize(size, Image.Resampling.NEAREST)
+            names = (f"step {step:,}", f"step {steps[-1]:,}")
+            part = step / steps[-1] if steps[-1] else 1.0
+            yield video.captioned(np.asarray(fitting), *names, part), milliseconds
+
+    count = video_file.save(path, shown())
+    say(f"{count} of {len(steps)} grids, steps {steps[0]} to {steps[-1]}: {path}")
+    return path
+
+
+def _pictures(folder: Path, weights: str) -> dict[int, Path]:
+    """The grids of a run by step: `samples/NNNNNN_<weights>.png`."""
+    found: dict[str, dict[int, Path]] = {}
+    for path in (folder / "samples").glob("*.png"):
+        if match := re.fullmatch(r"(\d+)_(\w+)\.png", path.name):
+            found.setdefault(match[2], {})[int(match[1])] = path
+    if not found:
+        raise UserError(
+            f"{folder}: no sample grids in samples/ yet; config.run.sample_every says when a run "
+            "writes them"
+        )
+    weights = weights or ("ema" if "ema" in found else min(found))
+    if weights not in found:
+        raise UserError(f"--weights={weights}: this run's grids are of {', '.join(sorted(found))}")
+    return found[weights]
+
+
+def _schedule(
+    steps: Sequence[int], frames: int, seconds: float, time_warp: float
+) -> list[tuple[int, int]]:
+    """Which step's picture is shown, and for how many milliseconds, in order.
+
+    Frame i of n shows the newest picture that was there at ((i / (n - 1)) ** time_warp) of the last
+    step, at least the first one; frames that show the same picture become one.
+    """
+    shown: list[tuple[int, int]] = []
+    for frame, milliseconds in enumerate(video_file.durations(frames, seconds)):
+        reached = (frame / (frames - 1)) ** time_warp * steps[-1]
+        step = max((s for s in steps if s <= reached), default=steps[0])
+        before = shown.pop()[1] if shown and shown[-1][0] == step else 0
+        shown.append((step, before + milliseconds))
+    step, milliseconds = shown[-1]
+    return [*shown[:-1], (step, milliseconds + HOLD)]
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        picture = Image.open(path, formats=("PNG",))
+        picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}; remove it and try again") from None
+    return picture
