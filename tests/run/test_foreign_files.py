@@ -129,5 +129,5 @@ def test_empty_folders_are_no_states(plain, tmp_path):
     training.train(config("15"), workdir, say=lambda text: None)
     assert gan_jax.load(workdir).step == 15
     (workdir / "checkpoints" / "15" / "checksums.json").unlink()
-    with pytest.raises(UserError, match=r"15 is damaged .*; name another, state, such as 12"):
+    with pytest.raises(UserError, match=r"15 is damaged .*; name another state, such as 12"):
         gan_jax.load(workdir)
