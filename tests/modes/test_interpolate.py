@@ -10,9 +10,9 @@ from gan_jax.modes.work import interpolate, model_choice
 from gan_jax.modes.work.interpolate import Motion
 from gan_jax.modes.work.model_choice import ModelChoice
 from gan_jax.report import grids, video
-from tests.helpers.one_line import assert_refused
+from tests.helpers.one_line import assert_refused, quiet
 from tests.helpers.tiny_gan import make
-from tests.helpers.videos import frames_of, quiet, train_briefly
+from tests.helpers.videos import frames_of, train_briefly
 
 FRAMES, LENGTH, SIGMA = 60, 5, 4.0
 
@@ -131,9 +131,9 @@ def test_columns_are_those_asked_for(run, tmp_path):
         ({"smoothing": -1.0}, "--smoothing=-1: accepted"),
         ({"seconds": 2.0, "smoothing": 1.0}, "to a third of --seconds=2;"),
         ({"columns": -1}, "--columns=-1"),
-        ({"seeds": []}, "--seeds"),
+        ({"seeds": []}, "seeds: "),
         ({"classes": [4]}, "accepted are 0 to 3"),
-        ({"weights": "best"}, "--weights=best: this model has ema, raw"),
+        ({"weights": "best"}, "weights=best: this model has ema, raw"),
         ({"state": "5"}, "no state '5'"),
         ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "do not fit in memory"),
         ({"out": "a.gif"}, r"--out=.*a\.gif: videos are written as \.webp"),

@@ -19,8 +19,8 @@ from gan_jax.modes.work import folder_task
 from gan_jax.modes.work.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
+from tests.helpers.one_line import quiet
 from tests.helpers.shell import ROOT, arrays, assert_same, error_line, launch, launch_and_kill, rows
-from tests.helpers.videos import quiet
 
 TINY = "--config=configs/pix2pix_facades.py:tiny"
 
@@ -228,7 +228,7 @@ def test_wrong_input(trained, tmp_path):
         (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
         (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
         (dict(source=str(tmp_path / "odd"), layout="tall"), ["--layout=tall", "side_by_side"]),
-        (dict(source=str(tmp_path / "odd"), weights="ema"), ["--weights=ema", "raw"]),
+        (dict(source=str(tmp_path / "odd"), weights="ema"), ["weights=ema", "raw"]),
     ):
         source = options.pop("source")
         wanted = folder_task.Options(**options)
@@ -237,7 +237,7 @@ def test_wrong_input(trained, tmp_path):
         assert "\n" not in str(caught.value)
         for word in words:
             assert word in str(caught.value), (word, caught.value)
-    with pytest.raises(UserError, match="--workdir is missing"):
+    with pytest.raises(UserError, match="workdir is missing"):
         folder_task.run("translate", str(tmp_path / "odd"), tmp_path / "out", say=quiet)
     with pytest.raises(UserError, match="--first_seed=3000000000"):
         folder_task.run(
@@ -246,7 +246,7 @@ def test_wrong_input(trained, tmp_path):
         )  # fmt: skip
     config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
     config.restore.disc = ("net.pth", "*")  # a generator is what it needs
-    with pytest.raises(UserError, match=r"--workdir is missing: .*config\.restore\.gen"):
+    with pytest.raises(UserError, match=r"workdir is missing: .*config\.restore\.gen"):
         folder_task.run(
             "translate",
             str(tmp_path / "odd"),

@@ -13,7 +13,7 @@ from gan_jax.errors import UserError
 from gan_jax.files import writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.run import folder as folders
-from gan_jax.run import released
+from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 
 
@@ -63,7 +63,7 @@ def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict, say) 
         carry = _begun(experiment, released.NETS[config.system], tensors, key)
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
         with writing(folder / "config.json", "--workdir"):
-            folders.write_config(folder, config, experiment.mesh.size, experiment.facts)
+            provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
             states.save(0, carry._asdict(), vars(loop.Progress()))
             states.close()
     finally:

@@ -8,7 +8,8 @@ from typing import Self
 from ml_collections import ConfigDict
 
 from gan_jax.core.system import System
-from gan_jax.run.model import Adjust, Model, as_it_is, opened
+from gan_jax.run.model import Adjust, Model, as_it_is
+from gan_jax.run.pretrained import opened
 
 
 @dataclass(frozen=True)
