@@ -31,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.modes.streams import make_lasting
 
 MODES = (
@@ -299,6 +299,8 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = run()
+    except ArgumentError as error:
+        fail(f"--{error}" if error.name in flags.FLAGS else str(error), 1)
     except UserError as error:
         fail(str(error), 1)
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """The exception for what a user can get wrong, and the checks that every room needs."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -22,6 +23,20 @@ class ArgumentError(UserError):
         """`message` follows the name at once, so it begins with ": " or "=value: "."""
         super().__init__(f"{name}{message}")
         self.name = name
+
+
+@contextlib.contextmanager
+def argument(name: str) -> Iterator[None]:
+    """In its block a UserError that begins with `name` becomes an ArgumentError of that name: for
+    checks that are told what to call a value, as one_of("sort", sort, SORTS)."""
+    try:
+        yield
+    except ArgumentError:
+        raise
+    except UserError as error:
+        if not str(error).startswith(name):
+            raise
+        raise ArgumentError(name, str(error).removeprefix(name)) from None
 
 
 def one_of(key: str, value: Any, accepted: Iterable[Any]) -> None:

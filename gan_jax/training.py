@@ -32,11 +32,12 @@ from gan_jax.metrics import neighbours
 from gan_jax.modes import sample as export
 from gan_jax.modes.caricature import warp as warp
 from gan_jax.report import curves, epochs, grids
-from gan_jax.run import class_names
+from gan_jax.run import class_names, provenance
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as outcomes
 from gan_jax.run.experiment import Experiment
-from gan_jax.run.model import Adjust, Model, as_it_is, load, measured, with_restored
+from gan_jax.run.model import Adjust, Model, as_it_is, load, measured
+from gan_jax.run.weights import restore_weights
 
 SYSTEMS = configs.SYSTEMS
 defaults, tiny, variants = configs.defaults, configs.tiny, configs.variants
@@ -121,10 +122,10 @@ def _train(
             say("no checkpoint yet: starting from step 0")
         step, progress = 0, loop.Progress()
         carry = experiment.fresh()
-        carry = with_restored(experiment, carry, say)
+        carry = restore_weights(experiment, carry, say)
     if main:
         best.cut(step)
-        folders.write_config(folder, config, mesh.size, experiment.facts)
+        provenance.write_config(folder, config, mesh.size, experiment.facts)
         grids.save_sheet(folder / "reals.png", _reals(experiment))
 
     chooser = _chooser(experiment, say)

@@ -38,7 +38,8 @@ from gan_jax.interop.guided_diffusion_layers import (
     identify,
     rank,
 )
-from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT, Tree, named_leaves
+from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT
+from gan_jax.interop.trees import Tree, named_leaves
 
 __all__ = [
     "RELEASED",

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop.pytorch_gan import shown
+from gan_jax.interop.trees import shown
 
 UNET, UPSAMPLER, CLASSIFIER = "diffusion unet", "super-resolution unet", "noisy classifier"
 

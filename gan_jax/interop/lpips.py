@@ -31,7 +31,8 @@ from gan_jax.errors import UserError
 from gan_jax.interop.fingerprint import fingerprint as of_leaves
 from gan_jax.interop.formats import numpy_pickle, torch_file
 from gan_jax.interop.formats.npz_file import read_npz
-from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT, shown
+from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT
+from gan_jax.interop.trees import shown
 from gan_jax.models.lpips import SCALE, SHIFT, SMALLEST, STAGES, lpips
 
 Tree = dict[str, Any]

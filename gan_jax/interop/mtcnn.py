@@ -27,7 +27,8 @@ import numpy as np
 from gan_jax.errors import UserError
 from gan_jax.interop.formats import torch_file
 from gan_jax.interop.formats.npz_file import read_npz
-from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT, shown
+from gan_jax.interop.pytorch_gan import AXES_IN, AXES_OUT
+from gan_jax.interop.trees import shown
 from gan_jax.models import mtcnn
 
 Tree = dict[str, Any]
@@ -54,14 +55,12 @@ def read(path: str | os.PathLike[str]) -> Tree:
     if path.is_dir():
         absent = [file for file in FILES.values() if not (path / file).is_file()]
         if absent:
-            raise UserError(
-                f"--detector={path}: the folder has no {', '.join(absent)}; {_ACCEPTED}"
-            )
+            raise UserError(f"{path}: the folder has no {', '.join(absent)}; {_ACCEPTED}")
         return {name: _of_torch(path / file, name) for name, file in FILES.items()}
     if not path.exists():
-        raise UserError(f"--detector={path} does not exist; {_ACCEPTED}")
+        raise UserError(f"{path} does not exist; {_ACCEPTED}")
     if path.suffix.lower() != ".npz":
-        raise UserError(f"--detector={path} is a file of another kind; {_ACCEPTED}")
+        raise UserError(f"{path} is a file of another kind; {_ACCEPTED}")
     tree = read_npz(path)
     for name in tree:
         if name not in FILES:

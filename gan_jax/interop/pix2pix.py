@@ -24,10 +24,8 @@ from gan_jax.interop.pytorch_gan import (
     AXES_OUT,
     STAT_LEAF,
     TORCH_LEAF,
-    Tree,
-    named_leaves,
-    shown,
 )
+from gan_jax.interop.trees import Tree, named_leaves, shown
 
 _DECONV = (2, 3, 0, 1)  # IOHW → HWIO, and its own inverse
 _IN = {"conv": AXES_IN[4], "deconv": _DECONV}

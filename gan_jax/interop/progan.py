@@ -22,9 +22,7 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.interop.formats.numpy_pickle import one_line
-from gan_jax.interop.pytorch_gan import named_leaves, shown
-
-Tree = dict[str, Any]
+from gan_jax.interop.trees import Tree, named_leaves, shown
 
 SMALLEST, LARGEST = 4, 2**14
 PIXELS = SMALLEST * SMALLEST

@@ -16,8 +16,8 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.interop.formats import numpy_pickle
-from gan_jax.interop.progan import Tree, identify, to_trees
-from gan_jax.interop.pytorch_gan import named_leaves
+from gan_jax.interop.progan import identify, to_trees
+from gan_jax.interop.trees import Tree, named_leaves
 
 _ACCEPTED = (
     "accepted are (G, D, Gs) as tkarras/progressive_growing_of_gans saves them in "

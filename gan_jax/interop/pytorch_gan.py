@@ -23,8 +23,7 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.interop.formats import torch_file
-
-Tree = dict[str, Any]
+from gan_jax.interop.trees import Tree, named_leaves, shown
 
 AXES_IN = {4: (2, 3, 1, 0), 2: (1, 0)}  # OIHW → HWIO, OI → IO
 AXES_OUT = {4: (3, 2, 0, 1), 2: (1, 0)}
@@ -132,22 +131,6 @@ def load(
     return _like(params_like, "params", leaves), _like(stats_like, "stats", leaves)
 
 
-def named_leaves(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves by path: params/conv_blocks_3/kernel, stats/batch_stats/conv_blocks_3/mean."""
-    found = {}
-
-    def walk(path: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, child in value.items():
-                walk(f"{path}/{key}", child)
-        else:
-            found[path] = value
-
-    walk("params", params)
-    walk("stats", stats)
-    return found
-
-
 def _like(tree: Mapping[str, Any], path: str, leaves: Mapping[str, np.ndarray]) -> Tree:
     if isinstance(tree, Mapping):
         return {key: _like(child, f"{path}/{key}", leaves) for key, child in tree.items()}
@@ -175,8 +158,3 @@ def _torch_order(name: str) -> tuple:
     if not match or match[1] not in blocks or match[3] not in tensors:
         return (len(blocks), 0, 0, name)
     return (blocks.index(match[1]), int(match[2]), tensors.index(match[3]), name)
-
-
-def shown(shape: tuple[int, ...] | None) -> str:
-    """A shape as errors print it: [64, 3, 4, 4]."""
-    return "absent" if shape is None else str(list(shape))

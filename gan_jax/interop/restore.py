@@ -1,6 +1,7 @@
 """Weights from elsewhere into a net's trees, by globs, with a report of what matched."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -32,44 +33,75 @@ def replace(
 
     Raises UserError when one of the globs matches nothing, or a matching array has another shape.
     """
-    used, missing, left, wrong = [], [], [], []
     globs = [glob.strip() for glob in pattern.split("|")]
+    matches = _Matches()
+    params = _replaced(params, "params", "", arrays, globs, matches)
+    stats = _replaced(stats, "stats", "", arrays, globs, matches)
     article = "an" if kind[:1] in tuple("aeiou") else "a"
     told = f" (the file is of {article} {kind})" if kind else ""
+    if matches.wrong:
+        more = f" (and {len(matches.wrong) - 5} more)" if len(matches.wrong) > 5 else ""
+        wrong = "; ".join(matches.wrong[:5])
+        raise UserError(f"{key}: {source} has other shapes: {wrong}{more}{told}")
+    for glob in globs:
+        if not any(fnmatchcase(label, glob) for label in matches.used):
+            raise UserError(f"{key}: {_idle(glob, source, arrays, matches)}{told}")
+    return params, stats, _report(matches, pattern, key, source)
 
-    def visit(tree: PyTree, prefix: str, shown: str) -> PyTree:
-        out = {}
-        for name, leaf in tree.items():
-            path, label = f"{prefix}/{name}", f"{shown}/{name}" if shown else name
-            if isinstance(leaf, Mapping):
-                # collections ("batch_stats") are not something a person thinks of
-                inner = "" if prefix == "stats" else label
-                out[name] = visit(leaf, path, inner)
-                continue
-            out[name] = leaf
-            if not any(fnmatchcase(label, glob) for glob in globs):
-                left.append(label)
-            elif path not in arrays:
-                missing.append(label)
-            elif tuple(arrays[path].shape) != tuple(np.shape(leaf)):
-                wrong.append(f"{label} is {tuple(arrays[path].shape)} there, {np.shape(leaf)} here")
-            else:
-                out[name] = np.asarray(arrays[path], np.asarray(leaf).dtype)
-                used.append(label)
-        return out
 
-    params, stats = visit(params, "params", ""), visit(stats, "stats", "")
-    if wrong:
-        more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
-        raise UserError(f"{key}: {source} has other shapes: {'; '.join(wrong[:5])}{more}{told}")
-    for idle in (g for g in globs if not any(fnmatchcase(label, g) for label in used)):
-        held = (k.split("/", 2 if k.startswith("stats/") else 1)[-1] for k in arrays)
-        some = ", ".join(sorted(held)[:5])
-        here = ", ".join(sorted(used + missing + left)[:3])
-        raise UserError(
-            f"{key}: {idle!r} matches nothing in {source}, which holds {some}, …; this net "
-            f"has {here}, …{told}"
-        )
+@dataclass
+class _Matches:
+    """Names of leaves by what became of them; of `wrong` ones also both shapes."""
+
+    used: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # in the source
+    left: list[str] = field(default_factory=list)  # because no glob matches
+    wrong: list[str] = field(default_factory=list)
+
+
+def _replaced(
+    tree: PyTree,
+    prefix: str,
+    shown: str,
+    arrays: Mapping[str, np.ndarray],
+    globs: list[str],
+    matches: _Matches,
+) -> PyTree:
+    """The tree with its matching leaves replaced. `prefix` is its name in `arrays`, `shown` the
+    name that globs are compared with."""
+    out = {}
+    for name, leaf in tree.items():
+        path, label = f"{prefix}/{name}", f"{shown}/{name}" if shown else name
+        if isinstance(leaf, Mapping):
+            # collections ("batch_stats") are not something a person thinks of
+            inner = "" if prefix == "stats" else label
+            out[name] = _replaced(leaf, path, inner, arrays, globs, matches)
+            continue
+        out[name] = leaf
+        if not any(fnmatchcase(label, glob) for glob in globs):
+            matches.left.append(label)
+        elif path not in arrays:
+            matches.missing.append(label)
+        elif tuple(arrays[path].shape) != tuple(np.shape(leaf)):
+            there, here = tuple(arrays[path].shape), np.shape(leaf)
+            matches.wrong.append(f"{label} is {there} there, {here} here")
+        else:
+            out[name] = np.asarray(arrays[path], np.asarray(leaf).dtype)
+            matches.used.append(label)
+    return out
+
+
+def _idle(glob: str, source: str, arrays: Mapping[str, np.ndarray], matches: _Matches) -> str:
+    """What to say of a glob that matches nothing: some names of either side."""
+    held = (k.split("/", 2 if k.startswith("stats/") else 1)[-1] for k in arrays)
+    some = ", ".join(sorted(held)[:5])
+    here = ", ".join(sorted(matches.used + matches.missing + matches.left)[:3])
+    return f"{glob!r} matches nothing in {source}, which holds {some}, …; this net has {here}, …"
+
+
+def _report(matches: _Matches, pattern: str, key: str, source: str) -> list[str]:
+    """One line on what was taken, and one each on what was not, where there is any."""
+    used, missing, left = matches.used, matches.missing, matches.left
     report = [f"{key}: {len(used)} arrays from {source}: {_some(used)}"]
     if missing:
         report.append(
@@ -79,7 +111,7 @@ def replace(
         report.append(
             f"{key}: {len(left)} do not match {pattern!r}, left as initialised: {_some(left)}"
         )
-    return params, stats, report
+    return report
 
 
 def _some(names: list[str], most: int = 6) -> str:

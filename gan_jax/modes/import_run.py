@@ -22,7 +22,7 @@ from gan_jax.files import check_file, writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
 from gan_jax.run import folder as folders
-from gan_jax.run import released
+from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load
 
@@ -64,7 +64,7 @@ def import_file(
         carry = _begun(experiment, released.NETS[config.system], tensors, f"--from={source}")
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
         with writing(folder / "config.json", "--workdir"):
-            folders.write_config(folder, config, experiment.mesh.size, experiment.facts)
+            provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
             states.save(0, carry._asdict(), vars(loop.Progress()))
             states.close()
     finally:

@@ -17,7 +17,8 @@ from gan_jax.errors import UserError
 from gan_jax.files import check_file, writing
 from gan_jax.report import grids, video
 from gan_jax.run import folder as folders
-from gan_jax.run.model import Adjust, Model, as_it_is, opened
+from gan_jax.run.model import Adjust, Model, as_it_is
+from gan_jax.run.pretrained import opened
 
 FASTEST = 90  # frames a second: browsers show those of a webp below 11 ms for 100
 LONGEST = 3600  # seconds

@@ -19,7 +19,8 @@ from gan_jax.modes.output import save_arrays, save_png, save_sheet
 from gan_jax.report import grids
 from gan_jax.run import class_names
 from gan_jax.run.experiment import MOST_COLUMNS, TITLES, Experiment
-from gan_jax.run.model import Adjust, Model, as_it_is, opened
+from gan_jax.run.model import Adjust, Model, as_it_is
+from gan_jax.run.pretrained import opened
 
 FORMATS = ("grid", "png", "npz", "adm")
 

@@ -15,7 +15,8 @@ from gan_jax.modes.output import check_apart, save, save_png, save_sheet
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
-from gan_jax.run.model import Adjust, as_it_is, opened
+from gan_jax.run.model import Adjust, as_it_is
+from gan_jax.run.pretrained import opened
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gan_jax.config import words
 from gan_jax.data.sources.listing import are_numbers, only_count
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError
 
 LONGEST = 40  # characters of a name in a file's name
 MOST_NAMED = 10  # in a message
@@ -22,9 +22,9 @@ def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key:
     Args:
         names: of all classes, () where they are not known.
         known: how many classes there are.
-        key: what named the classes, for messages.
+        key: the argument that named the classes, for errors.
 
-    Raises UserError for what is no class.
+    Raises ArgumentError for what is no class.
     """
     found, unknown, place = [], [], 0
     while place < len(classes):
@@ -35,7 +35,7 @@ def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key:
         place += taken
     if unknown:
         listed = ", ".join(dict.fromkeys(unknown[:MOST_NAMED]))
-        raise UserError(f"{key}: no class {listed}; accepted are {_accepted(names, known)}")
+        raise ArgumentError(key, f": no class {listed}; accepted are {_accepted(names, known)}")
     return found
 
 

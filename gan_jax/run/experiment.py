@@ -1,4 +1,4 @@
-"""What a config stands for: data, system, devices and keys, built once."""
+"""What a config stands for: data, system, devices and key, built once."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, System
 from gan_jax.data import config as config_data
 from gan_jax.data import pairs
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.ops.images import to_uint8
 from gan_jax.run import class_names
 from gan_jax.run import folder as folders
@@ -29,11 +29,21 @@ TITLES = ("input", "output", "target")  # columns of a translation's grid
 
 
 class Experiment:
-    """What a config stands for: data, system, mesh, keys. Built once per mode."""
+    """What a config stands for: data, system, mesh and key.
+
+    `config` is the resolved config, `facts` says what the system knows of the data, `mesh` holds
+    the devices, `key` is the root of all random keys.
+    """
 
     def __init__(self, config: ConfigDict, facts: Facts | None = None, home: Path | None = None):
-        """`facts` of a run that was trained before: its data is then opened only when needed, and
-        where `home` is its folder they must be what it was trained on."""
+        """
+        Args:
+          config: is resolved in place, see `config.resolve`.
+          facts: of a run that was trained before. Its data are then opened only when needed.
+          home: the folder of such a run: the data must be what it was trained on.
+
+        Raises UserError for a config whose values do not fit each other, the data or the devices.
+        """
         configs.prepare(config)
         configs.check(config)
         self.config, self.home = config, home
@@ -42,10 +52,8 @@ class Experiment:
         self.facts = facts or self._measured(self.data)
         self.system: System = configs.SYSTEMS[config.system].make(config, self.facts)
         if not facts:
-            for stage in self.system.stages:
-                self.data.epoch_steps(
-                    stage, self._batch_keys(stage)
-                )  # too few images: said before anything compiles
+            for stage in self.system.stages:  # too few images: said before anything compiles
+                self.data.epoch_steps(stage, self._batch_keys(stage))
         batch = "config.batch_size (times discriminator steps):"
         module = configs.SYSTEMS[config.system]
         self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
@@ -77,10 +85,10 @@ class Experiment:
             named = [self.config.data[name] for name in configs.DATA_PATHS]
             if self.home is None or all(os.path.exists(place) for place in named if place):
                 raise
-            raise UserError(f"{error}; --data=DIR says where the run's data are now") from None
+            raise ArgumentError("data", f": {error}; name where the run's data are now") from None
         if self.home is not None:
             folders.check_facts(
-                self.home, self._measured(found), "restore it, or name its place by --data"
+                self.home, self._measured(found), "restore it, or name where it is now"
             )
         return found
 
@@ -108,27 +116,28 @@ class Experiment:
         return self.system.sample_step is not None and every.count > 0
 
     def batch(self, stage: Stage | None = None) -> Batch:
-        """One global batch of a stage, the first one if none is given, zeros: for shapes."""
-        f, size = self.facts, (stage or self.system.stages[0]).batch_size
-        image = lambda side, c: np.zeros((size, side, side, c), np.uint8)  # noqa: E731
+        """Zeros with the shapes of a global batch of a stage; of the first one if none is given."""
+        facts, size = self.facts, (stage or self.system.stages[0]).batch_size
         label = {"label": np.zeros((size,), np.int32)}
-        if not f.input_channels:
-            return {"image": image(f.resolution, f.channels), **label}
-        small = pairs.input_side(config_data.read(self.config.data))
-        pair = {"input": image(small, f.input_channels), "target": image(f.resolution, f.channels)}
+        image = np.zeros((size, facts.resolution, facts.resolution, facts.channels), np.uint8)
+        if not facts.input_channels:
+            return {"image": image, **label}
+        side = pairs.input_side(config_data.read(self.config.data))
+        given = np.zeros((size, side, side, facts.input_channels), np.uint8)
+        pair = {"input": given, "target": image}
         return pair | (label if self.config.data.pairs in pairs.LABELLED else {})
 
     @functools.cached_property
     def carry(self) -> loop.Carry:
-        """The carry as shapes; a step is traced for it, which takes seconds for a large network."""
+        """The train carry as shapes. A step is traced for it: seconds for a large network."""
         return loop.shapes(self.system, self.key, self.batch())
 
     def shapes(self) -> dict:
-        """The saved tree as shapes on this mesh."""
+        """The tree that a checkpoint holds, as shapes on this mesh."""
         return self.mesh.shape(self.carry._asdict())
 
     def fresh(self) -> loop.Carry:
-        """The carry at step 0."""
+        """The train carry at step 0."""
         return loop.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)
 
     def evaluated(self) -> list[str]:
@@ -143,30 +152,39 @@ class Experiment:
         )
 
     def sampler(self, chunk: int = 64, step: Callable | None = None) -> Sampler:
-        """Draws images in chunks, by the system's sample_step or a task like it; of large images
-        in smaller ones, so that drawing takes no more memory than training does."""
+        """Draws images in chunks by the system's sample_step, or by a task of the same shape.
+
+        Chunks of large images are smaller, so that drawing takes no more memory than training.
+        """
         chunk = max(min(chunk, MOST_PIXELS // self.facts.resolution**2), 1)
         options = self.system.sampling_options
         return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int | str] = ()) -> Batch:
-        """Seeds and classes as a batch: `classes`, by number or name, in turn, or where none are
-        given the class that each seed stands for, `drawn_classes[seed % len(drawn_classes)]`,
-        whatever the others are.
+        """What images are drawn from: `seed` [N], and `label` [N] or pairs of images.
 
-        A system that translates gets inputs and targets instead of classes: validation pair n,
-        or without such training pair n, for seed n, from the first again after the last. Where it
-        is labelled too, the pairs' own classes come along, and `classes` replace them.
+        The labels are `classes`, by number or name, in turn; or where none are given the class that
+        each seed stands for, whatever the other seeds are: see `seed_labels`.
+
+        A system that translates gets `input` and `target` instead of labels: for seed n validation
+        pair n, or training pair n where there is no validation pair, counted from the first again
+        after the last. If it is labelled too, the pairs' own classes come along, and `classes`
+        replace them.
+
+        Raises ArgumentError for seeds that are no such numbers, and for classes that the model
+        does not have.
         """
         seeds = list(seeds)
         if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
-            raise UserError("--seeds: give whole numbers from 0 to 2147483647, such as 0-63")
+            raise ArgumentError(
+                "seeds", f": give whole numbers from 0 to {2**31 - 1}, such as 0-63"
+            )
         seeds = np.asarray(seeds, np.int32)
         if not self.facts.input_channels:
             own = self.labels(len(seeds), classes) if len(classes) else self.seed_labels(seeds)
             return {"seed": seeds, "label": own}
         if len(classes) and self.config.data.pairs not in pairs.LABELLED:
-            raise UserError("--classes: this model translates, it has no classes")
+            raise ArgumentError("classes", ": this model translates, it has no classes")
         replaced = {"label": self.labels(len(seeds), classes)} if len(classes) else {}
         split = "validation" if self.facts.validation_size else "train"
         found = self.data.rows(split, seeds % self.data.sizes[split])
@@ -187,37 +205,39 @@ class Experiment:
         """What a class is called: its name, or its number where it has none."""
         return class_names.title(int(label), self.facts.class_names)
 
-    def chosen(self, classes: Sequence[int | str], key: str = "--classes") -> list[int]:
-        """The numbers of classes given by number or by name; UserError for one that is none."""
+    def chosen(self, classes: Sequence[int | str], key: str = "classes") -> list[int]:
+        """The numbers of classes given by number or by name.
+
+        Raises ArgumentError, with `key` as the argument's name, for one that does not exist.
+        """
         names = self.facts.class_names
         # runs of the first revision number their folders as text: there a number is no name
         if self.config.data.reading == "first" and class_names.are_numbers(names):
             names = ()
         return class_names.numbers(classes, names, max(self.facts.num_classes, 1), key)
 
-    def labels(
-        self, count: int, classes: Sequence[int | str], key: str = "--classes"
-    ) -> np.ndarray:
+    def labels(self, count: int, classes: Sequence[int | str], key: str = "classes") -> np.ndarray:
         """`classes`, at least one, by number or by name, in turn: int32 [count].
 
-        Raises UserError, naming `key`, for classes that this model does not have, or has seen no
-        image of.
+        Raises ArgumentError, with `key` as the argument's name, for classes that this model does
+        not have, or of which it has seen no image.
         """
         if not self.system.labelled:
-            raise UserError(f"{key}: this model was trained without classes")
+            raise ArgumentError(key, ": this model was trained without classes")
         facts = self.facts
         chosen = self.chosen(classes, key)
         unseen = sorted({*chosen} & {*facts.empty_classes})
         if unseen:
-            raise UserError(
-                f"{key}: no image of class {self.class_title(unseen[0])} was trained on; choose "
-                "others"
-            )
+            title = self.class_title(unseen[0])
+            raise ArgumentError(key, f": no image of class {title} was trained on; choose others")
         return np.resize(np.asarray(chosen, np.int32), count)
 
     def grid_batch(self) -> tuple[Batch, tuple[str, ...]]:
-        """Fixed seeds for the whole run, and the titles of the columns: a column per class where
-        they are few, or one each for input, output and target; () for a square without titles."""
+        """The batch of the images that are drawn during training, and titles of their columns.
+
+        The seeds are the same during the whole run. There is a column for each class where they are
+        few, or one each for input, output and target; () means a square grid without titles.
+        """
         count = self.config.run.sample_count
         if self.facts.input_channels:
             return self.sample_batch(range(count)), TITLES

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_jax.data import alignment
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.interop import mtcnn as weights
 from gan_jax.models import mtcnn
 
@@ -35,47 +35,43 @@ class Faces:
         self,
         landmarks: str = "",
         detector: str | Detect = "",
-        choose: str = "largest",
+        faces: str = "largest",
         size: int = 256,
-        scale: float = alignment.SCALE,
+        face_scale: float = alignment.SCALE,
     ) -> None:
         """
         Args:
             landmarks: a file of `path x1 y1 … x5 y5` lines, see gan_jax.data.alignment.
             detector: MTCNN's weights, see gan_jax.interop.mtcnn; or a function of your own.
-            choose: of several faces: `largest`, `central` (nearest to the image's middle) or `all`.
-            size: pixels of a crop's side.
-            scale: how much of it the face fills: 0.7 leaves hair and chin, 1 crops tightly.
+            faces: of several: `largest`, `central` (nearest to the image's middle) or `all`.
+            size: pixels of a crop's side, 8 to 4096.
+            face_scale: how much of it the face fills: 0.7 leaves hair and chin, 1 crops tightly.
 
-        Raises UserError for an unknown or missing setting and for a file that cannot be used.
+        Raises UserError for an unknown or missing argument and for a file that cannot be used.
         """
         if bool(landmarks) == bool(detector):
             what = "both are given" if landmarks else "both are missing"
-            raise UserError(
-                f"--landmarks and --detector: {what}; name one: a file of `path x1 y1 … x5 y5` "
-                "lines, or the weights of MTCNN (a folder with pnet.pt, rnet.pt, onet.pt, or an "
-                ".npz)"
+            raise ArgumentError(
+                "landmarks",
+                f" and detector: {what}; name one: a file of `path x1 y1 … x5 y5` lines, or the "
+                "weights of MTCNN (a folder with pnet.pt, rnet.pt, onet.pt, or an .npz)",
             )
-        if choose not in CHOICES:
-            raise UserError(f"--faces={choose}: accepted are {', '.join(CHOICES)}")
+        if faces not in CHOICES:
+            raise ArgumentError("faces", f"={faces}: accepted are {', '.join(CHOICES)}")
         if not SIZES[0] <= size <= SIZES[1]:
-            raise UserError(f"--size={size}: accepted are {SIZES[0]} to {SIZES[1]} pixels")
-        if not 0 < scale <= alignment.LARGEST_SCALE:
-            raise UserError(
-                f"--face_scale={scale}: accepted are numbers above 0, to "
-                f"{alignment.LARGEST_SCALE:g}"
-            )
-        self.choose, self.size, self.scale = choose, size, scale
+            raise ArgumentError("size", f"={size}: accepted are {SIZES[0]} to {SIZES[1]} pixels")
+        if not 0 < face_scale <= alignment.LARGEST_SCALE:
+            accepted = f"numbers above 0, to {alignment.LARGEST_SCALE:g}"
+            raise ArgumentError("face_scale", f"={face_scale}: accepted are {accepted}")
+        self.choose, self.size, self.scale = faces, size, face_scale
         self.file = landmarks
         self.known = alignment.read_landmarks(landmarks) if landmarks else {}
         self._detect: Detect | None = None
         if detector:
-            self._detect = (
-                detector if callable(detector) else mtcnn.Detector(weights.read(detector))
-            )
+            self._detect = detector if callable(detector) else _detector(detector)
 
     def knows(self, name: str) -> bool:
-        """Whether there is something to be said of the image: a line, or a detector to ask."""
+        """Whether faces of the image can be known: it has a line, or there is a detector."""
         return self._detect is not None or alignment.key(name) in self.known
 
     def landmarks(self, image: np.ndarray, name: str) -> list[np.ndarray]:
@@ -83,24 +79,24 @@ class Faces:
 
         Args:
             image: its pixels.
-            name: its path as the file of landmarks has it, and as errors name it.
+            name: its path in the file of landmarks and in errors.
 
-        Returns at least one array; of `all` the largest face comes first.
+        Returns at least one array. With `all` the largest face comes first.
 
         Raises:
-            NoFaceError: a UserError: the image has no face, or no line.
+            NoFaceError: the image has no face, or no line in the file. It is a UserError.
         """
         faces = self._found(image) if self._detect else self._listed(name)
         if not faces:
             raise NoFaceError(
                 f"{name}: no face found; give an image that shows one upright and at least "
-                f"{mtcnn.SMALLEST_FACE} pixels high, or its five points by --landmarks=FILE"
+                f"{mtcnn.SMALLEST_FACE} pixels high, or name its five points in a file of landmarks"
             )
         return [face.points for face in chosen(faces, self.choose, *image.shape[:2])]
 
     def crops(self, image: np.ndarray, name: str) -> list[np.ndarray]:
-        """The chosen faces of an image uint8 [H, W, 3], each uint8 [size, size, 3], as `landmarks`
-        has them. Raises NoFaceError."""
+        """The chosen faces of an image uint8 [H, W, 3], each uint8 [size, size, 3], in the order of
+        `landmarks`. Raises NoFaceError."""
         return [self.crop(image, points) for points in self.landmarks(image, name)]
 
     def crop(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -114,14 +110,24 @@ class Faces:
         listed = self.known.get(alignment.key(name))
         if listed is None:
             raise NoFaceError(
-                f"{name}: --landmarks={self.file} has no line of this path; add "
-                f"`{alignment.key(name)} x1 y1 … x5 y5`, or use --detector"
+                f"{name}: {self.file} has no line of this path; add "
+                f"`{alignment.key(name)} x1 y1 … x5 y5`, or name a detector"
             )
         return [Face(np.concatenate([p.min(axis=0), p.max(axis=0)]), p) for p in listed]
 
 
+def _detector(path: str) -> mtcnn.Detector:
+    try:
+        return mtcnn.Detector(weights.read(path))
+    except UserError as error:
+        raise ArgumentError("detector", f": {error}") from None
+
+
 def chosen(faces: Sequence[Face], choose: str, height: int, width: int) -> list[Face]:
-    """The largest face, the one nearest to the image's middle, or all from large to small."""
+    """Of `faces` the largest, the most central, or all from large to small, as `choose` says.
+
+    `height` and `width` are the image's, in pixels.
+    """
     boxes = np.array([face.box for face in faces], float)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     order = np.argsort(-np.prod(sides, axis=1), kind="stable")

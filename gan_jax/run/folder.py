@@ -1,41 +1,23 @@
 """A run's folder: who owns it, which config it holds, which states can be read from it."""
 
-import datetime
 import errno
-import importlib.metadata
 import json
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core import checkpoint, schedules
 from gan_jax.core.system import Facts
-from gan_jax.errors import UserError
-from gan_jax.files import check_folder, write_json
-from gan_jax.interop import guided_diffusion, pix2pix, progan_file, pytorch_gan, warpgan
-from gan_jax.interop.formats import npz_file, tf_checkpoint
+from gan_jax.errors import ArgumentError, UserError, argument
+from gan_jax.files import check_folder
 
 try:
     import fcntl
 except ImportError:  # not on Windows: two runs in one folder are then not noticed
     fcntl = None
 
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "numpy",
-    "ml-collections",
-)
 _locks: dict[Path, Any] = {}
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
 
@@ -44,31 +26,16 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
     """Makes the folder and locks it for this process (one of a run's processes is enough).
 
     On a file system without locks (some of Lustre, NFS and FUSE) a line says that nobody guards it.
-    Raises UserError when it cannot be written, or another process trains in it.
+    Raises ArgumentError when it cannot be written, or another process trains in it.
     """
-    if not str(workdir):
-        raise UserError("--workdir is empty: name the folder this run lives in, such as runs/a")
-    if "://" in str(workdir):
-        raise UserError(
-            f"--workdir={workdir} is a bucket, not a folder: mount it, or let jobs/tpu_vm.sh copy "
-            "the run to it"
-        )
-    folder = Path(workdir)
-    try:
-        str(workdir).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"--workdir={str(workdir).encode(errors='replace').decode()}: this locale cannot spell "
-            "the folder's name, in which states would be saved; set LC_ALL=C.UTF-8, or name another"
-        ) from None
-    check_folder(folder, "--workdir")
+    folder = _checked(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(
-            f"--workdir={workdir} cannot be written ({reason}); name another folder"
+        raise ArgumentError(
+            "workdir", f"={workdir} cannot be written ({reason}); name another folder"
         ) from None
     if fcntl and lock:
         try:
@@ -76,9 +43,10 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
         except OSError as error:
             if error.errno in BUSY:
                 file.close()
-                raise UserError(
-                    f"--workdir={workdir}: another process trains there; wait for it, or name "
-                    "another folder"
+                raise ArgumentError(
+                    "workdir",
+                    f"={workdir}: another process trains there; wait for it, or name another "
+                    "folder",
                 ) from None
             say(
                 f"{folder}: its file system has no locks ({error.strerror}), so a second run that "
@@ -88,8 +56,33 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
     return folder
 
 
+def _checked(workdir: str | Path) -> Path:
+    """The folder as a path. Raises ArgumentError where no run could live in it."""
+    if not str(workdir):
+        raise ArgumentError(
+            "workdir", " is empty: name the folder this run lives in, such as runs/a"
+        )
+    if "://" in str(workdir):
+        raise ArgumentError(
+            "workdir",
+            f"={workdir} is a bucket, not a folder: mount it, or let jobs/tpu_vm.sh copy the run "
+            "to it",
+        )
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError:
+        shown = str(workdir).encode(errors="replace").decode()
+        raise ArgumentError(
+            "workdir",
+            f"={shown}: this locale cannot spell the folder's name, in which states would be "
+            "saved; set LC_ALL=C.UTF-8, or name another",
+        ) from None
+    with argument("workdir"):
+        return check_folder(Path(workdir), "workdir")
+
+
 def release(folder: Path) -> None:
-    """Gives the folder free for other processes."""
+    """Unlocks the folder for other processes."""
     if folder in _locks:
         _locks.pop(folder).close()
 
@@ -113,32 +106,37 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     changed = configs.differences(old, new)
     foreign = {k: v for k, v in changed.items() if not configs.may_change(k)}
     if foreign:
-        raise UserError(
-            f"--workdir={folder} holds a run with another config: {_listed(foreign)}; name another "
-            "--workdir, or use the run's own values"
+        raise ArgumentError(
+            "workdir",
+            f"={folder} holds a run with another config: {_listed(foreign)}; name another folder, "
+            "or use the run's own values",
         )
     if "run.steps" in changed:
-        for name, section in config.optim.items():
-            if schedules.depends_on_total(section.schedule):
-                raise UserError(
-                    f"config.run.steps changed from {old['run']['steps']} to "
-                    f"{config.run.steps}, but "
-                    f"config.optim.{name}.schedule.name={section.schedule.name} depends on the "
-                    f"total; set config.optim.{name}.schedule.length at the start, or use "
-                    "another --workdir"
-                )
+        _check_schedules(config, old["run"]["steps"])
     if changed:
         say(f"changed since this run began: {_listed(changed)}")
     return True
 
 
+def _check_schedules(config: ConfigDict, old_steps: str) -> None:
+    """Raises UserError where a learning rate depends on the number of steps, which has changed."""
+    for name, section in config.optim.items():
+        if schedules.depends_on_total(section.schedule):
+            raise UserError(
+                f"config.run.steps changed from {old_steps} to {config.run.steps}, but "
+                f"config.optim.{name}.schedule.name={section.schedule.name} depends on the total; "
+                f"set config.optim.{name}.schedule.length at the start, or train in another folder"
+            )
+
+
 def check_facts(
-    folder: Path, facts: Facts, remedy: str = "restore it, or use another --workdir"
+    folder: Path, facts: Facts, remedy: str = "restore it, or name another folder"
 ) -> None:
-    """Raises UserError when the data is not what the run began with: images would change sides
+    """Raises ArgumentError when the data is not what the run began with: images would change sides
     between training and validation, and epochs their length. An imported run has seen none yet.
 
-    `remedy` ends the message."""
+    `remedy` ends the message.
+    """
     stored = read_config(folder).get("data", facts._asdict())
     old = Facts.read(stored)._asdict()
     sizes = ("train_size", "validation_size")
@@ -152,9 +150,9 @@ def check_facts(
         if old[k] != v and k not in unknown
     ]
     if changed:
-        raise UserError(
-            f"--workdir={folder}: the data has changed since the run began "
-            f"({'; '.join(changed)}); {remedy}"
+        raise ArgumentError(
+            "workdir",
+            f"={folder}: the data has changed since the run began ({'; '.join(changed)}); {remedy}",
         )
 
 
@@ -164,51 +162,8 @@ def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
     return "; ".join(shown[:8]) + more
 
 
-def write_config(folder: Path, config: ConfigDict, devices: int, facts: Facts) -> None:
-    """config.json: the resolved config with versions, git revision, devices, facts of the data."""
-    write_json(
-        folder / "config.json",
-        {
-            "config": configs.plain(config),
-            "versions": {"python": platform.python_version(), **_versions()},
-            "git": git_revision(),
-            "data": facts._asdict(),
-            "devices": {"platform": jax.default_backend(), "count": devices},
-            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        },
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def git_revision() -> str:
-    """The commit of the code, with "-dirty" where it was changed since; "" outside a checkout."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json holds. UserError when there is none or it is damaged."""
+    """What config.json holds. Raises UserError when there is none or it is damaged."""
     path = Path(folder) / "config.json"
     try:
         found = json.loads(path.read_text())
@@ -230,9 +185,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def state_path(folder: Path, which: str = "newest") -> Path:
-    """The folder of a saved state: "newest", "best", or a step as text."""
-    if which == "best":
+def state_path(folder: Path, state: str = "newest") -> Path:
+    """The folder of a saved state: "newest", "best", or a step as text.
+
+    Raises UserError where there is none.
+    """
+    if state == "best":
         best = checkpoint.best_states_in(folder / "best")
         if not best:
             raise UserError(f"{folder}: no best state yet")
@@ -240,59 +198,10 @@ def state_path(folder: Path, which: str = "newest") -> Path:
     states = checkpoint.states_in(folder / "checkpoints")
     if not states:
         raise UserError(f"{folder}: no checkpoint yet; train first")
-    if which == "newest":
+    if state == "newest":
         return states[max(states)].resolve()
-    if which.isdecimal() and int(which) in states:
-        return states[int(which)].resolve()
+    if state.isdecimal() and int(state) in states:
+        return states[int(state)].resolve()
     raise UserError(
-        f"{folder}: no state {which!r}; there are newest, best and the steps {sorted(states)}"
+        f"{folder}: no state {state!r}; there are newest, best and the steps {sorted(states)}"
     )
-
-
-def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
-    """Weights of one net by name ("params/…", "stats/…") from a run, a checkpoint or a file.
-
-    A run gives its best state, else its newest, and averaged weights where it has them. A .pth or
-    .pt file holds the weights of a network of PyTorch-GAN, pix2pix or guided-diffusion in PyTorch's
-    names; a .npz file arrays by these names; a .pkl file networks of the original ProGAN. A
-    checkpoint of TensorFlow (its prefix, or a folder with a file "checkpoint") is of WarpGAN.
-    """
-    if prefix := tf_checkpoint.find(source):
-        return warpgan.net(prefix, net)
-    path = Path(source)
-    if not path.exists():
-        raise UserError(f"{key}={source!r}: no such run or file")
-    if path.suffix in (".pth", ".pt"):
-        tensors = guided_diffusion.state_dict(path)
-        families = (n for n in (guided_diffusion, pix2pix) if n.identify(tensors))
-        params, stats = next(families, pytorch_gan).to_trees(tensors)
-        return checkpoint.named({"params": params, "stats": stats})
-    if path.suffix == ".npz":
-        return checkpoint.named(npz_file.read_npz(path))
-    if path.suffix == ".pkl":
-        return progan_file.net(path, net)
-    if (path / "config.json").exists():
-        has_best = checkpoint.best_states_in(path / "best")
-        path = state_path(path, "best" if has_best else "newest")
-    if not (path / "state").is_dir():
-        raise UserError(
-            f"{key}={source!r}: neither a run, a checkpoint (of a run or of TensorFlow), a .pth, "
-            ".npz nor .pkl file"
-        )
-    saved = checkpoint.read_arrays(path.resolve())
-    nets = {k.split("/")[2] for k in saved if k.startswith("state/nets/")}
-    # the only net of a run, such as a classifier, may begin one of another name
-    prefix = f"state/nets/{nets.pop() if len(nets) == 1 else net}/"
-    own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-    own = {k.replace("opt/inner/", "opt/", 1): v for k, v in own.items()}  # of a loss scale
-    if not own:
-        raise UserError(
-            f"{key}={source!r}: that run has no net {net!r}, but {', '.join(sorted(nets))}"
-        )
-    chosen = {k: v for k, v in own.items() if k.startswith(("params/", "stats/"))}
-    for kind in ("params", "stats"):
-        averaged = f"opt/ema/{kind}/0/"
-        chosen |= {
-            k.replace(averaged, f"{kind}/"): v for k, v in own.items() if k.startswith(averaged)
-        }
-    return chosen

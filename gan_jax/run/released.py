@@ -1,4 +1,8 @@
-"""Files that guided-diffusion has released: their configs, and what their shapes tell."""
+"""Files of guided-diffusion as runs: the config that belongs to one, and the facts of its data.
+
+This is the one place where a run meets that program: `interop.guided_diffusion` reads its files and
+knows no config, and everything else in this folder knows neither.
+"""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +19,16 @@ from gan_jax.interop import guided_diffusion
 from gan_jax.interop.guided_diffusion_layers import CLASSIFIER, UPSAMPLER
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SYSTEMS = {CLASSIFIER: "noisy_classifier"}  # of what `identify` says; else diffusion
+SYSTEMS = {CLASSIFIER: "noisy_classifier"}  # by kind, as `identify` says; all others: diffusion
 NETS = {"diffusion": "unet", "noisy_classifier": "classifier"}
 
 
 def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: int = 0) -> Facts:
-    """What the data of a network would tell, from its shapes and its config; how many images there
-    were is not known: 0. `resolution`: of images where neither says."""
+    """The facts of a network's data, as far as its shapes and its config tell them.
+
+    How many images there were is not known: 0. `resolution` is that of its images where neither
+    says it. Raises UserError where nothing does.
+    """
     told = guided_diffusion.architecture(tensors)
     options = config_data.read(config.data)
     side = options.resolution or told.get("image_size") or resolution
@@ -36,44 +43,49 @@ def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: 
 
 
 def check_fits(tensors: Mapping[str, np.ndarray], params: PyTree, key: str) -> None:
-    """Raises UserError that begins with `key` and lists the first tensors that differ from a
-    network's parameters, which may be shapes."""
+    """Raises UserError where tensors differ from a network's parameters, which may be shapes.
+
+    The message begins with `key` and lists the first of them.
+    """
     wrong = guided_diffusion.mismatches(tensors, params)
     if wrong:
         raise UserError(f"{key} is of another architecture: {'; '.join(wrong)}")
 
 
 def beside(path: Path) -> Path:
-    """The file with the config of a network that `--mode=export` has written."""
+    """The file with the config of a network that was exported."""
     return path.with_suffix(f"{path.suffix}.json")
 
 
-def config_of(path: Path, tensors: Mapping[str, np.ndarray], flag: str) -> ConfigDict:
+def config_of(path: Path, tensors: Mapping[str, np.ndarray], key: str) -> ConfigDict:
     """The config that belongs to a file, by the file beside it or by its name.
 
-    Raises UserError that begins with `flag` where neither says.
+    Raises UserError that begins with `key` where neither says it.
     """
     if beside(path).is_file():
         try:
             return configs.typed(json.loads(beside(path).read_text())["config"])
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{beside(path)} is damaged; name the --config") from None
+            raise UserError(f"{beside(path)} is damaged; name a config") from None
     known = guided_diffusion.RELEASED.get(path.name)
     if known and (CONFIGS / f"{known.config}.py").is_file():
         return configs.load_file(str(CONFIGS / f"{known.config}.py"), known.variant)
     told = guided_diffusion.architecture(tensors)
     shown = ", ".join(f"{k} {v}" for k, v in told.items() if v is not None)
     raise UserError(
-        f"{flag}={path}: no {beside(path).name} beside it, and not the name of a released file; "
-        f"--mode=import takes a --config for it. Its shapes say {shown}"
+        f"{key}={path}: no {beside(path).name} beside it, and not the name of a released file; "
+        f"importing it as a run takes a config. Its shapes say {shown}"
     )
 
 
 def check_system(config: ConfigDict, kind: str, key: str) -> None:
-    """UserError that begins with `key` where a config is for another network than a file's."""
+    """Raises UserError that begins with `key` where a config is for another network than a file's.
+
+    `kind` is the file's, as `guided_diffusion.identify` says.
+    """
     wanted = SYSTEMS.get(kind, "diffusion")
     pairs = config.data.pairs if config.system == "diffusion" else ""
     enlarges = pairs == "upscale"
     if config.system != wanted or (kind == UPSAMPLER) != enlarges:
         held = f"a {config.system}" + (" of pairs=upscale" if enlarges else "")
-        raise UserError(f"{key} holds a {kind}, and --config is for {held}")
+        raise UserError(f"{key} holds a {kind}, and the config is for {held}")

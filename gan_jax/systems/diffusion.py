@@ -39,6 +39,20 @@ from gan_jax.ops.diffusion import (
     timestep_sampler,
 )
 from gan_jax.ops.diffusion import sampling as drawing
+from gan_jax.systems.diffusion_choices import (
+    GUIDE,
+    check_guide,
+    guide,
+    is_guided,
+    knows_classes,
+    resample,
+    rescale_guide,
+)
+
+__all__ = [
+    "FROZEN", "GUIDE", "check_guide", "defaults", "guide", "is_guided", "knows_classes", "make",
+    "resample", "rescale_guide",
+]  # fmt: skip
 
 FROZEN = ("classifier",)  # nets that are used and not trained
 
@@ -117,9 +131,9 @@ def make(config, facts: Facts) -> System:
     unet = networks.unet(
         config.model, side, colours, colours * process.outputs, facts.num_classes, upsampler
     )
-    guide = None
+    judge = None
     if config.classifier.scale:
-        guide = networks.noisy_classifier(config.classifier, side, facts.num_classes, "classifier")
+        judge = networks.noisy_classifier(config.classifier, side, facts.num_classes, "classifier")
     count = walked.steps if walked else settings.count()
     report = Progress(count) if config.sampling.progress else None
     draw_images = {
@@ -138,8 +152,8 @@ def make(config, facts: Facts) -> System:
         label = jnp.zeros(1, jnp.int32)
         low = jnp.zeros((1, *batch["input"].shape[1:])) if upsampler else None
         nets = {"unet": optim.new_net(tx, *unet.init(key, x, time, label, low))}
-        if guide:
-            nets["classifier"] = Net(*guide.init(jax.random.fold_in(key, 1), x, time), {})
+        if judge:
+            nets["classifier"] = Net(*judge.init(jax.random.fold_in(key, 1), x, time), {})
         extra = {
             "levels": process.history,
             "quarters": jnp.full(4, -1.0, jnp.float32),  # below 0: nothing seen yet
@@ -275,9 +289,9 @@ def make(config, facts: Facts) -> System:
                 ask, network(params, none, low), config.sampling.guidance, colours
             )
         score = None
-        if guide:
-            judge = lambda x, time: guide.apply(frozen.params, {}, x, time)[0]  # noqa: E731
-            score = processes.classifier_score(judge, batch["label"], config.classifier.scale)
+        if judge:
+            classify = lambda x, time: judge.apply(frozen.params, {}, x, time)[0]  # noqa: E731
+            score = processes.classifier_score(classify, batch["label"], config.classifier.scale)
         return draw_images[told](ask, z, noise_at, score)
 
     def sample_step(state: TrainState, batch, key, stage: Stage):
@@ -328,7 +342,7 @@ def make(config, facts: Facts) -> System:
         sample_step=sample_step,
         tasks=tasks,
         rates={"unet": learn.rate},
-        labelled=by_class or guide is not None,
+        labelled=by_class or judge is not None,
         latents=0 if upsampler or settings.random else math.prod(shape),
         compiler_options=convolution.compiler_options(training=True),
         sampling_options=convolution.compiler_options(training=False),

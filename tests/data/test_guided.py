@@ -270,7 +270,7 @@ def test_sampling_takes_the_classes_of_its_pairs_or_others():
     assert chosen["label"].tolist() == [2, 0, 2]
     assert chosen["label"].dtype == np.int32
     np.testing.assert_array_equal(chosen["input"], made["input"][:3])
-    with pytest.raises(UserError, match="--classes: no class 3; accepted are 0 to 2"):
+    with pytest.raises(UserError, match="classes: no class 3; accepted are 0 to 2"):
         experiment.sample_batch([0], (0, 3))
     plain = upscaling(labelled=False)
     assert set(plain.sample_batch([0])) == {"seed", "input", "target"}
@@ -348,7 +348,7 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
     with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
         translate.run("upsample", source, tmp_path / "out", say=QUIET)
-    with pytest.raises(UserError, match="--classes: no class 3"):
+    with pytest.raises(UserError, match="classes: no class 3"):
         translate.run("upsample", source, tmp_path / "out", classes=(3,), say=QUIET)
     assert not seen
     seen = model(labelled=False)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gan_jax.errors import UserError
-from gan_jax.interop import pix2pix, pytorch_gan
+from gan_jax.interop import pix2pix, trees
 from gan_jax.interop.formats import torch_file
 from gan_jax.models import pix2pix as models
 from gan_jax.models.network import functional
-from gan_jax.run import folder
+from gan_jax.run import weights
 from tests.helpers import golden_rule
 
 NETWORKS = [
@@ -246,12 +246,12 @@ def test_foreign_trees_are_refused():
 def test_restoring_tells_the_networks_apart(tmp_path):
     def restored(tensors):
         torch_file.write(tmp_path / "net.pth", tensors)
-        return folder.arrays(str(tmp_path / "net.pth"), "gen", "config.restore.gen")
+        return weights.arrays(str(tmp_path / "net.pth"), "gen", "config.restore.gen")
 
     tensors = network("junyanz_D_pixel_batch")
     params, stats = pix2pix.to_trees(tensors)
     found = restored({f"module.{name}": tensor for name, tensor in tensors.items()})
-    expected = pytorch_gan.named_leaves(params, stats)
+    expected = trees.named_leaves(params, stats)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, strict=True, err_msg=name)

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
-from gan_jax import training
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import warpgan
 from gan_jax.interop.formats import crc32c, sstable, tf_checkpoint
 from gan_jax.models import warpgan as networks
 from gan_jax.run.experiment import Experiment
+from gan_jax.run.weights import restore_weights
 from tests.helpers import warpgan_golden as rule
 from tests.helpers.shell import ROOT
 
@@ -232,7 +232,7 @@ def test_training_begins_with_what_matches():
     experiment = Experiment(made)
     fresh = experiment.fresh()
     before = fetch(fresh.state)
-    after = fetch(training.with_restored(experiment, fresh, said.append).state)
+    after = fetch(restore_weights(experiment, fresh, said.append).state)
     text = "\n".join(said)
     assert "config.restore.disc: 12 arrays from" in text
     assert "4 do not match" in text
@@ -263,7 +263,7 @@ def test_what_cannot_be_restored_is_one_line(net, pair, message):
     experiment = Experiment(made)
     fresh = experiment.fresh()
     with pytest.raises(UserError, match=message) as caught:
-        training.with_restored(experiment, fresh, lambda text: None)
+        restore_weights(experiment, fresh, lambda text: None)
     assert "\n" not in str(caught.value)
 
 
@@ -274,5 +274,5 @@ def test_other_widths_are_refused_with_both_shapes():
     experiment = Experiment(made)
     fresh = experiment.fresh()
     with pytest.raises(UserError, match=r"conv1/kernel is \(4, 4, 3, 2\) there") as caught:
-        training.with_restored(experiment, fresh, lambda text: None)
+        restore_weights(experiment, fresh, lambda text: None)
     assert "\n" not in str(caught.value)

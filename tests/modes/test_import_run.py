@@ -150,12 +150,14 @@ def test_files_of_another_architecture_list_the_first_tensors_that_differ(tmp_pa
 
 
 def test_what_the_name_does_not_tell_must_be_said(tmp_path):
-    refused(MODEL, tmp_path / "run", r"--mode=import takes a --config.*channels 32")
+    refused(MODEL, tmp_path / "run", r"importing it as a run takes a config.*channels 32")
 
 
 def test_files_of_another_kind(tmp_path):
     config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
-    refused(MODEL, tmp_path / "run", "holds a diffusion unet, and --config is for a noisy", config)
+    refused(
+        MODEL, tmp_path / "run", "holds a diffusion unet, and the config is for a noisy", config
+    )
     torch_file.write(tmp_path / "x.pt", {"conv.weight": np.zeros((3, 3), np.float32)})
     refused(tmp_path / "x.pt", tmp_path / "run", "none of guided-diffusion's networks")
     refused(tmp_path / "none.pt", tmp_path / "run", "no such file")
@@ -184,7 +186,7 @@ def test_systems_without_such_files_are_not_exported(tmp_path):
     training.train(config, tmp_path / "run", lambda text: None)
     with pytest.raises(UserError, match=r"config\.system='classifier' has no form"):
         import_run.export_file(tmp_path / "run", tmp_path / "x.pt")
-    with pytest.raises(UserError, match=r"--sampler: config\.system='classifier' has no samplers"):
+    with pytest.raises(UserError, match=r"sampler: config\.system='classifier' has no samplers"):
         sampler_settings.adjusted(load(tmp_path / "run"), {"sampler": "ddim"})
 
 
@@ -232,9 +234,9 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     free = sampler_settings.adjusted(load(imported), {}, str(tmp_path / "judge"), 50.0)
     assert free.experiment.facts.num_classes == 4
     assert not np.array_equal(free.sample(range(2), (3,)), load(imported).sample(range(2)))
-    with pytest.raises(UserError, match="--classifier_scale=0: must be above 0"):
+    with pytest.raises(UserError, match="classifier_scale=0: must be above 0"):
         sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 0.0)
-    with pytest.raises(UserError, match="--classifier must name one"):
+    with pytest.raises(UserError, match="a classifier must be named"):
         sampler_settings.adjusted(model, {}, "", 2.0)
     with pytest.raises(UserError, match="no such run or file"):
         sampler_settings.adjusted(model, {}, str(tmp_path / "none"))

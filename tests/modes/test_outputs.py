@@ -179,9 +179,9 @@ def test_one_seed_one_image(model):
 def test_what_a_model_cannot_do_is_said(model):
     for options, message in (
         ({"classes": [4]}, "accepted are 0 to 3"),
-        ({"seeds": []}, "--seeds"),
-        ({"seeds": [-1]}, "--seeds"),
-        ({"truncation": -1.0}, "--truncation"),
+        ({"seeds": []}, "seeds: "),
+        ({"seeds": [-1]}, "seeds: "),
+        ({"truncation": -1.0}, "truncation=-1"),
         ({"weights": "best"}, "this model has"),
     ):
         with pytest.raises(UserError, match=message):

@@ -227,14 +227,14 @@ def test_wrong_input(trained, tmp_path):
         (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
         (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
         (dict(source=str(tmp_path / "odd"), layout="tall"), ["--layout=tall", "side_by_side"]),
-        (dict(source=str(tmp_path / "odd"), weights="ema"), ["--weights=ema", "raw"]),
+        (dict(source=str(tmp_path / "odd"), weights="ema"), ["weights=ema", "raw"]),
     ):
         with pytest.raises(UserError) as caught:
             translate.run("translate", out=tmp_path / "out", workdir=workdir, say=QUIET, **options)
         assert "\n" not in str(caught.value)
         for word in words:
             assert word in str(caught.value), (word, caught.value)
-    with pytest.raises(UserError, match="--workdir is missing"):
+    with pytest.raises(UserError, match="workdir is missing"):
         translate.run("translate", str(tmp_path / "odd"), tmp_path / "out", say=QUIET)
     with pytest.raises(UserError, match="--seeds=3000000000"):
         translate.run(
@@ -243,7 +243,7 @@ def test_wrong_input(trained, tmp_path):
         )  # fmt: skip
     config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
     config.restore.disc = ("net.pth", "*")  # a generator is what it needs
-    with pytest.raises(UserError, match=r"--workdir is missing: .*config\.restore\.gen"):
+    with pytest.raises(UserError, match=r"workdir is missing: .*config\.restore\.gen"):
         translate.run(
             "translate", str(tmp_path / "odd"), tmp_path / "out", config=config, say=QUIET
         )

@@ -18,7 +18,7 @@ from gan_jax.ops.frechet import Moments
 from gan_jax.run import class_names, sampler_settings
 from gan_jax.run import folder as workdir
 from gan_jax.run.experiment import Experiment
-from gan_jax.systems import gan
+from gan_jax.systems import diffusion, gan
 from tests.data.test_sources import GREEN, RED, picture
 
 NAMES = ("cat", "Dog", "t-shirt", "10")
@@ -36,13 +36,13 @@ NAMES = ("cat", "Dog", "t-shirt", "10")
     ],
 )
 def test_words(text, found):
-    assert class_names.numbers(configs.words(text), NAMES, 4, "--classes") == found
+    assert class_names.numbers(configs.words(text), NAMES, 4, "classes") == found
 
 
 @pytest.mark.parametrize("text", ["bird", "4", "2-5", "-1", "1-", "٣", "0-999999999"])
 def test_what_is_no_class(text):
-    with pytest.raises(UserError, match="--classes: no class") as caught:
-        class_names.numbers(configs.words(text), NAMES, 4, "--classes")
+    with pytest.raises(UserError, match="classes: no class") as caught:
+        class_names.numbers(configs.words(text), NAMES, 4, "classes")
     assert "accepted are 0 to 3, or by name cat, Dog, t-shirt, 10" in str(caught.value)
     assert len(str(caught.value)) < 300
 
@@ -90,7 +90,7 @@ def test_images_by_name(run, tmp_path):
         folder, tmp_path, [0, 1], ["eve", "CAT"], ("png", "grid"), say=lambda t: t
     )
     assert [f.name for f in files][1:] == ["seed000000_class2_eve.png", "seed000001_class0_cat.png"]
-    with pytest.raises(UserError, match="--classes: no image of class dog was trained on"):
+    with pytest.raises(UserError, match="classes: no image of class dog was trained on"):
         model.sample([5], ["dog"])
     with pytest.raises(UserError, match="no class bird"):
         model.sample([5], ["bird"])
@@ -140,18 +140,24 @@ def test_runs_without_names_still_load(run, tmp_path):
 
 def test_numbers_are_names_where_all_names_are_numbers():
     names = ("1", "2", "3", "10")
-    ask = lambda text: class_names.numbers(configs.words(text), names, 4, "--classes")  # noqa: E731
+
+    def ask(text: str) -> list[int]:
+        return class_names.numbers(configs.words(text), names, 4, "classes")
+
     assert ask("2,3,10") == [1, 2, 3]
     assert ask("2-3") == [1, 2]
     assert class_names.numbers([0, 3], names, 4, "classes") == [0, 3]  # of Python, by number
     for text in ("0", "2-5", "4"):
-        with pytest.raises(UserError, match=r"--classes: no class .*; accepted are 1, 2, 3, 10$"):
+        with pytest.raises(UserError, match=r"classes: no class .*; accepted are 1, 2, 3, 10$"):
             ask(text)
 
 
 def test_names_with_commas():
     names = ("a,b", "a", "b, c, d")
-    ask = lambda text: class_names.numbers(configs.words(text), names, 3, "--classes")  # noqa: E731
+
+    def ask(text: str) -> list[int]:
+        return class_names.numbers(configs.words(text), names, 3, "classes")
+
     assert ask("a,b") == [0]
     assert ask("b, c,d,a") == [2, 1]
 
@@ -181,12 +187,18 @@ def test_a_guide_of_other_classes_is_refused():
     config = configs.load_file("configs/diffusion_mnist.py", "labels,tiny")
     facts = Facts(8, 1, 12, 16, 4, 0, tuple(map(str, range(12))))
     theirs = facts._replace(class_names=())
-    sampler_settings._check_guide("--classifier=x", own, theirs, config, facts)
+
+    def joined() -> Facts:
+        """The facts of the model when the classifier guides it; the config stays as it is."""
+        guide = sampler_settings._Guide("x", own, theirs)
+        return guide.join(diffusion, config.copy_and_resolve_references(), facts, 1.0)
+
+    assert joined() == facts
     own.data.reading = "first"
     with pytest.raises(UserError, match="learnt other classes: class 2 is '10' and '2'"):
-        sampler_settings._check_guide("--classifier=x", own, theirs, config, facts)
+        joined()
     config.model.class_cond = False  # the classes are the classifier's
-    sampler_settings._check_guide("--classifier=x", own, theirs, config, facts)
+    assert joined().class_names == ()
 
 
 def test_figures_by_class_leave_out_what_is_not_drawn(run):

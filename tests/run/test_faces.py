@@ -17,9 +17,8 @@ from gan_jax.interop.formats import npz_file, torch_file
 from gan_jax.models import mtcnn
 from gan_jax.modes import align
 from gan_jax.run.faces import Face, Faces, chosen
-from tests.helpers.one_line import assert_refused
+from tests.helpers.one_line import assert_refused, quiet
 
-QUIET = lambda text: None  # noqa: E731
 SHAPES = {
     "pnet": {"conv1": (10, 3, 3, 3), "conv2": (16, 10, 3, 3), "conv3": (32, 16, 3, 3),
              "conv4_1": (2, 32, 1, 1), "conv4_2": (4, 32, 1, 1)},
@@ -247,7 +246,7 @@ THREE = ((2, 3, 20), (60, 5, 40), (45, 25, 12))  # the last is the most central
     ("choose", "order"), [("largest", [1]), ("central", [2]), ("all", [1, 0, 2])]
 )
 def test_several_faces(choose, order):
-    faces = Faces(detector=seen(*THREE), choose=choose, size=16)
+    faces = Faces(detector=seen(*THREE), faces=choose, size=16)
     points = seen(*THREE)(IMAGE)[1]
     found = faces.landmarks(IMAGE, "a.jpg")
     assert [p.tolist() for p in found] == [points[i].tolist() for i in order]
@@ -265,19 +264,19 @@ def test_equal_faces_in_the_order_they_come():
 
 def test_no_face():
     for choose in ("largest", "central", "all"):
-        faces = Faces(detector=seen(), choose=choose)
+        faces = Faces(detector=seen(), faces=choose)
         message = assert_refused("people/a.jpg: no face", faces.crops, IMAGE, "people/a.jpg")
-        assert "--landmarks" in message
+        assert "a file of landmarks" in message
 
 
 def test_settings_that_are_refused():
     detect = seen(*THREE)
     assert_refused("both are missing", Faces)
     assert_refused("both are given", lambda: Faces("a.txt", detect))
-    assert_refused("--faces=first", lambda: Faces(detector=detect, choose="first"))
-    assert_refused("--size=0", lambda: Faces(detector=detect, size=0))
-    assert_refused("--face_scale=0", lambda: Faces(detector=detect, scale=0.0))
-    assert_refused("--face_scale=nan", lambda: Faces(detector=detect, scale=float("nan")))
+    assert_refused("faces=first", lambda: Faces(detector=detect, faces="first"))
+    assert_refused("size=0", lambda: Faces(detector=detect, size=0))
+    assert_refused("face_scale=0", lambda: Faces(detector=detect, face_scale=0.0))
+    assert_refused("face_scale=nan", lambda: Faces(detector=detect, face_scale=float("nan")))
 
 
 def line(name: str, x: float, y: float, side: float) -> str:
@@ -421,7 +420,7 @@ def test_names_that_meet(tmp_path):
     message = assert_refused("both be written as A_B/x.png", align.run, str(tmp_path), out, "",
                              detect)  # fmt: skip
     assert "A B/x.png" in message
-    files = align.run(str(tmp_path / "a"), out, detector=detect, size=8, choose="all", say=QUIET)
+    files = align.run(str(tmp_path / "a"), out, detector=detect, size=8, choose="all", say=quiet)
     assert [f.name for f in files] == ["x_2.png", "x_1_1.png", "x_1_2.png"]
     assert "name of another image" in (out / "not_aligned.txt").read_text()
 
@@ -440,7 +439,7 @@ def test_runs_that_are_refused(people, tmp_path):
     assert "Ann Lee/C01.png" in message
     assert "P01.jpg" in message
     with pytest.raises(UserError, match="none of 6 images"):
-        align.run(str(people), out, detector=seen(), say=QUIET)
+        align.run(str(people), out, detector=seen(), say=quiet)
     taken = tmp_path / "taken"
     taken.write_text("a file")
     assert_refused("cannot be written", align.run, str(people), taken, lines)
@@ -459,5 +458,5 @@ def test_a_failed_image_keeps_its_old_crop(people, tmp_path):
     out = tmp_path / "out"
     (out / "Bo").mkdir(parents=True)
     (out / "Bo" / "P3.png").write_bytes(b"old")
-    align.run(str(people), out, landmarks=str(tmp_path / "lines.txt"), size=8, say=QUIET)
+    align.run(str(people), out, landmarks=str(tmp_path / "lines.txt"), size=8, say=quiet)
     assert (out / "Bo" / "P3.png").read_bytes() == b"old"

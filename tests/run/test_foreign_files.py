@@ -12,6 +12,7 @@ from gan_jax import training
 from gan_jax.core import checkpoint, writer
 from gan_jax.errors import UserError
 from gan_jax.run import folder as folders
+from gan_jax.run import weights
 from tests.helpers.shell import ROOT, arrays, assert_same, rows
 
 FILES = ("4000.zip", "notes.txt", "9_old", "12", "\u00b2", "007")
@@ -83,7 +84,7 @@ def test_states_are_found_between_foreign_files(plain, tmp_path):
     assert best.name in ("3", "6", "9", "12")
     with pytest.raises(training.UserError, match=r"the steps \[9\]"):
         folders.state_path(workdir, "12")
-    found = folders.arrays(str(workdir), "gen", "config.restore.gen")
+    found = weights.arrays(str(workdir), "gen", "config.restore.gen")
     assert all(np.isfinite(value).all() for value in found.values())
 
 
@@ -94,7 +95,7 @@ def test_a_run_without_a_best_state_is_read_from_its_newest(plain, tmp_path):
     shutil.rmtree(workdir / "best")
     clutter(workdir / "best" / "stage0")
     shutil.rmtree(workdir / "best" / "stage0" / "6.bak")
-    assert folders.arrays(str(workdir), "gen", "config.restore.gen")
+    assert weights.arrays(str(workdir), "gen", "config.restore.gen")
 
 
 def test_an_unsealed_state_is_not_sealed_by_a_later_save(plain, tmp_path):
@@ -128,5 +129,5 @@ def test_empty_folders_are_no_states(plain, tmp_path):
     training.train(config("15"), workdir, say=lambda text: None)
     assert gan_jax.load(workdir).step == 15
     (workdir / "checkpoints" / "15" / "checksums.json").unlink()
-    with pytest.raises(UserError, match=r"15 is damaged .*; name another, such as --state=12"):
+    with pytest.raises(UserError, match=r"15 is damaged .*; name another, state, such as 12"):
         gan_jax.load(workdir)

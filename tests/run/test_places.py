@@ -16,10 +16,9 @@ from gan_jax.evaluation import comparison
 from gan_jax.modes import likelihood, sample
 from gan_jax.run import folder as folders
 from gan_jax.run.model import load
-from tests.helpers.one_line import assert_refused
+from tests.helpers.one_line import assert_refused, quiet
 from tests.helpers.shell import ROOT, TINY, error_line, launch
 
-QUIET = lambda text: None  # noqa: E731
 HOME = "/home/somebody"
 
 
@@ -110,14 +109,14 @@ def moved(tmp_path_factory):
     """(folder of a run, where its data are now): they lay elsewhere while it was trained."""
     home = tmp_path_factory.mktemp("moved")
     data = faces(home / "before" / "faces")
-    training.train(config(data), home / "run", say=QUIET)
+    training.train(config(data), home / "run", say=quiet)
     data.rename(home / "now")
     return home / "run", home / "now"
 
 
 def test_a_run_goes_on_where_its_data_are_now(tmp_path):
     data, lines = faces(tmp_path / "before"), []
-    training.train(config(data), tmp_path / "run", say=QUIET)
+    training.train(config(data), tmp_path / "run", say=quiet)
     data.rename(tmp_path / "now")
     longer = config(tmp_path / "now")
     longer.run.steps = "4"
@@ -134,36 +133,38 @@ def test_other_data_in_the_new_place_are_refused(moved, tmp_path):
     run, _ = moved
     more = config(faces(tmp_path / "more", 30))
     more.run.steps = "4"
-    message = assert_refused("data has changed", training.train, more, run, QUIET)
+    message = assert_refused("data has changed", training.train, more, run, quiet)
     assert "train_size was" in message
     other = config(tmp_path / "more")
     other.data.flip = True
     with pytest.raises(UserError, match=r"config\.data\.flip"):
-        training.train(other, run, QUIET)
+        training.train(other, run, quiet)
 
 
 def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     run, now = moved
-    message = assert_refused("--data=DIR", training.evaluate, run, "newest", QUIET)
+    message = assert_refused(
+        "name where the run's data are now", training.evaluate, run, "newest", quiet
+    )
     assert "config.data.path=" in message
     assert "before/faces" in message
-    scores = training.evaluate(run, say=QUIET, places={"path": str(now)})
+    scores = training.evaluate(run, say=quiet, places={"path": str(now)})
     assert np.isfinite(scores["val/gen"])
     other = {"path": str(faces(tmp_path / "more", 30))}
     message = assert_refused(
         "data has changed since the run began",
-        lambda: training.evaluate(run, say=QUIET, places=other),
+        lambda: training.evaluate(run, say=quiet, places=other),
     )
     assert "train_size was" in message
-    assert message.endswith("restore it, or name its place by --data")
+    assert message.endswith("restore it, or name where it is now")
 
 
 def test_a_model_without_need_of_data_draws_when_they_are_gone(moved, tmp_path):
     run, now = moved
-    assert sample.sample(run, tmp_path / "out", range(2), say=QUIET)
+    assert sample.sample(run, tmp_path / "out", range(2), say=quiet)
     assert_refused(
-        "--data: this model draws images without",
-        lambda: sample.sample(run, tmp_path, range(2), say=QUIET, places={"path": str(now)}),
+        "data: this model draws images without",
+        lambda: sample.sample(run, tmp_path, range(2), say=quiet, places={"path": str(now)}),
     )
 
 
@@ -171,12 +172,14 @@ def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     data = faces(tmp_path / "before", 12)
     made = config(data, "pix2pix_facades", pairs="side_by_side", validation_split="fraction")
     made.data.update(validation_path="", resize="squash")
-    training.train(made, tmp_path / "run", say=QUIET)
+    training.train(made, tmp_path / "run", say=quiet)
     data.rename(tmp_path / "now")
     run = tmp_path / "run"
-    assert_refused("--data=DIR", sample.sample, run, tmp_path / "out", range(2))
+    assert_refused(
+        "name where the run's data are now", sample.sample, run, tmp_path / "out", range(2)
+    )
     places = {"path": str(tmp_path / "now")}
-    assert sample.sample(run, tmp_path / "out", range(2), say=QUIET, places=places)
+    assert sample.sample(run, tmp_path / "out", range(2), say=quiet, places=places)
 
 
 def test_likelihood_says_how_to_name_the_data(tmp_path):
@@ -187,11 +190,11 @@ def test_likelihood_says_how_to_name_the_data(tmp_path):
     made.best.metric = "val/loss"
     made.data.update(source="npz", path=str(tmp_path / "before.npz"))
     made.sampling.steps = "2"
-    training.train(made, tmp_path / "run", say=QUIET)
+    training.train(made, tmp_path / "run", say=quiet)
     (tmp_path / "before.npz").rename(tmp_path / "now.npz")
     run, out = tmp_path / "run", tmp_path / "out"
-    assert_refused("--data=DIR", likelihood.run, run, out)
-    found = likelihood.run(run, out, count=2, say=QUIET, places={"path": f"{tmp_path}/now.npz"})
+    assert_refused("name where the run's data are now", likelihood.run, run, out)
+    found = likelihood.run(run, out, count=2, say=quiet, places={"path": f"{tmp_path}/now.npz"})
     assert np.isfinite(found["bits_per_dim"])
 
 
@@ -218,7 +221,7 @@ def test_data_of_the_package_cannot_move(tmp_path):
     made = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     made.run.update(devices=1, steps="1", quality_every="0")
     made.best.metric = "val/gen"
-    training.train(made, tmp_path / "run", say=QUIET)
+    training.train(made, tmp_path / "run", say=quiet)
     assert_refused(
         "config.data.source='synthetic'", load, tmp_path / "run", "newest", {"path": str(tmp_path)}
     )
@@ -259,7 +262,8 @@ def test_data_on_the_command_line(moved):
     evaluate = ("--mode=evaluate", f"--workdir={run}")
     line = error_line(launch(*evaluate))
     assert "config.data.path=" in line
-    assert line.endswith("--data=DIR says where the run's data are now")
+    assert line.startswith("error: --data: ")
+    assert line.endswith("name where the run's data are now")
     done = launch(*evaluate, f"--data=path={now}")
     assert done.returncode == 0, done.stderr
     assert "val/gen" in done.stdout

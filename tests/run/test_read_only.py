@@ -23,12 +23,12 @@ from gan_jax.modes import (
 )
 from gan_jax.report import page
 from gan_jax.run import folder as folders
-from tests.helpers.one_line import assert_refused
+from gan_jax.run import weights
+from tests.helpers.one_line import assert_refused, quiet
 from tests.helpers.shell import ROOT
 from tests.helpers.unwritable import unwritable
 
 NUMBERS = (errno.EROFS, errno.ENOSPC)
-QUIET = lambda text: None  # noqa: E731
 
 
 def config(steps: str = "4"):
@@ -42,7 +42,7 @@ def config(steps: str = "4"):
 def trained(tmp_path_factory):
     """A finished run with the classifier that judged it beside it."""
     workdir = tmp_path_factory.mktemp("kept") / "run"
-    training.train(config(), workdir, say=QUIET)
+    training.train(config(), workdir, say=quiet)
     return workdir
 
 
@@ -66,14 +66,14 @@ def test_images_of_a_run_that_can_only_be_read(trained, tmp_path, monkeypatch):
     before = files(trained)
     with unwritable(monkeypatch, trained, errno.EROFS):
         made = sample.sample(
-            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm"), say=QUIET
+            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm"), say=quiet
         )
         assert len(made) == 7
-        folders.arrays(str(trained), "gen", "config.restore.gen")
+        weights.arrays(str(trained), "gen", "config.restore.gen")
         interpolate.interpolate(
-            trained, tmp_path / "a.webp", range(2), seconds=0.2, fps=10, smoothing=0.0, say=QUIET
+            trained, tmp_path / "a.webp", range(2), seconds=0.2, fps=10, smoothing=0.0, say=quiet
         )
-        interpolate.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=QUIET)
+        interpolate.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=quiet)
         page.page(trained, tmp_path / "page.html")
     assert files(trained) == before
 
@@ -143,7 +143,7 @@ def test_a_disk_that_fills_while_samples_are_written(trained, tmp_path, monkeypa
 
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(UserError, match=r"--out: .*cannot be written \(No space left"):
-        sample.sample(trained, tmp_path / "out", range(4), formats=("npz",), say=QUIET)
+        sample.sample(trained, tmp_path / "out", range(4), formats=("npz",), say=quiet)
 
 
 def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
@@ -206,7 +206,7 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
 def test_the_classifier_beside_a_run_is_read_and_not_trained_again(trained, monkeypatch):
     """Its training would claim its folder, which a folder to read does not allow."""
     monkeypatch.setattr(training, "train", None)
-    scores = training.evaluate(trained, say=QUIET)
+    scores = training.evaluate(trained, say=quiet)
     assert "fd_classifier" in scores
     assert json.loads((trained / "evaluate.json").read_text())["val/gen"] == scores["val/gen"]
 

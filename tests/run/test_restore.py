@@ -13,7 +13,7 @@ from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import pytorch_gan
 from gan_jax.interop.formats import npz_file, torch_file
-from gan_jax.run import model
+from gan_jax.run import weights
 from gan_jax.run.experiment import Experiment
 from tests.helpers.shell import ROOT, arrays
 
@@ -44,7 +44,7 @@ def first(chosen, net: str = "gen"):
     """(net at step 0 as initialised, the same with config.restore, what was said)."""
     experiment, said = Experiment(chosen), []
     carry = experiment.fresh()
-    restored = model.with_restored(experiment, carry, said.append)
+    restored = weights.restore_weights(experiment, carry, said.append)
     for name in carry.state.nets:
         if name != net:
             assert restored.state.nets[name] is carry.state.nets[name]
@@ -159,7 +159,7 @@ def test_a_pytorch_gan_file_trains_on(tmp_path):
 def test_mistakes(source, tmp_path):
     for value, message in (
         ((str(tmp_path / "none"), "*"), "no such run or file"),
-        ((str(tmp_path), "*"), "neither a run, a checkpoint .*, a .pth, .npz nor .pkl file"),
+        ((str(tmp_path), "*"), "neither a run, .*checkpoint.* a .pth, .pt, .npz or .pkl file"),
         ((str(source[0]), "transformer/*"), "matches nothing in"),
         (
             (str(source[0]), "dense/*|transformer/*"),

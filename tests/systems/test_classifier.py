@@ -13,6 +13,7 @@ from gan_jax.errors import UserError
 from gan_jax.models import warpgan
 from gan_jax.models.classifier import STANDARD, identity_classifier
 from gan_jax.run.experiment import Experiment
+from gan_jax.run.weights import restore_weights
 from tests.helpers.shell import ROOT, rows
 
 SIDE = 32
@@ -143,7 +144,7 @@ def restored(made, said: list) -> dict:
     """Parameters of the discriminator as training would begin with them."""
     experiment = Experiment(made)
     carry = experiment.fresh()
-    carry = training.with_restored(experiment, carry, said.append)
+    carry = restore_weights(experiment, carry, said.append)
     return fetch(carry.state).nets["disc"].params
 
 

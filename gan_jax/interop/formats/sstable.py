@@ -13,12 +13,14 @@ https://github.com/google/leveldb/blob/main/doc/table_format.md
 import struct
 from collections.abc import Iterator
 
+import cramjam
+
 from gan_jax.interop.formats import crc32c
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
 _LONGEST_KEY = 4096  # else shared bytes could make a small file huge
-_DENSEST = 32  # Snappy's copies: at most 64 bytes of 3
+_DENSEST = 32  # Snappy's densest element is a copy: 3 bytes stand for at most 64
 
 
 class NoTable(ValueError):
@@ -60,40 +62,17 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def uncompressed(data: bytes) -> bytes:
-    """What Snappy has packed: https://github.com/google/snappy/blob/main/format_description.txt
+    """The content of a block that was compressed with Snappy.
 
-    Raises ValueError for anything that does not give the length that it announces.
+    Raises ValueError where the block is damaged or announces more than Snappy can pack into it.
     """
-    length, at = varint(data, 0)
-    if length > _DENSEST * len(data):
-        raise ValueError("a compressed block announces too many bytes")
-    out = bytearray()
-    while at < len(data):
-        tag = data[at]
-        at += 1
-        kind, size = tag & 3, (tag >> 2) + 1
-        if kind == 0:  # bytes as they are; a size above 60 stands in the 1 to 4 bytes that follow
-            extra = max(size - 60, 0)
-            if extra:
-                size = _little(data, at, extra) + 1
-            at += extra
-            out += _taken(data, at, size)
-            at += size
-        else:  # a copy of what came `back` bytes before, which may run into itself
-            width = (1, 2, 4)[kind - 1]
-            back = _little(data, at, width)
-            at += width
-            if kind == 1:
-                back, size = back | tag >> 5 << 8, (tag >> 2 & 7) + 4
-            if not 0 < back <= len(out):
-                raise ValueError("a compressed block copies from before its start")
-            start = out[-back:][:size]
-            out += (start * -(-size // len(start)))[:size]
-        if len(out) > length:
-            break
-    if len(out) != length:
-        raise ValueError("a compressed block is not as long as it announces")
-    return bytes(out)
+    try:
+        # before anything is allocated: a few bytes may announce 4 GB
+        if cramjam.snappy.decompress_raw_len(data) > _DENSEST * len(data):
+            raise ValueError("a compressed block announces too many bytes")
+        return bytes(cramjam.snappy.decompress_raw(data))
+    except cramjam.DecompressionError as error:
+        raise ValueError(f"a compressed block: {error}") from None
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:

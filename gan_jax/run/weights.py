@@ -1,0 +1,94 @@
+"""First weights from elsewhere: those of a run, a checkpoint or a file of another program."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.core import checkpoint, loop, optim
+from gan_jax.core.mesh import fetch
+from gan_jax.errors import UserError
+from gan_jax.interop import readers, restore
+from gan_jax.run import folder as folders
+from gan_jax.run.experiment import Experiment
+
+
+def restore_weights(experiment: Experiment, carry: loop.Carry, say=print) -> loop.Carry:
+    """The train carry at step 0 with the weights that config.restore names for each net, by globs.
+
+    Averages begin at the new weights, moments at zero. `say` is told what was taken and what not.
+    Raises UserError where a source cannot be read or does not fit the net.
+    """
+    nets = dict(carry.state.nets)
+    for name, (source, pattern) in experiment.config.restore.items():
+        if not source:
+            continue
+        key = f"config.restore.{name}"
+        _check_networks(experiment, key, source)
+        found = arrays(source, name, key)
+        params, stats, report = restore.replace(
+            found, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source,
+            kind=readers.kind(source, found),
+        )  # fmt: skip
+        for line in report:
+            say(line)
+        nets[name] = optim.restarted(
+            nets[name], experiment.mesh.copy(params), experiment.mesh.copy(stats)
+        )
+    return carry._replace(state=carry.state.replace(nets=nets))
+
+
+def _check_networks(experiment: Experiment, key: str, source: str) -> None:
+    """Raises UserError where a file says that its networks are others than the config's: some of
+    their layers would fit all the same."""
+    wrong = readers.differences(source, experiment.facts, experiment.config.model)
+    if wrong:
+        raise UserError(
+            f"{key}: {source} holds networks with {', '.join(wrong)}; set these, or name another "
+            "file"
+        )
+
+
+def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
+    """Weights of one net by name ("params/…", "stats/…").
+
+    Args:
+      source: the folder of a run, which gives its best state or else its newest; one saved state;
+        or a file that one of `interop.readers` recognises.
+      net: the net's name; a run's only net is taken whatever it is called.
+      key: what named the source, for errors.
+
+    A state gives averaged weights where it has them. Raises UserError where there is no such source
+    or net, or it cannot be read.
+    """
+    if reader := readers.find(source):
+        return reader.arrays(source, net)
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f"{key}={source!r}: no such run or file")
+    if (path / "config.json").exists():
+        has_best = checkpoint.best_states_in(path / "best")
+        path = folders.state_path(path, "best" if has_best else "newest")
+    if not (path / "state").is_dir():
+        raise UserError(
+            f"{key}={source!r}: neither a run, one of its checkpoints, nor {readers.ACCEPTED}"
+        )
+    return _of_state(checkpoint.read_arrays(path.resolve()), net, f"{key}={source!r}")
+
+
+def _of_state(saved: Mapping[str, np.ndarray], net: str, key: str) -> dict[str, np.ndarray]:
+    """The weights of a net among all arrays of a saved state, averaged ones where there are any."""
+    nets = {k.split("/")[2] for k in saved if k.startswith("state/nets/")}
+    # the only net of a run, such as a classifier, may begin one of another name
+    prefix = f"state/nets/{next(iter(nets)) if len(nets) == 1 else net}/"
+    own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
+    own = {k.replace("opt/inner/", "opt/", 1): v for k, v in own.items()}  # of a loss scale
+    if not own:
+        raise UserError(f"{key}: that run has no net {net!r}, but {', '.join(sorted(nets))}")
+    chosen = {k: v for k, v in own.items() if k.startswith(("params/", "stats/"))}
+    for kind in ("params", "stats"):
+        averaged = f"opt/ema/{kind}/0/"
+        chosen |= {
+            k.replace(averaged, f"{kind}/"): v for k, v in own.items() if k.startswith(averaged)
+        }
+    return chosen

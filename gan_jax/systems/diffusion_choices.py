@@ -1,0 +1,92 @@
+"""What may be chosen when a trained diffusion model draws: its sampler, more guidance, a classifier.
+
+The functions change a config, of which `diffusion.make` then builds a system that draws in another
+way. None of them touches weights.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gan_jax.core import optim
+from gan_jax.core.system import Facts, Net
+from gan_jax.errors import UserError
+
+GUIDE = "classifier"
+"""The net whose gradient guides the drawing, and the section of the config that describes it."""
+
+
+def resample(config: Any, changes: Mapping[str, Any], nets: Mapping[str, Net]) -> None:
+    """Changes keys of the section `sampling`, each value brought to the type that it has there.
+
+    Args:
+      config: of the model, changed in place.
+      changes: new values by key, such as {"sampler": "ddim", "steps": "25"}.
+      nets: of the model's state. Where it has no average of the weights, the progress of drawing by
+        the average ("ema") becomes that of drawing by the weights themselves ("raw").
+
+    Raises UserError for a key that the section does not have, and a value of another type.
+    """
+    for name, value in changes.items():
+        if name not in config.sampling:
+            accepted = ", ".join(config.sampling)
+            raise UserError(f"config.sampling has no {name!r}; accepted are {accepted}")
+        if name == "progress" and value == "ema" and not optim.has_average(nets["unet"]):
+            value = "raw"
+        wanted = type(config.sampling[name])
+        try:
+            config.sampling[name] = wanted(value)
+        except ValueError:
+            raise UserError(
+                f"config.sampling.{name}={value!r}: must be of type {wanted.__name__}"
+            ) from None
+
+
+def is_guided(config: Any) -> bool:
+    """Whether a classifier guides the model."""
+    return bool(config.classifier.scale)
+
+
+def knows_classes(config: Any) -> bool:
+    """Whether the U-Net itself was trained with classes. Otherwise they are those of its guide."""
+    return config.model.class_cond
+
+
+def guide(config: Any, theirs: Any, source: str, scale: float) -> None:
+    """Lets a noisy classifier guide the model. Changes `config` in place.
+
+    Args:
+      config: of the model.
+      theirs: the classifier's config; see `check_guide`.
+      source: where its weights are, a folder or a file.
+      scale: of its gradient, above 0.
+    """
+    config.classifier.update(theirs.model, scale=float(scale))
+    config.restore.classifier = (source, "*")
+
+
+def rescale_guide(config: Any, scale: float) -> None:
+    """Changes the scale, above 0, of the gradient of the classifier that guides the model already.
+    In place."""
+    config.classifier.scale = float(scale)
+
+
+def check_guide(key: str, theirs: Any, known: Facts, config: Any, facts: Facts) -> None:
+    """Raises UserError that begins with `key` for a network that cannot guide the model.
+
+    That is one of another system, or trained on clean images, on images of another kind, or on
+    other noise. `theirs` and `known` are its config and facts, `config` and `facts` the model's.
+    """
+    if theirs.system != "noisy_classifier":
+        raise UserError(f"{key} is of config.system={theirs.system!r}: name a noisy_classifier")
+    if not theirs.noised:
+        raise UserError(f"{key} was trained on clean images (config.noised=False); it cannot guide")
+    for name in ("resolution", "channels"):
+        found, wanted = getattr(known, name), getattr(facts, name)
+        if found != wanted:
+            raise UserError(f"{key} has learnt images of {name} {found}, the model of {wanted}")
+    for name in ("steps", "schedule", "rescale_timesteps"):
+        if theirs.discrete[name] != config.discrete[name]:
+            raise UserError(
+                f"{key} has learnt another noise: its config.discrete.{name} is "
+                f"{theirs.discrete[name]!r}, the model's {config.discrete[name]!r}"
+            )
