@@ -241,7 +241,7 @@ def _draw_series(
         steps, kept = _thin(steps, values)
         if kind == strong:
             mark = "o" if kind == "eval" or len(steps) <= 30 else ""
-            dash = (0, (4, 3)) if name == "rate/disc" else "-"  # the two networks often share one rate
+            dash = (0, (4, 3)) if name == "rate/disc" else "-"  # they often share one rate
             axes.plot(
                 steps, kept, color=colour, lw=1.6, ls=dash, marker=mark, ms=3.5, label=label,
                 zorder=3,
