@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks import layers, progan, torch_unet
 from benchmarks.torch_unet import COLOURS, Shape
 from gan_jax import config as configs
-from gan_jax.core import loop
+from gan_jax.core import train_step
 from gan_jax.core.system import Facts
 from gan_jax.models import convolution, unet
 from gan_jax.models.unet_blocks import normalized
@@ -62,7 +62,7 @@ def setup_of(shape: Shape, sampler: str = "ancestral") -> Experiment:
     return Experiment(made, Facts(shape.side, COLOURS, 0, shape.batch))
 
 
-def filled(carry: loop.Carry, experiment: Experiment) -> loop.Carry:
+def filled(carry: train_step.TrainCarry, experiment: Experiment) -> train_step.TrainCarry:
     """With weights other than zero, so that every layer has a part in the result."""
     random, net = np.random.default_rng(0), carry.state.nets["unet"]
     add = lambda leaf: leaf + random.normal(0, 0.02, leaf.shape).astype(leaf.dtype)  # noqa: E731

@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import loop
+from gan_jax.core import train_step
 from gan_jax.models import convolution
 from gan_jax.run.experiment import Experiment
 
@@ -117,7 +117,7 @@ def jax_step(experiment: Experiment, form: str = "auto", batch: dict | None = No
     """A whole training step as the loop runs it, metrics included; on `batch`, or the first one."""
     stage = experiment.system.stages[0]
     batch = experiment.mesh.put(images(experiment) if batch is None else batch)
-    train = loop.train_function(experiment.system, experiment.mesh)
+    train = train_step.train_function(experiment.system, experiment.mesh)
     carry = experiment.fresh()
 
     def call():
@@ -197,7 +197,7 @@ def torch_step(experiment: Experiment) -> Call:
 
 def check_size(experiment: Experiment, nets: dict) -> None:
     """Raises ValueError when the config's networks are not those written down in PyTorch."""
-    ours = loop.shapes(experiment.system, experiment.key, experiment.batch()).state.nets
+    ours = train_step.shapes(experiment.system, experiment.key, experiment.batch()).state.nets
     for name, net in nets.items():
         here = sum(p.numel() for p in net.parameters())
         there = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(ours[name].params))

@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import layers
 from gan_jax import config as configs
-from gan_jax.core import loop
+from gan_jax.core import train_step
 from gan_jax.core.system import Facts
 from gan_jax.models import progan as networks
 from gan_jax.models.layers import MinibatchStddev, average_pool, leaky_relu, upsample
@@ -88,8 +88,8 @@ class Ours:
     def __init__(self, experiment: Experiment, stage, batch: dict[str, np.ndarray]):
         """`batch`: what training hands over, for the calls without arguments."""
         self.experiment, self.stage, self.batch = experiment, stage, experiment.mesh.put(batch)
-        self.train = loop.train_function(experiment.system, experiment.mesh)
-        carry = loop.fresh(experiment.system, experiment.mesh, experiment.key, batch)
+        self.train = train_step.train_function(experiment.system, experiment.mesh)
+        carry = train_step.fresh(experiment.system, experiment.mesh, experiment.key, batch)
         begun = experiment.mesh.copy(np.int32(stage.start))
         self.carry = carry._replace(state=carry.state.replace(step=begun))
 

@@ -4,13 +4,20 @@ model = gan_jax.load("runs/a")
 images = model.sample(seeds=range(64), classes=[3, 7])
 """
 
+import importlib
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "load": "gan_jax.run.model",
+    "train": "gan_jax.training",
+    "evaluate": "gan_jax.evaluating",
+    "defaults": "gan_jax.config",
+}
 
 
 def __getattr__(name: str):
     # lazily, so that `import gan_jax` is instant and touches no device
-    if name in ("load", "train", "evaluate", "defaults"):
-        from gan_jax import training
-
-        return getattr(training, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'gan_jax' has no attribute {name!r}")

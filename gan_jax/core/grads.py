@@ -1,4 +1,4 @@
-"""Gradients that a plain jax.grad does not give: microbatches, and two players at once."""
+"""Gradients that a plain jax.grad does not give: microbatches, and two networks at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +18,9 @@ def accumulate(
 ) -> tuple[PyTree, PyTree]:
     """Mean gradient of `loss(params, part, key) → (scalar, aux)` over n microbatches, and the aux.
 
-    Every leaf of `batch` and of aux is an array of examples, [B, …], of a part [B / n, …]; aux
-    comes back whole, in the order of the batch. The batch is split as (B/n, n) and swapped, so that
-    each device contributes to every part and nothing is gathered.
+    Every leaf of `batch` and of aux is an array of examples: [B, …] of the batch, [B / n, …] of a
+    part; aux comes back as [B, …] in the order of the batch. The batch is split as (B/n, n) and
+    swapped, so that each device contributes to every part and no data moves between devices.
     Raises ValueError when B does not divide by n.
     """
     if n == 1:
@@ -42,11 +42,14 @@ def accumulate(
     straight = jax.default_backend() == "cpu"
     parts = (jnp.arange(n), jax.tree.map(split, batch))
     total, aux = jax.lax.scan(body, zeros, parts, unroll=straight)
-    whole = lambda a: jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])  # noqa: E731
+
+    def whole(a: jax.Array) -> jax.Array:
+        return jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])
+
     return jax.tree.map(lambda g: g / n, total), jax.tree.map(whole, aux)
 
 
-def two_players(
+def two_networks(
     forward: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, Any]],
     gen_params: PyTree,
     disc_params: PyTree,
@@ -54,7 +57,7 @@ def two_players(
     """(generator's gradients, discriminator's gradients, aux) from one forward pass.
 
     `forward(gen_params, disc_params) → (gen_loss, disc_loss, aux)`; each loss is differentiated
-    with respect to its own player only. One jax.vjp, two pullbacks.
+    with respect to its own network only. One jax.vjp, two pullbacks.
     """
 
     def losses(gen, disc):
@@ -62,7 +65,9 @@ def two_players(
         return (gen_loss, disc_loss), aux
 
     (gen_loss, disc_loss), pull, aux = jax.vjp(losses, gen_params, disc_params, has_aux=True)
-    one = lambda x: jnp.ones_like(x)  # noqa: E731
-    gen_grads, _ = pull((one(gen_loss), jnp.zeros_like(disc_loss)))
-    _, disc_grads = pull((jnp.zeros_like(gen_loss), one(disc_loss)))
+    gen_grads, _ = pull((jnp.ones_like(gen_loss), jnp.zeros_like(disc_loss)))
+    _, disc_grads = pull((jnp.zeros_like(gen_loss), jnp.ones_like(disc_loss)))
     return gen_grads, disc_grads, aux
+
+
+two_players = two_networks  # until the systems have moved

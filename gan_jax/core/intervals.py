@@ -1,5 +1,6 @@
-"""How often and how long, in steps, epochs, images or ticks."""
+"""How often and how long, in steps, epochs, images or ticks; and what is due after a step."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -19,7 +20,10 @@ class Every:
 
     @classmethod
     def parse(cls, text: str, key: str) -> "Every":
-        """From "500", "500 steps", "2 epochs", "20000 images", "0"; else UserError naming `key`."""
+        """From "500", "500 steps", "2 epochs", "20000 images" or "0".
+
+        Raises UserError naming `key` for anything else.
+        """
         words = str(text).replace(",", "").split()
         units = {u.rstrip("s"): u for u in ("steps", "epochs", "images", "ticks")}
         unit = units.get(words[1].rstrip("s")) if len(words) == 2 else "steps"
@@ -56,6 +60,91 @@ class Every:
         steps = self.steps(stage, epoch_steps)
         origin = stage.start if self.unit == "epochs" else 0
         return bool(steps) and (step - origin) % steps == 0
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """When the loop does what."""
+
+    log: Every
+    sample: Every
+    evaluate: Every
+    quality: Every
+    save: Every
+    save_minutes: float = 10.0  # a state is saved after that many minutes, whatever `save` says
+    patience: int = 0  # evaluations without a better value before training stops; 0: never
+
+    def exhausted(self, waited: int) -> bool:
+        """Whether patience has run out after `waited` evaluations without a better value."""
+        return 0 < self.patience <= waited
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is due after a step.
+
+    Attributes:
+      log: a line for a person.
+      row: the same as a row: not where only a signal has asked for the line.
+      epoch: an epoch of the stage is over.
+      sample: a grid of images.
+      evaluations: which of "evaluate" (the validation set) and "quality" are due.
+      counted: those of them that an interval asked for, and not only the end of the run.
+      save: the state is saved.
+      end: how the run ends with this step; "" where it goes on.
+    """
+
+    log: bool
+    row: bool
+    epoch: bool
+    sample: bool
+    evaluations: frozenset[str]
+    counted: frozenset[str]
+    save: bool
+    end: str
+    last: bool  # the last step of the run
+    stage_over: bool
+
+    @classmethod
+    def at(
+        cls, step: int, stage: Stage, length: int, intervals: Intervals, last: bool, stop: bool
+    ) -> "Due":
+        """What is due after `step`, before anything is measured.
+
+        `length` is an epoch of the stage in steps; `last` says that the run is over, `stop` that
+        a signal wants it to end.
+        """
+
+        def due(every: Every) -> bool:
+            return every.due(step, stage, length)
+
+        evaluations = {"evaluate": intervals.evaluate, "quality": intervals.quality}
+        counted = frozenset(name for name, every in evaluations.items() if due(every))
+        row = due(intervals.log) or last
+        return cls(
+            log=row or stop,
+            row=row,
+            epoch=(step - stage.start) % length == 0,
+            sample=due(intervals.sample) or last,
+            evaluations=frozenset(evaluations) if last else counted,
+            counted=counted,
+            save=due(intervals.save) or last or stop,
+            end="finished" if last else "terminated" if stop else "",
+            last=last,
+            stage_over=step == stage.end,
+        )
+
+    def settled(self, exhausted: bool, minutes_over: bool) -> "Due":
+        """What remains due after the evaluations: they may have exhausted patience, and the time
+        may have come to save."""
+        if self.stage_over and not self.last and not exhausted:
+            # the last state of a stage is saved when the next stage has been entered, and only
+            # then may a signal end the run
+            return dataclasses.replace(self, save=False, end="")
+        save = self.save or minutes_over or exhausted
+        return dataclasses.replace(
+            self, save=save, end=self.end or ("stopped early" if exhausted else "")
+        )
 
 
 def single_stage(

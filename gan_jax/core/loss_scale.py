@@ -1,4 +1,4 @@
-"""Updates that are skipped because their gradients are not finite, and float16's loss scale.
+"""Skipping updates whose gradients are not finite, and the loss scale of float16.
 
 A skipped update costs a step and changes nothing; too many in a row end the run.
 """
@@ -27,8 +27,11 @@ def guarded(
     initial: float = 2.0**15,
     growth_steps: int = 2000,
 ) -> optax.GradientTransformationExtraArgs:
-    """A chain that skips gradients which are not finite; for `half` precision with a scale that
-    begins at `initial` and grows as `with_loss_scale` says."""
+    """A chain that skips gradients which are not finite.
+
+    In `half` precision it also scales the loss, as `with_loss_scale` does with `initial` and
+    `growth_steps`.
+    """
     if half:
         return with_loss_scale(inner, initial, growth_steps)
     return with_loss_scale(inner, initial=1.0, growth_steps=0)
@@ -53,8 +56,11 @@ def with_loss_scale(
         )
 
     def update(updates, state, params=None, **extra):
-        wide = lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32))  # noqa: E731
-        grads = jax.tree.map(lambda g: wide(g) / state.scale.astype(wide(g).dtype), updates)
+        def unscaled(grad: Array) -> Array:
+            wide = grad.astype(jnp.promote_types(grad.dtype, jnp.float32))
+            return wide / state.scale.astype(wide.dtype)
+
+        grads = jax.tree.map(unscaled, updates)
         finite = all_finite(updates)
         # a branch: a choice for every array takes several times as long to compile
         new, inner_state = jax.lax.cond(
@@ -73,29 +79,42 @@ def with_loss_scale(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def links(opt: PyTree) -> dict[str, PyTree]:
+    """The states of a chain's links by name, with or without a loss scale around them."""
+    return opt.inner if isinstance(opt, LossScaleState) else opt
+
+
+def with_links(opt: PyTree, **changed: PyTree) -> PyTree:
+    """A chain's state in which some links have other states, with or without a loss scale."""
+    if isinstance(opt, LossScaleState):
+        return opt._replace(inner={**opt.inner, **changed})
+    return {**opt, **changed}
+
+
 def all_finite(tree: PyTree) -> Array:
-    """Whether no number of a tree is infinite or none at all: a bool."""
+    """Whether a tree holds neither NaN nor infinities: bool []."""
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
 
 
 def loss_scale(opt: PyTree) -> Array | float:
-    """What to multiply a loss by before differentiating it: 1 unless the chain scales."""
+    """The factor for a loss before it is differentiated: 1 unless the chain scales."""
     return opt.scale if isinstance(opt, LossScaleState) else 1.0
 
 
 def count_skipped(before: Mapping[str, Array], metrics: Metrics) -> dict[str, Array]:
-    """How many updates of each net were skipped in a row, int32 []: by its `grad_norm/<net>`."""
+    """How many updates of each net were skipped in a row, int32 [], judged by `grad_norm/<net>`."""
     return {
         net: jnp.where(jnp.isfinite(metrics[f"grad_norm/{net}"]), 0, count + 1)
         for net, count in before.items()
     }
 
 
-def told(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -> Metrics:
-    """The metrics of a step with `skipped/<net>` beside them, and zeros for what is not finite.
+def mask_nonfinite(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -> Metrics:
+    """The metrics of a step with `skipped/<net>`, 0 or 1, and zeros in place of NaN and infinities.
 
-    A skipped update is no reason to stop. Skipping all the time is one: where any net has skipped
-    more than `limit` in a row the metrics stay as they are, and the loop ends the run.
+    The loop ends a run whose metrics are not finite, and one skipped update is no reason to. But
+    where any net has skipped more than `limit` updates in a row, the metrics stay as they are, and
+    the loop ends the run.
     """
     metrics = metrics | {f"skipped/{n}": (c > 0).astype(jnp.float32) for n, c in skipped.items()}
     hopeless = jnp.any(jnp.array([count > limit for count in skipped.values()]))
@@ -103,3 +122,6 @@ def told(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -> Metrics:
         name: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.zeros_like(v))
         for name, v in metrics.items()
     }
+
+
+told = mask_nonfinite  # until the systems have moved

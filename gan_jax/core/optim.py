@@ -1,39 +1,34 @@
-"""Named optax chains: clip, weight decay, moments, rate, EMA of the weights.
+"""Optimizers: named optax chains of clip, weight decay, moments, rate and EMA of the weights.
 
 The learning rate is not counted inside the chain: it is computed from the step and handed to the
 `rate` link as an extra argument, together with what other links need (`stats`, `step`,
 `batch_images`, `validation`). The state of a chain is a dict by link name, arrays only.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core.loss_scale import LossScaleState, all_finite
-from gan_jax.core.system import Array, Net, PyTree
-from gan_jax.errors import UserError
+from gan_jax.core import schedules
+from gan_jax.core.ema import EmaState, averaged, ema, has_average
+from gan_jax.core.loss_scale import LossScaleState, all_finite, links, with_links
+from gan_jax.core.plateau import plateau, rate_scale
+from gan_jax.core.system import Array, Net, PyTree, Stage
+from gan_jax.errors import UserError, at_least, one_of
 
-OPTIMISERS = ("adam", "adamw", "rmsprop", "sgd")
-
-
-class EmaState(NamedTuple):
-    """Moving averages of parameters and batch statistics, one pair per decay, in order."""
-
-    params: tuple[PyTree, ...]
-    stats: tuple[PyTree, ...]
+NAMES = ("adam", "adamw", "rmsprop", "sgd")
+# the old place of these names, until the systems have moved
+_MOVED = (averaged, rate_scale)
 
 
-class PlateauState(NamedTuple):
-    """What a reduce-on-plateau rate remembers, all scalars."""
+class Optimizer(NamedTuple):
+    """What trains one network: its chain, and its learning rate at a step (int32 [])."""
 
-    scale: Array
-    best: Array
-    waited: Array  # evaluations without improvement
-    cooling: Array  # evaluations still to be ignored
-    seen: Array  # number of validation values read so far
+    tx: optax.GradientTransformationExtraArgs
+    rate: Callable[[Array], Array]
 
 
 def scale_by_rate() -> optax.GradientTransformationExtraArgs:
@@ -44,98 +39,6 @@ def scale_by_rate() -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda u: (-rate * u).astype(u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-
-
-def plateau(
-    factor: float, patience: int, threshold: float, cooldown: int, floor: float, lowest: bool
-) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by a scale that is cut by `factor` whenever the validation value has not
-    improved by the relative `threshold` for more than `patience` evaluations (as PyTorch's
-    ReduceLROnPlateau counts them). `floor` is the smallest scale, `lowest` says whether lower is
-    better.
-
-    Extra argument `validation`: float [2], the last value and how many values there have been.
-    A value that is not finite counts as no improvement.
-    """
-    sign = 1.0 if lowest else -1.0
-
-    def init(params):
-        del params
-        zero = jnp.zeros((), jnp.int32)
-        return PlateauState(
-            scale=jnp.ones((), jnp.float32),
-            best=jnp.array(jnp.inf, jnp.float32),
-            waited=zero,
-            cooling=zero,
-            seen=jnp.zeros((), jnp.float32),
-        )
-
-    def update(updates, state, params=None, *, validation, **extra):
-        del params, extra
-        value, count = sign * validation[0], validation[1]
-        new = count > state.seen
-        margin = threshold * jnp.where(jnp.isfinite(state.best), jnp.abs(state.best), 0.0)
-        better = jnp.isfinite(value) & (value < state.best - margin)
-        cooling = jnp.where(new, jnp.maximum(state.cooling - 1, 0), state.cooling)
-        waited = jnp.where(
-            new, jnp.where(better | (state.cooling > 0), 0, state.waited + 1), state.waited
-        )
-        cut = new & (waited > patience)
-        state = PlateauState(
-            scale=jnp.where(cut, jnp.maximum(state.scale * factor, floor), state.scale),
-            best=jnp.where(new & better, value, state.best),
-            waited=jnp.where(cut, 0, waited),
-            cooling=jnp.where(cut, cooldown, cooling),
-            seen=count,
-        )
-        return jax.tree.map(lambda u: (u * state.scale).astype(u.dtype), updates), state
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def ema(
-    decays: tuple[float, ...],
-    *,
-    of: str = "after",
-    start: int = 0,
-    warmup: bool = False,
-    half_life_images: float = 0.0,
-) -> optax.GradientTransformationExtraArgs:
-    """Moving averages of parameters and batch statistics; the tail link of a chain.
-
-    average ← d · average + (1 − d) · weights, for every decay d. Until step `start` the averages
-    follow the weights exactly. `of="after"` averages the weights that this update makes, "before"
-    those it starts from. With `warmup`, d is at most (1 + n) / (10 + n), n steps after the start
-    (the rule of TensorFlow's ExponentialMovingAverage). With `half_life_images` > 0 the decay is
-    0.5^(batch / half_life), whatever `decays` says (one average), batch being the extra argument
-    `batch_images`.
-
-    Batch statistics come as the extra argument `stats`, the training step as `step`.
-    """
-    count = 1 if half_life_images else len(decays)
-
-    def init(params):
-        copies = tuple(jax.tree.map(jnp.array, params) for _ in range(count))
-        return EmaState(params=copies, stats=({},) * count)
-
-    def update(updates, state, params=None, *, stats, step, batch_images, **extra):
-        del extra
-        weights = params if of == "before" else optax.apply_updates(params, updates)
-        rates = (jnp.power(0.5, batch_images / half_life_images),) if half_life_images else decays
-        n = jnp.maximum(step - start, 0).astype(float)  # double where doubles are on
-
-        def blend(decay, average, new):
-            d = jnp.minimum(decay, (1 + n) / (10 + n)) if warmup else decay
-            d = jnp.where(step < start, 0.0, d)
-            # this form leaves equal weights alone: d + (1 - d) need not be 1 in float32
-            return jax.tree.map(lambda a, w: (w + (a - w) * d).astype(a.dtype), average, new)
-
-        return updates, EmaState(
-            params=tuple(blend(d, a, weights) for d, a in zip(rates, state.params, strict=True)),
-            stats=tuple(blend(d, a, stats) for d, a in zip(rates, state.stats, strict=True)),
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -150,7 +53,10 @@ def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTra
         _, state = plain.update(updates, state, params)
         wide = state.count.astype(float)
         factor = jnp.sqrt(1 - b2**wide) / (1 - b1**wide)
-        scaled = lambda m, v: (factor * m / (jnp.sqrt(v) + eps)).astype(m.dtype)  # noqa: E731
+
+        def scaled(m: Array, v: Array) -> Array:
+            return (factor * m / (jnp.sqrt(v) + eps)).astype(m.dtype)
+
         return jax.tree.map(scaled, state.mu, state.nu), state
 
     return optax.GradientTransformation(plain.init, update)
@@ -167,7 +73,7 @@ def decay_mask(mask: str):
 
 
 def defaults() -> dict:
-    """One optimiser's section of a config, without its schedule."""
+    """The config section of one optimizer, without its schedule."""
     return dict(
         name="adam",  # adam | adamw | rmsprop | sgd
         lr=2e-4,
@@ -188,7 +94,7 @@ def defaults() -> dict:
 
 
 def make(config, key: str, lowest: bool = True) -> optax.GradientTransformationExtraArgs:
-    """The chain that an optimiser section describes (see `defaults`; `schedule` is read for
+    """The chain that an optimizer's section describes (see `defaults`; `schedule` is read for
     plateau only). `lowest`: whether a lower validation value is better, for plateau rates.
 
     Links by name: clip, decay, moments, decoupled, plateau, rate, ema; those not asked for are
@@ -222,6 +128,27 @@ def make(config, key: str, lowest: bool = True) -> optax.GradientTransformationE
     return _named_chain(links)
 
 
+def optimizers(
+    sections: Mapping[str, Any], stages: Sequence[Stage], epoch_steps: Sequence[int], lowest: bool
+) -> dict[str, Optimizer]:
+    """An optimizer for every section of config.optim, by the name of its network.
+
+    Args:
+      sections: each as `defaults` makes it, with its `schedule`.
+      epoch_steps: the steps of an epoch in each of `stages`.
+      lowest: whether a lower validation value is better, for plateau rates.
+
+    Raises UserError for values that are not accepted.
+    """
+
+    def optimizer(section: Any, key: str) -> Optimizer:
+        schedule = f"{key}.schedule"
+        rate = schedules.make(section.lr, section.schedule, stages, epoch_steps, schedule)
+        return Optimizer(make(section, key, lowest), rate)
+
+    return {name: optimizer(part, f"config.optim.{name}") for name, part in sections.items()}
+
+
 def _named_chain(links: list[tuple[str, optax.GradientTransformation]]):
     """optax.named_chain with plain dicts for its state, before and after an update."""
     chain = optax.named_chain(*links)
@@ -234,17 +161,10 @@ def _named_chain(links: list[tuple[str, optax.GradientTransformation]]):
 
 
 def _check(config, key: str) -> None:
-    accepted = {
-        "name": OPTIMISERS,
-        "weight_decay_mask": ("kernels", "all"),
-        "ema_of": ("after", "before"),
-    }
-    for name, values in accepted.items():
-        if getattr(config, name) not in values:
-            found = getattr(config, name)
-            raise UserError(f"{key}.{name}={found!r}: accepted are {', '.join(values)}")
-    if not config.lr >= 0:
-        raise UserError(f"{key}.lr={config.lr}: must be at least 0")
+    one_of(f"{key}.name", config.name, NAMES)
+    one_of(f"{key}.weight_decay_mask", config.weight_decay_mask, ("kernels", "all"))
+    one_of(f"{key}.ema_of", config.ema_of, ("after", "before"))
+    at_least(f"{key}.lr", config.lr, 0)
     for decay in config.ema:
         if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
             raise UserError(f"{key}.ema={tuple(config.ema)}: decays must lie in [0, 1)")
@@ -279,10 +199,10 @@ def restarted(net: Net, params: PyTree, stats: PyTree) -> Net:
     """The net with other weights, its averages beginning at them; the other links stay."""
     opt = net.opt
     if has_average(net):
-        copies = lambda tree: tuple(  # noqa: E731
-            jax.tree.map(jnp.array, tree) for _ in links(opt)["ema"].params
-        )
-        opt = with_links(opt, ema=EmaState(copies(params), copies(stats)))
+        count = len(links(opt)["ema"].params)
+        params_copies = tuple(jax.tree.map(jnp.array, params) for _ in range(count))
+        stats_copies = tuple(jax.tree.map(jnp.array, stats) for _ in range(count))
+        opt = with_links(opt, ema=EmaState(params_copies, stats_copies))
     return Net(params=params, stats=stats, opt=opt)
 
 
@@ -304,52 +224,32 @@ def step(
     return Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
 
 
-def links(opt: PyTree) -> dict[str, PyTree]:
-    """The states of a chain's links by name, inside a loss scale or not."""
-    return opt.inner if isinstance(opt, LossScaleState) else opt
-
-
-def with_links(opt: PyTree, **changed: PyTree) -> PyTree:
-    """A chain's state with other states of some links, inside a loss scale or not."""
-    if isinstance(opt, LossScaleState):
-        return opt._replace(inner={**opt.inner, **changed})
-    return {**opt, **changed}
-
-
-def has_average(net: Net) -> bool:
-    """Whether the net keeps moving averages of its weights."""
-    return "ema" in links(net.opt)
-
-
-def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:
-    """(params, stats) of the moving average number `index`; the raw ones where there is none."""
-    ema = links(net.opt).get("ema")
-    return (ema.params[index], ema.stats[index]) if ema else (net.params, net.stats)
-
-
-def rate_scale(net: Net) -> Array | float:
-    """What a plateau schedule has cut the learning rate to, as a factor."""
-    found = links(net.opt)
-    return found["plateau"].scale if "plateau" in found else 1.0
-
-
-def narrowed(net: Net, layers: Collection[str]) -> Net:
-    """The net with some of its layers only, by first name: parameters, moments and averages."""
-    names = net.params.keys()
-    whole = lambda tree: isinstance(tree, dict) and tree.keys() == names  # noqa: E731
+def select_layers(net: Net, layers: Collection[str]) -> Net:
+    """The net with only some of its layers, chosen by their first names: in the parameters, the
+    moments and the averages."""
+    whole = _like_params(net)
     return jax.tree.map(
         lambda tree: {k: tree[k] for k in layers} if whole(tree) else tree, net, is_leaf=whole
     )
 
 
-def widened(part: Net, net: Net) -> Net:
-    """`net` with the layers of `part`, which `narrowed` has made of it, as they are there."""
-    names = net.params.keys()
-    whole = lambda tree: isinstance(tree, dict) and tree.keys() == names  # noqa: E731
+def merge_layers(part: Net, net: Net) -> Net:
+    """`net` with the layers of `part`, which `select_layers` has made of it, as they are in
+    `part`."""
+    whole = _like_params(net)
     leaves, structure = jax.tree.flatten(net, is_leaf=whole)
     parts = structure.flatten_up_to(part)
     merged = [{**old, **new} if whole(old) else new for old, new in zip(leaves, parts, strict=True)]
     return jax.tree.unflatten(structure, merged)
+
+
+def _like_params(net: Net) -> Callable[[Any], bool]:
+    """Whether a tree has the layers of the net's parameters, as moments and averages have."""
+    names = net.params.keys()
+    return lambda tree: isinstance(tree, dict) and tree.keys() == names
+
+
+narrowed, widened = select_layers, merge_layers  # until the systems have moved
 
 
 def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:

@@ -1,35 +1,6 @@
-"""The optimisers of a system's networks, from the sections of its config."""
+"""The old names of `optim.Optimizer` and `optim.optimizers`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from gan_jax.core.optim import Optimizer as Player  # until the systems have moved
+from gan_jax.core.optim import optimizers as make  # until the systems have moved
 
-import optax
-
-from gan_jax.core import optim, schedules
-from gan_jax.core.system import Array, Stage
-
-
-class Player(NamedTuple):
-    """How one network learns: its chain, and its learning rate at a step (int32 [])."""
-
-    tx: optax.GradientTransformationExtraArgs
-    rate: Callable[[Array], Array]
-
-
-def make(
-    sections: Mapping[str, Any], stages: Sequence[Stage], epoch_steps: Sequence[int], lowest: bool
-) -> dict[str, Player]:
-    """A player for every section of config.optim, by the name of its network.
-
-    `lowest`: whether a lower validation value is better, for plateau rates. Raises UserError for
-    values that are not accepted.
-    """
-    return {
-        name: Player(
-            optim.make(section, f"config.optim.{name}", lowest),
-            schedules.make(
-                section.lr, section.schedule, stages, epoch_steps, f"config.optim.{name}.schedule"
-            ),
-        )
-        for name, section in sections.items()
-    }
+__all__ = ["Player", "make"]

@@ -1,4 +1,4 @@
-"""Programs for a stage, compiled beside the training of the one before."""
+"""Programs for a stage, compiled while the stage before it trains."""
 
 import threading
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from gan_jax.core.system import Stage
 class Program:
     """A jitted function whose last arguments are static and begin with the stage.
 
-    A call runs the program that was prepared for its static arguments; where there is none, the
-    jitted function, which compiles it on the spot and keeps it.
+    A call runs the program that was prepared for its static arguments. Where there is none it
+    calls the jitted function, which compiles on the spot and keeps the result.
     """
 
     def __init__(self, function: Callable, arrays: int):
@@ -38,10 +38,11 @@ class Program:
         self._prepared = {k: v for k, v in self._prepared.items() if needed(k[0])}
 
 
-class Ahead:
-    """Runs `prepare` for a stage in a thread of its own, one at a time.
+class Precompile:
+    """Runs `prepare` for a stage in a thread of its own, one stage at a time.
 
-    What fails there is left: the main thread meets it again, where it can be said.
+    An error there is kept in `failure`: the main thread compiles the same program later, and the
+    error appears again where it can be reported.
     """
 
     def __init__(self, prepare: Callable[[Stage], None]):
@@ -51,10 +52,10 @@ class Ahead:
         self.failure: Exception | None = None
 
     def stopped(self) -> bool:
-        """Whether what is being prepared is not wanted any more."""
+        """Whether the run has ended, so that what is being prepared is not needed any more."""
         return self._stopping.is_set()
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "Precompile":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
@@ -66,8 +67,9 @@ class Ahead:
     def begin(self, stage: Stage) -> None:
         """Starts to prepare for a stage."""
         self.wait()
-        self._thread = threading.Thread(target=self._run, args=(stage,), name="ahead", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(stage,), name="precompile", daemon=True)
+        self._thread = thread
+        thread.start()
 
     def _run(self, stage: Stage) -> None:
         try:
@@ -76,7 +78,7 @@ class Ahead:
             self.failure = error
 
     def wait(self) -> None:
-        """Until nothing is being prepared."""
+        """Blocks until nothing is being prepared."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

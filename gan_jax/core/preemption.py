@@ -7,14 +7,14 @@ import jax
 import numpy as np
 
 
-class Stopper:
+class Preemption:
     """Remembers that SIGTERM or Ctrl-C asked the run to end; a second Ctrl-C ends it at once."""
 
     def __init__(self):
         self.asked = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "Stopper":
+    def __enter__(self) -> "Preemption":
         if jax.process_count() > 1:  # jax.distributed has a handler of its own, see `now`
             return self
         for number in (signal.SIGTERM, signal.SIGINT):

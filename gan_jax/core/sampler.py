@@ -1,17 +1,20 @@
-"""Drawing images from a state: one seed, one image, whatever the batch and the devices."""
+"""Drawing images from a state: a seed gives the same image in any batch, on any devices."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.mesh import Mesh, gather
 from gan_jax.core.precompile import Program
+from gan_jax.core.seeds import classes_of, latents_of, noise_of, numbers_of
 from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
 
 Step = Callable[[TrainState, Batch, Array, Stage], Images]
 ToUint8 = Callable[[Array], Array]  # [-1, 1] → uint8
+
+# the old place of these names, until the systems have moved
+_MOVED = (classes_of, latents_of, noise_of, numbers_of)
 
 
 class Sampler:
@@ -70,13 +73,16 @@ class Sampler:
 
     def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:
         """Which images this system makes, without making any."""
-        draw = lambda s, b: self.draw(s, b, self.key, stage, ())  # noqa: E731
+
+        def draw(state: TrainState, batch: Batch) -> Images:
+            return self.draw(state, batch, self.key, stage, ())
+
         return tuple(jax.eval_shape(draw, state, self._shapes(batch)))
 
     def prepare(
         self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
     ) -> None:
-        """Compiles for a stage, of a state in shapes and any batch like those to come."""
+        """Compiles for a stage, given a state as shapes and any batch like those to come."""
         self.program.prepare(state, self._shapes(batch), self.key, stage, tuple(names))
 
     def _shapes(self, batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
@@ -89,50 +95,6 @@ class Sampler:
             k: jax.make_array_from_callback(v.shape, self.mesh.split, lambda index, v=v: v[index])
             for k, v in batch.items()
         }
-
-
-def latents_of(batch: Batch, key: Array, length: int) -> Array:
-    """The latents of a sampling batch, [N, length]: its own `z`, else one drawn for each `seed`, a
-    function of that seed alone; values beyond ± `truncation` [N], where given, are drawn again
-    (truncation trick, Brock et al. 2019).
-    """
-    if "z" in batch:
-        return batch["z"]
-
-    def draw(seed: Array, truncation: Array | None) -> Array:
-        own = jax.random.fold_in(key, seed)
-        if truncation is None:
-            return jax.random.normal(own, (length,))
-        return jax.random.truncated_normal(own, -truncation, truncation, (length,))
-
-    over = (0, 0 if "truncation" in batch else None)
-    return jax.vmap(draw, over)(batch["seed"], batch.get("truncation"))
-
-
-def numbers_of(batch: Batch, count: int) -> Array:
-    """The numbers of a validation batch's images in their set, int32 [count]: its own `seed`, else
-    those of the first images, 0, 1, ….
-    """
-    return batch["seed"] if "seed" in batch else jnp.arange(count, dtype=jnp.int32)
-
-
-def classes_of(seeds: Array, key: Array, classes: Sequence[int]) -> Array:
-    """One of `classes` for each of `seeds` [N], a function of that seed alone: int32 [N]."""
-    own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
-    places = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(classes)))(own)
-    return jnp.asarray(classes, jnp.int32)[places]
-
-
-def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:
-    """Number of a step, int32 [] → standard normal [N, *shape], of each of `seeds` [N] a function
-    of that seed and the step alone."""
-    own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
-
-    def noise_at(step: Array) -> Array:
-        keys = jax.vmap(jax.random.fold_in, (0, None))(own, step)
-        return jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
-
-    return noise_at
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:

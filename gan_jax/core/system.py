@@ -5,7 +5,7 @@ before it calls them, so what happens at a step is a function of (seed, step) an
 sees a seed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ Array = jax.Array
 Batch = Mapping[str, Any]
 Metrics = dict[str, Array]  # flat, scalars, global means: "loss/gen", "grad_norm/disc"
 Images = dict[str, Array]  # [N, H, W, C] in [-1, 1]
+Scores = dict[str, float]  # by name, such as "val/loss"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Stage:
     with n critic steps per generator step takes n times its mini-batch. The other fields do not
     take part in comparison, so stages that differ only in them share one compilation: a step reads
     its place from `state.step` alone. `start` and `steps` are in training steps; `ticks` numbers
-    from 1 the steps at which a system with a rhythm of its own wants to be looked at.
+    from 1 the steps at which a system with a rhythm of its own asks for an evaluation.
     """
 
     resolution: int
@@ -44,9 +45,13 @@ class Stage:
         return self.start + self.steps
 
 
+# (split, stage, step) → the batches of that stage that come after `step`
+Data = Callable[[str, Stage, int], Iterator[Batch]]
+
+
 @struct.dataclass
 class Net:
-    """One trainable network: parameters, batch statistics ({} when none), optimiser arrays."""
+    """One trainable network: parameters, batch statistics ({} when none), optimizer arrays."""
 
     params: PyTree
     stats: PyTree

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard events, pictures, the console.
+"""What a run writes while it trains: metrics.jsonl, TensorBoard events and pictures.
 
 Method names are those of clu's metric writers. A history never shows a step twice: a run that
 resumes first removes everything written beyond the step it resumes from.
@@ -8,9 +8,6 @@ import json
 import math
 import os
 import struct
-import sys
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,19 +15,22 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
-from tqdm import tqdm
+
+from gan_jax.core.console import Console, clock
+
+_MOVED = (Console, clock)  # the old place of these names, until the others have moved
 
 SaveGrid = Callable[[Path, np.ndarray], np.ndarray]  # writes a PNG, returns it as [H, W, 3] uint8
 
 
 class Writer:
-    """Files and console of one run.
+    """The files of one run.
 
     Args:
       workdir: the run's folder.
       step: the step that training resumes from; later rows, events and pictures are removed.
       save_grid: writes images [N, H, W, C] uint8 as a picture.
-      quiet: other processes than the first write nothing.
+      quiet: write nothing, as all processes but the first do.
     """
 
     def __init__(self, workdir: Path, step: int, save_grid: SaveGrid, quiet: bool = False):
@@ -149,113 +149,3 @@ def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data)
     os.replace(temporary, path)
-
-
-class Console:
-    """The live line: a progress bar on a terminal, plain lines in a log file.
-
-    The rate is a moving average over the last log intervals; time spent outside training steps
-    (evaluation, sampling, saving) is taken out with `pause`, so the ETA does not jump.
-    """
-
-    def __init__(self, first: int, total: int, quiet: bool = False, window: int = 20):
-        self.total, self.quiet = total, quiet
-        self._spans: deque[tuple[int, int, float]] = deque(maxlen=window)
-        self._step, self._since, self._stalled = first, time.perf_counter(), 0.0
-        self.trained_seconds = 0.0
-        live = sys.stderr.isatty() and not quiet
-        shape = "{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"
-        self._bar = tqdm(total=total, initial=first, bar_format=shape) if live else None
-
-    def pause(self) -> "Console":
-        """`with console.pause():` what happens inside does not count as training time."""
-        return self
-
-    def __enter__(self) -> None:
-        self._paused_at = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._stalled += time.perf_counter() - self._paused_at
-
-    def restart(self, step: int) -> None:
-        """Forgets what was timed: what came before was compilation, or steps of another size."""
-        self._spans.clear()
-        self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
-
-    def tick(self, step: int, images: int, end: int = 0) -> dict[str, float]:
-        """Closes a log interval: images and steps per second, seconds left at the current rate
-        until step `end`, or that of the run.
-
-        Empty while nothing has been timed (the first step of a process compiles).
-        """
-        now = time.perf_counter()
-        seconds = max(now - self._since - self._stalled, 1e-9)
-        if step > self._step:
-            self._spans.append((step - self._step, images, seconds))
-            self.trained_seconds += seconds
-        self._step, self._since, self._stalled = step, now, 0.0
-        if not self._spans:
-            return {}
-        steps, count, spent = (sum(column) for column in zip(*self._spans, strict=True))
-        return {
-            "time/images_per_second": count / spent,
-            "time/steps_per_second": steps / spent,
-            "time/eta_seconds": spent / steps * ((end or self.total) - step),
-        }
-
-    def line(
-        self,
-        epoch: float,
-        step: int,
-        scalars: Mapping[str, float],
-        epochs: float = 0.0,
-        stage: str = "",
-    ) -> None:
-        """One progress line: `stage`, epoch (of `epochs`), step, every loss, learning rates,
-        images/s, ETA."""
-        if self.quiet:
-            return
-        eta = clock(scalars.get("time/eta_seconds", math.nan))
-        losses = [
-            f"{k.split('/', 1)[1]} {v:.4f}" for k, v in scalars.items() if k.startswith("loss/")
-        ]
-        rates = [
-            f"lr {k.split('/', 1)[1]} {v:.2e}" for k, v in scalars.items() if k.startswith("rate/")
-        ]
-        images = scalars.get("time/images_per_second", 0.0)
-        speed = f"{images:.0f} img/s" if images >= 10 else f"{images:.2f} img/s"
-        place = f"epoch {epoch:.2f}/{epochs:g}" if epochs else f"epoch {epoch:.2f}"
-        place = f"{stage}, {place}" if stage else place
-        eta = f"{eta} of {stage}" if stage else eta
-        if self._bar is not None:
-            self._bar.set_description_str(place, refresh=False)
-            # what a narrow terminal cuts off comes last
-            text = " · ".join([f"ETA {eta}", speed, *losses, *rates])
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
-        else:
-            text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
-            self.say(f"{place} · step {step}/{self.total} · {text}")
-
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
-        if self.quiet:
-            return
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        """Leaves the bar where it stands."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-def clock(seconds: float) -> str:
-    """75 → "1:15", 3700 → "1:01:40"."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -37,7 +37,7 @@ TITLES = {  # group → title and axis label, in the order of the panels
 }
 KINDS = ("eval", "epoch", "train")  # the first that a metric has is its strong line
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
-FIXED = {"gen": COLOURS[0], "disc": COLOURS[1]}  # the two players look the same in every picture
+FIXED = {"gen": COLOURS[0], "disc": COLOURS[1]}  # the same networks look the same in every picture
 HIGHER_IS_BETTER = (
     *("accuracy", "entropy", "confidence", "inception", "precision", "recall", "density"),
     *("coverage", "psnr", "ssim", "rank", "likelihood"),
@@ -241,7 +241,7 @@ def _draw_series(
         steps, kept = _thin(steps, values)
         if kind == strong:
             mark = "o" if kind == "eval" or len(steps) <= 30 else ""
-            dash = (0, (4, 3)) if name == "rate/disc" else "-"  # two players often share one rate
+            dash = (0, (4, 3)) if name == "rate/disc" else "-"  # they often share one rate
             axes.plot(
                 steps, kept, color=colour, lw=1.6, ls=dash, marker=mark, ms=3.5, label=label,
                 zorder=3,

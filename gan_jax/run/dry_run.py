@@ -8,8 +8,8 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import loop
-from gan_jax.core.checkpoint import named
+from gan_jax.core.saved_states import named
+from gan_jax.core.train_step import TrainCarry, train_function
 from gan_jax.run.experiment import Experiment
 
 XLA_SIZES = ("argument", "output", "temp", "alias", "generated_code")
@@ -53,8 +53,8 @@ def _listed(sizes: dict[str, int]) -> str:
 
 def _step_memory(experiment: Experiment) -> dict[str, int]:
     """Bytes per device of a step of the last stage, which is the largest, as XLA compiles it."""
-    train = loop.train_function(experiment.system, experiment.mesh)
-    stage, shapes = experiment.last, loop.Carry(**experiment.shapes())
+    train = train_function(experiment.system, experiment.mesh)
+    stage, shapes = experiment.last, TrainCarry(**experiment.shapes())
     batch = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=experiment.mesh.split)
         for name, array in experiment.batch(stage).items()

@@ -1,4 +1,4 @@
-"""How a run ended: summary.json and the lines that say it."""
+"""What a person wants to know of a run before its first step and after its last one."""
 
 import re
 import resource
@@ -8,18 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from gan_jax.core import loop
-from gan_jax.core.checkpoint import Best
-from gan_jax.core.writer import clock
+from gan_jax.core.best_states import Best
+from gan_jax.core.console import clock
+from gan_jax.core.job import Outcome
 from gan_jax.report import curves
 from gan_jax.run.experiment import Experiment
 
 
+def announce(experiment: Experiment, say) -> None:
+    """Says what a person wants to know before the first step: data, devices, sizes and rates."""
+    devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
+    say(f"data: {experiment.data.description}")
+    say(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
+    state = experiment.carry.state
+    for name, net in state.nets.items():
+        count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))
+        rate = experiment.system.rates.get(name)
+        schedule = f", {_rate_line(rate, experiment.last.end)}" if rate else ""
+        say(f"{name}: {count:,} parameters{schedule}")
+    for notice in experiment.system.notices:
+        say(notice)
+
+
+def _rate_line(rate, steps: int) -> str:
+    """The highest and the last learning rate, and their ratio: with a warm-up the first rate is no
+    basis for it."""
+    sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
+    top, end = float(sampled.max()), float(sampled[-1])
+    if top == end == float(sampled.min()):
+        return f"learning rate {top:.3g}"
+    return (
+        f"learning rate {top:.3g} at most, {end:.3g} at the end (ratio {end / max(top, 1e-30):.3g})"
+    )
+
+
 def summary(
-    experiment: Experiment, folder: Path, outcome: loop.Outcome, began: float, rule: Best
+    experiment: Experiment, folder: Path, outcome: Outcome, began: float, rule: Best
 ) -> dict:
-    """What summary.json holds."""
+    """The content of summary.json. `began` is the time when this process began, in seconds."""
     progress = outcome.progress
     return {
         "reason": outcome.reason,
@@ -48,9 +76,12 @@ def _last_scores(folder: Path) -> dict[str, float]:
 
 
 def _last_grid(folder: Path) -> str:
-    """The newest grid: of averaged weights where there are any."""
+    """The path of the newest grid, that of averaged weights where there is one; "" without any."""
     grids = [p for p in folder.glob("samples/*_*.png") if re.match("[0-9]+_", p.name)]
-    newest_first = lambda p: (-int(p.name.split("_")[0]), p.name)  # noqa: E731
+
+    def newest_first(path: Path) -> tuple[int, str]:
+        return -int(path.name.split("_")[0]), path.name
+
     return str(min(grids, key=newest_first, default=""))
 
 
@@ -65,7 +96,7 @@ def peak_memory() -> dict[str, Any]:
 
 
 def show(summary: dict, say) -> None:
-    """Prints what a person wants to know at the end."""
+    """Says what a person wants to know at the end."""
     best = summary["best"]
     say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
     shown = {k: v for k, v in summary["scores"].items() if not k.startswith("class_fraction/")}

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import checkpoint, loss_scale, optim, schedules
-from gan_jax.core.checkpoint import SUMS, Best, BestStates, Checkpoints, Damaged
+from gan_jax.core import loss_scale, optim, saved_states, schedules, state_manager
+from gan_jax.core.best_states import Best, BestStates
+from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.saved_states import SUMS, Damaged
 from gan_jax.core.system import new_state
 from gan_jax.errors import UserError
 
@@ -34,7 +36,10 @@ def state(seed: int = 0, width: int = 24):
         "gen": optim.new_net(tx, params, {"norm": {"mean": np.zeros(width, np.float32)}}),
         "disc": optim.new_net(tx, params, {}),
     }
-    draw = lambda x: np.asarray(rng.integers(1, 9, x.shape) + rng.random(x.shape)).astype(x.dtype)  # noqa: E731
+
+    def draw(x):
+        return np.asarray(rng.integers(1, 9, x.shape) + rng.random(x.shape)).astype(x.dtype)
+
     tree = {"state": new_state(nets, {"history": np.zeros(5, np.float32)}), "steps": jnp.int32(0)}
     return MESH.copy(jax.tree.map(draw, tree))
 
@@ -70,8 +75,8 @@ def test_round_trip_bit_for_bit(tmp_path):
     step, tree, meta = states.restore_newest(SHAPES)
     assert (step, meta, lines) == (5, {"seconds": 5 / 3}, [])
     assert_same(tree, STATES[5])
-    arrays = checkpoint.read_arrays(folder / "3")
-    expected = checkpoint.named(fetch(STATES[3]))
+    arrays = saved_states.read_arrays(folder / "3")
+    expected = saved_states.named(fetch(STATES[3]))
     assert arrays.keys() == expected.keys()
     assert "state/nets/gen/params/dense/kernel" in arrays
     assert "state/nets/gen/opt/inner/ema/params/0/dense/kernel" in arrays
@@ -104,7 +109,7 @@ def test_a_second_save_of_a_step_does_nothing(tmp_path):
     assert reopened.saved_step == 2
     reopened.save(2, STATES[3], {"n": 3})
     reopened.close()
-    tree, meta = checkpoint.read((tmp_path / "c" / "2").resolve(), SHAPES)
+    tree, meta = saved_states.read((tmp_path / "c" / "2").resolve(), SHAPES)
     assert meta == {"n": 1}
     assert_same(tree, STATES[2])
 
@@ -118,15 +123,15 @@ def test_what_is_saved_is_what_was_given_not_what_it_became(tmp_path):
     step(tree)
     meta["n"] = 2
     states.close()
-    tree, meta = checkpoint.read((tmp_path / "c" / "1").resolve(), SHAPES)
+    tree, meta = saved_states.read((tmp_path / "c" / "1").resolve(), SHAPES)
     assert meta == {"n": 1}
     assert_same(tree, STATES[1])
 
 
 def test_a_state_is_sealed_before_it_becomes_visible(tmp_path, monkeypatch):
     """A kill between writing and renaming leaves no state without checksums."""
-    seen, seal = [], checkpoint._seal
-    monkeypatch.setattr(checkpoint, "_seal", lambda f: (seal(f), seen.extend(folders(f))))
+    seen, seal = [], state_manager._seal
+    monkeypatch.setattr(state_manager, "_seal", lambda f: (seal(f), seen.extend(folders(f))))
     saved(tmp_path / "c", 4)
     assert len(seen) == 1
     assert seen[0].startswith("4.")
@@ -180,7 +185,7 @@ def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(tmp_path
     states.save(2, STATES[2], {"seconds": 9})
     states.close()
     assert folders(folder) == ["1", "2"]
-    assert_same(checkpoint.read(folder.resolve() / "2", SHAPES)[0], STATES[2])
+    assert_same(saved_states.read(folder.resolve() / "2", SHAPES)[0], STATES[2])
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -208,9 +213,9 @@ def test_all_damaged_is_an_error_and_moves_nothing(tmp_path):
     states.close()
     assert folders(folder) == ["1", "2"]
     with pytest.raises(Damaged, match="checksum"):
-        checkpoint.read(folder.resolve() / "2", SHAPES)
+        saved_states.read(folder.resolve() / "2", SHAPES)
     with pytest.raises(Damaged, match="checksum"):
-        checkpoint.read_arrays(folder.resolve() / "2")
+        saved_states.read_arrays(folder.resolve() / "2")
 
 
 def test_another_model_is_an_error_that_names_the_arrays(tmp_path, capfd):
@@ -320,7 +325,7 @@ def test_exactly_one_best_state_for_each_stage(tmp_path):
     assert folders(tmp_path / "best" / "stage0") == ["3"]
     assert folders(tmp_path / "best" / "stage1") == ["7"]
     again = BestStates(tmp_path / "best", LOWEST)
-    tree, meta = checkpoint.read(again.path(1), SHAPES)
+    tree, meta = saved_states.read(again.path(1), SHAPES)
     assert meta == {"best_value": 7.0}
     assert_same(tree, STATES[7])
     assert again.path(2) is None

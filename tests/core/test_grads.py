@@ -1,4 +1,4 @@
-"""Gradients over microbatches and for two players equal the plain ones."""
+"""Gradients over microbatches and for two networks equal the plain ones."""
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,8 @@ def test_a_batch_that_does_not_divide():
         grads.accumulate(mean_loss, PARAMS, BATCH, jax.random.key(0), 5)
 
 
-def test_two_players_from_one_forward_pass():
-    """Each loss with respect to its own player only, as two separate gradients give."""
+def test_two_networks_from_one_forward_pass():
+    """Each loss with respect to its own network only, as two separate gradients give."""
     disc = {"v": jnp.asarray(RNG.standard_normal(3), jnp.float32)}
     traced = []
 
@@ -64,7 +64,7 @@ def test_two_players_from_one_forward_pass():
         gen_loss = jnp.mean(jax.nn.softplus(-logit))
         return gen_loss, jnp.mean(jax.nn.softplus(logit) + jax.nn.softplus(-real)), fake
 
-    gen_grads, disc_grads, aux = jax.jit(lambda g, d: grads.two_players(forward, g, d))(
+    gen_grads, disc_grads, aux = jax.jit(lambda g, d: grads.two_networks(forward, g, d))(
         PARAMS, disc
     )
     assert len(traced) == 1

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from gan_jax.core import loop, optim
-from gan_jax.core.checkpoint import Best
-from gan_jax.core.intervals import Every
+from gan_jax.core.best_states import Best
+from gan_jax.core.console import Console
+from gan_jax.core.intervals import Every, Intervals
+from gan_jax.core.job import Job, Probes, Progress
 from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.recorder import Recorder
 from gan_jax.core.system import Net, Stage, System, new_state
-from gan_jax.core.writer import Console
+from gan_jax.core.train_step import NonFinite, TrainCarry, fresh
 from gan_jax.errors import UserError
 
 MESH = Mesh(1)
@@ -43,7 +46,7 @@ class Run:
         self.stages = tuple(Stage(*side or (2,), 4, start, steps) for start, steps, *side in stages)
         self.system = System(self.stages, self.init, self.step, self.evaluate, None, self.enter)
         chosen = dict.fromkeys(("log", "sample", "evaluate", "quality", "save"), NEVER)
-        self.intervals = loop.Intervals(**{**chosen, **(intervals or {})})
+        self.intervals = Intervals(**{**chosen, **(intervals or {})})
         self.options = options
 
     # the system
@@ -102,7 +105,7 @@ class Run:
     def go(self, carry=None, progress=None):
         """The outcome; with `carry` and `progress`, of a resumption."""
         if carry is None:
-            carry = loop.fresh(self.system, MESH, KEY, self.batch(0))
+            carry = fresh(self.system, MESH, KEY, self.batch(0))
         writer = SimpleNamespace(
             write_scalars=self.write_scalars,
             write_images=lambda step, images: self.events.append(("sample", step)),
@@ -115,19 +118,28 @@ class Run:
             save=self.keep, path=lambda stage: stage if stage in self.kept else None
         )
         measured = self.intervals.quality.count > 0
-        return loop.run(
-            self.system, self.data, lambda stage: LENGTH, MESH, KEY, carry,
-            progress or loop.Progress(), self.intervals, writer,
-            Console(0, self.stages[-1].end, quiet=True), checkpoints, best,
+        progress = progress or Progress()
+        console = Console(0, self.stages[-1].end, quiet=True)
+        job = Job(
+            self.system,
+            self.data,
+            lambda stage: LENGTH,
+            MESH,
+            KEY,
+            self.intervals,
+            Recorder(writer, console, seconds=progress.seconds),
+            checkpoints,
+            best,
             self.options.pop("rule", Best("quality")),
-            loop.Probes(lambda state, stage: {}, self.quality if measured else None),
+            Probes(lambda state, stage: {}, self.quality if measured else None),
             **self.options,
-        )  # fmt: skip
+        )
+        return loop.run(job, carry, progress)
 
     def resume(self, other: "Run", step: int):
-        """Goes on from what `other` saved at `step`."""
+        """Goes on from the state that `other` saved at `step`."""
         tree, meta = other.saved[step]
-        return self.go(MESH.copy(loop.Carry(**tree)), loop.Progress(**meta))
+        return self.go(MESH.copy(TrainCarry(**tree)), Progress(**meta))
 
     def of_kind(self, kind):
         return {row["step"]: row for row in self.rows if row["kind"] == kind}
@@ -274,7 +286,7 @@ def test_a_broken_metric_stops_before_anything_broken_is_kept(found_by):
         loss=lambda state, mean: jnp.where(state.step == 5, jnp.nan, mean),
         rule=Best("val/score", lowest=False),
     )
-    with pytest.raises(loop.NonFinite, match=r"step 6: loss/a is not finite; training stopped"):
+    with pytest.raises(NonFinite, match=r"step 6: loss/a is not finite; training stopped"):
         run.go()
     assert max(run.saved) == 4
     assert all(np.isfinite(r["loss/a"]) for r in run.of_kind("train").values())
@@ -316,7 +328,7 @@ def test_a_stage_may_start_from_the_best_state_of_the_one_before():
     """Nets come from step 2, the step goes on from 3; at the same resolution they stay."""
     options = {"intervals": {"quality": Every(1)}, "scores": [2.0, 1.0, 3.0]}
     run = Run(stages=((0, 3, 2), (3, 5, 4)), **options)
-    run.options["start_from_best"] = lambda path, carry: loop.Carry(**run.kept[path])
+    run.options["start_from_best"] = lambda path, carry: TrainCarry(**run.kept[path])
     carry = run.go().carry
     assert int(carry.state.step) == 8
     assert float(carry.state.nets["net"].params["w"]) == 2 + 5

@@ -1,4 +1,4 @@
-"""Optimiser chains against a few lines of numpy each (PyTorch's definitions)."""
+"""Optimizer chains against a few lines of numpy each (PyTorch's definitions)."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from gan_jax.core import loss_scale, optim, schedules
+from gan_jax.core import ema, loss_scale, optim, plateau, schedules
 from gan_jax.core.system import Net
 from gan_jax.errors import UserError
 
@@ -23,7 +23,10 @@ def section(**changes) -> SimpleNamespace:
 
 def random_tree(seed: int, dtype=np.float64):
     rng = np.random.default_rng(seed)
-    draw = lambda shape: rng.standard_normal(shape).astype(dtype)  # noqa: E731
+
+    def draw(shape):
+        return rng.standard_normal(shape).astype(dtype)
+
     return jax.tree.map(draw, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
 
 
@@ -90,7 +93,10 @@ def test_adam_with_eps_outside_the_root_and_bias_corrected():
 
 def test_weight_decay_is_decoupled_in_adamw_and_in_the_gradient_elsewhere():
     """Kernels only: the bias goes without."""
-    decay = lambda p: 0.3 if p.ndim > 1 else 0.0  # noqa: E731
+
+    def decay(p):
+        return 0.3 if p.ndim > 1 else 0.0
+
     small = dict(weight_decay=0.3, b1=0.5, b2=0.9, eps=0.1)
     assert_run(
         section(name="adamw", **small),
@@ -169,7 +175,7 @@ def assert_averages(config, decays, of="after", index=0, **changes):
     params = averages(decays, weights, PARAMS)
     stats = averages(decays, STATS, {"mean": np.zeros(2)})
     for net, expected, expected_stats in zip(nets, params, stats, strict=True):
-        found, found_stats = optim.averaged(net, index)
+        found, found_stats = ema.averaged(net, index)
         assert_close(found, expected)
         assert_close(found_stats, expected_stats)
 
@@ -197,7 +203,7 @@ def test_several_averages_and_a_half_life_in_images():
 
 def test_without_an_average_the_weights_themselves():
     net = run(optim.make(section(), "o"), stats=STATS)[-1]
-    params, stats = optim.averaged(net)
+    params, stats = ema.averaged(net)
     assert params is net.params
     assert stats is net.stats
     assert_close(stats, STATS[-1])
@@ -210,7 +216,7 @@ def plateau_scales(values, lowest=True, **schedule):
     seen = [(v, n) for n, v in enumerate(values, start=1) for _ in range(2)]
     ones = jax.tree.map(np.ones_like, PARAMS)
     nets = run(optim.make(config, "o", lowest), [ones] * len(seen), rate=lr, validation=seen)
-    scales = [float(optim.rate_scale(net)) for net in nets]
+    scales = [float(plateau.rate_scale(net)) for net in nets]
     assert scales[0::2] == scales[1::2]
     before = [PARAMS, *(net.params for net in nets[:-1])]
     for net, old, scale in zip(nets, before, scales, strict=True):
@@ -266,7 +272,7 @@ def test_loss_scale_skips_steps_that_are_not_finite():
     for net, expected in zip((nets[0], nets[1], nets[3]), plain, strict=True):
         assert_close(net.params, expected.params)
         assert_close(net.stats, expected.stats)
-        assert_close(optim.averaged(net), optim.averaged(expected))
+        assert_close(ema.averaged(net), ema.averaged(expected))
     before, after = (
         Net(net.params, net.stats, net.opt.inner) for net in (nets[1], nets[2])
     )  # bit for bit
@@ -323,15 +329,15 @@ def test_state_is_arrays_of_one_structure_before_and_after_a_step(dtype, wrapped
         )  # fmt: skip
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(net))
     assert jax.tree.structure(after) == jax.tree.structure(net)
-    kinds = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]  # noqa: E731
-    assert kinds(after) == kinds(net)
+    before, after = jax.tree.leaves(net), jax.tree.leaves(after)
+    assert [(x.shape, x.dtype) for x in after] == [(x.shape, x.dtype) for x in before]
     assert {x.dtype for x in jax.tree.leaves(net.params)} == {np.dtype(dtype)}
 
 
 def test_links_that_are_not_asked_for_are_left_out():
     net = optim.new_net(optim.make(section(name="sgd"), "o"), PARAMS, {})
     assert list(net.opt) == ["moments", "rate"]
-    assert optim.rate_scale(net) == 1.0
+    assert plateau.rate_scale(net) == 1.0
     assert isinstance(net.opt["moments"], optax.TraceState)
 
 

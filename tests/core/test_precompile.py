@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gan_jax.core.precompile import Ahead, Program
+from gan_jax.core.precompile import Precompile, Program
 from gan_jax.core.system import Stage
 
 SMALL, LARGE = Stage(4, 2, 0, 3), Stage(8, 2, 3, 3)
@@ -55,9 +55,9 @@ def test_preparing_runs_in_a_thread_of_its_own_and_a_failure_stays_there():
         if stage == LARGE:
             raise MemoryError("no room")
 
-    ahead = Ahead(prepare)
+    precompile = Precompile(prepare)
     for stage in (SMALL, LARGE):
-        ahead.begin(stage)
-    ahead.wait()
+        precompile.begin(stage)
+    precompile.wait()
     assert names == [(4, False), (8, False)]
-    assert isinstance(ahead.failure, MemoryError)
+    assert isinstance(precompile.failure, MemoryError)

@@ -68,7 +68,10 @@ def test_schedules_of_warpgan():
 
 def test_cosine_that_changes_at_multiples_only():
     change = dict(name="cosine", every=7.0, length=20.0)
-    at = lambda t: 0.5 * (1 + math.cos(math.pi * t / 20))  # noqa: E731
+
+    def at(t):
+        return 0.5 * (1 + math.cos(math.pi * t / 20))
+
     check({0: 1.0, 6: 1.0, 7: at(7), 13: at(7), 14: at(14), 20: at(14), 21: 0.0}, 1.0, **change)
 
 

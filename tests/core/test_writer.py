@@ -1,18 +1,14 @@
-"""Histories that never show a step twice, and a console that reads well in a log file."""
+"""Histories that never show a step twice."""
 
-import io
 import json
 import math
 import struct
-import sys
-import time
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_jax.core import writer
-from gan_jax.core.writer import Console, Writer, clock
+from gan_jax.core.writer import Writer
 
 PIXELS = np.zeros((2, 4, 4, 1), np.uint8)
 
@@ -137,107 +133,3 @@ def test_other_processes_write_nothing(tmp_path):
     made.flush()
     made.close()
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def now(monkeypatch):
-    """A clock that moves when told: `now[0] += seconds`."""
-    time_ = [100.0]
-    monkeypatch.setattr(writer.time, "perf_counter", lambda: time_[0])
-    assert time.perf_counter() == 100.0
-    return time_
-
-
-SCALARS = {"loss/gen": 1.25, "loss/disc": 0.5, "rate/gen": 2e-4, "grad_norm/gen": 9.0}
-LINE = "gen 1.2500 · disc 0.5000 · lr gen 2.00e-04 · 128 img/s · ETA 0:40"
-
-
-def test_plain_lines_when_the_output_is_a_file(now, capsys):
-    console = Console(10, 100)
-    now[0] += 5
-    values = SCALARS | console.tick(20, 640)
-    console.line(1.5, 20, values)
-    console.say("step 20: val/loss 0.5000")
-    console.close()
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        f"epoch 1.50 · step 20/100 · {LINE}",
-        "step 20: val/loss 0.5000",
-    ]
-    assert err == ""
-
-
-def test_neither_compilation_nor_pauses_count(now):
-    """10 steps in 5 seconds, however long evaluation takes in between."""
-    console = Console(0, 100)
-    now[0] += 60
-    console.restart(1)  # the first step compiles
-    assert console.tick(1, 0) == {}  # nothing was timed yet
-    last = 1
-    for step in (11, 21, 31):
-        now[0] += 2
-        with console.pause():
-            now[0] += 1000
-        now[0] += 3
-        with console.pause():
-            now[0] += 500
-        found = console.tick(step, 64 * (step - last))
-        last = step
-        assert found["time/eta_seconds"] == pytest.approx(0.5 * (100 - step))
-        assert found["time/images_per_second"] == pytest.approx(128)
-        assert found["time/steps_per_second"] == pytest.approx(2)
-    assert console.trained_seconds == pytest.approx(15)
-
-
-def test_the_rate_is_a_moving_average(now):
-    console = Console(0, 1000, window=3)
-    for step, seconds in ((10, 99), (20, 10), (30, 20), (40, 30)):
-        now[0] += seconds
-        found = console.tick(step, 10)
-    assert found["time/images_per_second"] == pytest.approx(30 / (10 + 20 + 30))
-    assert found["time/eta_seconds"] == pytest.approx(2 * 960)
-
-
-def test_a_quiet_console_says_nothing(capsys):
-    console = Console(0, 10, quiet=True)
-    console.line(0.1, 1, SCALARS | console.tick(1, 8))
-    console.say("hello")
-    console.close()
-    assert capsys.readouterr() == ("", "")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_bar_on_a_terminal(now, monkeypatch, capsys):
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stderr", screen)
-    console = Console(10, 100)
-    now[0] += 5
-    console.line(1.5, 20, SCALARS | console.tick(20, 640))
-    console.say("step 20: val/loss 0.5000")
-    console.close()
-    shown = screen.getvalue()
-    assert "epoch 1.50" in shown
-    assert "20/100" in shown
-    # what a narrow terminal cuts off comes last
-    assert "ETA 0:40 · 128 img/s · gen 1.2500 · disc 0.5000 · lr gen 2.00e-04" in shown
-    assert "step 20: val/loss 0.5000\n" in shown
-    assert capsys.readouterr().out == ""
-
-
-def test_a_loss_that_is_not_a_number_is_shown(now, capsys):
-    console = Console(0, 10)
-    console.line(0.1, 1, {"loss/gen": math.nan})
-    assert "gen nan" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (75, "1:15"), (3599.5, "1:00:00"),
-     (3700, "1:01:40"), (90061, "25:01:01"), (math.inf, "?"), (math.nan, "?")],
-)  # fmt: skip
-def test_clock(seconds, text):
-    assert clock(seconds) == text

@@ -7,6 +7,7 @@ from PIL import Image
 
 from gan_jax import config as configs
 from gan_jax import training
+from tests.helpers.one_line import quiet
 from tests.helpers.shell import ROOT
 
 
@@ -20,10 +21,6 @@ def frames_of(path) -> list[tuple[np.ndarray, int]]:
             found.append((pixels, int(picture.info["duration"])))
         assert picture.info["loop"] == 0
     return found
-
-
-def quiet(text: str) -> None:
-    """Says nothing."""
 
 
 def train_briefly(folder: Path) -> Path:

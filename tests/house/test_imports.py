@@ -18,6 +18,7 @@ BASE = {"core", "ops", "data", "report"}
 ROOMS = {
     "modes": {
         "training",
+        "evaluating",
         "config",
         "evaluation",
         "run",

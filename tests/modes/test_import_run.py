@@ -156,7 +156,9 @@ def test_what_the_name_does_not_tell_must_be_said(tmp_path):
 
 def test_files_of_another_kind(tmp_path):
     config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
-    refused(MODEL, tmp_path / "run", "holds a diffusion unet, and the config is for", config)
+    refused(
+        MODEL, tmp_path / "run", "holds a diffusion unet, and the config is for a noisy", config
+    )
     torch_file.write(tmp_path / "x.pt", {"conv.weight": np.zeros((3, 3), np.float32)})
     refused(tmp_path / "x.pt", tmp_path / "run", "none of guided-diffusion's networks")
     refused(tmp_path / "none.pt", tmp_path / "run", "no such file")

@@ -10,9 +10,9 @@ from gan_jax.modes.work import interpolate, model_choice
 from gan_jax.modes.work.interpolate import Motion
 from gan_jax.modes.work.model_choice import ModelChoice
 from gan_jax.report import grids, video
-from tests.helpers.one_line import assert_refused
+from tests.helpers.one_line import assert_refused, quiet
 from tests.helpers.tiny_gan import make
-from tests.helpers.videos import frames_of, quiet, train_briefly
+from tests.helpers.videos import frames_of, train_briefly
 
 FRAMES, LENGTH, SIGMA = 60, 5, 4.0
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from gan_jax.modes.work import timelapse
 from gan_jax.report import grids
-from tests.helpers.one_line import assert_refused
-from tests.helpers.videos import frames_of, quiet, train_briefly
+from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.videos import frames_of, train_briefly
 
 
 @pytest.fixture(scope="module")

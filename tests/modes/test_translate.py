@@ -19,8 +19,9 @@ from gan_jax.modes.work import folder_task
 from gan_jax.modes.work.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
+from gan_jax.run.model import load
+from tests.helpers.one_line import quiet
 from tests.helpers.shell import ROOT, arrays, assert_same, error_line, launch, launch_and_kill, rows
-from tests.helpers.videos import quiet
 
 TINY = "--config=configs/pix2pix_facades.py:tiny"
 
@@ -135,7 +136,7 @@ def test_sample_translates_validation_pairs(trained, tmp_path):
     with np.load(tmp_path / "samples.npz") as saved:
         assert saved["images"].shape == saved["input"].shape == saved["target"].shape
         images = saved["images"]
-    model = training.load(workdir, "best")
+    model = load(workdir, "best")
     assert np.array_equal(model.experiment.sample_batch([16 + 3])["target"][0],
                           model.experiment.sample_batch([3])["target"][0])  # fmt: skip
     for seed in range(5):
@@ -188,7 +189,7 @@ def test_translate_a_folder(trained, tmp_path):
 def test_a_pth_file_translates_at_once(trained, tmp_path):
     """A generator as PyTorch saved it: without a run, by config.restore; the other family not."""
     workdir, _ = trained
-    model = training.load(workdir)
+    model = load(workdir)
     net = model.state.nets["gen"]
     params = {k: {n: np.asarray(a) for n, a in v.items()} for k, v in net.params.items()}
     torch_file.write(tmp_path / "G.pth", interop.from_trees(params, {}))

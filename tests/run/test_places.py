@@ -150,7 +150,7 @@ def test_other_data_in_the_new_place_are_refused(moved, tmp_path):
 def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     run, now = moved
     message = assert_refused(
-        "where the run's data are now", training.evaluate, run, "newest", quiet
+        "name where the run's data are now", training.evaluate, run, "newest", quiet
     )
     assert "config.data.path=" in message
     assert "before/faces" in message
@@ -183,7 +183,9 @@ def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     training.train(made, tmp_path / "run", say=quiet)
     data.rename(tmp_path / "now")
     run = tmp_path / "run"
-    assert_refused("where the run's data are now", sample.sample, run, tmp_path / "out", range(2))
+    assert_refused(
+        "name where the run's data are now", sample.sample, run, tmp_path / "out", range(2)
+    )
     places = {"path": str(tmp_path / "now")}
     assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2), say=quiet)
 
@@ -199,7 +201,7 @@ def test_likelihood_says_how_to_name_the_data(tmp_path):
     training.train(made, tmp_path / "run", say=quiet)
     (tmp_path / "before.npz").rename(tmp_path / "now.npz")
     run, out = tmp_path / "run", tmp_path / "out"
-    assert_refused("where the run's data are now", likelihood.run, run, out)
+    assert_refused("name where the run's data are now", likelihood.run, run, out)
     found = likelihood.run(
         ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2, say=quiet
     )

@@ -98,7 +98,7 @@ def test_after_the_first_stage_nothing_is_compiled_on_the_main_thread(grown):
     Two nets are reset when a stage is entered, so 3 and more resets mean a later stage.
     """
     later = [thread for resets, thread in grown.compiled if resets > 2]
-    assert "ahead" in [thread for _, thread in grown.compiled]
+    assert "precompile" in [thread for _, thread in grown.compiled]
     assert collections.Counter(later)[threading.main_thread().name] == 0
 
 

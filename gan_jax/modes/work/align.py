@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from gan_jax.core.progress import Progress
+from gan_jax.core.console import ProgressBar
 from gan_jax.data import alignment
 from gan_jax.data.sources import decode, listing
 from gan_jax.errors import UserError
@@ -98,7 +98,7 @@ def _align_all(
 ) -> Aligned:
     """Cuts the faces out of every image and writes them."""
     done, taken = Aligned(), set(targets.values())
-    progress = Progress(len(targets), "image")
+    progress = ProgressBar(len(targets), "image")
     for number, (name, target) in enumerate(targets.items(), 1):
         try:
             image = decode.decode(lambda name=name: files.open(name), name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gan_jax import config as configs
 from gan_jax import files
-from gan_jax.core import optim
+from gan_jax.core import ema
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.files import check_file, writing
@@ -34,10 +34,10 @@ def export_file(
             f"accepted are {', '.join(released.NETS)}"
         )
     net = model.state.nets[released.NETS[system]]
-    if weights not in ("", "ema", "raw") or (weights == "ema" and not optim.has_average(net)):
-        accepted = "raw, ema" if optim.has_average(net) else "raw"
+    if weights not in ("", "ema", "raw") or (weights == "ema" and not ema.has_average(net)):
+        accepted = "raw, ema" if ema.has_average(net) else "raw"
         raise UserError(f"--weights={weights}: this model has {accepted}")
-    params = net.params if weights == "raw" else optim.averaged(net)[0]
+    params = net.params if weights == "raw" else ema.averaged(net)[0]
     tensors = guided_diffusion.from_trees(fetch(params), {})
     about = {"config": configs.plain(model.config), "data": model.experiment.facts._asdict()}
     with writing(path, kind="file"):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax.core import checkpoint, loop, optim
+from gan_jax.core import checkpoint, job, optim, train_step
+from gan_jax.core.train_step import TrainCarry
 from gan_jax.errors import UserError
 from gan_jax.files import writing
 from gan_jax.interop import guided_diffusion
@@ -64,7 +65,7 @@ def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict, say) 
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
         with writing(folder / "config.json", "--workdir"):
             provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
-            states.save(0, carry._asdict(), vars(loop.Progress()))
+            states.save(0, carry._asdict(), vars(job.Progress()))
             states.close()
     finally:
         folders.release(folder)
@@ -77,15 +78,15 @@ def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
 
 def _begun(
     experiment: Experiment, net: str, tensors: Mapping[str, np.ndarray], key: str
-) -> loop.Carry:
+) -> TrainCarry:
     """The state at step 0 with the weights of one net, and their averages, from a state dict; see
     `check_fits` for `key`."""
     system, stage, batch = experiment.system, experiment.system.stages[0], experiment.batch()
-    shapes = loop.shapes(system, experiment.key, batch)
+    shapes = train_step.shapes(system, experiment.key, batch)
     released.check_fits(tensors, shapes.state.nets[net].params, key)
     params, _ = guided_diffusion.to_trees(tensors)
 
-    def begin(root, batch, params) -> loop.Carry:
+    def begin(root, batch, params) -> TrainCarry:
         # the weights that `init` would draw are used nowhere, so nothing is drawn
         state = system.init(root, batch, stage)
         nets = {**state.nets, net: optim.restarted(state.nets[net], params, {})}

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gan_jax.core.progress import Progress
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Task
 from gan_jax.errors import UserError
 from gan_jax.files import check_folder, write_json, writing
@@ -94,7 +94,7 @@ def _terms(model: Model, task: Task, split: str, count: int) -> dict[str, np.nda
     chunk = max(min(CHUNK, MOST_PIXELS // experiment.facts.resolution**2, total), 1)
     size = -(-chunk // experiment.mesh.size) * experiment.mesh.size
     score = jax.jit(task.run, static_argnums=3, out_shardings=experiment.mesh.replicated)
-    progress, found = Progress(-(-total // size), "batch"), []
+    progress, found = ProgressBar(-(-total // size), "batch"), []
     for first in range(0, total, size):
         rows = np.minimum(np.arange(first, first + size), total - 1)
         batch = experiment.data.rows(split, rows)

@@ -1,0 +1,149 @@
+"""What a run shows on the console: the live line, and the progress of long computations."""
+
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+
+class ProgressBar:
+    """A line on stderr such as "step 120/250, 12 s left", rewritten in place.
+
+    Silent unless stderr is a terminal: a log would fill with lines.
+    """
+
+    def __init__(self, total: int, label: str = "step") -> None:
+        self.total, self.label = total, label
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int) -> None:
+        """Shows that `done` of `total` are done; 1 starts a new line."""
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None or done <= 1:
+            shape = "{desc} {n_fmt}/{total_fmt}, {remaining_s:.0f} s left"
+            self._bar = tqdm(total=self.total, desc=self.label, bar_format=shape, mininterval=0.5)
+        self._bar.update(done - self._bar.n)
+        if done >= self.total:
+            self._bar.close()
+
+
+class Console:
+    """The live line: a progress bar on a terminal, plain lines in a log file.
+
+    The rate is a moving average over the last log intervals; time spent outside training steps
+    (evaluation, sampling, saving) is taken out with `pause`, so the ETA does not jump.
+
+    Args:
+      first: the step that training begins after.
+      total: the step that training ends with.
+      quiet: show nothing.
+      window: how many log intervals the rate is averaged over.
+    """
+
+    def __init__(self, first: int, total: int, quiet: bool = False, window: int = 20):
+        self.total, self.quiet = total, quiet
+        self._spans: deque[tuple[int, int, float]] = deque(maxlen=window)
+        self._step, self._since, self._stalled = first, time.perf_counter(), 0.0
+        self.trained_seconds = 0.0
+        live = sys.stderr.isatty() and not quiet
+        shape = "{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"
+        self._bar = tqdm(total=total, initial=first, bar_format=shape) if live else None
+
+    def pause(self) -> "Console":
+        """`with console.pause():` what happens inside does not count as training time."""
+        return self
+
+    def __enter__(self) -> None:
+        self._paused_at = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stalled += time.perf_counter() - self._paused_at
+
+    def restart(self, step: int) -> None:
+        """Forgets what was timed: what came before was compilation, or steps of another size."""
+        self._spans.clear()
+        self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
+
+    def tick(self, step: int, images: int, end: int = 0) -> dict[str, float]:
+        """Closes a log interval, in which `images` were trained on.
+
+        Returns images and steps per second, and the seconds left at this rate until step `end` (0:
+        the end of the run); {} while nothing has been timed (the first step of a process compiles).
+        """
+        now = time.perf_counter()
+        seconds = max(now - self._since - self._stalled, 1e-9)
+        if step > self._step:
+            self._spans.append((step - self._step, images, seconds))
+            self.trained_seconds += seconds
+        self._step, self._since, self._stalled = step, now, 0.0
+        if not self._spans:
+            return {}
+        steps, count, spent = (sum(column) for column in zip(*self._spans, strict=True))
+        return {
+            "time/images_per_second": count / spent,
+            "time/steps_per_second": steps / spent,
+            "time/eta_seconds": spent / steps * ((end or self.total) - step),
+        }
+
+    def line(
+        self,
+        epoch: float,
+        step: int,
+        scalars: Mapping[str, float],
+        epochs: float = 0.0,
+        stage: str = "",
+    ) -> None:
+        """One progress line: `stage`, epoch (of `epochs`), step, every loss, learning rates,
+        images/s, ETA."""
+        if self.quiet:
+            return
+        losses = [f"{n} {v:.4f}" for n, v in _group(scalars, "loss")]
+        rates = [f"lr {n} {v:.2e}" for n, v in _group(scalars, "rate")]
+        images = scalars.get("time/images_per_second", 0.0)
+        speed = f"{images:.0f} img/s" if images >= 10 else f"{images:.2f} img/s"
+        eta = clock(scalars.get("time/eta_seconds", math.nan))
+        place = f"epoch {epoch:.2f}/{epochs:g}" if epochs else f"epoch {epoch:.2f}"
+        place = f"{stage}, {place}" if stage else place
+        eta = f"{eta} of {stage}" if stage else eta
+        if self._bar is not None:
+            self._bar.set_description_str(place, refresh=False)
+            # what a narrow terminal cuts off comes last
+            text = " · ".join([f"ETA {eta}", speed, *losses, *rates])
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+        else:
+            text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
+            self.say(f"{place} · step {step}/{self.total} · {text}")
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar if there is one."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Leaves the bar where it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _group(scalars: Mapping[str, float], group: str) -> list[tuple[str, float]]:
+    """The scalars "<group>/<name>" as (name, value)."""
+    found = ((name.partition("/"), value) for name, value in scalars.items())
+    return [(rest, value) for (first, _, rest), value in found if first == group]
+
+
+def clock(seconds: float) -> str:
+    """75 → "1:15", 3700 → "1:01:40"."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

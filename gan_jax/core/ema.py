@@ -1,0 +1,75 @@
+"""Moving averages of weights: the tail link of an optimizer's chain, and reading them back."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gan_jax.core.loss_scale import links
+from gan_jax.core.system import Net, PyTree
+
+
+class EmaState(NamedTuple):
+    """Moving averages of parameters and batch statistics, one pair per decay, in order."""
+
+    params: tuple[PyTree, ...]
+    stats: tuple[PyTree, ...]
+
+
+def ema(
+    decays: tuple[float, ...],
+    *,
+    of: str = "after",
+    start: int = 0,
+    warmup: bool = False,
+    half_life_images: float = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Moving averages of parameters and batch statistics; the tail link of a chain.
+
+    average ← d · average + (1 − d) · weights, for every decay d. Until step `start` the averages
+    follow the weights exactly. `of="after"` averages the weights that this update makes, "before"
+    those it starts from. With `warmup`, d is at most (1 + n) / (10 + n), n steps after the start
+    (the rule of TensorFlow's ExponentialMovingAverage). With `half_life_images` > 0 the decay is
+    0.5^(batch / half_life), whatever `decays` says (one average), batch being the extra argument
+    `batch_images`.
+
+    Batch statistics come as the extra argument `stats`, the training step as `step`.
+    """
+    count = 1 if half_life_images else len(decays)
+
+    def init(params):
+        copies = tuple(jax.tree.map(jnp.array, params) for _ in range(count))
+        return EmaState(params=copies, stats=({},) * count)
+
+    def update(updates, state, params=None, *, stats, step, batch_images, **extra):
+        del extra
+        weights = params if of == "before" else optax.apply_updates(params, updates)
+        rates = (jnp.power(0.5, batch_images / half_life_images),) if half_life_images else decays
+        n = jnp.maximum(step - start, 0).astype(float)  # double where doubles are on
+
+        def blend(decay, average, new):
+            d = jnp.minimum(decay, (1 + n) / (10 + n)) if warmup else decay
+            d = jnp.where(step < start, 0.0, d)
+            # this form leaves equal weights alone: d + (1 - d) need not be 1 in float32
+            return jax.tree.map(lambda a, w: (w + (a - w) * d).astype(a.dtype), average, new)
+
+        return updates, EmaState(
+            params=tuple(blend(d, a, weights) for d, a in zip(rates, state.params, strict=True)),
+            stats=tuple(blend(d, a, stats) for d, a in zip(rates, state.stats, strict=True)),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def has_average(net: Net) -> bool:
+    """Whether the net keeps moving averages of its weights."""
+    return "ema" in links(net.opt)
+
+
+def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:
+    """(params, stats) of moving average number `index`; the raw ones where there is no average."""
+    average = links(net.opt).get("ema")
+    if average is None:
+        return net.params, net.stats
+    return average.params[index], average.stats[index]

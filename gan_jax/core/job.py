@@ -1,0 +1,79 @@
+"""What the loop is given, and what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gan_jax.core.best_states import Best, BestStates
+from gan_jax.core.checkpoint import Checkpoints
+from gan_jax.core.intervals import Intervals
+from gan_jax.core.mesh import Mesh
+from gan_jax.core.recorder import Recorder
+from gan_jax.core.system import Data, Scores, Stage, System, TrainState
+from gan_jax.core.train_step import TrainCarry
+
+
+@dataclass
+class Progress:
+    """Facts about a run on the host, which a checkpoint carries as JSON."""
+
+    stage: int = -1  # the stage that was entered last
+    best_value: float | None = None  # of the current stage
+    best_step: int | None = None
+    waited: int = 0  # evaluations since then
+    evaluations: int = 0
+    seconds: float = 0.0  # spent in training steps, over all processes of the run
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What draws and measures a state; it comes from outside the engine."""
+
+    draw: Callable[[TrainState, Stage], dict[str, np.ndarray]] | None = None
+    quality: Callable[[TrainState, Stage], Scores] | None = None
+    # (state as shapes, a later stage, whether to stop) → compiles what the two need for that stage
+    prepare: Callable[[TrainState, Stage, Callable[[], bool]], None] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a training run consists of, apart from where it has got to.
+
+    Attributes:
+      data: (split, stage, step) → iterator over the batches after `step`.
+      epoch_steps: how many steps one epoch of a stage has.
+      key: the root key; the step is folded into it before each update.
+      rule: which metric picks the best state.
+      start_from_best: reads a best state into a carry; when given, a stage of another resolution
+        starts from the best state of the stage before it.
+      compile_ahead: whether to compile what a stage of another resolution or batch size needs
+        while the stage before it trains.
+    """
+
+    system: System
+    data: Data
+    epoch_steps: Callable[[Stage], int]
+    mesh: Mesh
+    key: jax.Array
+    intervals: Intervals
+    recorder: Recorder
+    checkpoints: Checkpoints
+    best: BestStates
+    rule: Best
+    probes: Probes = Probes()
+    start_from_best: Callable[[Path, TrainCarry], TrainCarry] | None = None
+    compile_ahead: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: "finished", "stopped early" or "terminated" (by a signal)."""
+
+    reason: str
+    step: int
+    carry: TrainCarry
+    progress: Progress
+    images_per_second: float = 0.0

@@ -1,0 +1,66 @@
+"""The programs of a run: the training step and validation, each compiled once for every stage."""
+
+from typing import Any
+
+import jax
+
+from gan_jax.core.job import Job
+from gan_jax.core.precompile import Precompile, Program
+from gan_jax.core.system import Batch, Stage
+from gan_jax.core.train_step import TrainCarry, train_function
+from gan_jax.core.validation import EVALUATION, Validator
+
+
+class Programs:
+    """The training step, `train(carry, batch, root key, stage)`, and validation,
+    `validate(state, stage)`.
+
+    Use it as a context manager: a thread that still compiles at the end is waited for.
+    """
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.train = Program(train_function(job.system, job.mesh), arrays=3)
+        key = jax.random.fold_in(job.key, EVALUATION)
+        self.validate = Validator(job.system, job.mesh, job.data, key)
+        self._precompile = Precompile(self._prepare)
+
+    def __enter__(self) -> "Programs":
+        self._precompile.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._precompile.__exit__(*error)
+
+    def enter(self, index: int) -> None:
+        """Waits until what stage number `index` needs is compiled, and drops what only the stages
+        before it needed."""
+        self._precompile.wait()
+        failure, self._precompile.failure = self._precompile.failure, None
+        if failure is not None:
+            reason = " ".join(str(failure).split())[:200]
+            self.job.recorder.say(f"note: what this stage needs is compiled only now ({reason})")
+        needed = self.job.system.stages[index:]
+        for program in (self.train, self.validate.program):
+            program.forget(lambda stage: stage in needed)
+
+    def prepare_following(self, index: int, carry: TrainCarry, batch: Batch) -> None:
+        """Starts to compile for the next stage of another shape than stage number `index`.
+
+        `carry` and `batch` (numpy) are those of the current stage, for their shapes.
+        """
+        current, *later = self.job.system.stages[index:]
+        following = next((stage for stage in later if stage != current), None)
+        if self.job.compile_ahead and following is not None:
+            self._carry = TrainCarry(**self.job.mesh.shape(carry._asdict()))
+            self._rows = {k: (v.shape[1:], v.dtype) for k, v in batch.items()}
+            self._precompile.begin(following)
+
+    def _prepare(self, stage: Stage) -> None:
+        job, stopped = self.job, self._precompile.stopped
+        rows = {k: job.mesh.rows(stage.batch_size, *kind) for k, kind in self._rows.items()}
+        self.train.prepare(self._carry, rows, job.key, stage)
+        if not stopped():
+            self.validate.prepare(self._carry.state, rows, stage)
+        if job.probes.prepare and not stopped():
+            job.probes.prepare(self._carry.state, stage, stopped)

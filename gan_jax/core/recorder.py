@@ -1,0 +1,111 @@
+"""What a run writes down and shows while it trains."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from gan_jax.core.console import Console
+from gan_jax.core.mesh import fetch
+from gan_jax.core.system import Scores, Stage
+from gan_jax.core.writer import Writer
+
+
+class Recorder:
+    """Rows, images and scores into the run's files, and lines for a person to read.
+
+    Args:
+      writer: the files.
+      console: the lines, and the clock of the training steps.
+      refresh: redraws curves and the like from the files.
+      seconds: what earlier processes of the run have spent in training steps.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        console: Console,
+        refresh: Callable[[], None] | None = None,
+        seconds: float = 0.0,
+    ):
+        self.writer, self.console, self._refresh = writer, console, refresh
+        self._seconds_before, self._images = seconds, 0
+        self.say, self.pause, self.flush = console.say, console.pause, writer.flush
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in training steps, over all processes of the run."""
+        return self._seconds_before + self.console.trained_seconds
+
+    @property
+    def images_per_second(self) -> float:
+        """The rate over all timed steps of this process; 0 where none was timed."""
+        seconds = self.console.trained_seconds
+        return self._images / seconds if seconds else 0.0
+
+    def enter(self, stages: Sequence[Stage], index: int, length: int, step: int) -> None:
+        """What follows belongs to stage number `index`, which goes on from `step`; `length` is
+        its epoch in steps."""
+        self._stage, self._length, self._logged = stages[index], length, step
+        self._averages_due = True
+        # where a run grows, the time left is that of the resolution
+        self._place, self._until = "", stages[-1].end
+        side = stages[index].resolution
+        if len({stage.resolution for stage in stages}) > 1:
+            self._place = f"{side} px"
+            self._until = [s.end for s in stages[index:] if s.resolution == side][-1]
+
+    def restart(self, step: int) -> None:
+        """Starts the clock anew: the time until `step` went into compilation."""
+        self.console.restart(step)
+        self._logged = step
+
+    def log(self, step: int, metrics: Mapping[str, jax.Array], row: bool = True) -> None:
+        """The metrics of a step with rates and the time left: a line, and where `row` is true a
+        row."""
+        values = fetch(metrics)
+        seen = (step - self._logged) * self._stage.batch_size
+        self._images, self._logged = self._images + seen, step
+        values |= self.console.tick(step, seen, self._until)
+        epoch = (step - self._stage.start) / self._length
+        if row:
+            self.writer.write_scalars(step, {"epoch": epoch, **values})
+        epochs = round(self._stage.steps / self._length, 2)
+        self.console.line(epoch, step, values, epochs, self._place)
+        self._averages_due = True
+
+    def epoch(self, step: int, means: Mapping[str, float], every: bool) -> None:
+        """The averages of the epoch that ends with `step`: a row, and a line.
+
+        There is at most one such line for each line of the log, unless `every` is true.
+        """
+        number = (step - self._stage.start) // self._length
+        self.writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
+        if self._averages_due or every:
+            losses = {n: v for n, v in means.items() if n.startswith("loss/")}
+            self.say(_line(f"epoch {number}, averages", losses))
+        self._averages_due = False
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """A grid of each entry, uint8 [N, H, W, C]."""
+        self.writer.write_images(step, images)
+
+    def scores(self, step: int, scores: Scores) -> None:
+        """What an evaluation has found: a row, and a line."""
+        self.writer.write_scalars(step, scores, kind="eval")
+        self.say(_line(f"step {step}", scores))
+
+    def refresh(self) -> None:
+        """Redraws what is drawn from the files."""
+        if self._refresh:
+            self.flush()
+            self._refresh()
+
+
+def _line(place: str, scores: Mapping[str, float]) -> str:
+    """One line of scores; the fractions of the classes, of which there are many, stay out."""
+    shown = {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
+    return f"{place}: " + " · ".join(
+        f"{k} {v:.4f}" if math.isfinite(v) else f"{k} {v}" for k, v in shown.items()
+    )

@@ -1,0 +1,164 @@
+"""Saved states on disk: which there are, and reading them.
+
+A state is a folder named by its step. It holds the arrays, notes in JSON beside them, and checksums
+of its files, since orbax does not notice a byte that has changed inside an array.
+"""
+
+import contextlib
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from gan_jax.core.system import PyTree
+from gan_jax.errors import UserError
+
+SUMS = "checksums.json"  # {path inside the step's folder: [bytes, CRC-32]}
+_NUMBER = re.compile("0|[1-9][0-9]*")
+_STAGE = re.compile("stage(0|[1-9][0-9]*)")
+
+
+class Damaged(UserError):
+    """A saved state that cannot be read, or is not what was written."""
+
+
+def states_in(folder: Path) -> dict[int, Path]:
+    """The saved states in a folder by step.
+
+    A state is a sub-folder whose name is a number in plain digits, as `save` writes it. Anything
+    else ("12.zip", "9 (1)", a file "12", an empty folder) is not a state.
+    """
+    try:
+        numbered = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name) and p.is_dir()]
+        found = [p for p in numbered if any(p.iterdir())]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {int(p.name): p for p in sorted(found)}
+
+
+def best_states_in(folder: Path) -> dict[tuple[int, int], Path]:
+    """The saved states below a run's `best/` by (stage, step)."""
+    try:
+        stages = [p for p in Path(folder).iterdir() if _STAGE.fullmatch(p.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {
+        (int(stage.name.removeprefix("stage")), step): path
+        for stage in stages
+        for step, path in states_in(stage).items()
+    }
+
+
+@contextlib.contextmanager
+def _hushed():
+    """Silences what orbax logs about files that this layout does not have."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@_hushed()
+def read(folder: Path, shapes: PyTree) -> tuple[PyTree, dict]:
+    """(state, meta) from one checkpoint folder.
+
+    Raises UserError naming the first differing arrays when the saved state has another structure,
+    other shapes or dtypes than `shapes`, and Damaged when it is not what was written.
+    """
+    _verify(folder)
+    with ocp.StandardCheckpointer() as reader:
+        saved = named(reader.metadata(folder / "state").item_metadata.tree)
+        _compare(folder, saved, named(shapes))
+        return reader.restore(folder / "state", shapes), read_meta(folder)
+
+
+def _compare(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises UserError naming the arrays that differ in presence, dtype or shape."""
+
+    def kind(x: Any) -> str:
+        return f"{np.dtype(x.dtype)} {tuple(x.shape)}"
+
+    wrong = [f"{k} is not in the checkpoint" for k in wanted if k not in saved]
+    wrong += [f"{k} is not in this model" for k in saved if k not in wanted]
+    wrong += [
+        f"{k} is {kind(saved[k])} there and {kind(wanted[k])} here"
+        for k in wanted
+        if k in saved and kind(saved[k]) != kind(wanted[k])
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise UserError(f"{folder} holds another model: {'; '.join(wrong[:3])}{more}")
+
+
+@_hushed()
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Every array of a saved state by path, on the host, without knowing its structure.
+
+    Raises Damaged when it is not what was written.
+    """
+    _verify(folder)
+    with ocp.StandardCheckpointer() as reader:
+        saved = reader.metadata(folder / "state").item_metadata.tree
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype, sharding=device), saved
+        )
+        tree = reader.restore(folder / "state", target)
+    return {name: np.asarray(leaf) for name, leaf in named(tree).items()}
+
+
+def named(tree: PyTree) -> dict[str, Any]:
+    """Leaves by path: {"nets/gen/params/dense/kernel": …}, whatever the containers were."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def read_meta(folder: Path) -> dict:
+    """What was saved beside a state: JSON values."""
+    return json.loads((folder / "meta" / "metadata").read_text())
+
+
+def checksums(step: Path) -> dict[str, list[int]]:
+    """What belongs into the checksums of a state: {file: [bytes, CRC-32]}."""
+    # orbax changes its own notes on the folder after this, so only what was saved is listed
+    files = [f for item in ("state", "meta") for f in sorted((step / item).rglob("*"))]
+    return {
+        str(file.relative_to(step)): [file.stat().st_size, _crc(file)]
+        for file in files
+        if file.is_file() and file.name != "commit_success.txt"
+    }
+
+
+def _crc(file: Path) -> int:
+    value = 0
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 24):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _verify(step: Path) -> None:
+    """Raises Damaged, naming the first file that is missing or was changed since it was written."""
+    if not (step / SUMS).exists():
+        raise Damaged(f"{step}: {SUMS} is missing")
+    try:
+        sums = json.loads((step / SUMS).read_text()).items()
+        expected = {name: (int(size), int(crc)) for name, (size, crc) in sums}
+    except (ValueError, TypeError, AttributeError):
+        raise Damaged(f"{step / SUMS} is not what was written") from None
+    for name, (size, crc) in expected.items():
+        file = step / name
+        if not file.is_file():
+            raise Damaged(f"{file} is missing")
+        if file.stat().st_size != size:
+            raise Damaged(f"{file} has {file.stat().st_size} bytes, {size} were written")
+        if _crc(file) != crc:
+            raise Damaged(f"{file} is not what was written (its checksum differs)")

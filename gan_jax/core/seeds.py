@@ -1,0 +1,52 @@
+"""What is drawn for an image is a function of its seed alone, whatever else is in the batch."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.core.system import Array, Batch
+
+
+def latents_of(batch: Batch, key: Array, length: int) -> Array:
+    """The latents of a sampling batch, [N, length]: its own `z`, else one drawn for each `seed`, a
+    function of that seed alone; values beyond ± `truncation` [N], where given, are drawn again
+    (truncation trick, Brock et al. 2019).
+    """
+    if "z" in batch:
+        return batch["z"]
+
+    def draw(seed: Array, truncation: Array | None) -> Array:
+        own = jax.random.fold_in(key, seed)
+        if truncation is None:
+            return jax.random.normal(own, (length,))
+        return jax.random.truncated_normal(own, -truncation, truncation, (length,))
+
+    over = (0, 0 if "truncation" in batch else None)
+    return jax.vmap(draw, over)(batch["seed"], batch.get("truncation"))
+
+
+def numbers_of(batch: Batch, count: int) -> Array:
+    """The numbers of a validation batch's images in their set, int32 [count]: its own `seed`, else
+    those of the first images, 0, 1, ….
+    """
+    return batch["seed"] if "seed" in batch else jnp.arange(count, dtype=jnp.int32)
+
+
+def classes_of(seeds: Array, key: Array, classes: Sequence[int]) -> Array:
+    """One of `classes` for each of `seeds` [N], a function of that seed alone: int32 [N]."""
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
+    places = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(classes)))(own)
+    return jnp.asarray(classes, jnp.int32)[places]
+
+
+def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Number of a step, int32 [] → standard normal [N, *shape], of each of `seeds` [N] a function
+    of that seed and the step alone."""
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
+
+    def noise_at(step: Array) -> Array:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(own, step)
+        return jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
+
+    return noise_at

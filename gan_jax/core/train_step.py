@@ -1,0 +1,110 @@
+"""The train carry, and the jitted step that takes it from one batch to the next."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.system import Batch, Stage, System, TrainState
+from gan_jax.errors import UserError
+
+
+class NonFinite(UserError):
+    """A loss or a gradient norm is NaN or infinite."""
+
+
+class TrainCarry(NamedTuple):
+    """What the jitted step carries: the state, and sums over the current epoch."""
+
+    state: TrainState
+    sums: dict[str, jax.Array]  # float32 [], by metric
+    steps: jax.Array  # how many steps have been summed, int32 []
+    broken: dict[str, jax.Array]  # int32 []: the first step at which a metric was not finite, or −1
+
+
+def shapes(system: System, key: jax.Array, batch: Batch) -> TrainCarry:
+    """The train carry as shapes, without computing anything."""
+    stage = system.stages[0]
+    arrays = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+    state = jax.eval_shape(lambda k, b: system.init(k, b, stage), key, arrays)
+    _, metrics = jax.eval_shape(
+        lambda s, b, k: system.train_step(s, b, k, stage), state, arrays, key
+    )
+    sums = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in metrics}
+    broken = {name: jax.ShapeDtypeStruct((), jnp.int32) for name in metrics}
+    return TrainCarry(state, sums, jax.ShapeDtypeStruct((), jnp.int32), broken)
+
+
+def fresh(
+    system: System, mesh: Mesh, key: jax.Array, batch: Batch, like: TrainCarry | None = None
+) -> TrainCarry:
+    """The train carry at step 0.
+
+    Args:
+      batch: one global batch (numpy); only its shapes matter.
+      like: the result of `shapes`, if the caller has it already.
+    """
+    stage = system.stages[0]
+    init = jax.jit(lambda k, b: system.init(k, b, stage), out_shardings=mesh.replicated)
+    state = init(key, {k: np.zeros(v.shape, v.dtype) for k, v in batch.items()})
+    rest = like or shapes(system, key, batch)
+    sums = {name: jnp.zeros((), jnp.float32) for name in rest.sums}
+    broken = {name: jnp.full((), -1, jnp.int32) for name in rest.broken}
+    return mesh.copy(TrainCarry(state, sums, jnp.zeros((), jnp.int32), broken))
+
+
+def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry, dict]]:
+    """(carry, batch, root key, stage) → (carry, metrics), jitted; the carry is donated."""
+
+    def train(carry: TrainCarry, batch: Batch, root: jax.Array, stage: Stage):
+        # folded with the step before the update: what happens is a function of (seed, step)
+        key = jax.random.fold_in(root, carry.state.step)
+        state, metrics = system.train_step(carry.state, batch, key, stage)
+        sums = {n: carry.sums[n] + v.astype(jnp.float32) for n, v in metrics.items()}
+        broken = {
+            n: jnp.where((carry.broken[n] < 0) & ~jnp.isfinite(v), state.step, carry.broken[n])
+            for n, v in metrics.items()
+        }
+        return TrainCarry(state, sums, carry.steps + 1, broken), metrics
+
+    return jax.jit(
+        train,
+        static_argnums=3,
+        donate_argnums=0,
+        out_shardings=mesh.replicated,
+        compiler_options=system.compiler_options,
+    )
+
+
+def epoch_means(carry: TrainCarry) -> dict[str, float]:
+    """The average of each metric over the steps of the current epoch."""
+    count = int(carry.steps)
+    return {name: float(total) / count for name, total in fetch(carry.sums).items()}
+
+
+def new_epoch(carry: TrainCarry) -> TrainCarry:
+    """The carry with its sums at zero."""
+    sums, steps = jax.tree.map(jnp.zeros_like, (carry.sums, carry.steps))
+    return carry._replace(sums=sums, steps=steps)
+
+
+def check_finite(carry: TrainCarry, saved_step: int | None) -> None:
+    """Raises NonFinite if any metric has been NaN or infinite since the run began.
+
+    `saved_step` is the step of the newest checkpoint, which the message names.
+    """
+    broken = {n: int(s) for n, s in fetch(carry.broken).items() if s >= 0}
+    if broken:
+        name = min(broken, key=broken.get)
+        kept = "no checkpoint was written yet"
+        if saved_step is not None:
+            kept = f"checkpoint {saved_step} is kept"
+        others = sorted(n for n, s in broken.items() if s == broken[name] and n != name)
+        also = f" (with {', '.join(others)})" if others else ""
+        raise NonFinite(
+            f"step {broken[name]}: {name} is not finite{also}; training stopped, {kept}. Try a "
+            "lower learning rate or config.optim.<net>.clip_norm in another --workdir"
+        )

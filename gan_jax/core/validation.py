@@ -1,0 +1,52 @@
+"""Validation losses: means over the whole validation set."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.precompile import Program
+from gan_jax.core.system import Batch, Data, Scores, Stage, System, TrainState
+
+EVALUATION = 2**31 - 1  # folded into the root key for validation
+
+
+class Validator:
+    """(state, stage) → {"val/<name>": mean over the validation set}.
+
+    Every image counts once: batches are padded and carry `valid` [B]. The key is the same for all
+    batches and evaluations, and each batch holds the numbers of its images in the set as `seed`
+    [B]: what is drawn for an image depends on its number alone, whatever the size of a batch.
+    """
+
+    def __init__(self, system: System, mesh: Mesh, data: Data, key: jax.Array):
+        self.mesh, self.data, self.key = mesh, data, key
+
+        def sums(state: TrainState, batch: Batch, root: jax.Array, index: jax.Array, stage: Stage):
+            weight = batch["valid"]
+            numbers = index * len(weight) + jnp.arange(len(weight), dtype=jnp.int32)
+            out = system.eval_step(state, {**batch, "seed": numbers}, root, stage)
+            values = {n: jnp.sum(jnp.where(weight > 0, v, 0)) for n, v in out.items()}
+            return values, jnp.sum(weight)
+
+        jitted = jax.jit(sums, static_argnums=4, out_shardings=mesh.replicated)
+        self.program = Program(jitted, arrays=4)
+
+    def __call__(self, state: TrainState, stage: Stage) -> Scores:
+        totals: dict[str, float] = {}
+        count = 0.0
+        for index, batch in enumerate(self.data("validation", stage, stage.start)):
+            batch = self.mesh.put(batch)
+            sums, weight = fetch(self.program(state, batch, self.key, np.int32(index), stage))
+            count += float(weight)
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return {f"val/{name}": total / max(count, 1.0) for name, total in totals.items()}
+
+    def prepare(self, state: TrainState, batch: Batch, stage: Stage) -> None:
+        """Compiles for a stage, given a state and a batch as shapes; does nothing without a
+        validation set."""
+        if next(iter(self.data("validation", stage, stage.start)), None) is not None:
+            valid = self.mesh.rows(stage.batch_size, (), np.float32)
+            batch = {**batch, "valid": valid}
+            self.program.prepare(state, batch, self.key, np.int32(0), stage)

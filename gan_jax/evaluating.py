@@ -1,0 +1,81 @@
+"""`gan_jax.evaluate`: the scores of a trained model."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax import config as configs
+from gan_jax.errors import ArgumentError
+from gan_jax.evaluation import feature_classifier, quality
+from gan_jax.files import write_json
+from gan_jax.run.model import Adjust, Model, as_it_is, load, measured
+from gan_jax.training import train
+
+
+def evaluate(
+    workdir: str | Path,
+    which: str = "newest",
+    say=print,
+    config: ConfigDict | None = None,
+    adjust: Adjust = as_it_is,
+    places: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """Validation losses by name, and where the run measures it the quality of its images.
+
+    They are also written to evaluate.json in the run's folder.
+
+    Args:
+      workdir: the folder of the run.
+      which: the state that is evaluated, see `load`.
+      config: its section `quality` is used in place of the run's, and quality is then always
+        measured. An imported run, which has no data, also takes the section `data` from it.
+      adjust: changes the model before it is evaluated.
+      places: where the data are now, see `load`.
+
+    Raises UserError for everything a user can get wrong.
+    """
+    folder = Path(workdir)
+    model = load(folder, which, places)
+    if config is not None and config.system != model.config.system:
+        raise ArgumentError(
+            "config",
+            f" is for config.system={config.system!r}, but {folder} holds a run of "
+            f"{model.config.system!r}",
+        )
+    model = adjust(measured(model, config))
+    if config is not None:
+        configs.prepare(config)
+        model.experiment.config.quality.update(config.quality)
+        configs.check(model.experiment.config)
+    scores, about = model.evaluate(), {}
+    if model.experiment.system.sample_step is not None and (
+        config is not None or model.experiment.measures_quality
+    ):
+        found, measured_with = _quality(model, folder, say)
+        scores |= found
+        about = {"quality": measured_with}
+    for name, value in scores.items():
+        say(f"{name} {value:.6g}")
+    if about:
+        say(json.dumps(about))
+    try:
+        result = {"step": model.step, "state": which, **scores, **about}
+        write_json(folder / "evaluate.json", result)
+    except OSError as error:  # the scores have been said, and the run is only read
+        say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
+    return scores
+
+
+def _quality(model: Model, folder: Path, say) -> tuple[dict[str, float], dict[str, Any]]:
+    """The scores of the model's images, and what they were measured with."""
+    experiment = model.experiment
+    measure = quality.Quality(
+        experiment,
+        lambda: feature_classifier.find(experiment, folder, say, train),
+        say,
+        model.stage,
+    )
+    return measure(model.state, model.stage), measure.about

@@ -1,0 +1,105 @@
+"""The pictures that a run draws of itself: real images, sample grids, neighbours, curves."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gan_jax.core.system import Stage, TrainState
+from gan_jax.metrics import neighbours
+from gan_jax.report import curves, epochs, grids
+from gan_jax.run.experiment import Experiment
+
+FIRST_DRAWING = 20.0  # seconds from a run's start
+DRAWING = 0.05  # the share of the time that curves may take while a run goes on
+MOST_BYTES = 2**29  # of real images that samples are compared with
+
+
+def save_reals(experiment: Experiment, folder: Path) -> None:
+    """Writes reals.png: the first training images as a grid, of pairs each input beside its
+    target."""
+    if experiment.facts.input_channels:
+        found = experiment.data.examples("train", 16)
+        pairs = grids.triples(found["input"], found["target"], None)
+        picture = grids.grid(pairs, columns=4)
+    else:
+        picture = grids.grid(experiment.data.examples("train", 64)["image"])
+    grids.save_sheet(folder / "reals.png", picture)
+
+
+def save_grid(path: Path, images: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
+    """Writes images uint8 [N, H, W, C] as a grid with a column for each title, or without titles as
+    a square one; returns it, uint8 [H', W', 3]."""
+    picture = grids.grid(images, columns=len(titles), column_titles=titles)
+    grids.save_sheet(path, picture)
+    return picture
+
+
+class SampleGrid:
+    """The images that a run draws again and again: of fixed seeds, and at every stage of one size.
+
+    `titles` are those of the grid's columns; () for a square grid without titles.
+    """
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        self.batch, self.titles = experiment.grid_batch()
+        self.sampler = experiment.sampler(len(self.batch["seed"]))
+
+    def draw(self, state: TrainState, stage: Stage) -> dict[str, np.ndarray]:
+        """Images uint8 [N, H, W, C] by name ("raw", "ema"); of pairs input, output and target in
+        turn, [3N, H, W, 3]."""
+        times = self.experiment.facts.resolution // stage.resolution
+        made = self.sampler(state, self.batch, stage)
+        made = {k: grids.enlarged(v, times) for k, v in made.items()}
+        if not self.experiment.facts.input_channels:
+            return made
+        source, target = self.batch["input"], self.batch["target"]
+        return {k: grids.triples(source, v, target) for k, v in made.items()}
+
+    def prepare(self, state: TrainState, stage: Stage) -> None:
+        """Compiles for a later stage, given a state as shapes."""
+        # the current stage, of half the resolution, still draws
+        self.sampler.program.forget(lambda s: 2 * s.resolution >= stage.resolution)
+        self.sampler.prepare(state, self.batch, stage)
+
+    def save_neighbours(
+        self, folder: Path, state: TrainState, stage: Stage, rows: int = 10
+    ) -> None:
+        """Writes neighbours.png: samples beside the training images that are closest to them."""
+        experiment, facts = self.experiment, self.experiment.facts
+        made = self.sampler(state, experiment.sample_batch(range(rows)), stage)
+        samples = made.get("ema", next(iter(made.values())))
+        samples = grids.enlarged(samples, facts.resolution // stage.resolution)
+        most = max(MOST_BYTES // (facts.resolution**2 * facts.channels), 1)
+        bank = experiment.data.all("train", limit=most)["image"]
+        indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
+        distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
+        sheet = grids.neighbour_sheet(samples, bank[indices], distances)
+        if jax.process_index() == 0:  # all processes take part in drawing samples
+            grids.save_sheet(folder / "neighbours.png", sheet)
+
+
+def refresher(experiment: Experiment, folder: Path, wait: float = 0.0) -> Callable[[], None]:
+    """A function that redraws curves.png, with the best value of the chosen metric marked, and
+    epochs.csv.
+
+    It does nothing within the first `wait` seconds, nor while drawing would take more than a small
+    share (DRAWING) of the time since it drew last.
+    """
+    best, earliest = experiment.config.best, time.monotonic() + wait
+
+    def refresh() -> None:
+        nonlocal earliest
+        began = time.monotonic()
+        if began < earliest:
+            return
+        curves.curves(folder / "metrics.jsonl", folder / "curves.png", {best.metric: best.mode})
+        rows = curves.read_rows(folder / "metrics.jsonl")
+        epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
+        ended = time.monotonic()
+        earliest = ended + (ended - began) / DRAWING
+
+    return refresh
