@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import data as data_room
-from gan_jax.core import loop
+from gan_jax.core import train_step
 from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.sampler import Sampler
@@ -137,17 +137,17 @@ class Experiment:
         return pair | (label if self.config.data.pairs in pairs.LABELLED else {})
 
     @functools.cached_property
-    def carry(self) -> loop.Carry:
+    def carry(self) -> train_step.TrainCarry:
         """The train carry as shapes. A step is traced for it: seconds for a large network."""
-        return loop.shapes(self.system, self.key, self.batch())
+        return train_step.shapes(self.system, self.key, self.batch())
 
     def shapes(self) -> dict:
         """The tree that a checkpoint holds, as shapes on this mesh."""
         return self.mesh.shape(self.carry._asdict())
 
-    def fresh(self) -> loop.Carry:
+    def fresh(self) -> train_step.TrainCarry:
         """The train carry at step 0."""
-        return loop.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)
+        return train_step.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)
 
     def evaluated(self) -> list[str]:
         """Names of the values that validation gives, without computing any."""

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import checkpoint, schedules
+from gan_jax.core import saved_states, schedules
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError, argument
 from gan_jax.files import check_folder
@@ -191,11 +191,11 @@ def state_path(folder: Path, state: str = "newest") -> Path:
     Raises UserError where there is none.
     """
     if state == "best":
-        best = checkpoint.best_states_in(folder / "best")
+        best = saved_states.best_states_in(folder / "best")
         if not best:
             raise UserError(f"{folder}: no best state yet")
         return best[max(best)].resolve()
-    states = checkpoint.states_in(folder / "checkpoints")
+    states = saved_states.states_in(folder / "checkpoints")
     if not states:
         raise UserError(f"{folder}: no checkpoint yet; train first")
     if state == "newest":

@@ -8,9 +8,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import checkpoint, loop
+from gan_jax.core import saved_states
+from gan_jax.core.job import Progress
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, TrainState
+from gan_jax.core.train_step import TrainCarry
+from gan_jax.core.validation import EVALUATION, Validator
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
@@ -99,8 +102,8 @@ class Model:
     def evaluate(self) -> dict[str, float]:
         """Validation losses of this state by name, such as "val/gen"."""
         experiment = self.experiment
-        key = jax.random.fold_in(experiment.key, loop.EVALUATION)
-        return loop.Validator(experiment.system, experiment.mesh, experiment.data, key)(
+        key = jax.random.fold_in(experiment.key, EVALUATION)
+        return Validator(experiment.system, experiment.mesh, experiment.data, key)(
             self.state, self.stage
         )
 
@@ -152,13 +155,13 @@ def load(
     experiment = Experiment(config, facts, home, begun=True)
     path = folders.state_path(folder, state)
     try:
-        tree, meta = checkpoint.read(path, experiment.shapes())
-    except checkpoint.Damaged as error:
-        others = {*checkpoint.states_in(folder / "checkpoints")} - {int(path.name)}
+        tree, meta = saved_states.read(path, experiment.shapes())
+    except saved_states.Damaged as error:
+        others = {*saved_states.states_in(folder / "checkpoints")} - {int(path.name)}
         remedy = f"; name another state, such as {max(others)}" if others else ""
         raise UserError(f"{path} is damaged ({error}){remedy}") from error
-    stage = experiment.system.stages[max(loop.Progress(**meta).stage, 0)]
-    return Model(experiment, loop.Carry(**tree).state, int(path.name), stage)
+    stage = experiment.system.stages[max(Progress(**meta).stage, 0)]
+    return Model(experiment, TrainCarry(**tree).state, int(path.name), stage)
 
 
 def measured(model: Model, config: ConfigDict | None) -> Model:

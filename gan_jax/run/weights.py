@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.core import checkpoint, loop, optim
+from gan_jax.core import optim, saved_states
 from gan_jax.core.mesh import fetch
+from gan_jax.core.train_step import TrainCarry
 from gan_jax.errors import UserError
 from gan_jax.interop import readers, restore
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 
 
-def restore_weights(experiment: Experiment, carry: loop.Carry, say=print) -> loop.Carry:
+def restore_weights(experiment: Experiment, carry: TrainCarry, say=print) -> TrainCarry:
     """The train carry at step 0 with the weights that config.restore names for each net, by globs.
 
     Averages begin at the new weights, moments at zero. `say` is told what was taken and what not.
@@ -67,13 +68,13 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"{key}={source!r}: no such run or file")
     if (path / "config.json").exists():
-        has_best = checkpoint.best_states_in(path / "best")
+        has_best = saved_states.best_states_in(path / "best")
         path = folders.state_path(path, "best" if has_best else "newest")
     if not (path / "state").is_dir():
         raise UserError(
             f"{key}={source!r}: neither a run, one of its checkpoints, nor {readers.ACCEPTED}"
         )
-    return _of_state(checkpoint.read_arrays(path.resolve()), net, f"{key}={source!r}")
+    return _of_state(saved_states.read_arrays(path.resolve()), net, f"{key}={source!r}")
 
 
 def _of_state(saved: Mapping[str, np.ndarray], net: str, key: str) -> dict[str, np.ndarray]:
