@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gan_jax import training
-from gan_jax.core import checkpoint
+from gan_jax.core import checkpoint, saved_states
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.modes.work import (
@@ -120,7 +120,7 @@ def test_an_output_that_cannot_be_written_is_one_line_before_the_work(
     out.mkdir()
     call = modes(trained, inputs, out)[mode]
     if early:
-        monkeypatch.setattr(checkpoint, "read", loaded)
+        monkeypatch.setattr(saved_states, "read", loaded)
         monkeypatch.setattr(comparison, "_measure", loaded)
     with unwritable(monkeypatch, out, number):
         message = assert_refused("--out", call)
