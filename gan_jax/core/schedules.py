@@ -1,8 +1,8 @@
 """Learning rates: pure functions of the place in training.
 
 A rate maps a place t to a learning rate. The place is measured in steps, images or epochs, whole
-or fractional; `at_step` turns such a function into one of the step. Skipped updates, several critic
-steps and changing batch sizes cannot shift it, since nothing is counted anywhere.
+or fractional; `at_step` turns such a function into a function of the step. Nothing is counted
+anywhere, so skipped updates, several critic steps and changing batch sizes cannot shift a rate.
 """
 
 import math
@@ -51,7 +51,7 @@ def piecewise_constant(
 
 
 def step(lr: float, boundaries: Sequence[float], rates: Sequence[float]) -> Rate:
-    """The rate whose boundary is the largest ≤ t; lr before the first."""
+    """The rate that belongs to the largest boundary ≤ t; lr before the first boundary."""
     if len(boundaries) != len(rates):
         raise UserError(
             f"schedule: {len(boundaries)} boundaries but {len(rates)} rates; give one each"
@@ -145,16 +145,16 @@ def linear(lr: float, begin: float, end: float, floor: float = 0.0) -> Rate:
 
 
 def in_steps(rate: Rate, staircase: bool = True, every: float = 0.0) -> Rate:
-    """With `staircase` the rate of ⌊t⌋, one that a loop sets once per epoch, say; with `every` that
-    of the last multiple of it."""
+    """With `staircase` the rate at ⌊t⌋, as a loop sets it that does so once per epoch; with `every`
+    the rate at the last multiple of it."""
     if every:
         return lambda t: rate(_periods(t, every) * every)
     return (lambda t: rate(jnp.floor(t))) if staircase else rate
 
 
 def halving_period(epochs: float, ratio: float, factor: float = 0.5) -> int:
-    """The longest period in whole epochs with which `halving` ends at `ratio` or less of where it
-    began: ⌊epochs / n⌋ cuts, n = ⌈log ratio / log factor⌉ of them needed. 200, 1/100 → 28."""
+    """The longest period in whole epochs with which `halving` ends at `ratio` or less of its first
+    rate: ⌊epochs / n⌋, where n = ⌈log ratio / log factor⌉ cuts are needed. 200, 1/100 → 28."""
     cuts = math.ceil(math.log(ratio) / math.log(factor) - 1e-9)
     return max(math.floor(epochs / cuts), 1)
 
@@ -178,9 +178,12 @@ def warm_up(rate: Rate, lr: float, length: float, unit: float) -> Rate:
 def place(
     step: jax.Array, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
 ) -> jax.Array:
-    """Where `step` lies, float []: steps taken, images seen, or epochs begun plus the fraction
-    of the running one, before the update of that step. Steps and epochs are counted in int32,
-    images (of which there may be more than 2^31) in floats: float32, float64 where it is on."""
+    """Where `step` lies before its update, float []: the steps taken, the images seen, or the
+    epochs completed plus the fraction of the current one.
+
+    Steps and epochs are computed in int32, images, of which there may be more than 2^31, in floats:
+    float32, or float64 where that is enabled.
+    """
     if unit == "steps":
         return step.astype(float)
     whole, part = jnp.zeros((), jnp.int32), jnp.zeros((), float)
@@ -204,7 +207,7 @@ def at_step(
 
 
 def defaults() -> dict:
-    """The `schedule` section of an optimiser's config.
+    """The `schedule` section of an optimizer's config.
 
     `name` picks the shape; lengths are in `unit`; `length` 0 means the whole run.
     """
