@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.system import Stage
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, above, at_least, one_of
 
 Rate = Callable[[jax.Array], jax.Array]  # place → learning rate, both scalars
 UNITS = ("steps", "images", "epochs")
@@ -201,8 +201,7 @@ def at_step(
     rate: Rate, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
 ) -> Callable[[jax.Array], jax.Array]:
     """The learning rate as a function of the step (int32 [])."""
-    if unit not in UNITS:
-        raise UserError(f"schedule.unit={unit!r}: accepted are {', '.join(UNITS)}")
+    one_of("schedule.unit", unit, UNITS)
     return lambda step: rate(place(jnp.asarray(step, jnp.int32), unit, stages, epoch_steps))
 
 
@@ -257,24 +256,18 @@ def depends_on_total(schedule) -> bool:
 
 
 def _check(lr: float, schedule, key: str) -> None:
-    if schedule.name not in NAMES:
-        raise UserError(f"{key}.name={schedule.name!r}: accepted are {', '.join(NAMES)}")
-    if schedule.unit not in UNITS:
-        raise UserError(f"{key}.unit={schedule.unit!r}: accepted are {', '.join(UNITS)}")
+    """Raises UserError naming `key` for values of a schedule section that are not accepted."""
+    one_of(f"{key}.name", schedule.name, NAMES)
+    one_of(f"{key}.unit", schedule.unit, UNITS)
     if "every" in NAMES[schedule.name] and schedule.every <= 0:
         raise UserError(f"{key}.every={schedule.every}: {schedule.name} needs a length above 0")
-    if schedule.mode not in ("triangular", "triangular2", "exp_range"):
-        raise UserError(
-            f"{key}.mode={schedule.mode!r}: accepted are triangular, triangular2, exp_range"
-        )
+    one_of(f"{key}.mode", schedule.mode, ("triangular", "triangular2", "exp_range"))
     if not 0 <= schedule.floor <= lr:
         raise UserError(f"{key}.floor={schedule.floor} with lr={lr}: needs 0 ≤ floor ≤ lr")
     for name in ("warmup", "length", "begin", "every"):
-        if getattr(schedule, name) < 0:
-            raise UserError(f"{key}.{name}={getattr(schedule, name)}: must not be below 0")
+        at_least(f"{key}.{name}", getattr(schedule, name), 0)
     for name in ("factor", "gamma"):
-        if getattr(schedule, name) <= 0:
-            raise UserError(f"{key}.{name}={getattr(schedule, name)}: must be above 0")
+        above(f"{key}.{name}", getattr(schedule, name), 0)
     if schedule.name == "plateau" and schedule.factor >= 1:
         raise UserError(f"{key}.factor={schedule.factor}: plateau cuts by a factor below 1")
     if schedule.growth < 1:
