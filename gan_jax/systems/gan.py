@@ -369,7 +369,7 @@ def standing_statistics(
 ) -> TrainState:
     """The state with the generator's batch statistics measured over `seed` and `label` [n, B].
 
-    Raises UserError for a generator without batch statistics.
+    Raises ArgumentError for a generator without batch statistics.
     """
 
     def forward(params, stats, part):
