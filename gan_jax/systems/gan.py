@@ -126,7 +126,7 @@ def init(gan: Gan, key: Array, batch: Batch, stage: Stage) -> TrainState:
 
 
 def drawn_labels(key: Array, count: int, facts: Facts) -> Array:
-    """Classes of fakes, int32 [count]: each of those that training images are of as likely."""
+    """Classes of fakes, int32 [count], drawn evenly from those that training images have."""
     drawn = facts.drawn_classes
     places = jax.random.randint(key, (count,), 0, len(drawn))
     return jnp.asarray(drawn, jnp.int32)[places] if facts.empty_classes else places
@@ -369,7 +369,7 @@ def standing_statistics(
 ) -> TrainState:
     """The state with the generator's batch statistics measured over `seed` and `label` [n, B].
 
-    Raises UserError for a generator without batch statistics.
+    Raises ArgumentError for a generator without batch statistics.
     """
 
     def forward(params, stats, part):

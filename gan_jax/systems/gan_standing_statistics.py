@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import optim
 from gan_jax.core.system import Net, PyTree
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError
 from gan_jax.models.layers import BatchNorm
 
 Forward = Callable[[PyTree, PyTree, Any], PyTree]
@@ -22,13 +22,13 @@ def standing(net: Net, forward: Forward, batches: PyTree) -> Net:
     """The net with statistics that are means over n batches, those of averaged weights too.
 
     Args:
-      net: a net with batch statistics; UserError for one without any.
+      net: a net with batch statistics; ArgumentError for one without any.
       forward: (params, stats, batch) → the statistics after one pass in training mode.
       batches: arrays [n, ...], n batches of what `forward` reads.
     """
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(net.stats)]
     if not any(_name(path) == "mean" for path in paths):
-        raise UserError("--standing_stats: this model's generator has no batch statistics")
+        raise ArgumentError("standing_stats", ": this model's generator has no batch statistics")
     opt = net.opt
     if "ema" in opt:
         averaged = _measured(*optim.averaged(net), forward, batches)

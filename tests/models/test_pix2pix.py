@@ -58,11 +58,13 @@ def test_parameters_of_both_families():
 
 def test_receptive_fields_and_maps_of_logits():
     """94 and 70 pixels; n layers: 1, 16, 34, 70, 142, 286, 574; maps 16x16 and 30x30 at 256 px."""
-    fields = lambda **o: networks.receptive_field(  # noqa: E731
-        networks.discriminator(model(**o)["disc"], 1024).strides()
-    )
-    assert fields() == 94
-    assert [fields(family="original", disc={"layers": n}) for n in range(7)] == [
+
+    def field(**options):
+        module = networks.discriminator(model(**options)["disc"], 1024)
+        return networks.receptive_field(module.strides())
+
+    assert field() == 94
+    assert [field(family="original", disc={"layers": n}) for n in range(7)] == [
         *(1, 16, 34, 70, 142, 286, 574)
     ]
     assert shapes(model(), 256)["disc"][2] == (1, 16, 16, 1)
@@ -169,7 +171,10 @@ def test_inits():
         return jax.jit(lambda key: gen.init(key, x)[0])(jax.random.key(0))
 
     found = weights("original", "batch")
-    std = lambda leaf: float(jnp.std(leaf))  # noqa: E731
+
+    def std(leaf):
+        return float(jnp.std(leaf))
+
     assert std(found["encoder_4"]["kernel"]) == pytest.approx(0.02, rel=0.02)
     assert float(jnp.mean(found["encoder_3_norm"]["scale"])) == pytest.approx(1, abs=0.02)
     assert std(found["encoder_3_norm"]["scale"]) == pytest.approx(0.02, rel=0.3)

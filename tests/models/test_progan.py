@@ -179,7 +179,10 @@ def given(batch: int = 4):
     nets = {net: small()[index] for index, net in enumerate("GD")}
     inputs = {"G": (batch, SMALL["z_dim"]), "D": (batch, 16, 16, 2)}
     random = np.random.default_rng(0)
-    normal = lambda shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
+
+    def normal(shape):
+        return random.normal(size=shape).astype(np.float32)
+
     label = np.eye(CLASSES, dtype=np.float32)[random.integers(CLASSES, size=batch)]
     params = {}
     for name, net in nets.items():
@@ -221,9 +224,16 @@ def test_a_fused_layer_is_the_plain_one(resize):
 
     def run(fused: bool):
         layer = progan.Weighted(5, resize=resize, fused=fused)
-        value = lambda x, params: jnp.sum(jnp.sin(layer.apply({"params": params}, x)))  # noqa: E731
-        norm = lambda x, params: jnp.sum(jax.grad(value)(x, params) ** 3)  # noqa: E731
-        total = lambda *given: value(*given) + norm(*given)  # noqa: E731
+
+        def value(x, params):
+            return jnp.sum(jnp.sin(layer.apply({"params": params}, x)))
+
+        def norm(x, params):
+            return jnp.sum(jax.grad(value)(x, params) ** 3)
+
+        def total(*given):
+            return value(*given) + norm(*given)
+
         params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
         return jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(jnp.asarray(x), params)
 
@@ -292,7 +302,10 @@ def test_fade_goes_from_the_lower_side_to_the_upper():
     gen, disc = small()
     run = both(gen, disc)
     image = np.random.default_rng(1).normal(size=(4, 8, 8, 2)).astype(np.float32)
-    at = lambda fade: run(params, z, label, image, np.float32(fade), 8)  # noqa: E731
+
+    def at(fade):
+        return run(params, z, label, image, np.float32(fade), 8)
+
     low, judged = run(params, z, label, np.asarray(average_pool(image)), np.float32(0), 4)
     old, old_judged = at(1)
     np.testing.assert_allclose(old, upsample(low), rtol=1e-5, atol=1e-5)
@@ -304,9 +317,10 @@ def test_fade_goes_from_the_lower_side_to_the_upper():
 
 def test_labels_are_normalised_with_the_latents():
     params, z, label = given()
-    apply = lambda z, label, **options: small(**options)[0].apply(  # noqa: E731
-        params["G"], {}, z, label, 4, 0.0
-    )[0]
+
+    def apply(z, label, **options):
+        return small(**options)[0].apply(params["G"], {}, z, label, 4, 0.0)[0]
+
     image = apply(z, label)
     np.testing.assert_allclose(apply(3 * z, 3 * label), image, rtol=1e-4, atol=1e-4)
     assert np.abs(apply(3 * z, label) - image).max() > 1e-2

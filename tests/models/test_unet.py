@@ -259,7 +259,10 @@ def test_recomputing_blocks_changes_no_number():
     for remat in unet.REMATS:
         net = tiny(remat=remat)
         params = filled(net, X, TIME)
-        loss = lambda p, net=net: jnp.mean(net.apply(p, {}, X, TIME)[0] ** 2)  # noqa: E731
+
+        def loss(p, net=net):
+            return jnp.mean(net.apply(p, {}, X, TIME)[0] ** 2)
+
         found[remat] = jax.jit(jax.grad(loss))(params)
     for remat in unet.REMATS[1:]:
         for a, b in zip(jax.tree.leaves(found["none"]), jax.tree.leaves(found[remat]), strict=True):

@@ -63,7 +63,10 @@ def activation(seen: dict, name: str) -> jax.Array:
     prefix = next(p for p in warpgan_golden.PARTS if name.startswith(f"{p}/"))
     layer, *operation = name.removeprefix(f"{prefix}/").split("/")
     part = seen.get(warpgan_golden.PARTS[prefix][1], seen)
-    output = lambda module: module["__call__"][-1]  # noqa: E731
+
+    def output(module):
+        return module["__call__"][-1]
+
     if layer.startswith("add"):
         return output(part[f"res{layer[4:] or 0}"])
     if layer == "l2_normalize":
@@ -173,7 +176,10 @@ def test_parameter_counts_are_the_originals():
     model = {**warpgan.defaults(), "warp_head": "flat"}
     gen, disc = warpgan.build(model, 256, 126)
     x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
-    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+
+    def count(tree):
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
     params, judge = (jax.eval_shape(n.init, jax.random.key(0), x)[0] for n in (gen, disc))
     assert {name: count(part) for name, part in params.items()} == PARTS
     assert count(params) == 143_757_899
@@ -331,7 +337,9 @@ def test_precision_follows_parameters_and_images(dtype, head):
     gen, disc = build(warp_head=head, disc_head=head)
 
     def run(key, x):
-        cast = lambda tree: jax.tree.map(lambda w: w.astype(x.dtype), tree)  # noqa: E731
+        def cast(tree):
+            return jax.tree.map(lambda w: w.astype(x.dtype), tree)
+
         params, judge = cast(gen.init(key, x)[0]), cast(disc.init(key, x)[0])
         content = gen.content(params, x)
         texture = gen.texture(params, content, gen.style(params, x))

@@ -153,10 +153,12 @@ def test_wgan_gp_penalty_critic_loss_and_gradients():
         fake, _ = gen.apply(g_params, g_stats, golden["in/z"], label, train=True, key=key)
 
         def total(params):
-            judge = lambda x: disc.apply(params, d_stats, x, label, train=True, key=key)[0][0]  # noqa: E731
-            penalty = penalties.gradient_penalty(judge, real, fake, golden["in/alpha"])
-            loss = critic_loss.real(judge(real)) + critic_loss.fake(judge(fake)) + 10 * penalty
-            return loss, (penalty, judge(real), judge(fake))
+            def critic(x):
+                return disc.apply(params, d_stats, x, label, train=True, key=key)[0][0]
+
+            penalty = penalties.gradient_penalty(critic, real, fake, golden["in/alpha"])
+            loss = critic_loss.real(critic(real)) + critic_loss.fake(critic(fake)) + 10 * penalty
+            return loss, (penalty, critic(real), critic(fake))
 
         (loss, rest), grads = jax.value_and_grad(total, has_aux=True)(params)
         return fake, loss, rest, grads

@@ -109,7 +109,10 @@ def test_disc_weight_scales_the_discriminator_only():
 
 def test_clipping_bounds_the_critic_after_its_update():
     step = one_step({"loss.clip_weights": 0.01})
-    largest = lambda net: max(np.abs(x).max() for x in jax.tree.leaves(net.params))  # noqa: E731
+
+    def largest(net):
+        return max(np.abs(x).max() for x in jax.tree.leaves(net.params))
+
     assert largest(step.before.nets["disc"]) > 0.1
     assert largest(step.after.nets["disc"]) <= np.float32(0.01)
     assert largest(step.after.nets["gen"]) > 0.1
@@ -117,7 +120,10 @@ def test_clipping_bounds_the_critic_after_its_update():
 
 def test_r1_adds_its_gradient_to_the_discriminator():
     step, made = one_step({"loss.r1": 2.0}), make({})
-    term = lambda p: penalties.r1(critic(made, p), real_images())  # noqa: E731  γ/2 = 1
+
+    def term(p):
+        return penalties.r1(critic(made, p), real_images())  # γ/2 = 1
+
     assert_adds(step, plain(), "disc", term)
     np.testing.assert_allclose(
         step.metrics["loss/r1"], term(plain().before.nets["disc"].params), rtol=1e-5
@@ -170,7 +176,7 @@ def test_mode_seeking_moves_the_generator_only():
     assert same(step.grads["disc"], plain().grads["disc"])
 
 
-# what the discriminator is told and shown
+# what the discriminator sees: labels, noise, augmentation
 
 
 def test_label_smoothing_and_flips_change_the_discriminators_loss_only():

@@ -13,7 +13,7 @@ from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.models import pix2pix as networks
-from gan_jax.ops import colour, images, pool
+from gan_jax.ops import colour, images
 
 SIZE = 16
 PLAIN = {
@@ -49,7 +49,10 @@ def make(**options):
 
 def pairs(seed: int = 0, count: int = 2, inputs: int = 3) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
-    made = lambda c: random.integers(0, 256, (count, SIZE, SIZE, c)).astype(np.uint8)  # noqa: E731
+
+    def made(c):
+        return random.integers(0, 256, (count, SIZE, SIZE, c)).astype(np.uint8)
+
     return {"input": made(inputs), "target": made(3)}
 
 
@@ -93,7 +96,7 @@ def test_losses_are_logged_apart():
 
 
 def test_the_order_decides_which_discriminator_the_generator_meets():
-    """The first player's step is the same in either order, the second's is not."""
+    """The first network's update is the same in either order, the second's is not."""
     sides = {}
     for order in ("generator_first", "discriminator_first"):
         sides[order] = one_step(**SGD, loss__order=order, model__gen__dropout=0.0)
@@ -131,7 +134,7 @@ def test_dropout_acts_in_training_and_follows_the_key():
     assert still[0] == still[1]
 
 
-def test_separate_rates_for_both_players():
+def test_separate_rates_for_both_networks():
     """Halving for the generator alone: the student's rate, its table to the number."""
     schedule = dict(name="halving", unit="epochs", every=90.0)
     config = configs.load_file("configs/pix2pix_facades.py")
@@ -180,28 +183,6 @@ def test_the_discriminator_may_be_blind_to_the_input():
         assert params["conv_0"]["kernel"].shape[2] == (6 if conditional else 3)
         logits = [disc.apply(params, stats, c, y)[0] for c in (x, z)]
         assert np.array_equal(*logits) != conditional
-
-
-def test_image_pool():
-    """Fills first; then half of the images are swapped for stored ones, and none is lost."""
-    images = jnp.arange(400, dtype=jnp.float32).reshape(200, 2)
-    start = pool.empty(10, (2,))
-    after, seen = jax.jit(pool.query)(start, images[:10], jax.random.key(0))
-    np.testing.assert_array_equal(seen, images[:10])
-    np.testing.assert_array_equal(after.images, images[:10])
-    assert int(after.count) == 10
-    last, shown = jax.jit(pool.query)(after, images[10:], jax.random.key(1))
-    old = np.asarray(shown[:, 0] != images[10:, 0])
-    assert 0.4 < old.mean() < 0.6
-    # an image that was not shown at once is in the pool, or was shown later, and never twice
-    given = {tuple(row) for row in np.asarray(images)}
-    told = [tuple(row) for row in np.asarray(shown)] + [
-        tuple(row) for row in np.asarray(last.images)
-    ]
-    assert len(told) == len(set(told)) == 200
-    assert set(told) == given
-    again = jax.jit(pool.query)(after, images[10:], jax.random.key(1))[1]
-    np.testing.assert_array_equal(again, shown)
 
 
 def test_the_pool_is_part_of_the_state():
@@ -327,7 +308,10 @@ def test_the_penalty_lies_between_the_real_and_the_fake_output():
     def by_hand():
         fake, _ = gen.apply(state.nets["gen"].params, {}, x)
         alpha = jax.random.uniform(jax.random.split(jax.random.key(1), 3)[2], (2, 1, 1, 1))
-        critic = lambda at: jnp.sum(disc.apply(net.params, net.stats, x, at)[0])  # noqa: E731
+
+        def critic(at):
+            return jnp.sum(disc.apply(net.params, net.stats, x, at)[0])
+
         slopes = jax.grad(critic)(alpha * y + (1 - alpha) * fake)
         return jnp.mean((jnp.sqrt(jnp.sum(slopes**2, axis=(1, 2, 3))) - 1) ** 2)
 
