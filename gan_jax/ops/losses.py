@@ -14,7 +14,7 @@ from gan_jax.errors import UserError
 
 
 class Adversarial(NamedTuple):
-    """One adversarial loss in the forms its two players need.
+    """One adversarial loss in the forms that the generator and the discriminator need.
 
     `fool` and `judge` work element by element, so they also give per-example values; the methods
     are their means over logits of any shape [B, ...] (patch discriminators included). The
@@ -44,16 +44,18 @@ class Adversarial(NamedTuple):
         wrong = _per_example(flipped, fake_logits)
         return jnp.mean(self.judge(fake_logits, jnp.where(wrong, self.real_target, 0.0)))
 
-    def judged(
+    def discriminator_metrics(
         self, real_logits: Array, fake_logits: Array, real_loss: Array, fake_loss: Array
     ) -> dict[str, Array]:
-        """What is logged of a discriminator's passes: their losses, and how often it is right."""
+        """The metrics of a discriminator: its losses, and how often it is right, in [0, 1]."""
         return {
             "loss/disc_real": real_loss,
             "loss/disc_fake": fake_loss,
             "accuracy/real": self.real_accuracy(real_logits),
             "accuracy/fake": self.fake_accuracy(fake_logits),
         }
+
+    judged = discriminator_metrics  # until the systems have moved
 
     def real_accuracy(self, real_logits: Array) -> Array:
         """Share of logits on the real side, in [0, 1]; the boundary itself is on neither side."""

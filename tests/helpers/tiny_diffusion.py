@@ -60,5 +60,8 @@ def filled(system, batch=BATCH):
     """A state with weights that are zero nowhere."""
     state = zeros_like_init(system, batch)
     random = np.random.RandomState(1)
-    draw = lambda s: jnp.asarray(0.2 * random.randn(*s.shape), s.dtype)  # noqa: E731
+
+    def draw(s):
+        return jnp.asarray(0.2 * random.randn(*s.shape), s.dtype)
+
     return with_weights(state, jax.tree.map(draw, state.nets["unet"].params))
