@@ -1,4 +1,4 @@
-"""Penalties on generators and discriminators: gradient norms, orthogonality, diversity, clipping."""
+"""Penalties on the networks of a GAN: gradient norms, orthogonality, diversity, clipping."""
 
 from collections.abc import Callable
 from typing import Any
