@@ -257,3 +257,12 @@ def _check_pixels(config, facts: Facts) -> None:
             f"config.augment names {', '.join(moving)}: with {output} the label map would not "
             "follow, accepted is color; config.data.resize=jitter and config.data.flip change both"
         )
+
+
+def tiny(config) -> None:
+    """Shrinks the network, and reads the label maps of synthetic pairs. In place."""
+    config.model.update(width=4, disc_width=2, bottleneck=8)
+    if config.model.output == "pixels":
+        # the colours of the synthetic pairs' ground and shapes
+        shapes = ((255, 51, 51), (153, 255, 51), (51, 255, 255), (153, 51, 255))
+        config.model.palette = ((0, 0, 0), *shapes)

@@ -228,3 +228,9 @@ def _check(config, facts: Facts) -> None:
         )
     if config.loss.skip_limit < 0:
         raise UserError(f"config.loss.skip_limit={config.loss.skip_limit}: must be at least 0")
+
+
+def tiny(config) -> None:
+    """Shrinks the network to 8 px; the chain, losses and schedules stay. In place."""
+    config.model.update(unet.TINY)
+    config.microbatches = 1
