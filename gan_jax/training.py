@@ -38,11 +38,7 @@ from gan_jax.run import summary as outcomes
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Adjust, Model, as_it_is, load, measured, with_restored
 
-SYSTEMS = configs.SYSTEMS
-defaults, tiny, variants = configs.defaults, configs.tiny, configs.variants
-tiny_growth, tiny_unet = configs.tiny_growth, configs.tiny_unet
-tiny_diffusion, tiny_warpgan = configs.tiny_diffusion, configs.tiny_warpgan
-load_file = configs.load_file
+defaults = configs.defaults
 sample, dry_run = export.sample, export.dry_run
 FIRST_DRAWING = 20.0  # seconds from a run's start
 DRAWING = 0.05  # the share of the time that curves may take while a run goes on

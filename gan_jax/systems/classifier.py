@@ -340,3 +340,12 @@ def _tasks(model: Classifier) -> dict[str, Task]:
         "translate": Task(sample, drawing, reads="input", uses=("classifier",)),
         "classes": Task(partial(classes, model), "class of every pixel of photos"),
     }
+
+
+def tiny(config) -> None:
+    """Shrinks the network, and reads the label maps of synthetic pairs. In place."""
+    config.model.update(width=4, disc_width=2, bottleneck=8)
+    if config.model.output == "pixels":
+        # the colours of the synthetic pairs' ground and shapes
+        shapes = ((255, 51, 51), (153, 255, 51), (51, 255, 255), (153, 51, 255))
+        config.model.palette = ((0, 0, 0), *shapes)

@@ -396,3 +396,12 @@ def _check(config, facts: Facts) -> None:
         raise UserError("config.loss.noise needs config.loss.noise_steps: steps until it is zero")
     if not 0 <= loss.flip < 0.5:
         raise UserError(f"config.loss.flip={loss.flip}: a probability in [0, 0.5)")
+
+
+def tiny(config) -> None:
+    """Shrinks the networks, and how often the discriminator takes several steps. In place."""
+    widths = {"dense": 8, "pytorch_gan_dense": 8, "resnet": 2}
+    config.model.z_dim = 8
+    for section in (config.model.gen, config.model.disc):
+        section.width = widths.get(section.name, 4)
+    config.loss.disc_steps = min(config.loss.disc_steps, 2)

@@ -293,3 +293,9 @@ def make(config, facts: Facts) -> System:
         rates={"classifier": model.optimizer.rate},
         compiler_options=convolution.compiler_options(training=True),
     )
+
+
+def tiny(config) -> None:
+    """Shrinks the network to 8 px; the chain, losses and schedules stay. In place."""
+    config.model.update(unet.TINY)
+    config.microbatches = 1

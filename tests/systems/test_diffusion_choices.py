@@ -13,8 +13,9 @@ AVERAGED = {"unet": Net({}, {}, {"ema": ()})}
 
 
 def noisy_classifier(**changes):
+    """The config of a classifier that fits the tiny model, but for `changes`."""
     config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
-    config.discrete.update(tiny_config().discrete.to_dict() | changes.pop("discrete", {}))
+    config.discrete.update({name: tiny_config().discrete[name] for name in config.discrete})
     config.update(changes)
     return config
 
