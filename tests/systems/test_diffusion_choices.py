@@ -27,7 +27,7 @@ def test_values_take_the_type_of_their_key():
     assert config.sampling.sampler == "ddim"
     for changes, message in (
         ({"eta": "much"}, "config.sampling.eta='much': must be of type float"),
-        ({"speed": "9"}, "config.sampling has no 'speed'; accepted are sampler, "),
+        ({"speed": "9"}, "config.sampling has no 'speed'; accepted are churn, "),
     ):
         with pytest.raises(UserError, match=message):
             diffusion.resample(config, changes, RAW)
