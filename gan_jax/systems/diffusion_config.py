@@ -66,7 +66,10 @@ def _check_guide(config, facts: Facts) -> None:
 
 
 def process(config) -> processes.Process:
-    """How noise is added, and what is learnt of it. Raises UserError for values not accepted."""
+    """How noise is added and what the network learns of it.
+
+    Raises UserError for values that are not accepted.
+    """
     path = config.sampling
     sigmas = processes.Sigmas(path.sigma_min, path.sigma_max, path.rho)
     if config.diffusion.process == "flow":

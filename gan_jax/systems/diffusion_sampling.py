@@ -40,7 +40,7 @@ def build(
     config, nets: networks.Networks, settings: sampling.Settings, process: Process,
     walked: Chain | None,
 ) -> Sampling:  # fmt: skip
-    """How a config's model draws, of what it has been built from."""
+    """How the model of a config draws images, from the parts that have been built of it."""
     report = None
     if config.sampling.progress:
         report = Progress(walked.steps if walked else settings.count())

@@ -33,10 +33,10 @@ of an unrolled loop may come in any order."""
 
 
 class Loop(NamedTuple):
-    """How a sampler's loop is compiled, and who is told of its progress."""
+    """How a sampler's loop is compiled, and where it reports its progress."""
 
     report: Report | None = None
-    """Told how many steps are done; None leaves the compiled program without a callback."""
+    """Called with the number of steps that are done; None: no callback in the compiled program."""
     unroll: int = 1
     """Steps in the body of the compiled loop."""
 

@@ -106,7 +106,7 @@ def make(
       settings: which have been checked.
       process: what the network has learnt.
       walked: the steps of its chain that are kept, where the sampler walks one; else None.
-      report: told how many steps are done.
+      report: called with the number of steps that are done.
     """
     loop = chain_samplers.Loop(report)
     if walked is not None and settings.sampler in ("ancestral", "ddim"):
