@@ -114,9 +114,7 @@ def train_step(
         net, diffusion.tx, grads, net.stats, rate=rate, step=state.step,
         validation=state.validation, batch_images=float(stage.batch_size),
     )  # fmt: skip
-    known = state.extra["quarters"]
-    last = jnp.where(known < 0, jnp.mean(terms["loss"]), known)
-    quarters = loss_quarters.means(terms["loss"], process.quarter(examples["level"]), last)
+    quarters = by_quarter(process, terms["loss"], examples["level"], state.extra["quarters"])
     metrics = {f"loss/{k if k != 'loss' else 'unet'}": jnp.mean(v) for k, v in terms.items()}
     metrics |= {f"loss/{name}": quarters[i] for i, name in enumerate(process.quarters)}
     metrics |= {
@@ -166,6 +164,13 @@ def predicted(
         train=key is not None, key=key,
     )  # fmt: skip
     return output, x, diffusion.process.losses(output, image, x, noise, level)
+
+
+def by_quarter(process: processes.Process, loss: Array, level: Array, known: Array) -> Array:
+    """The mean loss of each quarter of the levels, [4]. A quarter that the batch has no image of
+    repeats its last mean, or that of the batch where there is none (below 0)."""
+    last = jnp.where(known < 0, jnp.mean(loss), known)
+    return loss_quarters.means(loss, process.quarter(level), last)
 
 
 def next_extra(
