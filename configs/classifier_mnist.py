@@ -11,18 +11,17 @@
 Variant `tiny`: seconds, synthetic data.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("classifier")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("classifier")
     config.data.source = "digits"
     config.model.width = 16
     config.run.steps = "1500"
     config.run.eval_every = "500"
     config.best.update(metric="val/accuracy", mode="max")
     if "tiny" in chosen:
-        configs.tiny(config)
-        config.model.width = 4
+        tiny(config)
     return config

@@ -11,12 +11,12 @@ deep_conv networks, non-saturating loss, two discriminator steps, 200,000 steps 
 StudioGAN reports IS 6.11 and FID 48.29 with these. Variant: tiny.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("gan")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("gan")
     config.data.update(source="npz", path="cifar10.npz", resolution=32, channels="rgb", flip=True)
     config.batch_size = 64
     config.model.z_dim = 128
@@ -30,7 +30,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="200000", sample_every="2000", eval_every="5000", quality_every="5000")
     config.run.update(save_every="5000", log_every="200")
     if "tiny" in chosen:
-        configs.tiny(config, resolution=32, channels="rgb")
-        config.model.z_dim = 8
-        config.model.gen.width = config.model.disc.width = 4
+        tiny(config, resolution=32, channels="rgb")
     return config

@@ -7,12 +7,12 @@ The folder holds the four idx files, packed or not. Debian's package dataset-fas
 into /usr/share/datasets/fashion-mnist. Variants: labels (class-conditional), tiny.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("labels", "tiny"))
-    config = configs.defaults("gan")
+    chosen = variants(variant, ("labels", "tiny"))
+    config = defaults("gan")
     config.data.update(source="idx", path="/usr/share/datasets/fashion-mnist")
     config.batch_size = 64
     config.model.gen.update(name="deconv", width=64)
@@ -27,7 +27,5 @@ def get_config(variant: str = ""):
     if "labels" in chosen:
         config.model.conditioning = "projection"
     if "tiny" in chosen:
-        configs.tiny(config)
-        config.model.z_dim = 8
-        config.model.gen.width = config.model.disc.width = 4
+        tiny(config)
     return config

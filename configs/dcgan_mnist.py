@@ -13,14 +13,14 @@ Variants, separated by commas:
     tiny         seconds, synthetic data
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("pytorch_gan", "labels", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("gan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("gan")
     config.data.source = "digits"
     config.batch_size = 64
     config.model.gen.update(name="deconv", width=64)
@@ -42,7 +42,5 @@ def get_config(variant: str = ""):
     if "labels" in chosen:
         config.model.conditioning = "projection"
     if "tiny" in chosen:
-        configs.tiny(config)
-        config.model.z_dim = 8
-        config.model.gen.width = config.model.disc.width = 4
+        tiny(config)
     return config

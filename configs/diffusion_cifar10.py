@@ -17,14 +17,14 @@ Published: FID 3.19 and 3.17 bits per dimension. Variants, separated by commas:
     tiny      seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("vlb", "edm", "flow", "classes", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("diffusion")
     config.data.update(source="npz", path="cifar10.npz", resolution=32, channels="rgb", flip=True)
     config.batch_size = 128
     config.model.update(num_channels=128, num_res_blocks=3, dropout=0.3)
@@ -45,6 +45,5 @@ def get_config(variant: str = ""):
         config.model.class_cond = True
         config.diffusion.label_dropout = 0.1
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

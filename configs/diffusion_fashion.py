@@ -11,12 +11,12 @@ a class on demand with dropped classes: --guidance=2. Variants, separated by com
     tiny           seconds, synthetic data
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("unconditional", "tiny"))
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, ("unconditional", "tiny"))
+    config = defaults("diffusion")
     config.data.update(source="idx", path="/usr/share/datasets/fashion-mnist", flip=True)
     config.batch_size = 64
     config.model.update(num_channels=32, num_res_blocks=1, channel_mult=(1, 2, 2))
@@ -31,8 +31,5 @@ def get_config(variant: str = ""):
     config.quality.update(metrics=("fd_classifier", "classes"), classifier_steps="4000")
     config.run.update(steps="12 epochs", sample_every="1 epoch", eval_every="1 epoch")
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
-        config.model.class_cond = False
-        config.diffusion.label_dropout = 0.0
+        tiny(config, channels="rgb")
     return config

@@ -16,12 +16,12 @@ Variants, separated by commas:
     tiny    seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("labels", "tiny"))
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, ("labels", "tiny"))
+    config = defaults("diffusion")
     config.data.update(source="folder", path="images", on_error="skip", resize="crop", flip=True)
     config.data.update(resolution=64, channels="rgb", validation_fraction=0.05)
     config.batch_size = 64
@@ -37,7 +37,5 @@ def get_config(variant: str = ""):
         config.model.class_cond = True
         config.diffusion.label_dropout = 0.1
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        config.data.labels = "auto"
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

@@ -18,12 +18,12 @@ Variants:
     tiny  seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("unconditional", "tiny"))
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, ("unconditional", "tiny"))
+    config = defaults("diffusion")
     config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
     config.data.update(resolution=256, channels="rgb", resize="crop", flip=True)
     config.batch_size = 256
@@ -35,6 +35,5 @@ def get_config(variant: str = ""):
     if "unconditional" in chosen:
         config.model.class_cond = False
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

@@ -16,12 +16,12 @@ Variants:
     tiny  seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("diffusion")
     config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
     config.data.update(resolution=64, channels="rgb", resize="crop", flip=True)
     config.batch_size = 2048
@@ -33,6 +33,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="540000", log_every="100", sample_every="5000", sample_count=16)
     config.run.update(eval_every="10000", save_every="10000")
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

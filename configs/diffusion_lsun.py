@@ -21,14 +21,14 @@ Variants, separated by commas:
     tiny              seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 STEPS = {"bedroom": "500000", "cat": "200000", "horse": "250000", "horse_nodropout": "250000"}
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, (*STEPS, "tiny"))
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, (*STEPS, "tiny"))
+    config = defaults("diffusion")
     config.data.update(source="folder", path="lsun", labels="none", validation_fraction=0.01)
     config.data.update(resolution=256, channels="rgb", resize="crop", flip=True)
     config.batch_size = 256
@@ -41,6 +41,5 @@ def get_config(variant: str = ""):
     config.run.update(steps=STEPS[scene], log_every="100", sample_every="5000", sample_count=16)
     config.run.update(eval_every="10000", save_every="10000")
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

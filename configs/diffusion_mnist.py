@@ -17,14 +17,14 @@ Variants, separated by commas:
     tiny    seconds, synthetic data
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("labels", "flow", "edm", "v", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("diffusion")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("diffusion")
     config.data.source = "digits"
     config.batch_size = 64
     config.model.update(num_channels=32, num_res_blocks=1, channel_mult=(1, 2, 2))
@@ -48,6 +48,5 @@ def get_config(variant: str = ""):
     if "v" in chosen:
         config.discrete.update(target="v", variance="fixed_small", min_snr=5.0)
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

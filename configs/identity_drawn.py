@@ -16,12 +16,12 @@ A judge that the discriminator did not begin from is a fairer one: another --con
 Variant `tiny`: seconds, synthetic data.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("classifier")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("classifier")
     config.data.update(source="drawn_faces", resolution=64, channels="rgb", flip=True)
     config.data.update(identities=100, photos=24, caricatures=12)
     config.model.update(name="warpgan", disc_width=16, bottleneck=128, disc_head="flat")
@@ -30,6 +30,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="20 epochs", eval_every="1 epoch", save_every="5 epochs")
     config.best.update(metric="val/accuracy", mode="max")
     if "tiny" in chosen:
-        configs.tiny(config, resolution=32, channels="rgb")
-        config.model.update(disc_width=2, bottleneck=8)
+        tiny(config, resolution=32, channels="rgb")
     return config

@@ -15,12 +15,12 @@ classes. For configs/warpgan_folder.py add `--config.model.disc_head=pooled`.
 Variant `tiny`: seconds, synthetic data.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("classifier")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("classifier")
     config.data.update(source="folder", resolution=256, channels="rgb", flip=True)
     config.data.labels = "folder"
     config.batch_size = 64
@@ -30,7 +30,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="20 epochs", eval_every="1 epoch", save_every="1 epoch")
     config.best.update(metric="val/accuracy", mode="max")
     if "tiny" in chosen:
-        configs.tiny(config, resolution=32, channels="rgb")
-        config.data.labels = "auto"
-        config.model.update(disc_width=2, bottleneck=8)
+        tiny(config, resolution=32, channels="rgb")
     return config

@@ -14,14 +14,14 @@ Variants, separated by commas:
     tiny         seconds, synthetic data
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("pytorch_gan", "wgan_gp", "conv", "conv_pool", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("gan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("gan")
     config.data.source = "digits"
     config.batch_size = 128
     config.model.z_dim = 100
@@ -46,7 +46,5 @@ def get_config(variant: str = ""):
     if "conv" in chosen or "conv_pool" in chosen:
         config.model.disc.name = "guide_conv" if "conv" in chosen else "guide_conv_pool"
     if "tiny" in chosen:
-        configs.tiny(config)
-        config.model.z_dim = 8
-        config.model.gen.width = config.model.disc.width = 8
+        tiny(config)
     return config

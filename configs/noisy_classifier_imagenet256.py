@@ -14,12 +14,12 @@ bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a dyn
 its place. Variant: tiny (seconds, synthetic images).
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("noisy_classifier")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("noisy_classifier")
     config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
     config.data.update(resolution=256, channels="rgb", resize="random_crop", flip=True)
     config.batch_size = 256
@@ -28,6 +28,5 @@ def get_config(variant: str = ""):
     config.model.dtype = "bfloat16"
     config.run.update(steps="500000", log_every="100", eval_every="10000", save_every="10000")
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

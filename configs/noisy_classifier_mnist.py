@@ -11,12 +11,12 @@ the noisiest, little can be known. The whole of MNIST, from its idx files:
 Variant `tiny`: seconds, synthetic data.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("noisy_classifier")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("noisy_classifier")
     config.data.source = "digits"
     config.batch_size = 64
     config.discrete.schedule = "cosine"
@@ -26,6 +26,5 @@ def get_config(variant: str = ""):
     config.optim.classifier.schedule.name = "linear"
     config.run.update(steps="3 epochs", log_every="20")
     if "tiny" in chosen:
-        configs.tiny(config, channels="rgb")
-        configs.tiny_diffusion(config)
+        tiny(config, channels="rgb")
     return config

@@ -21,14 +21,14 @@ Variants, separated by commas:
     tiny         seconds, synthetic pairs
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("pytorch_gan", "original", "lsgan", "wgan_gp", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("pix2pix")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("pix2pix")
     config.data.update(source="folder", pairs="side_by_side", direction="b_to_a", labels="none")
     config.data.update(resolution=256, channels="rgb", resize="squash", flip=True)
     config.batch_size = 1
@@ -51,11 +51,7 @@ def get_config(variant: str = ""):
         config.loss.update(name="wasserstein", gradient_penalty=10.0)
         config.model.gen.norm = config.model.disc.norm = "instance"
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        config.model.gen.width = config.model.disc.width = 4
-        config.data.load_resolution = 18
-        if "original" in chosen:
-            config.model.disc.layers = 2
+        tiny(config, resolution=16, channels="rgb")
     return config
 
 

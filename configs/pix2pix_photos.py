@@ -12,12 +12,12 @@ Variants, separated by commas:
     tiny     seconds, synthetic pictures
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("inpaint", "tiny"))
-    config = configs.defaults("pix2pix")
+    chosen = variants(variant, ("inpaint", "tiny"))
+    config = defaults("pix2pix")
     config.data.update(source="folder", pairs="colorize", labels="none")
     config.data.update(resolution=256, channels="rgb", resize="jitter", load_resolution=286)
     config.data.flip = True
@@ -36,8 +36,5 @@ def get_config(variant: str = ""):
     if "inpaint" in chosen:
         config.data.pairs = "inpaint"
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        config.data.load_resolution = 18
-        config.model.gen.width = config.model.disc.width = 4
-        config.model.disc.layers = 2
+        tiny(config, resolution=16, channels="rgb")
     return config

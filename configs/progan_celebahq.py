@@ -22,15 +22,15 @@ Variants, separated by commas:
     tiny           seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 ABLATIONS = ("nopixelnorm", "nowscale", "noleakyrelu", "nosmoothing", "norepeat", "noreset")
 VARIANTS = ("paper", "nogrowing", *ABLATIONS, "half", "best", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("progan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("progan")
     config.data.update(source="folder", path="celebahq", labels="none")
     config.data.update(resolution=1024, channels="rgb", flip=True, validation_fraction=0.0)
     config.quality.samples = 8192
@@ -58,6 +58,5 @@ def get_config(variant: str = ""):
         config.model.dtype = "bfloat16"
     config.best.start_from_best = "best" in chosen
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        configs.tiny_growth(config)
+        tiny(config, resolution=16, channels="rgb")
     return config

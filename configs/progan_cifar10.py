@@ -15,14 +15,14 @@ Score of 8.80, for which see progan_cifar10_theano. Variants:
     tiny    seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("labels", "best", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("progan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("progan")
     config.data.update(source="npz", path="cifar10.npz", resolution=32, channels="rgb")
     config.model.conditional = "labels" in chosen
     config.quality.samples = 8192
@@ -30,6 +30,5 @@ def get_config(variant: str = ""):
     config.run.update(quality_every="5 ticks", eval_every="5 ticks", save_every="5 ticks")
     config.best.start_from_best = "best" in chosen
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        configs.tiny_growth(config)
+        tiny(config, resolution=16, channels="rgb")
     return config

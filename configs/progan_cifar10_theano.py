@@ -13,14 +13,14 @@ Variants:
     tiny    seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("labels", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("progan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("progan")
     config.data.update(source="npz", path="cifar10.npz", resolution=32, channels="rgb")
     config.growth.update(preset="v1-1gpu", training_kimg=400.0, transition_kimg=400.0)
     config.model.update(fmap_base=4096, fmap_max=128, fused_scale=False)
@@ -31,6 +31,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="20000000 images", log_every="100", sample_every="1 tick")
     config.run.update(quality_every="5 ticks", eval_every="5 ticks", save_every="5 ticks")
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        configs.tiny_growth(config)
+        tiny(config, resolution=16, channels="rgb")
     return config

@@ -13,14 +13,14 @@ which a mirror image is as good are had twice with --config.data.flip=True. Vari
     tiny    seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("labels", "half", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("progan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("progan")
     config.data.update(source="folder", path="images", on_error="skip", resize="crop")
     config.data.update(resolution=128, channels="rgb", validation_fraction=0.05)
     config.data.labels = "folder" if "labels" in chosen else "none"
@@ -31,6 +31,5 @@ def get_config(variant: str = ""):
     if "half" in chosen:
         config.model.dtype = "bfloat16"
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        configs.tiny_growth(config)
+        tiny(config, resolution=16, channels="rgb")
     return config

@@ -12,14 +12,14 @@ for churches and 37.52 for cats. Variants:
     tiny   seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("paper", "best", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("progan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("progan")
     config.data.update(source="folder", path="lsun", labels="none", on_error="skip")
     config.data.update(resolution=256, channels="rgb", resize="crop", validation_fraction=0.0)
     config.quality.samples = 8192
@@ -31,6 +31,5 @@ def get_config(variant: str = ""):
         config.batch_size = 16
     config.best.start_from_best = "best" in chosen
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        configs.tiny_growth(config)
+        tiny(config, resolution=16, channels="rgb")
     return config

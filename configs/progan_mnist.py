@@ -13,14 +13,14 @@ average of a short memory, and each resolution from the best state of the last b
     tiny    seconds, synthetic images
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("labels", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("progan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("progan")
     config.data.update(resolution=32, pad=2, channels="grey")
     config.growth.update(preset="none", training_kimg=30.0, transition_kimg=30.0)
     config.growth.update(batch="4:64,8:64,16:32,32:16")
@@ -33,6 +33,5 @@ def get_config(variant: str = ""):
     config.run.update(eval_every="20000 images", quality_every="10000 images")
     config.run.update(save_every="20000 images")
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16)
-        configs.tiny_growth(config)
+        tiny(config, resolution=16)
     return config

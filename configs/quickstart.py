@@ -8,12 +8,12 @@ A classifier is trained first (under 45 s); it judges which digits the samples s
 seconds, synthetic data.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("gan")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("gan")
     config.data.source = "digits"
     config.batch_size = 64
     # a class per column of the grid; spectral norm and hinge learn the fastest on this budget
@@ -29,7 +29,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="4000", log_every="50", sample_every="500")
     config.run.update(eval_every="1000", quality_every="1000", save_every="1000")
     if "tiny" in chosen:
-        configs.tiny(config)
-        config.model.z_dim = 8
-        config.model.gen.width = config.model.disc.width = 4
+        tiny(config)
     return config

@@ -21,7 +21,7 @@ named, blinds seldom: there are few.
 Variant `tiny`: seconds, synthetic pairs.
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 # The CMP façade set (Tyleček & Šára 2013) in the colours of pix2pix' JPEGs, which are not those of
 # the set itself. Classes 1 to 12 of the set: background, façade, window, door, cornice, sill,
@@ -40,13 +40,11 @@ FACADES = (
     (255, 0, 0),
     (175, 0, 0),
 )
-# the colours of the synthetic pairs' shapes and their ground
-SYNTHETIC = ((0, 0, 0), (255, 51, 51), (153, 255, 51), (51, 255, 255), (153, 51, 255))
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, ("tiny",))
-    config = configs.defaults("classifier")
+    chosen = variants(variant, ("tiny",))
+    config = defaults("classifier")
     config.data.update(source="folder", pairs="side_by_side", direction="a_to_b", labels="none")
     config.data.update(resolution=256, channels="rgb", flip=True)
     config.data.update(resize="jitter", load_resolution=286, resize_filter="box")
@@ -56,7 +54,5 @@ def get_config(variant: str = ""):
     config.run.update(steps="10 epochs", log_every="20", sample_count=5)
     config.run.update(eval_every="1 epoch", sample_every="1 epoch", save_every="2 epochs")
     if "tiny" in chosen:
-        configs.tiny(config, resolution=16, channels="rgb")
-        config.data.load_resolution = 18
-        config.model.update(palette=SYNTHETIC, width=4)
+        tiny(config, resolution=16, channels="rgb")
     return config

@@ -19,15 +19,15 @@ Variants, separated by commas:
     tiny      seconds
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("faithful", "strong", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
+    chosen = variants(variant, VARIANTS)
     steps = 2200 if "strong" in chosen else 5000
-    config = configs.defaults("warpgan")
+    config = defaults("warpgan")
     config.data.update(source="drawn_faces", pairs="identities", resolution=64, channels="rgb")
     config.data.update(identities=100, validation_identities=24, photos=24, caricatures=12)
     config.data.flip = True
@@ -57,6 +57,5 @@ def get_config(variant: str = ""):
         config.data.exaggeration = 3.0
         config.loss.identity_weight = 2.0
     if "tiny" in chosen:
-        configs.tiny(config, resolution=32, channels="rgb")
-        configs.tiny_warpgan(config)
+        tiny(config, resolution=32, channels="rgb")
     return config

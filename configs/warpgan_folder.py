@@ -16,14 +16,14 @@ Variants:
     tiny      seconds, drawn faces
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("faithful", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("warpgan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("warpgan")
     config.data.update(source="folder", pairs="identities", resolution=256, channels="rgb")
     config.data.flip = True
     config.batch_size = 2
@@ -42,6 +42,5 @@ def get_config(variant: str = ""):
         config.optim.gen.ema = ()
         config.run.steps = "100000"
     if "tiny" in chosen:
-        configs.tiny(config, resolution=32, channels="rgb")
-        configs.tiny_warpgan(config)
+        tiny(config, resolution=32, channels="rgb")
     return config

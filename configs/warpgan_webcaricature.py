@@ -19,14 +19,14 @@ configs/warpgan_drawn.py. Variants:
     tiny      seconds, drawn faces
 """
 
-from gan_jax import config as configs
+from gan_jax.config import defaults, tiny, variants
 
 VARIANTS = ("faithful", "tiny")
 
 
 def get_config(variant: str = ""):
-    chosen = configs.variants(variant, VARIANTS)
-    config = configs.defaults("warpgan")
+    chosen = variants(variant, VARIANTS)
+    config = defaults("warpgan")
     config.data.update(source="folder", pairs="identities", resolution=256, channels="rgb")
     config.data.flip = True
     config.model.logit_scale = 16.0
@@ -40,6 +40,5 @@ def get_config(variant: str = ""):
         config.model.update(warp_head="flat", logit_scale=1.0)
         config.loss.update(regularization=1e-6, style_reconstruction=0.0)
     if "tiny" in chosen:
-        configs.tiny(config, resolution=32, channels="rgb")
-        configs.tiny_warpgan(config)
+        tiny(config, resolution=32, channels="rgb")
     return config

@@ -3,21 +3,15 @@
 New code takes them from where they live: `gan_jax.config`, `gan_jax.training`, `gan_jax.run`.
 """
 
-from gan_jax.config import (
-    SYSTEMS,
-    defaults,
-    load_file,
-    tiny,
-    tiny_diffusion,
-    tiny_growth,
-    tiny_unet,
-    tiny_warpgan,
-    variants,
-)
+from ml_collections import ConfigDict
+
+from gan_jax.config import SYSTEMS, defaults, load_file, tiny, variants
+from gan_jax.evaluating import evaluate
+from gan_jax.models import unet
 from gan_jax.run.caricaturist import warp
 from gan_jax.run.experiment import Experiment as Setup
 from gan_jax.run.model import load
-from gan_jax.training import evaluate, train
+from gan_jax.training import train
 
 __all__ = [
     "SYSTEMS",
@@ -35,3 +29,21 @@ __all__ = [
     "variants",
     "warp",
 ]
+
+
+def tiny_system(config: ConfigDict) -> ConfigDict:
+    """What a config file of an earlier revision calls after `tiny`, which now does it too.
+
+    Shrinks what the config's system knows of, in place: called twice, nothing more happens.
+    """
+    SYSTEMS[config.system].tiny(config)
+    return config
+
+
+tiny_diffusion = tiny_growth = tiny_warpgan = tiny_system
+
+
+def tiny_unet(model: ConfigDict) -> ConfigDict:
+    """Turns a section of a U-Net, or of its encoder, into that of a network for 8 px. In place."""
+    model.update(unet.TINY)
+    return model

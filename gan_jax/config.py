@@ -1,39 +1,79 @@
-"""Configs: defaults, reading, comparing.
+"""Configs: systems and their defaults, variants, config files, and how two configs differ.
 
-ConfigDicts come in here and in api; nothing else reads them but systems/*.make and data.make.
+A ConfigDict is read here, in each system's `make` and in `data.make`; what its values may be is in
+`gan_jax.config_checks`.
 """
 
+import importlib
 import importlib.util
 import json
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax import data
-from gan_jax.errors import UserError
-from gan_jax.systems import (
-    classifier,
-    diffusion,
-    gan,
-    noisy_classifier,
-    pix2pix,
-    progan,
-    warpgan,
+from gan_jax.config_checks import (
+    DATA_PATHS,
+    QUALITY_PATHS,
+    check,
+    check_types,
+    expand_home,
+    expand_lists,
+    move_data,
+    places,
+    words,
 )
+from gan_jax.errors import ArgumentError, UserError, one_of
 
-SYSTEMS = {
-    "gan": gan,
-    "classifier": classifier,
-    "pix2pix": pix2pix,
-    "progan": progan,
-    "diffusion": diffusion,
-    "noisy_classifier": noisy_classifier,
-    "warpgan": warpgan,
-}
+__all__ = [
+    "DATA_PATHS",
+    "QUALITY_PATHS",
+    "SYSTEMS",
+    "check",
+    "check_types",
+    "defaults",
+    "differences",
+    "load_file",
+    "may_change",
+    "move_data",
+    "places",
+    "plain",
+    "prepare",
+    "resolve",
+    "sibling",
+    "tiny",
+    "typed",
+    "variants",
+    "words",
+]
+
+
+class Systems(Mapping):
+    """Modules by the name of their system; each is imported when it is first asked for."""
+
+    def __init__(self, *names: str):
+        self._names = names
+
+    def __getitem__(self, name: str) -> ModuleType:
+        if name not in self._names:
+            raise KeyError(name)
+        return importlib.import_module(f"gan_jax.systems.{name}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # without an import
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+SYSTEMS = Systems(
+    "gan", "classifier", "pix2pix", "progan", "diffusion", "noisy_classifier", "warpgan"
+)
 
 RUN = dict(
     # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never; where a system
@@ -71,137 +111,20 @@ QUALITY = dict(
     classifier_steps="1500",
     classifier_width=16,
 )
-DATA_PATHS = (  # keys of `data` that name a place
-    "path",
-    "path_b",
-    "validation_path",
-    "validation_path_b",
-    "train_list",
-    "validation_list",
-)
-QUALITY_PATHS = ("inception", "lpips", "segmenter", "recogniser", "classifier")
-ITEMS = {"augment": {str}, "channel_mult": {int, float}}  # of tuples that are empty by default
-MADE_HERE = ("digits", "synthetic", "drawn_faces")  # sources that lie nowhere
-
-
-def may_change(key: str) -> bool:
-    """Whether a resumption may change a key: how long a run is and what it writes, and where its
-    data are now, whose sizes are looked at instead."""
-    return key.startswith("run.") or key in {f"data.{name}" for name in DATA_PATHS}
-
-
-def prepare(config: ConfigDict) -> None:
-    """Replaces ~ by the home folder in every key that names a place, and takes lists of names
-    apart that were written as one word ("fid, kid"). In place.
-
-    Raises UserError for a value that is of another type than the key's default.
-    """
-    check_types(config)
-    config.quality.metrics = words(",".join(config.quality.metrics))
-    if "augment" in config:
-        config.augment = words(",".join(config.augment))
-    for section, names in ((config.data, DATA_PATHS), (config.quality, QUALITY_PATHS)):
-        for name in names:
-            section[name] = os.path.expanduser(section[name])
-    for name, pair in config.restore.items():
-        if pair and isinstance(pair[0], str):
-            config.restore[name] = (os.path.expanduser(pair[0].strip()), *pair[1:])
-
-
-def words(text: str) -> tuple[str, ...]:
-    """What a person lists: "fid, kid" → ("fid", "kid")."""
-    return tuple(filter(None, (part.strip() for part in text.split(","))))
-
-
-def check_types(config: ConfigDict) -> None:
-    """Raises UserError for None, a wrong type, or one inside a tuple: ml_collections lets some
-    pass."""
-    usual = dict(_leaves(defaults(config.system)))
-    for key, value in _leaves(config):
-        wanted = usual.get(key, value)
-        if not isinstance(wanted, tuple):
-            if value == "None":
-                raise UserError(
-                    f"config.{key}='None': that would be a name; an empty value, --config.{key}=, "
-                    "means none"
-                )
-            if not _is_a(value, type(wanted)) or value is None:
-                name = type(wanted).__name__
-                raise UserError(
-                    f"config.{key}={value!r}: a value of type {name} is expected, such as the "
-                    f"default, {wanted!r}"
-                )
-            continue
-        # what an empty tuple may hold is known here or left to its system
-        kinds = {type(item) for item in wanted} or ITEMS.get(key.rpartition(".")[2], {object})
-        items = value if isinstance(value, (tuple, list)) else (None,)
-        if not all(item is not None and any(_is_a(item, k) for k in kinds) for item in items):
-            shown = tuple(value) if isinstance(value, (tuple, list)) else value
-            names = " or ".join(sorted(k.__name__ for k in kinds))
-            raise UserError(
-                f"config.{key}={shown!r}: a tuple of {names} is expected, such as the default, "
-                f"{wanted!r}; () for none"
-            )
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _leaves(section: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, ConfigDict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def places(text: str) -> dict[str, str]:
-    """What --data says: "DIR" → {"path": "DIR"}, "path=DIR,validation_path=DIR2" → both.
-
-    ~ is the home folder. Raises UserError for a key that `data` does not have.
-    """
-    text = text.strip()
-    if not text:
-        return {}
-    pairs = text.split(",")
-    if not re.match(r"\w+=", text) or os.path.exists(text):
-        pairs = [f"path={text}"]
-    found = {}
-    for part in pairs:
-        name, _, place = (word.strip() for word in part.partition("="))
-        if name not in DATA_PATHS or not place:
-            raise UserError(
-                f"--data={text}: write a folder or file, or keys and places such as "
-                f"path=DIR,validation_path=DIR2; accepted keys are {', '.join(DATA_PATHS)}"
-            )
-        found[name] = os.path.expanduser(place)
-        if not os.path.exists(found[name]):
-            raise UserError(f"--data: {found[name]} does not exist; name where the data are now")
-    return found
-
-
-def move_data(config: ConfigDict, found: dict[str, str]) -> None:
-    """Sets where the data of a run are now, as of `places`. In place."""
-    if found and config.data.source in MADE_HERE:
-        raise UserError(
-            f"--data: the data of this run are config.data.source={config.data.source!r}, which "
-            "come with gan_jax; leave it out"
-        )
-    config.data.update(found)
 
 
 def defaults(system: str) -> ConfigDict:
     """The complete config of a system with its default values, typed and locked.
 
     Sections: system, seed, data, the system's own, quality, best, restore, run. A config file
-    changes what its experiment changes; `launch.py --dry_run` prints all of it.
+    changes what its experiment changes; `launch.py --dry_run` prints all of it. Raises UserError
+    for a system that does not exist.
     """
-    if system not in SYSTEMS:
-        raise UserError(f"config.system={system!r}: accepted are {', '.join(SYSTEMS)}")
-    own = dict(SYSTEMS[system].defaults())
+    from gan_jax import data  # here, since it takes a second to import
+
+    one_of("config.system", system, SYSTEMS)
+    module = SYSTEMS[system]
+    own = dict(module.defaults())
     measured, chosen = own.pop("quality", {}), own.pop("best", {})
     config = dict(
         system=system,
@@ -212,10 +135,91 @@ def defaults(system: str) -> ConfigDict:
         best=dict(metric="val/loss", mode="min") | chosen,
         # where the first weights of a net come from: (a run, a checkpoint, or a .pth, .npz or .pkl
         # file; a glob over names); "" for its own initialisation
-        restore=dict.fromkeys((*own["optim"], *getattr(SYSTEMS[system], "FROZEN", ())), ("", "*")),
+        restore=dict.fromkeys((*own["optim"], *getattr(module, "FROZEN", ())), ("", "*")),
         run=dict(RUN),
     )
     return ConfigDict(config).lock()
+
+
+def variants(text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
+    """The variants named after the colon of --config=configs/x.py:a,b.
+
+    Raises UserError for one that the config does not have.
+    """
+    chosen = tuple(filter(None, text.replace(" ", "").split(",")))
+    for name in chosen:
+        if name not in accepted:
+            raise UserError(f"variant {name!r}: this config has {', '.join(accepted)}")
+    return chosen
+
+
+def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> ConfigDict:
+    """Turns any config into one that trains for seconds on synthetic data. In place.
+
+    Sizes shrink: of images, batches, networks and the run. What is trained stays: the objective,
+    losses, processes, schedules and the networks' switches.
+    """
+    config.data.source = "synthetic"
+    config.data.update(
+        path="", name="", validation_split="", validation_path="", validation_fraction=0.25
+    )
+    config.data.update(path_b="", validation_path_b="")
+    if config.data.labels == "folder":
+        config.data.labels = "auto"
+    if config.data.pairs == "folders":
+        config.data.pairs = "side_by_side"
+    config.data.update(resolution=resolution, channels=channels, resize="none", pad=0, limit=0)
+    config.data.update(synthetic_size=64, synthetic_classes=4)
+    if config.data.pairs == "identities":
+        config.data.update(source="drawn_faces", train_list="", validation_list="")
+        config.data.update(identities=16, validation_identities=4, photos=2, caricatures=2)
+    config.batch_size = 8
+    config.run.update(steps="6", log_every="2", sample_every="3", eval_every="3", save_every="3")
+    config.run.update(sample_count=8)
+    if config.run.quality_every != "0":
+        config.run.quality_every = "3"
+    config.quality.update(samples=16, classifier_steps="4", classifier_width=4, few=True)
+    SYSTEMS[config.system].tiny(config)
+    return config
+
+
+def load_file(path: str, variant: str = "") -> ConfigDict:
+    """`get_config(variant)` of a config file. Raises ArgumentError of "config" if it is missing."""
+    if not Path(path).is_file():
+        raise ArgumentError(
+            "config", f"={path}: no such file; configs/ holds the ones that come with gan_jax"
+        )
+    return _module(path).get_config(variant)
+
+
+def sibling(file: str, name: str) -> ModuleType:
+    """The module `name`, such as "shared/imagenet.py", beside a config file: its `__file__`.
+
+    Config files are loaded by their path and belong to no package, so they cannot import each
+    other. Raises UserError where there is none, such as beside a copy of a config elsewhere.
+    """
+    path = Path(file).parent / name
+    if not path.is_file():
+        raise UserError(f"{file} needs {name} beside it: copy it from configs/ too")
+    return _module(path)
+
+
+def _module(path: str | Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def prepare(config: ConfigDict) -> None:
+    """Replaces ~ by the home folder in every key that names a place, and splits lists of names
+    that were written as one word ("fid, kid"). In place.
+
+    Raises UserError for a value that is of another type than the key's default.
+    """
+    check_types(config, defaults(config.system))
+    expand_lists(config)
+    expand_home(config)
 
 
 def resolve(config: ConfigDict, devices: int, stored: dict[str, Any] | None = None) -> None:
@@ -246,141 +250,16 @@ def as_built(config: ConfigDict) -> ConfigDict:
     return config
 
 
-BOUNDS = {  # key: lowest accepted value
-    "seed": 0,
-    "run.keep": 1,
-    "run.workers": 0,
-    "run.sample_count": 1,
-    "run.patience": 0,
-    "run.save_minutes": 0,
-    "run.devices": 0,
-    "quality.samples": 2,
-    "quality.classifier_width": 1,
-    "quality.seed": 0,
-    "quality.kid_subsets": 1,
-    "quality.kid_subset_size": 2,
-    "quality.splits": 1,
-}
-
-
-def check(config: ConfigDict) -> None:
-    """Raises UserError for numbers out of range that no other room checks."""
-    for key, lowest in BOUNDS.items():
-        value = config
-        for part in key.split("."):
-            value = value[part]
-        if value < lowest:
-            raise UserError(f"config.{key}={value}: must be at least {lowest}")
-    for key, seed in (("seed", config.seed), ("quality.seed", config.quality.seed)):
-        if seed >= 2**32:
-            raise UserError(f"config.{key}={seed}: must be below {2**32}")
-    for name, pair in config.restore.items():
-        if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-            raise UserError(
-                f"config.restore.{name}={tuple(pair)}: give a source and a glob, such as "
-                "\"('runs/a', '*')\""
-            )
-
-
-def variants(text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
-    """The variants named after the colon of --config=configs/x.py:a,b.
-
-    Raises UserError for one that the config does not have.
-    """
-    chosen = tuple(filter(None, text.replace(" ", "").split(",")))
-    for name in chosen:
-        if name not in accepted:
-            raise UserError(f"variant {name!r}: this config has {', '.join(accepted)}")
-    return chosen
-
-
-def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> ConfigDict:
-    """Turns any config into one that trains for seconds on synthetic data. In place."""
-    config.data.source = "synthetic"
-    config.data.update(
-        path="", name="", validation_split="", validation_path="", validation_fraction=0.25
-    )
-    config.data.update(path_b="", validation_path_b="")
-    if config.data.pairs == "folders":
-        config.data.pairs = "side_by_side"
-    config.data.update(resolution=resolution, channels=channels, resize="none", pad=0, limit=0)
-    config.data.update(synthetic_size=64, synthetic_classes=4)
-    if config.data.pairs == "identities":
-        config.data.update(source="drawn_faces", train_list="", validation_list="")
-        config.data.update(identities=16, validation_identities=4, photos=2, caricatures=2)
-    config.batch_size = 8
-    config.run.update(steps="6", log_every="2", sample_every="3", eval_every="3", save_every="3")
-    config.run.update(sample_count=8)
-    if config.run.quality_every != "0":
-        config.run.quality_every = "3"
-    config.quality.update(samples=16, classifier_steps="4", classifier_width=4, few=True)
-    return config
-
-
-def tiny_growth(config: ConfigDict) -> ConfigDict:
-    """Turns a config of progan at its `tiny` size into one that grows from 4 px in 14 steps."""
-    first = min(config.growth.initial_resolution, config.data.resolution)
-    config.growth.update(preset="none", initial_resolution=first)
-    config.growth.update(training_kimg=0.016, transition_kimg=0.032)
-    config.growth.update(batch="", gen_rates="", disc_rates="", ticks="", repeats=1)
-    config.model.update(fmap_base=32, fmap_max=8, z_dim=8)
-    config.run.update(steps="14", sample_every="2", eval_every="2", save_every="2")
-    if config.run.quality_every != "0":
-        config.run.quality_every = "2"
-    return config
-
-
-def tiny_unet(model: ConfigDict) -> ConfigDict:
-    """Turns a section of a U-Net or of its encoder into that of a network for 8 px. In place."""
-    model.update(num_channels=8, num_res_blocks=0, channel_mult=(1, 2), norm_groups=4)
-    model.update(attention_resolutions=(), num_head_channels=8, dtype="float32")
-    return model
-
-
-def tiny_diffusion(config: ConfigDict) -> ConfigDict:
-    """Turns a config of diffusion, or of its classifier, at its `tiny` size into one that compiles
-    fast; those that differ in sizes, rates and schedules only become one program. In place."""
-    usual = defaults(config.system)
-    tiny_unet(config.model)
-    config.discrete.update(usual.discrete, schedule="cosine")
-    config.optim.update(usual.optim)
-    config.microbatches = 1
-    if config.system == "diffusion":
-        config.model.update(dropout=0.0, attention_order="legacy", num_heads=4)
-        config.model.resblock_updown = True
-        config.sampling.steps = "3"
-    return config
-
-
-def tiny_warpgan(config: ConfigDict) -> ConfigDict:
-    """Turns a config of warpgan at its `tiny` size into one that compiles fast. In place."""
-    usual = defaults("warpgan")
-    config.model.update(width=4, blocks=1, control_width=8, disc_width=2, bottleneck=8)
-    config.model.update(warp_head="pooled", disc_head="flat", logit_scale=1.0)
-    config.loss.update(usual.loss)
-    config.optim.update(usual.optim)
-    return config
-
-
-def load_file(path: str, variant: str = "") -> ConfigDict:
-    """`get_config(variant)` of a config file."""
-    if not Path(path).is_file():
-        raise UserError(
-            f"--config={path}: no such file; configs/ holds the ones that come with gan_jax"
-        )
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(variant)
-
-
 def plain(config: ConfigDict) -> dict[str, Any]:
     """A config as JSON values (tuples become lists)."""
     return json.loads(config.copy_and_resolve_references().to_json())
 
 
 def typed(values: dict[str, Any]) -> ConfigDict:
-    """The config that `plain` was made from: types and tuples come from the system's defaults."""
+    """The config that `plain` was made from: types and tuples come from the system's defaults.
+
+    Raises UserError for values that do not fit them.
+    """
     config = defaults(values.get("system", ""))
     config.data.reading = "first"  # of runs from before there was a choice
     try:
@@ -391,6 +270,12 @@ def typed(values: dict[str, Any]) -> ConfigDict:
             f"the saved config does not fit this version of gan_jax: {reason}"
         ) from None
     return config
+
+
+def may_change(key: str) -> bool:
+    """Whether a key may change when a run resumes: how long it is and what it writes, and where
+    its data are now, since the sizes of the data are compared in their place."""
+    return key.startswith("run.") or key in {f"data.{name}" for name in DATA_PATHS}
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:

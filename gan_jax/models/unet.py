@@ -344,3 +344,15 @@ def _attention(model: Any, resolution: int, levels: int, key: str) -> tuple[int,
 def count(params: Any) -> int:
     """Number of parameters of a tree."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+# sizes of the section `model` of a U-Net, or of its encoder, for images of 8 px
+TINY = dict(
+    num_channels=8,
+    num_res_blocks=0,
+    channel_mult=(1, 2),
+    norm_groups=4,
+    attention_resolutions=(),
+    num_head_channels=8,
+    dtype="float32",
+)

@@ -12,14 +12,14 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self._known = False  # moments from elsewhere, of nobody knows how many
+        self._known = False  # moments from elsewhere, of an unknown number of features
         self._mean: np.ndarray | None = None  # [D]
         self._scatter: np.ndarray | None = None  # [D, D], Σ (x - mean)(x - mean)ᵀ
 
     @classmethod
     def of(cls, mean: np.ndarray, cov: np.ndarray, count: int = 0) -> "Moments":
-        """Known moments [D], [D, D] of `count` features, to which nothing can be added if that is
-        0, not known."""
+        """Known moments [D], [D, D] of `count` features. With `count` 0 their number is not known,
+        and nothing can be added to them."""
         made = cls()
         made.count, made._mean = count, np.asarray(mean, np.float64)
         made._scatter = np.asarray(cov, np.float64) * max(count - 1, 1)

@@ -1,5 +1,5 @@
-"""What looks at several images at once, such as a minibatch standard deviation, on groups that do
-not depend on the size of a batch."""
+"""Functions of several images at once, such as a minibatch standard deviation, over groups whose
+size does not depend on that of the batch."""
 
 from collections.abc import Callable
 from typing import Any

@@ -14,16 +14,16 @@ from gan_jax.errors import UserError
 
 
 class Adversarial(NamedTuple):
-    """One adversarial loss in the forms its two players need.
+    """One adversarial loss in the forms that the generator and the discriminator need.
 
-    `fool` and `judge` work element by element, so they also give per-example values; the methods
-    are their means over logits of any shape [B, ...] (patch discriminators included). The
+    `fool` and `discriminate` work element by element, so they also give per-example values; the
+    methods are their means over logits of any shape [B, ...] (patch discriminators included). The
     discriminator's loss is `real(...) + fake(...)`: weight it where it is used.
     """
 
     fool: Callable[[Array], Array]
     """Fake logits → the generator's loss, element by element."""
-    judge: Callable[[Array, Array | float], Array]
+    discriminate: Callable[[Array, Array | float], Array]
     """Logits and targets (1 = real, 0 = fake) → the discriminator's loss, element by element."""
     boundary: float
     """The logit at which the discriminator is undecided."""
@@ -37,23 +37,30 @@ class Adversarial(NamedTuple):
     def real(self, real_logits: Array, flipped: Array | bool = False) -> Array:
         """The discriminator's loss on real images, a scalar; `flipped` [B] get the fake target."""
         wrong = _per_example(flipped, real_logits)
-        return jnp.mean(self.judge(real_logits, jnp.where(wrong, 0.0, self.real_target)))
+        return jnp.mean(self.discriminate(real_logits, jnp.where(wrong, 0.0, self.real_target)))
 
     def fake(self, fake_logits: Array, flipped: Array | bool = False) -> Array:
         """The discriminator's loss on fakes, a scalar; `flipped` [B] get the real target."""
         wrong = _per_example(flipped, fake_logits)
-        return jnp.mean(self.judge(fake_logits, jnp.where(wrong, self.real_target, 0.0)))
+        return jnp.mean(self.discriminate(fake_logits, jnp.where(wrong, self.real_target, 0.0)))
 
-    def judged(
+    def discriminator_metrics(
         self, real_logits: Array, fake_logits: Array, real_loss: Array, fake_loss: Array
     ) -> dict[str, Array]:
-        """What is logged of a discriminator's passes: their losses, and how often it is right."""
+        """The metrics of a discriminator: its losses, and how often it is right, in [0, 1]."""
         return {
             "loss/disc_real": real_loss,
             "loss/disc_fake": fake_loss,
             "accuracy/real": self.real_accuracy(real_logits),
             "accuracy/fake": self.fake_accuracy(fake_logits),
         }
+
+    @property
+    def judge(self) -> Callable[[Array, Array | float], Array]:  # until the systems have moved
+        """`discriminate`."""
+        return self.discriminate
+
+    judged = discriminator_metrics  # until the systems have moved
 
     def real_accuracy(self, real_logits: Array) -> Array:
         """Share of logits on the real side, in [0, 1]; the boundary itself is on neither side."""
@@ -89,7 +96,7 @@ def adversarial(name: str, real_target: float = 1.0) -> Adversarial:
         raise UserError(
             f"config.loss.name: found {name!r}, accepted are {', '.join(_LOSSES)}; choose one"
         )
-    fool, judge, boundary, soft = _LOSSES[name]
+    fool, discriminate, boundary, soft = _LOSSES[name]
     if not 0.5 < real_target <= 1:
         raise UserError(
             f"config.loss.real_target: found {real_target}, accepted is 0.5 < target <= 1; "
@@ -100,7 +107,7 @@ def adversarial(name: str, real_target: float = 1.0) -> Adversarial:
             f"config.loss.real_target: found {real_target}, but the {name} loss has no soft "
             "targets and accepts 1.0 only; set it to 1.0 or choose a cross entropy or least_squares"
         )
-    return Adversarial(fool, judge, boundary, real_target)
+    return Adversarial(fool, discriminate, boundary, real_target)
 
 
 def binary_cross_entropy(logits: Array, targets: Array | float) -> Array:
@@ -172,7 +179,7 @@ def _wasserstein(logits: Array, targets: Array | float) -> Array:
     return jnp.where(jnp.asarray(targets) > 0.5, -logits, logits)
 
 
-_LOSSES = {  # name: (fool, judge, boundary, takes soft targets)
+_LOSSES = {  # name: (fool, discriminate, boundary, takes soft targets)
     "non_saturating": (lambda x: jax.nn.softplus(-x), binary_cross_entropy, 0.0, True),
     "saturating": (lambda x: -jax.nn.softplus(x), binary_cross_entropy, 0.0, True),
     "least_squares": (lambda x: _least_squares(x, 1.0), _least_squares, 0.5, True),

@@ -13,8 +13,8 @@ Palette = Array | np.ndarray | Sequence[Sequence[int]]
 def nearest(images: Array | np.ndarray, palette: Palette) -> Array:
     """Index of the nearest palette colour of every pixel: [..., 3] → int32 [...].
 
-    By squared distance in RGB; where two are equally near, the lower index. Whole values are told
-    apart exactly.
+    By squared distance in RGB; where two are equally near, the lower index. Whole values are
+    compared exactly.
 
     Args:
       images: [..., 3] in 0..255, whole numbers or not.

@@ -1,4 +1,4 @@
-"""Regularisers of both players: gradient norms, orthogonality, diversity, clipping."""
+"""Penalties on the networks of a GAN: gradient norms, orthogonality, diversity, clipping."""
 
 from collections.abc import Callable
 from typing import Any

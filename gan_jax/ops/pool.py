@@ -1,4 +1,4 @@
-"""A history of generated images that the discriminator is shown from (Shrivastava et al. 2017)."""
+"""A history of generated images from which the discriminator is shown (Shrivastava et al. 2017)."""
 
 from typing import NamedTuple
 

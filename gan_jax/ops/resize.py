@@ -14,7 +14,7 @@ from jax import Array
 def tf1_bilinear(images: Array, height: int, width: int) -> Array:
     """TensorFlow 1's bilinear: source = target · in/out, no half-pixel centre, no antialias.
 
-    What the Inception network of the metrics was fed with.
+    It made the images that the Inception network of the metrics was given.
 
     Args:
       images: [..., H, W, C]; integers become float32, values keep their range.

@@ -1,6 +1,6 @@
-"""A small classifier of images, or of their pixels: the eyes that judge what a generator makes.
+"""A small classifier of images, or of their pixels: its answers measure what a generator makes.
 
-Cross entropy, one optimiser. `config.model.output` says what has a class:
+Cross entropy, one optimizer. `config.model.output` says what has a class:
 
 `class`: an image. Its features feed the Fréchet distance and its classes the mode coverage of
 `gan`; labelled data sets only. With `config.model.name` "warpgan" the network is the trunk of the
@@ -14,15 +14,31 @@ that were generated from label maps for the FCN score of pix2pix (Isola et al. 2
 No reference: the architectures of the others are our own.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan_jax.core import optim, schedules
+from gan_jax.core import optim, players, schedules
 from gan_jax.core.intervals import single_stage
-from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
-from gan_jax.errors import UserError
+from gan_jax.core.system import (
+    Array,
+    Batch,
+    Facts,
+    Images,
+    Metrics,
+    PyTree,
+    Stage,
+    System,
+    Task,
+    TrainState,
+    new_state,
+)
+from gan_jax.errors import UserError, one_of
 from gan_jax.models.classifier import classifier, identity_classifier
 from gan_jax.models.network import Network
 from gan_jax.models.segmenter import segmenter
@@ -32,9 +48,143 @@ OUTPUTS = ("class", "pixels")
 NAMES = ("small", "warpgan")
 
 
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """What a config of this system stands for. No arrays but the palette."""
+
+    net: Network
+    optimizer: players.Player
+    stages: tuple[Stage, ...]
+    reads: str  # which array of a batch is classified
+    shape: tuple[int, int, int]  # of an image: H, W, C
+    num_classes: int
+    palette: np.ndarray | None  # of pixels, uint8 [K, 3]: the colour of each class
+    transform: Callable[[Array, Array], Array]  # augmentation
+    label_smoothing: float
+
+
+def init(model: Classifier, key: Array, batch: Batch, stage: Stage) -> TrainState:
+    """The state at step 0."""
+    x = jnp.zeros((2, *model.shape), jnp.float32)
+    net = optim.new_net(model.optimizer.tx, *model.net.init(key, x))
+    return new_state({"classifier": net})
+
+
+def train_step(
+    model: Classifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> tuple[TrainState, Metrics]:
+    """One update on one batch."""
+    old, rate = state.nets["classifier"], model.optimizer.rate
+    augment_key, dropout_key = jax.random.split(key)
+    x = model.transform(images.to_unit(batch[model.reads]), augment_key)  # [B, H, W, C]
+    label = truth(model, batch)
+
+    def mean_loss(params: PyTree):
+        (logits, _), stats = forward(model, params, old.stats, x, train=True, key=dropout_key)
+        return jnp.mean(cross_entropy(model, logits, label)), (logits, stats)
+
+    (loss, (logits, stats)), grads = jax.value_and_grad(mean_loss, has_aux=True)(old.params)
+    new = optim.step(
+        old, model.optimizer.tx, grads, stats,
+        rate=rate(state.step), step=state.step, validation=state.validation,
+        batch_images=float(stage.batch_size),
+    )  # fmt: skip
+    metrics = {
+        "loss/classifier": loss,
+        "accuracy/train": jnp.mean(jnp.argmax(logits, -1) == label, dtype=jnp.float32),
+        "grad_norm/classifier": optim.global_norm(grads),
+        "rate/classifier": rate(state.step) * optim.rate_scale(new),
+    }
+    return state.replace(step=state.step + 1, nets={"classifier": new}), metrics
+
+
+def eval_step(
+    model: Classifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Cross entropy and correctness of every image [B]; of pixels, their means over the image."""
+    (logits, _), label = predict(model, state, batch[model.reads]), truth(model, batch)
+    return {
+        "loss": _per_image(cross_entropy(model, logits, label)),
+        "accuracy": _per_image((jnp.argmax(logits, -1) == label).astype(jnp.float32)),
+    }
+
+
+def forward(
+    model: Classifier,
+    params: PyTree,
+    stats: PyTree,
+    x: Array,
+    train: bool = False,
+    key: Array | None = None,
+) -> tuple[tuple[Array, Array | None], PyTree]:
+    """Logits [B, K] and features [B, D], of pixels logits [B, H, W, K] and None; statistics."""
+    out, stats = model.net.apply(params, stats, x, train=train, key=key)
+    return (out if model.palette is None else (out, None)), stats
+
+
+def truth(model: Classifier, batch: Batch) -> Array:
+    """The classes that are to be found: int32 [B], of pixels [B, H, W]."""
+    if model.palette is None:
+        return batch["label"]
+    return palette.nearest(batch["target"], model.palette)
+
+
+def cross_entropy(model: Classifier, logits: Array, label: Array) -> Array:
+    """[...] from logits [..., K] and label int [...]."""
+    targets = jax.nn.one_hot(label, model.num_classes)
+    targets = optax.smooth_labels(targets, model.label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def predict(model: Classifier, state: TrainState, image: Array) -> tuple[Array, Array | None]:
+    """What `forward` gives of uint8 images, by the averaged weights."""
+    params, stats = optim.averaged(state.nets["classifier"])
+    return forward(model, params, stats, images.to_unit(image))[0]
+
+
+def features(
+    model: Classifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Logits [B, K] and features [B, D] of uint8 images."""
+    logits, values = predict(model, state, batch["image"])
+    return {"logits": logits, "features": values}
+
+
+def classes(
+    model: Classifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Classes int32 [B, H, W] of the pixels of uint8 photos [B, H, W, C]."""
+    logits, _ = predict(model, state, batch["input"])
+    return {"classes": jnp.argmax(logits, -1).astype(jnp.int32)}
+
+
+def sample_step(
+    model: Classifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> Images:
+    """One label map per photo, by the weights and by their average, where there is one."""
+    x, net = images.to_unit(batch["input"]), state.nets["classifier"]
+    made = {"raw": _label_map(model, net.params, net.stats, x)}
+    if optim.has_average(net):
+        made["ema"] = _label_map(model, *optim.averaged(net), x)
+    return made
+
+
+def _label_map(model: Classifier, params: PyTree, stats: PyTree, x: Array) -> Array:
+    """The colours, in [-1, 1], of the classes of photos x [B, H, W, C]."""
+    (logits, _), _ = forward(model, params, stats, x)
+    unit = images.to_unit(palette.colours(jnp.argmax(logits, -1), model.palette))
+    # a grey level that was rounded to just below its value would be cut to the one before
+    return jnp.minimum(unit + 1e-6, 1)
+
+
+def _per_image(values: Array) -> Array:
+    """The mean of each image: [B, ...] → [B]."""
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimiser = {
+    optimizer = {
         **optim.defaults(),
         "lr": 2e-3,
         "schedule": {**schedules.defaults(), "name": "cosine"},
@@ -54,135 +204,38 @@ def defaults() -> dict:
             keep_prob=1.0,  # below 1: dropout before the embedding
         ),
         loss=dict(label_smoothing=0.0),
-        optim=dict(classifier=optimiser),
+        optim=dict(classifier=optimizer),
     )
 
 
-def make(config, facts: Facts) -> System:
-    """The system that a config describes (sections: see `defaults`, and `run.steps`; for pixels
-    `data.pairs`)."""
+def build(config, facts: Facts) -> Classifier:
+    """What a config stands for. Raises UserError for values that are not accepted."""
     _check(config, facts)
-    pixels, width = config.model.output == "pixels", config.model.width
-    if pixels:
-        reads, channels, num_classes = "input", facts.input_channels, len(config.model.palette)
-        colours = np.array(config.model.palette, np.uint8)  # [K, 3]
-        net = segmenter(num_classes, facts.resolution, width)
+    side, channels, classes = facts.resolution, facts.channels, facts.num_classes
+    reads, colours = "image", None
+    if config.model.output == "pixels":
+        reads, channels, classes = "input", facts.input_channels, len(config.model.palette)
+        colours = np.array(config.model.palette, np.uint8)
+        net = segmenter(classes, side, config.model.width)
     else:
-        reads, channels, num_classes = "image", facts.channels, facts.num_classes
         net = _network(config.model, facts)
-    transform = augment.policy(tuple(config.augment))
-    stages, epoch_steps = single_stage(
-        facts.resolution, config.batch_size, config.run.steps, facts.train_size
-    )
-    section = config.optim.classifier
-    tx = optim.make(section, "config.optim.classifier", config.best.mode == "min")
-    rate = schedules.make(
-        section.lr, section.schedule, stages, epoch_steps, "config.optim.classifier.schedule"
-    )
-    smoothing = config.loss.label_smoothing
-
-    def init(key, batch, stage) -> TrainState:
-        x = jnp.zeros((2, facts.resolution, facts.resolution, channels), jnp.float32)
-        return new_state({"classifier": optim.new_net(tx, *net.init(key, x))})
-
-    def forward(params, stats, x, **how):
-        """Logits [B, K] and features [B, D], of pixels logits [B, H, W, K] and none; statistics."""
-        out, stats = net.apply(params, stats, x, **how)
-        return ((out, None) if pixels else out), stats
-
-    def truth(batch):
-        """The classes that are to be found: int32 [B], of pixels [B, H, W]."""
-        return palette.nearest(batch["target"], colours) if pixels else batch["label"]
-
-    def cross_entropy(logits, label):
-        """[...] from logits [..., K] and label int [...]."""
-        targets = optax.smooth_labels(jax.nn.one_hot(label, num_classes), smoothing)
-        return optax.softmax_cross_entropy(logits, targets)
-
-    def train_step(state: TrainState, batch, key, stage: Stage):
-        """One update on one batch."""
-        old = state.nets["classifier"]
-        augment_key, dropout_key = jax.random.split(key)
-        x = transform(images.to_unit(batch[reads]), augment_key)  # [B, H, W, C]
-        label = truth(batch)
-
-        def mean_loss(params):
-            (logits, _), stats = forward(params, old.stats, x, train=True, key=dropout_key)
-            return jnp.mean(cross_entropy(logits, label)), (logits, stats)
-
-        (loss, (logits, stats)), grads = jax.value_and_grad(mean_loss, has_aux=True)(old.params)
-        new = optim.step(
-            old, tx, grads, stats,
-            rate=rate(state.step), step=state.step, validation=state.validation,
-            batch_images=float(stage.batch_size),
-        )  # fmt: skip
-        metrics = {
-            "loss/classifier": loss,
-            "accuracy/train": jnp.mean(jnp.argmax(logits, -1) == label, dtype=jnp.float32),
-            "grad_norm/classifier": optim.global_norm(grads),
-            "rate/classifier": rate(state.step) * optim.rate_scale(new),
-        }
-        return state.replace(step=state.step + 1, nets={"classifier": new}), metrics
-
-    def eval_step(state: TrainState, batch, key, stage: Stage):
-        """Cross entropy and correctness of every image, for pixels their means."""
-        (logits, _), label = predict(state, batch[reads]), truth(batch)
-        per_image = lambda values: jnp.mean(values, axis=tuple(range(1, values.ndim)))  # noqa: E731
-        return {
-            "loss": per_image(cross_entropy(logits, label)),
-            "accuracy": per_image((jnp.argmax(logits, -1) == label).astype(jnp.float32)),
-        }
-
-    def predict(state: TrainState, image):
-        params, stats = optim.averaged(state.nets["classifier"])
-        return forward(params, stats, images.to_unit(image))[0]
-
-    def features(state: TrainState, batch, key, stage: Stage):
-        """Logits [B, K] and features [B, D] of uint8 images."""
-        logits, values = predict(state, batch["image"])
-        return {"logits": logits, "features": values}
-
-    def classes(state: TrainState, batch, key, stage: Stage):
-        """Classes int32 [B, H, W] of the pixels of uint8 photos [B, H, W, C]."""
-        logits, _ = predict(state, batch["input"])
-        return {"classes": jnp.argmax(logits, -1).astype(jnp.int32)}
-
-    def draw(state: TrainState, batch, key, stage: Stage):
-        """One label map per photo, by the averaged weights, where there are, and the raw."""
-        x, now = images.to_unit(batch["input"]), state.nets["classifier"]
-
-        def drawn(params, stats):
-            (logits, _), _ = forward(params, stats, x)
-            unit = images.to_unit(palette.colours(jnp.argmax(logits, -1), colours))
-            # a grey level that was rounded to just below its value would be cut to the one before
-            return jnp.minimum(unit + 1e-6, 1)
-
-        made = {"raw": drawn(now.params, now.stats)}
-        if optim.has_average(now):
-            made["ema"] = drawn(*optim.averaged(now))
-        return made
-
-    if pixels:
-        drawing = "draws the label map of every photo of a folder"
-        tasks = {
-            "translate": Task(draw, drawing, reads="input", uses=("classifier",)),
-            "classes": Task(classes, "class of every pixel of photos"),
-        }
-    else:
-        tasks = {"features": Task(features, "logits and features of images")}
-    return System(
+    stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
+    made = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    return Classifier(
+        net=net,
+        optimizer=made["classifier"],
         stages=stages,
-        init=init,
-        train_step=train_step,
-        eval_step=eval_step,
-        sample_step=draw if pixels else None,
-        tasks=tasks,
-        rates={"classifier": rate},
+        reads=reads,
+        shape=(side, side, channels),
+        num_classes=classes,
+        palette=colours,
+        transform=augment.policy(tuple(config.augment)),
+        label_smoothing=config.loss.label_smoothing,
     )
 
 
 def _network(model, facts: Facts) -> Network:
-    """The network that names the class of an image."""
+    """The network of the classes of images."""
     if model.name == "small":
         return classifier(facts.resolution, facts.channels, facts.num_classes, model.width)
     return identity_classifier(
@@ -194,15 +247,13 @@ def _network(model, facts: Facts) -> Network:
 def _check(config, facts: Facts) -> None:
     """Raises UserError for values that are not accepted together."""
     model = config.model
-    if model.name not in NAMES:
-        raise UserError(f"config.model.name={model.name!r}: accepted are {', '.join(NAMES)}")
+    one_of("config.model.name", model.name, NAMES)
     if model.name != "small" and model.output == "pixels":
         raise UserError(
             f"config.model.name={model.name!r} names the class of an image; with "
             "config.model.output='pixels' set it to small"
         )
-    if model.output not in OUTPUTS:
-        raise UserError(f"config.model.output={model.output!r}: accepted are {', '.join(OUTPUTS)}")
+    one_of("config.model.output", model.output, OUTPUTS)
     if not 0 <= config.loss.label_smoothing < 1:
         raise UserError(
             f"config.loss.label_smoothing={config.loss.label_smoothing}: must lie in [0, 1)"
@@ -222,7 +273,7 @@ def _check(config, facts: Facts) -> None:
 
 
 def _check_pixels(config, facts: Facts) -> None:
-    """`_check` of what the classes of pixels are learnt from."""
+    """What the classes of pixels need: pairs with colours, and no augmentation that moves them."""
     output, found = "config.model.output='pixels'", tuple(config.model.palette)
     if config.data.pairs == "upscale":
         raise UserError(f"config.data.pairs='upscale': {output} needs a label map for each photo")
@@ -241,6 +292,18 @@ def _check_pixels(config, facts: Facts) -> None:
             f"config.model.palette={found}: {output} needs the colours of the label maps, two or "
             "more, such as ((0, 0, 0), (255, 255, 255))"
         )
+    _check_palette(found)
+    names = [part for name in config.augment for part in name.split(",")]
+    moving = [name for name in names if name != "color"]
+    if moving:
+        raise UserError(
+            f"config.augment names {', '.join(moving)}: with {output} the label map would not "
+            "follow, accepted is color; config.data.resize=jitter and config.data.flip change both"
+        )
+
+
+def _check_palette(found: tuple) -> None:
+    """Every class has a colour of its own."""
     for number, colour in enumerate(found):
         key = f"config.model.palette[{number}]={colour!r}"
         # lists where it comes from a run's config.json
@@ -250,10 +313,39 @@ def _check_pixels(config, facts: Facts) -> None:
         if colour in found[:number]:
             first = found.index(colour)
             raise UserError(f"{key}: colour {first} is the same; each class has its own")
-    names = [part for name in config.augment for part in name.split(",")]
-    moving = [name for name in names if name != "color"]
-    if moving:
-        raise UserError(
-            f"config.augment names {', '.join(moving)}: with {output} the label map would not "
-            "follow, accepted is color; config.data.resize=jitter and config.data.flip change both"
-        )
+
+
+def make(config, facts: Facts) -> System:
+    """The system that a config describes (sections: see `defaults`, and `run.steps`; for pixels
+    `data.pairs`)."""
+    model = build(config, facts)
+    pixels = model.palette is not None
+    return System(
+        stages=model.stages,
+        init=partial(init, model),
+        train_step=partial(train_step, model),
+        eval_step=partial(eval_step, model),
+        sample_step=partial(sample_step, model) if pixels else None,
+        tasks=_tasks(model),
+        rates={"classifier": model.optimizer.rate},
+    )
+
+
+def _tasks(model: Classifier) -> dict[str, Task]:
+    if model.palette is None:
+        return {"features": Task(partial(features, model), "logits and features of images")}
+    drawing = "draws the label map of every photo of a folder"
+    sample = partial(sample_step, model)
+    return {
+        "translate": Task(sample, drawing, reads="input", uses=("classifier",)),
+        "classes": Task(partial(classes, model), "class of every pixel of photos"),
+    }
+
+
+def tiny(config) -> None:
+    """Shrinks the network, and reads the label maps of synthetic pairs. In place."""
+    config.model.update(width=4, disc_width=2, bottleneck=8)
+    if config.model.output == "pixels":
+        # the colours of the synthetic pairs' ground and shapes
+        shapes = ((255, 51, 51), (153, 255, 51), (51, 255, 255), (153, 51, 255))
+        config.model.palette = ((0, 0, 0), *shapes)

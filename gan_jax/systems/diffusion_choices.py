@@ -1,4 +1,4 @@
-"""What may be chosen when a trained diffusion model draws: its sampler, more guidance, a classifier.
+"""What may be chosen when a trained diffusion model draws: a sampler, more guidance, a classifier.
 
 The functions change a config, of which `diffusion.make` then builds a system that draws in another
 way. None of them touches weights.

@@ -378,3 +378,12 @@ def standing_statistics(
 
     net = standing(state.nets["gen"], forward, batch)
     return state.replace(nets={**state.nets, "gen": net})
+
+
+def tiny(config) -> None:
+    """Shrinks the networks, and how often the discriminator takes several steps. In place."""
+    widths = {"dense": 8, "pytorch_gan_dense": 8, "resnet": 2}
+    config.model.z_dim = 8
+    for section in (config.model.gen, config.model.disc):
+        section.width = widths.get(section.name, 4)
+    config.loss.disc_steps = min(config.loss.disc_steps, 2)

@@ -16,6 +16,10 @@ adds 1e-3 to log2 of the loss scale at every good step; here the scale doubles a
 and it is saved. A run whose gradients break `skip_limit` times in a row stops.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -24,9 +28,21 @@ from gan_jax.core import grads as gradients
 from gan_jax.core import loss_scale, optim, players, schedules
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.sampler import noise_of, numbers_of
-from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
-from gan_jax.errors import UserError
+from gan_jax.core.system import (
+    Array,
+    Batch,
+    Facts,
+    Metrics,
+    PyTree,
+    Stage,
+    System,
+    Task,
+    TrainState,
+    new_state,
+)
+from gan_jax.errors import UserError, at_least
 from gan_jax.models import convolution, unet
+from gan_jax.models.network import Network
 from gan_jax.ops import images
 from gan_jax.ops.diffusion import (
     gaussian_diffusion,
@@ -40,9 +56,163 @@ SEEN_BY_QUARTER = ("loss", "accuracy@1")
 HALF_SCALE = dict(initial=2.0**16, growth_steps=1000)  # the reference's: 16 in log2, 1e-3 a step
 
 
+@dataclass(frozen=True)
+class NoisyClassifier:
+    """What a config of this system stands for. No arrays but the tables of its chain."""
+
+    net: Network
+    chain: noise_schedules.Chain
+    optimizer: players.Player
+    tx: optax.GradientTransformationExtraArgs  # the optimizer's chain, which skips broken gradients
+    stages: tuple[Stage, ...]
+    shape: tuple[int, int, int]  # of an image: H, W, C
+    num_classes: int
+    noised: bool
+    half: bool  # whether the loss is scaled for float16
+    microbatches: int
+    skip_limit: int
+
+
+def init(model: NoisyClassifier, key: Array, batch: Batch, stage: Stage) -> TrainState:
+    """The state at step 0."""
+    x = jnp.zeros((2, *model.shape))
+    extra = {"skipped": {"classifier": jnp.zeros((), jnp.int32)}}
+    if model.noised:
+        extra["quarters"] = {n: jnp.zeros(loss_quarters.COUNT) for n in SEEN_BY_QUARTER}
+    net = optim.new_net(model.tx, *model.net.init(key, x, jnp.zeros(2)))
+    return new_state({"classifier": net}, extra)
+
+
+def train_step(
+    model: NoisyClassifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> tuple[TrainState, Metrics]:
+    """One update. A batch may bring `t` and `noise` in place of those drawn."""
+    old = state.nets["classifier"]
+    t_key, noise_key, part_key = jax.random.split(key, 3)
+
+    def uniform(count: int) -> Array:
+        return jax.random.randint(t_key, (count,), 0, model.chain.steps)
+
+    examples = noisy_examples(model, batch, uniform, noise_key)
+    scale = loss_scale.loss_scale(old.opt)
+
+    def mean_loss(params: PyTree, part: Mapping[str, Array], key: Array):
+        each = scores(model, params, part)
+        return scale * jnp.mean(each["loss"]), each
+
+    grads, each = gradients.accumulate(
+        mean_loss, old.params, examples, part_key, model.microbatches
+    )
+    rate = model.optimizer.rate
+    new = optim.step(
+        old, model.tx, grads, old.stats,
+        rate=rate(state.step), step=state.step, validation=state.validation,
+        batch_images=float(stage.batch_size),
+    )  # fmt: skip
+    grad_norm = optim.global_norm(grads) / scale
+    metrics = {
+        "loss/classifier": jnp.mean(each["loss"]),
+        "accuracy@1/train": jnp.mean(each["accuracy@1"]),
+        "accuracy@5/train": jnp.mean(each["accuracy@5"]),
+        "grad_norm/classifier": grad_norm,
+        "rate/classifier": rate(state.step) * optim.rate_scale(new),
+    }
+    if model.half:
+        metrics["loss_scale/classifier"] = scale
+    extra = {"skipped": loss_scale.count_skipped(state.extra["skipped"], metrics)}
+    if model.noised:
+        extra["quarters"] = by_quarter(model, state, each, examples["t"])
+        for name, values in extra["quarters"].items():
+            names = loss_quarters.names(model.chain.steps)
+            metrics |= {f"{name}/{part}": values[i] for i, part in enumerate(names)}
+    metrics = loss_scale.told(metrics, extra["skipped"], model.skip_limit)
+    return state.replace(step=state.step + 1, nets={"classifier": new}, extra=extra), metrics
+
+
+def noisy_examples(
+    model: NoisyClassifier, batch: Batch, times: Callable[[int], Array], key: Array
+) -> dict[str, Array]:
+    """What is classified: images `x` [B, H, W, C] at times `t` [B], with their classes `label` [B].
+
+    `times(B)` where the batch brings no "t", and normal noise where it brings no "noise".
+    """
+    x = images.to_unit(batch["image"])
+    if not model.noised:
+        return {"x": x, "t": jnp.zeros(x.shape[0], jnp.int32), "label": batch["label"]}
+    t = batch["t"] if "t" in batch else times(x.shape[0])
+    noise = batch.get("noise")
+    if noise is None:
+        noise = jax.random.normal(key, x.shape, x.dtype)
+    x = gaussian_diffusion.q_sample(model.chain, x, t, noise)
+    return {"x": x, "t": t, "label": batch["label"]}
+
+
+def classify(model: NoisyClassifier, params: PyTree, x: Array, t: Array) -> Array:
+    """Logits [B, K] of images [B, H, W, C] at indices t [B] of the chain."""
+    time = jnp.asarray(model.chain.model_times, x.dtype)[t]
+    return model.net.apply(params, {}, x, time)[0]
+
+
+def scores(
+    model: NoisyClassifier, params: PyTree, examples: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Of each image [B]: cross entropy, and whether its class is the likeliest, or among the five
+    likeliest."""
+    logits, label = classify(model, params, examples["x"], examples["t"]), examples["label"]
+    _, likeliest = jax.lax.top_k(logits, min(BEST, model.num_classes))
+    hit = (likeliest == label[:, None]).astype(logits.dtype)
+    return {
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, label),
+        "accuracy@1": hit[:, 0],
+        "accuracy@5": jnp.max(hit, axis=-1),
+    }
+
+
+def by_quarter(
+    model: NoisyClassifier, state: TrainState, each: Mapping[str, Array], t: Array
+) -> dict[str, Array]:
+    """The mean [4] of each quarter of the times. A quarter that the batch has no image of repeats
+    its last mean, at the first step that of the batch."""
+    found = {}
+    for name, last in state.extra["quarters"].items():
+        begun = jnp.where(state.step == 0, jnp.mean(each[name]), last).astype(last.dtype)
+        now = loss_quarters.means(each[name], loss_quarters.index(t, model.chain.steps), begun)
+        found[name] = jnp.where(jnp.isfinite(now), now, last)
+    return found
+
+
+def eval_step(
+    model: NoisyClassifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Cross entropy and correctness of every image, at times spread over the whole chain, each
+    a function of the image's number in the set, as its noise is."""
+    t_key, noise_key = jax.random.split(key)
+    numbers = numbers_of(batch, len(batch["image"]))
+
+    def spread(count: int) -> Array:
+        places = timestep_sampler.even_places(numbers, jax.random.uniform(t_key))
+        return timestep_sampler.at_places(places, model.chain.steps)
+
+    params, _ = optim.averaged(state.nets["classifier"])
+    if "noise" not in batch:
+        own = noise_of(numbers, noise_key, batch["image"].shape[1:])
+        batch = {**batch, "noise": own(0)}
+    return scores(model, params, noisy_examples(model, batch, spread, noise_key))
+
+
+def features(
+    model: NoisyClassifier, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Logits [B, K] of uint8 images as they are, at t = 0; the features are the same."""
+    x = images.to_unit(batch["image"])
+    params, _ = optim.averaged(state.nets["classifier"])
+    logits = classify(model, params, x, jnp.zeros(x.shape[0], jnp.int32))
+    return {"logits": logits, "features": logits}
+
+
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimiser = dict(name="adamw", lr=3e-4, weight_decay_mask="all", schedule=schedules.defaults())
+    optimizer = dict(name="adamw", lr=3e-4, weight_decay_mask="all", schedule=schedules.defaults())
     return dict(
         batch_size=256,
         microbatches=1,  # parts of a batch, one after the other: saves memory
@@ -56,157 +226,38 @@ def defaults() -> dict:
         loss=dict(
             skip_limit=10,  # updates in a row that broken gradients may cost before the run stops
         ),
-        optim=dict(classifier={**optim.defaults(), **optimiser}),
+        optim=dict(classifier={**optim.defaults(), **optimizer}),
         best=dict(metric="val/accuracy@1", mode="max"),
     )
 
 
-def make(config, facts: Facts) -> System:
-    """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
+def build(config, facts: Facts) -> NoisyClassifier:
+    """What a config stands for. Raises UserError for values that are not accepted."""
     _check(config, facts)
-    chain, names = _chain(config.discrete)
-    net = unet.noisy_classifier(config.model, facts.resolution, facts.num_classes)
-    stages, epoch_steps = single_stage(
-        facts.resolution, config.batch_size, config.run.steps, facts.train_size
-    )
-    learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
-    rate = learn["classifier"].rate
+    chain, side = _chain(config.discrete), facts.resolution
+    net = unet.noisy_classifier(config.model, side, facts.num_classes)
+    stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
+    made = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
     half = config.model.dtype == "float16"
-    tx = loss_scale.guarded(learn["classifier"].tx, half, **HALF_SCALE)
-
-    def init(key, batch, stage) -> TrainState:
-        x = jnp.zeros((2, facts.resolution, facts.resolution, facts.channels))
-        extra = {"skipped": {"classifier": jnp.zeros((), jnp.int32)}}
-        if config.noised:
-            extra["quarters"] = {n: jnp.zeros(loss_quarters.COUNT) for n in SEEN_BY_QUARTER}
-        net_now = optim.new_net(tx, *net.init(key, x, jnp.zeros(2)))
-        return new_state({"classifier": net_now}, extra)
-
-    def noised(batch, times, key):
-        """What is classified: images [B, H, W, C] at times t [B], with their classes.
-
-        `times(B)` where the batch brings no "t", and normal noise where it brings no "noise".
-        """
-        x = images.to_unit(batch["image"])
-        if not config.noised:
-            return {"x": x, "t": jnp.zeros(x.shape[0], jnp.int32), "label": batch["label"]}
-        t = batch["t"] if "t" in batch else times(x.shape[0])
-        noise = batch.get("noise")
-        if noise is None:
-            noise = jax.random.normal(key, x.shape, x.dtype)
-        return {
-            "x": gaussian_diffusion.q_sample(chain, x, t, noise),
-            "t": t,
-            "label": batch["label"],
-        }
-
-    def classify(params, x, t):
-        """Logits [B, K]."""
-        time = jnp.asarray(chain.model_times, x.dtype)[t]
-        return net.apply(params, {}, x, time)[0]
-
-    def judged(params, given):
-        """Of each image [B]: cross entropy, and whether its class is the first, or among five."""
-        logits, label = classify(params, given["x"], given["t"]), given["label"]
-        _, likeliest = jax.lax.top_k(logits, min(BEST, facts.num_classes))
-        hit = (likeliest == label[:, None]).astype(logits.dtype)
-        return {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, label),
-            "accuracy@1": hit[:, 0],
-            "accuracy@5": jnp.max(hit, axis=-1),
-        }
-
-    def train_step(state: TrainState, batch, key, stage: Stage):
-        """One update on one batch."""
-        old = state.nets["classifier"]
-        t_key, noise_key, part_key = jax.random.split(key, 3)
-        drawn = lambda count: jax.random.randint(t_key, (count,), 0, chain.steps)  # noqa: E731
-        given, scale = noised(batch, drawn, noise_key), loss_scale.loss_scale(old.opt)
-
-        def mean_loss(params, part, key):
-            each = judged(params, part)
-            return scale * jnp.mean(each["loss"]), each
-
-        grads, each = gradients.accumulate(
-            mean_loss, old.params, given, part_key, config.microbatches
-        )
-        new = optim.step(
-            old, tx, grads, old.stats,
-            rate=rate(state.step), step=state.step, validation=state.validation,
-            batch_images=float(stage.batch_size),
-        )  # fmt: skip
-        grad_norm = optim.global_norm(grads) / scale
-        metrics = {
-            "loss/classifier": jnp.mean(each["loss"]),
-            "accuracy@1/train": jnp.mean(each["accuracy@1"]),
-            "accuracy@5/train": jnp.mean(each["accuracy@5"]),
-            "grad_norm/classifier": grad_norm,
-            "rate/classifier": rate(state.step) * optim.rate_scale(new),
-        }
-        if half:
-            metrics["loss_scale/classifier"] = scale
-        extra = {"skipped": loss_scale.count_skipped(state.extra["skipped"], metrics)}
-        if config.noised:
-            extra["quarters"] = by_quarter(state, each, given["t"])
-            for name, values in extra["quarters"].items():
-                metrics |= {f"{name}/{part}": values[i] for i, part in enumerate(names)}
-        metrics = loss_scale.told(metrics, extra["skipped"], config.loss.skip_limit)
-        state = state.replace(step=state.step + 1, nets={"classifier": new}, extra=extra)
-        return state, metrics
-
-    def by_quarter(state: TrainState, each, t):
-        """The means of each quarter of times; one that the batch has nothing of repeats its last,
-        at the first step the mean of the batch."""
-        found = {}
-        for name, last in state.extra["quarters"].items():
-            begun = jnp.where(state.step == 0, jnp.mean(each[name]), last).astype(last.dtype)
-            now = loss_quarters.means(each[name], loss_quarters.index(t, chain.steps), begun)
-            found[name] = jnp.where(jnp.isfinite(now), now, last)
-        return found
-
-    def eval_step(state: TrainState, batch, key, stage: Stage):
-        """Cross entropy and correctness of every image, at times spread over the whole chain, each
-        a function of the image's number in the set, as its noise is."""
-        t_key, noise_key = jax.random.split(key)
-
-        numbers = numbers_of(batch, len(batch["image"]))
-
-        def spread(count):
-            places = timestep_sampler.even_places(numbers, jax.random.uniform(t_key))
-            return timestep_sampler.at_places(places, chain.steps)
-
-        params, _ = optim.averaged(state.nets["classifier"])
-        if "noise" not in batch:
-            own = noise_of(numbers, noise_key, batch["image"].shape[1:])
-            batch = {**batch, "noise": own(0)}
-        return judged(params, noised(batch, spread, noise_key))
-
-    def features(state: TrainState, batch, key, stage: Stage):
-        """Logits [B, K] of uint8 images as they are, at t = 0, for features the same."""
-        x = images.to_unit(batch["image"])
-        params, _ = optim.averaged(state.nets["classifier"])
-        logits = classify(params, x, jnp.zeros(x.shape[0], jnp.int32))
-        return {"logits": logits, "features": logits}
-
-    return System(
+    return NoisyClassifier(
+        net=net,
+        chain=chain,
+        optimizer=made["classifier"],
+        tx=loss_scale.guarded(made["classifier"].tx, half, **HALF_SCALE),
         stages=stages,
-        init=init,
-        train_step=train_step,
-        eval_step=eval_step,
-        sample_step=None,
-        tasks={"features": Task(features, "logits of images without noise")},
-        rates={"classifier": rate},
-        compiler_options=convolution.compiler_options(training=True),
+        shape=(side, side, facts.channels),
+        num_classes=facts.num_classes,
+        noised=config.noised,
+        half=half,
+        microbatches=config.microbatches,
+        skip_limit=config.loss.skip_limit,
     )
 
 
-def _chain(section) -> tuple[noise_schedules.Chain, tuple[str, ...]]:
-    """The chain of `config.discrete`, and the names of its quarters."""
+def _chain(section) -> noise_schedules.Chain:
+    """The chain of `config.discrete`."""
     noise_schedules.check(section.schedule, section.steps, "config.discrete")
-    chain = noise_schedules.chain(
-        section.schedule, section.steps, rescale=section.rescale_timesteps
-    )
-    return chain, loss_quarters.names(section.steps)
+    return noise_schedules.chain(section.schedule, section.steps, rescale=section.rescale_timesteps)
 
 
 def _check(config, facts: Facts) -> None:
@@ -226,5 +277,25 @@ def _check(config, facts: Facts) -> None:
         raise UserError(
             f"config.microbatches={parts}: must be 1 or more and divide config.batch_size={size}"
         )
-    if config.loss.skip_limit < 0:
-        raise UserError(f"config.loss.skip_limit={config.loss.skip_limit}: must be at least 0")
+    at_least("config.loss.skip_limit", config.loss.skip_limit, 0)
+
+
+def make(config, facts: Facts) -> System:
+    """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
+    model = build(config, facts)
+    return System(
+        stages=model.stages,
+        init=partial(init, model),
+        train_step=partial(train_step, model),
+        eval_step=partial(eval_step, model),
+        sample_step=None,
+        tasks={"features": Task(partial(features, model), "logits of images without noise")},
+        rates={"classifier": model.optimizer.rate},
+        compiler_options=convolution.compiler_options(training=True),
+    )
+
+
+def tiny(config) -> None:
+    """Shrinks the network to 8 px; the chain, losses and schedules stay. In place."""
+    config.model.update(unet.TINY)
+    config.microbatches = 1

@@ -488,3 +488,15 @@ def _checked_plan(
                 "config.batch_size, or set 0 for none"
             )
     return planned, run
+
+
+def tiny(config) -> None:
+    """Shrinks the networks, and grows from 4 px in 14 steps. In place."""
+    first = min(config.growth.initial_resolution, config.data.resolution)
+    config.growth.update(preset="none", initial_resolution=first)
+    config.growth.update(training_kimg=0.016, transition_kimg=0.032)
+    config.growth.update(batch="", gen_rates="", disc_rates="", ticks="", repeats=1)
+    config.model.update(fmap_base=32, fmap_max=8, z_dim=8)
+    config.run.update(steps="14", sample_every="2", eval_every="2", save_every="2")
+    if config.run.quality_every != "0":
+        config.run.quality_every = "2"

@@ -334,3 +334,8 @@ def _check(config, facts: Facts) -> None:
                 f"config.optim.{name}.weight_decay_mask={section.weight_decay_mask!r}: warpgan's "
                 "loss counts kernels; set it to kernels"
             )
+
+
+def tiny(config) -> None:
+    """Shrinks the networks; heads, losses and rates stay. In place."""
+    config.model.update(width=4, blocks=1, control_width=8, disc_width=2, bottleneck=8)

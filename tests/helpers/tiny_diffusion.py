@@ -15,6 +15,8 @@ def tiny_config(**sections):
     """configs/diffusion_mnist.py:tiny with keys changed, such as discrete=dict(target="v")."""
     config = configs.load_file("configs/diffusion_mnist.py", "tiny")
     config.run.steps = "20"
+    config.model.resblock_updown = True
+    config.optim.unet.update(lr=1e-4, ema=(0.9999,), ema_warmup=False)
     config.optim.unet.schedule.update(name="constant", warmup=0.0)
     for name, values in sections.items():
         if isinstance(values, dict):
@@ -60,5 +62,8 @@ def filled(system, batch=BATCH):
     """A state with weights that are zero nowhere."""
     state = zeros_like_init(system, batch)
     random = np.random.RandomState(1)
-    draw = lambda s: jnp.asarray(0.2 * random.randn(*s.shape), s.dtype)  # noqa: E731
+
+    def draw(s):
+        return jnp.asarray(0.2 * random.randn(*s.shape), s.dtype)
+
     return with_weights(state, jax.tree.map(draw, state.nets["unet"].params))

@@ -38,10 +38,10 @@ def test_values_worked_out_by_hand(name):
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_both_players_pull_the_logits_in_opposite_directions(name):
+def test_both_sides_pull_the_logits_in_opposite_directions(name):
     loss = losses.adversarial(name)
-    players = (loss.generator, loss.real, loss.fake)
-    slopes = jax.jit(lambda x: [jax.grad(player)(x) for player in players])(jnp.array([0.2, 0.3]))
+    sides = (loss.generator, loss.real, loss.fake)
+    slopes = jax.jit(lambda x: [jax.grad(side)(x) for side in sides])(jnp.array([0.2, 0.3]))
     generator, real, fake = map(np.asarray, slopes)
     assert (generator < 0).all()  # descent raises D(fake)
     assert (real < 0).all()

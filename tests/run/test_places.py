@@ -54,7 +54,7 @@ def test_home_in_flags(tmp_path, monkeypatch):
     """As a person sees it: the folder of a run and the config are found, npz:NAME too."""
     config = tmp_path / "mine.py"
     config.write_text(
-        "from gan_jax import api\n"
+        "from gan_jax import config as configs\n"
         f"get_config = lambda v: configs.load_file({str(ROOT / 'configs/dcgan_mnist.py')!r}, v)\n"
     )
     environment = {"HOME": str(tmp_path)}
@@ -221,7 +221,7 @@ def test_what_data_may_say(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", here)
     assert configs.places("path=~/b") == configs.places("~/b") == {"path": f"{here}/b"}
     assert "accepted keys are path, path_b" in assert_refused(
-        "--data=", configs.places, f"folder={here}"
+        "data=", configs.places, f"folder={here}"
     )
     assert_refused("does not exist; name where the data are now", configs.places, "/no/where")
     assert_refused("does not exist", configs.places, f"path={here},path_b=/no/where")

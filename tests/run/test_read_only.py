@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core import checkpoint, saved_states
 from gan_jax.errors import UserError
@@ -34,7 +35,7 @@ NUMBERS = (errno.EROFS, errno.ENOSPC)
 
 
 def config(steps: str = "4"):
-    made = training.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
+    made = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     made.run.update(devices=1, steps=steps, eval_every="2", save_every="2", sample_every="2")
     made.run.quality_every = "2"
     return made

@@ -74,85 +74,109 @@ def l2(tensors: dict) -> dict[str, float]:
     return {k: float(np.linalg.norm(np.asarray(v, np.float64))) for k, v in tensors.items()}
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_five_steps_are_the_originals(name):
-    meta, golden = load(f"guided_diffusion/trainstep/{name}")
-    config = golden_config(name, meta, golden["out/lr_used"])
-    parts = config.microbatches
-    classes = 10 if config.model.class_cond else 0
-    system = diffusion.make(config, FACTS._replace(num_classes=classes))
-    batch = {"image": np.zeros((4, 8, 8, 3), np.uint8), "label": np.zeros(4, np.int32)}
-    params, _ = guided_diffusion.to_trees(weights(meta, "state_dict"))
-    state = with_weights(zeros_like_init(system, batch), params)
-    start = rows(state.nets["unet"].params)
-    step = stepper(system)
-    names = [str(n) for n in golden["out/param_names"]]
-    skipped = set(meta.get("negligible_gradient_tensors", ()))
-    skipped |= {n for n in names if n.endswith("qkv.bias")}
+class Original:
+    """The original's five steps: its file, our config for them, and which tensors to compare."""
 
-    def check(found, expected, rtol, share, what):
-        atol = share * float(np.linalg.norm(expected))
-        for tensor, value in zip(names, expected, strict=True):
-            if tensor not in skipped:
-                np.testing.assert_allclose(
-                    found[tensor], value, rtol=rtol, atol=atol, err_msg=f"{what} {tensor}"
-                )
+    def __init__(self, name: str):
+        self.meta, self.golden = load(f"guided_diffusion/trainstep/{name}")
+        self.config = golden_config(name, self.meta, self.golden["out/lr_used"])
+        self.classes = 10 if self.config.model.class_cond else 0
+        self.decays = self.meta["options"]["ema_rates"]
+        self.names = [str(n) for n in self.golden["out/param_names"]]
+        skipped = set(self.meta.get("negligible_gradient_tensors", ()))
+        self.skipped = skipped | {n for n in self.names if n.endswith("qkv.bias")}
 
-    for i in range(5):
-        noise = golden["in/noise"][i].reshape(4, 3, 8, 8)
-        batch = {
+    def state(self, system):
+        batch = {"image": np.zeros((4, 8, 8, 3), np.uint8), "label": np.zeros(4, np.int32)}
+        params, _ = guided_diffusion.to_trees(weights(self.meta, "state_dict"))
+        return with_weights(zeros_like_init(system, batch), params)
+
+    def batch(self, i: int) -> dict[str, np.ndarray]:
+        """What the original drew for step i."""
+        golden = self.golden
+        noise, label = golden["in/noise"][i].reshape(4, 3, 8, 8), np.zeros(4, np.int32)
+        return {
             "image": pixels(golden["in/x"][i]),
-            "label": golden["in/y"][i].astype(np.int32) if classes else np.zeros(4, np.int32),
+            "label": golden["in/y"][i].astype(np.int32) if self.classes else label,
             "level": golden["in/t"][i].reshape(4).astype(np.int32),
             "weight": golden["in/weights"][i].reshape(4),
             "noise": np.moveaxis(noise, 1, -1),
         }
-        old = state
-        state, metrics = step(state, batch, jax.random.key(0))
-        rtol = 1e-4 if i == 0 else 5e-4
+
+    def check(self, found, key, i, rtol, share=0.0):
+        """Norms by tensor against those of step i."""
+        expected = self.golden[key][i]
+        atol = share * float(np.linalg.norm(expected))
+        for tensor, value in zip(self.names, expected, strict=True):
+            if tensor not in self.skipped:
+                np.testing.assert_allclose(
+                    found[tensor], value, rtol=rtol, atol=atol, err_msg=f"{key} {tensor}"
+                )
+
+    def check_metrics(self, metrics, i):
+        golden, rtol = self.golden, 1e-4 if i == 0 else 5e-4
         for ours, theirs in (("unet", "loss"), ("mse", "mse"), ("vb", "vb")):
             if f"out/{theirs}" in golden and f"loss/{ours}" in metrics:
                 np.testing.assert_allclose(
                     metrics[f"loss/{ours}"], golden[f"out/{theirs}"][i], rtol=rtol, atol=1e-5
                 )
         # the original sums the gradients of its microbatches
-        np.testing.assert_allclose(
-            parts * metrics["grad_norm/unet"], golden["out/grad_norm"][i], rtol=rtol, atol=1e-5
-        )
+        norm = self.config.microbatches * metrics["grad_norm/unet"]
+        np.testing.assert_allclose(norm, golden["out/grad_norm"][i], rtol=rtol, atol=1e-5)
         np.testing.assert_allclose(metrics["rate/unet"], golden["out/lr_used"][i], rtol=1e-6)
-        before = optim.global_norm(old.nets["unet"].params)
-        np.testing.assert_allclose(before, golden["out/param_norm"][i], rtol=1e-4, atol=1e-5)
-        now = rows(state.nets["unet"].params)
-        if i == 0:  # Adam's first moment is a tenth of the first gradient
-            moments = optim.links(state.nets["unet"].opt)["moments"].mu
-            grads = l2(rows(jax.tree.map(lambda m: 10 * parts * np.asarray(m), moments)))
-            check(grads, golden["out/param_grad_l2"][0], 1e-3, 1e-5, "gradient")
-        check(l2(now), golden["out/param_l2"][i], 1e-4, 0, "parameters")
-        change = l2({k: now[k] - start[k] for k in now})
-        check(change, golden["out/param_change_l2"][i], 1e-3, 1e-5, "change")
-        for index, rate in enumerate(meta["options"]["ema_rates"]):
-            average = l2(rows(optim.averaged(state.nets["unet"], index)[0]))
-            check(average, golden[f"out/ema{rate}_l2"][i], 1e-4, 0, f"average {rate}")
-    averages = {f"_ema{r}": i for i, r in enumerate(meta["options"]["ema_rates"])}
-    for suffix in ("", *averages):
+
+    def check_final(self, net):
+        """Every element of the weights and of their averages after the last step."""
+        found = {"": rows(net.params)}
+        for index, decay in enumerate(self.decays):
+            found[f"_ema{decay}"] = rows(optim.averaged(net, index)[0])
+        for suffix, tensors in found.items():
+            for tensor in self.names:
+                key = f"out/final{suffix}/{tensor}"
+                if key in self.golden and tensor not in self.skipped:
+                    np.testing.assert_allclose(
+                        tensors[tensor], self.golden[key], rtol=1e-4, atol=3e-5, err_msg=key
+                    )
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_five_steps_are_the_originals(name):
+    original = Original(name)
+    system = diffusion.make(original.config, FACTS._replace(num_classes=original.classes))
+    state, step = original.state(system), stepper(system)
+    start, parts = rows(state.nets["unet"].params), original.config.microbatches
+    for i in range(5):
+        before = optim.global_norm(state.nets["unet"].params)
+        np.testing.assert_allclose(
+            before, original.golden["out/param_norm"][i], rtol=1e-4, atol=1e-5
+        )
+        state, metrics = step(state, original.batch(i), jax.random.key(0))
+        original.check_metrics(metrics, i)
         net = state.nets["unet"]
-        tree = optim.averaged(net, averages[suffix])[0] if suffix else net.params
-        found = rows(tree)
-        for tensor in names:
-            key = f"out/final{suffix}/{tensor}"
-            if key in golden and tensor not in skipped:
-                np.testing.assert_allclose(
-                    found[tensor], golden[key], rtol=1e-4, atol=3e-5, err_msg=key
-                )
+        now = rows(net.params)
+        if i == 0:  # Adam's first moment is a tenth of the first gradient
+            moments = optim.links(net.opt)["moments"].mu
+            grads = l2(rows(jax.tree.map(lambda m: 10 * parts * np.asarray(m), moments)))
+            original.check(grads, "out/param_grad_l2", 0, 1e-3, 1e-5)
+        original.check(l2(now), "out/param_l2", i, 1e-4)
+        change = l2({k: now[k] - start[k] for k in now})
+        original.check(change, "out/param_change_l2", i, 1e-3, 1e-5)
+        for index, decay in enumerate(original.decays):
+            average = l2(rows(optim.averaged(net, index)[0]))
+            original.check(average, f"out/ema{decay}_l2", i, 1e-4)
+    original.check_final(state.nets["unet"])
 
 
 def test_microbatches_are_one_batch():
     found = []
+
+    def double(x):
+        return x.astype(jnp.float64) if x.dtype == jnp.float32 else x
+
     with jax.enable_x64(True):
         for parts in (1, 4):
             system = diffusion.make(tiny_config(microbatches=parts), FACTS)
             state = filled(system)
-            double = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x  # noqa: E731
             state = jax.tree.map(double, state)
             batch = {**BATCH, "image": BATCH["image"].astype(np.float64)}
             found.append(stepper(system)(state, batch, jax.random.key(3)))

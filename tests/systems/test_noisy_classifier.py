@@ -146,7 +146,10 @@ def test_microbatches_are_the_whole_batch():
     batches = [drawn(number, np.arange(8) * 125 + number) for number in range(2)]
     ends = []
     with jax.enable_x64(True):
-        double = lambda x: np.array(x, np.float64 if x.dtype != np.int32 else x.dtype)  # noqa: E731
+
+        def double(x):
+            return np.array(x, np.float64 if x.dtype != np.int32 else x.dtype)
+
         for parts in (1, 2):
             # Adam turns the rounding of a zero gradient into a full step unless eps is large
             system = made(
@@ -175,7 +178,9 @@ def transparent(monkeypatch):
         first = params["w"] * (time / 1000 + jnp.mean(x, (1, 2, 3)))
         return first[:, None] * jax.nn.one_hot(0, CLASSES), stats
 
-    init = lambda key, *inputs: ({"w": jnp.ones(())}, {})  # noqa: E731
+    def init(key, *inputs):
+        return {"w": jnp.ones(())}, {}
+
     monkeypatch.setattr(unet, "noisy_classifier", lambda *_: Network(init, apply))
 
 

@@ -13,7 +13,8 @@ def walk(chain: Chain, predict_at: PredictAt, image: Array, noise_at: NoiseAt) -
     """`vb`, `xstart_mse` and `mse` [B, T] of images [B, H, W, C] at every step `t` that the chain
     keeps, the least noisy first; `prior` and `total` [B] in bits per dimension.
 
-    `predict_at` and `noise_at` as in `samplers.ancestral`; noise is drawn anew at every step.
+    `predict_at` and `noise_at` are those of `chain_samplers.ancestral`; every step has noise of its
+    own.
     """
     count = image.shape[0]
 

@@ -10,7 +10,7 @@ float64 before they are cast to the type of x.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,18 @@ ScoreAt = Callable[[Array, Array], Array]
 Report = Callable[[int], None]
 """Called on the host with the number of the step that has ended, 1..T, in order; steps of one body
 of an unrolled loop may come in any order."""
+
+
+class Loop(NamedTuple):
+    """How a sampler's loop is compiled, and where it reports its progress."""
+
+    report: Report | None = None
+    """Called with the number of steps that are done; None: no callback in the compiled program."""
+    unroll: int = 1
+    """Steps in the body of the compiled loop."""
+
+
+PLAIN_LOOP = Loop()
 
 
 def ancestral_step(prediction: Prediction, t: Array, z: Array, score: Array | None = None) -> Array:
@@ -108,8 +120,7 @@ def ancestral(
     score_at: ScoreAt | None = None,
     *,
     trajectory: bool = False,
-    report: Report | None = None,
-    unroll: int = 1,
+    loop: Loop = PLAIN_LOOP,
 ) -> Array | tuple[Array, Array]:
     """x_T → x_0 by T draws from the model's own transitions, [B, H, W, C].
 
@@ -120,8 +131,7 @@ def ancestral(
       noise_at: the noise of the step at an index; that of index 0 has no effect.
       score_at: a classifier's gradient, taken at x_t.
       trajectory: also return the x_0 predicted at each step, [T, B, H, W, C], first step first.
-      report: told how many steps are done.
-      unroll: steps in the body of the compiled loop.
+      loop: how the loop is compiled and reported.
     """
 
     def step(x: Array, t: Array) -> tuple[Array, Array]:
@@ -129,7 +139,7 @@ def ancestral(
         score = None if score_at is None else score_at(x, t)
         return ancestral_step(prediction, t, noise_at(t), score), prediction.x0
 
-    return _walk(step, x, np.arange(chain.steps)[::-1], trajectory, report, unroll)
+    return _walk(step, x, np.arange(chain.steps)[::-1], trajectory, loop)
 
 
 def ddim(
@@ -141,8 +151,7 @@ def ddim(
     score_at: ScoreAt | None = None,
     *,
     trajectory: bool = False,
-    report: Report | None = None,
-    unroll: int = 1,
+    loop: Loop = PLAIN_LOOP,
 ) -> Array | tuple[Array, Array]:
     """x_T → x_0 by T DDIM steps, [B, H, W, C]; see `ddim_step` for eta and the score.
 
@@ -158,7 +167,7 @@ def ddim(
         score = None if score_at is None else score_at(x, t)
         return ddim_step(chain, predict_at(x, t), x, t, z, eta, score)
 
-    return _walk(step, x, np.arange(chain.steps)[::-1], trajectory, report, unroll)
+    return _walk(step, x, np.arange(chain.steps)[::-1], trajectory, loop)
 
 
 def ddim_reverse(
@@ -168,8 +177,7 @@ def ddim_reverse(
     *,
     skip_last: bool = False,
     trajectory: bool = False,
-    report: Report | None = None,
-    unroll: int = 1,
+    loop: Loop = PLAIN_LOOP,
 ) -> Array | tuple[Array, Array]:
     """An image x_0 → the noise that `ddim` with eta 0 turns into it, [B, H, W, C].
 
@@ -182,7 +190,7 @@ def ddim_reverse(
         prediction = predict_at(x, t)
         return ddim_reverse_step(chain, prediction, x, t), prediction.x0
 
-    return _walk(step, x, np.arange(chain.steps - skip_last), trajectory, report, unroll)
+    return _walk(step, x, np.arange(chain.steps - skip_last), trajectory, loop)
 
 
 def _walk(
@@ -190,12 +198,11 @@ def _walk(
     x: Array,
     indices: np.ndarray,
     trajectory: bool,
-    report: Report | None,
-    unroll: int,
+    loop: Loop,
 ) -> Array | tuple[Array, Array]:
     indices = jnp.asarray(indices, jnp.int32)
     numbers = np.arange(1, len(indices) + 1)
-    x, seen = scan(step, x, indices, numbers, trajectory, report, unroll)
+    x, seen = scan(step, x, indices, numbers, trajectory, loop)
     return (x, seen) if trajectory else x
 
 
@@ -205,8 +212,7 @@ def scan(
     rows: Any,
     numbers: np.ndarray,
     trajectory: bool,
-    report: Report | None,
-    unroll: int,
+    loop: Loop,
 ) -> tuple[Any, Array | None]:
     """The loop of every sampler → (last state, x_0 seen at each row or None).
 
@@ -216,23 +222,22 @@ def scan(
       rows: arrays with one entry per row on their first axis.
       numbers: int [rows], what is reported after each row; nothing where 0.
       trajectory: whether the x_0 are kept.
-      report: None leaves the compiled program as it is.
-      unroll: rows in the body of the compiled loop.
+      loop: how the loop is compiled and reported.
     """
 
     def tell(number: np.ndarray, _: np.ndarray) -> None:
         if number:
-            report(int(number))
+            loop.report(int(number))
 
     def body(state: Any, row: Any) -> tuple[Any, Array | None]:
         row, number = row
         types = jax.tree.map(lambda leaf: leaf.dtype, state)
         state, x0 = step(state, row)
-        if report is not None:
+        if loop.report is not None:
             # the element makes the host wait for the network, not only for the counter
             jax.debug.callback(tell, number, x0[(0,) * x0.ndim])
         # networks may answer in another type than that of x
         state = jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), state, types)
         return state, x0 if trajectory else None
 
-    return jax.lax.scan(body, state, (rows, jnp.asarray(numbers, jnp.int32)), unroll=unroll)
+    return jax.lax.scan(body, state, (rows, jnp.asarray(numbers, jnp.int32)), unroll=loop.unroll)

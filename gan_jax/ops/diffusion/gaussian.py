@@ -1,6 +1,6 @@
 """Gaussians element by element: divergence, distribution function, likelihood of grey levels.
 
-In the forms that Ho 2020 trains and evaluates diffusion with. All arguments are broadcast.
+In the forms of Ho 2020, for training and evaluating diffusion. All arguments are broadcast.
 """
 
 import math

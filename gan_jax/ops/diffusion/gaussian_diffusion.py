@@ -24,6 +24,19 @@ VARIANCES = ("fixed_large", "fixed_small", "learned", "learned_range")
 LOSSES = ("mse", "rescaled_mse", "kl", "rescaled_kl")
 
 
+class Objective(NamedTuple):
+    """What a network of a chain says, and what it is trained for; see `predict` and `losses`."""
+
+    target: str
+    """What its first C channels aim at, one of `TARGETS`."""
+    variance: str
+    """One of `VARIANCES`; a learned one takes C channels more."""
+    loss: str = "mse"
+    """One of `LOSSES`."""
+    min_snr: float = 0.0
+    """γ of the weight min(SNR, γ) on the error of x_0; 0: no weight."""
+
+
 class Prediction(NamedTuple):
     """p(x_{t-1} | x_t) and the clean image it is made from, each [B, H, W, C]."""
 
@@ -35,11 +48,8 @@ class Prediction(NamedTuple):
 
 
 def check(target: str, variance: str, loss: str = "mse", min_snr: float = 0.0) -> None:
-    """Refuses what `predict` and `losses` do not know.
-
-    Raises:
-      UserError: another name, or `min_snr` where no weight is defined for it.
-    """
+    """Raises UserError for a name that `predict` and `losses` do not know, and for a `min_snr`
+    where no weight is defined."""
     for key, found, accepted in (
         ("target", target, TARGETS),
         ("variance", variance, VARIANCES),
@@ -184,15 +194,11 @@ def losses(
     x_t: Array,
     noise: Array,
     t: Array,
-    *,
-    target: str,
-    variance: str,
-    loss: str,
-    min_snr: float = 0.0,
+    objective: Objective,
 ) -> dict[str, Array]:
     """The training loss of each example and its terms: `loss`, and `mse`, `vb` where they exist.
 
-    - `mse`: mean square of what the output misses its target by; with a learned variance plus the
+    - `mse`: mean squared error of the output against its target; with a learned variance plus the
       term of the bound in bits, which trains the variance alone (no gradient through the mean).
     - `rescaled_mse`: the same, the term of the bound times T/1000.
     - `kl`: the term of the bound in bits. `rescaled_kl`: times T, an estimate of the whole bound.
@@ -200,22 +206,23 @@ def losses(
     Args:
       output: of the network at x_t = q_sample(chain, x0, t, noise); see `predict`. Nothing is
         clipped.
-      min_snr: γ of the weight min(SNR, γ) on the error of x_0, SNR = ᾱ/(1 - ᾱ): on `mse` it is
-        min(SNR, γ)/SNR for epsilon and min(SNR, γ)/(SNR + 1) for v. 0: no weight. `mse` is
-        weighted, `vb` is not.
+      objective: the loss and what the output means. With its `min_snr` γ above 0 the error of x_0
+        has the weight min(SNR, γ), SNR = ᾱ/(1 - ᾱ): on `mse` that is min(SNR, γ)/SNR for epsilon
+        and min(SNR, γ)/(SNR + 1) for v. `mse` is weighted, `vb` is not.
 
     Raises:
       UserError: see `check`.
       ValueError: an output of another number of channels.
     """
+    target, variance, loss, min_snr = objective
     check(target, variance, loss, min_snr)
     options = dict(target=target, variance=variance, clip=False)
     if loss in ("kl", "rescaled_kl"):
         vb = bound_bits(chain, predict(chain, output, x_t, t, **options), x0, x_t, t)
         return {"loss": vb * chain.steps if loss == "rescaled_kl" else vb}
     value, spread = _split(output, x_t, variance)
-    missed = _aim(chain, x0, x_t, noise, t, target) - value
-    mse = _mean(jnp.square(missed)) * _snr_weight(chain, t, x_t, target, min_snr)
+    error = _aim(chain, x0, x_t, noise, t, target) - value
+    mse = _mean(jnp.square(error)) * _snr_weight(chain, t, x_t, target, min_snr)
     if spread is None:
         return {"loss": mse, "mse": mse}
     frozen = jnp.concatenate([jax.lax.stop_gradient(value), spread], axis=-1)
@@ -260,7 +267,7 @@ def bound_bits(chain: Chain, prediction: Prediction, x0: Array, x_t: Array, t: A
 def bound_terms(
     chain: Chain, prediction: Prediction, x0: Array, x_t: Array, noise: Array, t: Array
 ) -> dict[str, Array]:
-    """What an evaluation of the bound notes at each t: each [B].
+    """The terms of an evaluation of the bound at each t: [B] each.
 
     `vb` in bits per dimension (see `bound_bits`), `xstart_mse` of the predicted x_0, and `mse` of
     the noise that follows from it. A total is the sum of `vb` over all t plus `prior_bits`.
@@ -274,7 +281,8 @@ def bound_terms(
 
 
 def prior_bits(chain: Chain, x0: Array) -> Array:
-    """KL(q(x_T | x_0) ‖ N(0, 1)) in bits per dimension: what the noisiest step still tells, [B]."""
+    """KL(q(x_T | x_0) ‖ N(0, 1)) in bits per dimension: what the noisiest step still tells of the
+    image, [B]."""
     signal = chain.alphas_cumprod[-1]
     log_variance = jnp.asarray(np.log1p(-signal), x0.dtype)
     zero = jnp.zeros((), x0.dtype)

@@ -1,4 +1,4 @@
-"""Quarters of the time of a diffusion chain, by which its losses are told apart.
+"""Quarters of the time of a diffusion chain, for which its losses are logged apart.
 
 A mean over all t hides what happens: near t = 0 and near t = T the losses differ by orders of
 magnitude. Quarter k of a chain of T steps holds the t with ⌊4t/T⌋ = k (Nichol & Dhariwal's log).
@@ -15,7 +15,7 @@ COUNT = 4
 
 
 def names(steps: int) -> tuple[str, ...]:
-    """Of the quarters of 0..steps-1, as in a metric's name: ("t0-249", "t250-499", …).
+    """Names of the quarters of 0..steps-1, as metrics have them: ("t0-249", "t250-499", …).
 
     Raises:
       UserError: fewer than four steps, of which some quarter would hold none.
@@ -37,7 +37,7 @@ def means(values: jax.Array, quarter: jax.Array, last: jax.Array) -> jax.Array:
     Args:
       values: [B].
       quarter: int [B], see `index`.
-      last: [4], what a quarter repeats where it has no value.
+      last: [4], the mean of a quarter that has no value.
     """
     member = quarter[None, :] == jnp.arange(COUNT)[:, None]  # [4, B]
     count = jnp.sum(member, axis=1)

@@ -11,25 +11,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, one_of
 from gan_jax.ops.diffusion import loss_quarters
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
-_MOST = (
-    0.999  # the largest β of a schedule that is given by ᾱ: a step that leaves no signal ends it
-)
+# the largest β of a schedule that is given by ᾱ: a step that left no signal would end it
+_MOST = 0.999
 
 
 def check(name: str, steps: int, key: str) -> None:
-    """Refuses schedules and lengths that a config may not have.
+    """Checks a schedule and its length.
 
     Raises:
-      UserError: names `key`, of their section, where `betas` would refuse them, or a quarter of
+      UserError: names `key`, that of the section, where `betas` would raise, or where a quarter of
         the chain would have no step.
     """
-    if name not in SCHEDULES:
-        raise UserError(f"{key}.schedule={name!r}: accepted are {', '.join(SCHEDULES)}")
+    one_of(f"{key}.schedule", name, SCHEDULES)
     try:
         loss_quarters.names(steps)
         betas(name, steps)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from gan_jax.ops.diffusion import chain_samplers
-from gan_jax.ops.diffusion.chain_samplers import NoiseAt, Report
+from gan_jax.ops.diffusion.chain_samplers import PLAIN_LOOP, Loop, NoiseAt
 from gan_jax.ops.diffusion.noise_schedules import Chain
 
 Denoise = Callable[[Array, Array], Array]
@@ -41,6 +41,23 @@ class Path(NamedTuple):
     def signal(self) -> np.ndarray:
         """a at each level, float64 [n + 1]."""
         return 1 - self.levels if self.flow else np.ones_like(self.levels)
+
+
+class Churn(NamedTuple):
+    """The fresh noise of `heun` (Karras 2022, algorithm 2, lines 4 to 6).
+
+    A step at σ in [s_min, s_max] of n first goes back to σ̂ = σ + γσ, γ = min(amount/n, √2 - 1), by
+    noise of standard deviation s_noise · √(σ̂² - σ²).
+    """
+
+    amount: float = 0.0
+    """0: none."""
+    s_min: float = 0.0
+    s_max: float = float("inf")
+    s_noise: float = 1.0
+
+
+NO_CHURN = Churn()
 
 
 def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Path:
@@ -111,8 +128,7 @@ def euler(
     eta: float = 0.0,
     *,
     trajectory: bool = False,
-    report: Report | None = None,
-    unroll: int = 1,
+    loop: Loop = PLAIN_LOOP,
 ) -> Array | tuple[Array, Array]:
     """First order, one evaluation a step: DDIM (Song 2020) along any path, [B, H, W, C].
 
@@ -126,8 +142,7 @@ def euler(
       noise_at: the noise of a step, by its number; not called where eta is 0.
       eta: 0 for Euler's method on the probability flow, 1 for the variance of the posterior.
       trajectory: also return the x_0 predicted at each step, [n, B, H, W, C].
-      report: told how many steps are done.
-      unroll: steps in the body of the compiled loop.
+      loop: how the loop is compiled and reported.
 
     Raises:
       ValueError: eta outside [0, 1].
@@ -146,7 +161,7 @@ def euler(
         return (x + noise * noise_at(number) if eta > 0 else x), x0
 
     numbers = np.arange(1, path.steps + 1)
-    x, seen = chain_samplers.scan(step, x, rows, numbers, trajectory, report, unroll)
+    x, seen = chain_samplers.scan(step, x, rows, numbers, trajectory, loop)
     return (x, seen) if trajectory else x
 
 
@@ -156,8 +171,7 @@ def dpm_solver_pp_2m(
     path: Path,
     *,
     trajectory: bool = False,
-    report: Report | None = None,
-    unroll: int = 1,
+    loop: Loop = PLAIN_LOOP,
 ) -> Array | tuple[Array, Array]:
     """DPM-Solver++(2M): second order with one evaluation a step (Lu 2022, algorithm 2).
 
@@ -182,7 +196,7 @@ def dpm_solver_pp_2m(
 
     numbers = np.arange(1, path.steps + 1)
     state = (x, jnp.zeros_like(x))
-    (x, _), seen = chain_samplers.scan(step, state, rows, numbers, trajectory, report, unroll)
+    (x, _), seen = chain_samplers.scan(step, state, rows, numbers, trajectory, loop)
     return (x, seen) if trajectory else x
 
 
@@ -191,33 +205,28 @@ def heun(
     x: Array,
     path: Path,
     noise_at: NoiseAt | None = None,
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = float("inf"),
-    s_noise: float = 1.0,
+    churn: Churn = NO_CHURN,
     *,
     trajectory: bool = False,
-    report: Report | None = None,
-    unroll: int = 1,
+    loop: Loop = PLAIN_LOOP,
 ) -> Array | tuple[Array, Array]:
     """Second order, two evaluations a step but one in the last (Karras 2022, algorithm 2).
 
-    A step at σ in [s_min, s_max] first goes back to σ̂ = σ + γσ, γ = min(churn/n, √2 - 1), by noise
-    of standard deviation s_noise · √(σ̂² - σ²). Then Euler's step to σ', and the mean of the slopes
-    (x - x_0)/σ at both ends of it; the step to 0 is Euler's. One row of the scan is one evaluation,
-    so that the network stands in the compiled program once.
+    After `churn`, Euler's step to σ', and the mean of the slopes (x - x_0)/σ at both ends of it;
+    the step to 0 is Euler's. One row of the scan is one evaluation, so that the network stands in
+    the compiled program once.
 
     Args:
-      noise_at: the noise of a step, by its number; not called where churn is 0.
-      churn, s_min, s_max, s_noise: the stochastic part, for paths that are no flow.
+      noise_at: the noise of a step, by its number; not called without churn.
+      churn: the stochastic part, for paths that are no flow.
       The others as in `euler`; the trajectory holds the x_0 at the beginning of each step.
 
     Raises:
-      ValueError: churn below 0, or above 0 on a flow.
+      ValueError: an amount of churn below 0, or above 0 on a flow.
     """
-    if not churn >= 0 or (churn > 0 and path.flow):
-        raise ValueError(f"churn {churn}: accepted is 0, or more where the path is no flow")
-    tables = _evaluations(path, churn, s_min, s_max, s_noise)
+    if not churn.amount >= 0 or (churn.amount > 0 and path.flow):
+        raise ValueError(f"churn {churn.amount}: accepted is 0, or more where the path is no flow")
+    tables = _evaluations(path, churn)
     rows = tuple(jnp.asarray(table, x.dtype) for table in tables[:4])
     rows = (*rows, jnp.asarray(tables.following, jnp.int32))
     noisy = bool(tables.first_lift > 0 or np.any(tables.lift > 0))
@@ -234,9 +243,7 @@ def heun(
     if noisy:
         x = x + jnp.asarray(tables.first_lift, x.dtype) * noise_at(jnp.int32(0))
     state = (x, jnp.zeros_like(x), jnp.zeros_like(x))
-    (x, _, _), seen = chain_samplers.scan(
-        step, state, rows, tables.ended, trajectory, report, unroll
-    )
+    (x, _, _), seen = chain_samplers.scan(step, state, rows, tables.ended, trajectory, loop)
     return (x, seen[::2]) if trajectory else x
 
 
@@ -252,13 +259,11 @@ class _Evaluations(NamedTuple):
     first_lift: float  # the same noise before the first evaluation
 
 
-def _evaluations(
-    path: Path, churn: float, s_min: float, s_max: float, s_noise: float
-) -> _Evaluations:
+def _evaluations(path: Path, churn: Churn) -> _Evaluations:
     n, sigma, after = path.steps, path.levels[:-1], path.levels[1:]
-    inside = (sigma >= s_min) & (sigma <= s_max)
-    raised = sigma * (1 + np.where(inside, min(churn / n, np.sqrt(2) - 1), 0))
-    lift = s_noise * np.sqrt(raised**2 - sigma**2)
+    inside = (sigma >= churn.s_min) & (sigma <= churn.s_max)
+    raised = sigma * (1 + np.where(inside, min(churn.amount / n, np.sqrt(2) - 1), 0))
+    lift = churn.s_noise * np.sqrt(raised**2 - sigma**2)
 
     def pairs(at_start: np.ndarray, at_end: np.ndarray) -> np.ndarray:
         return np.stack([at_start, at_end], axis=1).reshape(-1)[:-1]  # the last step has no end

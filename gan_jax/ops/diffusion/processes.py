@@ -7,8 +7,9 @@ for all; x, images and noise are [B, H, W, C], a level is [B]: an index, a time 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,9 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import ndtri
 
-from gan_jax.errors import UserError
-from gan_jax.ops.diffusion import gaussian_diffusion, ode_samplers, timestep_sampler
-from gan_jax.ops.diffusion import loss_quarters as quarters
+from gan_jax.errors import above, one_of
+from gan_jax.ops.diffusion import gaussian_diffusion, loss_quarters, ode_samplers, timestep_sampler
+from gan_jax.ops.diffusion.gaussian_diffusion import Objective
 from gan_jax.ops.diffusion.noise_schedules import Chain
 
 PROCESSES = ("discrete", "flow", "edm")
@@ -27,264 +28,299 @@ FLOW_SCALE = 1000  # what the network sees of a flow's time, so that its embeddi
 
 NetworkOf = Callable[[Array, Array], Array]
 """(x [B, H, W, C], time [B]) → [B, H, W, C·outputs]."""
+Finish = Callable[[Array], Array]
+"""Applied to every x_0 [B, H, W, C] that is predicted: a clamp, or nothing."""
 
 
-class Process(NamedTuple):
+class Sigmas(NamedTuple):
+    """The path of σ that a sampler walks; see `ode_samplers.karras`. 0: the process's own end."""
+
+    least: float = 0.0
+    most: float = 0.0
+    rho: float = 7.0
+
+
+WHOLE_PATH = Sigmas()
+
+
+class Process(Protocol):
     """Pure functions around a network; see the module for shapes."""
 
     outputs: int
-    """What the network says of every channel: 2 where it learns a variance."""
-    history: Any
-    """Arrays that the choice of levels carries along; {} without."""
-    draw: Callable[[Array, Any, int], tuple[Array, Array]]
-    """(key, history, B) → levels and weights of their losses, [B] each."""
-    spread: Callable[[Array], Array]
-    """Uniform numbers in [0, 1), [B] → levels of the distribution that is trained on."""
-    seen: Callable[[Any, Array, Array], Any]
-    """(history, levels, unweighted losses) → history."""
-    noised: Callable[[Array, Array, Array], Array]
-    """(image, level, noise) → x."""
-    asked: Callable[[Array, Array], tuple[Array, Array]]
-    """(x, level) → what the network is given: x, and its time [B]."""
-    losses: Callable[..., dict[str, Array]]
-    """(output, image, x, noise, level) → `loss` and its terms, [B] each."""
-    denoiser: Callable[..., ode_samplers.Denoise]
-    """(network, finish) → denoise(x, s) for a path of levels; `finish` is applied to every x_0."""
-    path: Callable[[int], ode_samplers.Path]
-    """Number of steps → the path that Heun's and, but for discrete, all samplers walk."""
-    start: Callable[[ode_samplers.Path], float]
-    """Standard deviation of x at the beginning of a path."""
-    quarter: Callable[[Array], Array]
-    """Level → 0..3, which quarter of the distribution it lies in."""
+    """How many numbers the network gives for each channel: 2 where it learns a variance."""
     quarters: tuple[str, ...]
-    """Names of these quarters, by their levels."""
+    """Names of the quarters of the distribution of levels."""
+
+    def history(self) -> Any:
+        """The arrays that the choice of levels begins with; {} where it needs none."""
+
+    def draw(self, key: Array, history: Any, count: int) -> tuple[Array, Array]:
+        """Levels to train on and the weights of their losses, [B] each."""
+
+    def spread(self, u: Array) -> Array:
+        """Uniform numbers in [0, 1), [B] → levels of the distribution that is trained on."""
+
+    def remember(self, history: Any, level: Array, losses: Array) -> Any:
+        """The history after the losses, [B] and without weights, at these levels."""
+
+    def add_noise(self, image: Array, level: Array, noise: Array) -> Array:
+        """x at a level."""
+
+    def inputs(self, x: Array, level: Array) -> tuple[Array, Array]:
+        """What the network is given for x at a level: an image, and its time [B]."""
+
+    def losses(
+        self, output: Array, image: Array, x: Array, noise: Array, level: Array
+    ) -> dict[str, Array]:
+        """`loss` and its terms, [B] each, of the network's output at x."""
+
+    def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
+        """denoise(x, s) → x_0 along a path of levels."""
+
+    def path(self, steps: int) -> ode_samplers.Path:
+        """The path that Heun's method walks, and all other samplers but those of a chain."""
+
+    def start(self, path: ode_samplers.Path) -> float:
+        """Standard deviation of x at the beginning of a path."""
+
+    def quarter(self, level: Array) -> Array:
+        """Which quarter of the distribution each level lies in: int [B], 0..3."""
 
 
-def discrete(
-    chain: Chain,
-    *,
-    target: str,
-    variance: str,
-    loss: str,
-    min_snr: float,
-    sampler: str,
-    sigma_min: float = 0.0,
-    sigma_max: float = 0.0,
-    rho: float = 7.0,
-) -> Process:
-    """The process of a chain; the options are those of `diffusion.losses`.
+@dataclass(frozen=True, eq=False)
+class Discrete(Process):
+    """The process of a chain (Ho et al. 2020). A level is an index of the chain, int [B]."""
 
-    `sampler`: "uniform" | "loss_second_moment", how t is drawn. The path of Heun's method goes from
-    `sigma_max` to `sigma_min`, where they are 0 those of the chain's ends.
+    chain: Chain
+    objective: Objective
+    by_loss: bool
+    """Whether t is drawn in proportion to the losses, see `timestep_sampler`; else evenly."""
+    sigmas: Sigmas
+    outputs: int
+    quarters: tuple[str, ...]
 
-    Raises UserError for options that do not go together.
-    """
-    gaussian_diffusion.check(target, variance, loss, min_snr)
-    if sampler not in timestep_sampler.SAMPLERS:
-        raise UserError(
-            f"config.discrete.timestep_sampler={sampler!r}: accepted are "
-            f"{', '.join(timestep_sampler.SAMPLERS)}"
-        )
-    steps, times = chain.steps, np.asarray(chain.model_times)
-    options = dict(target=target, variance=variance)
-    by_loss = sampler == "loss_second_moment"
-    sigmas = ode_samplers.from_chain(chain).levels
-    time_of = ode_samplers.chain_time(chain)
+    def history(self) -> Any:
+        return timestep_sampler.empty(self.chain.steps)._asdict() if self.by_loss else {}
 
-    def draw(key: Array, history: Any, batch: int) -> tuple[Array, Array]:
-        if not by_loss:
-            return timestep_sampler.draw_uniform(key, steps, batch)
+    def draw(self, key: Array, history: Any, count: int) -> tuple[Array, Array]:
+        if not self.by_loss:
+            return timestep_sampler.draw_uniform(key, self.chain.steps, count)
         weights = timestep_sampler.weights(timestep_sampler.History(**history))
-        return timestep_sampler.draw(key, weights, batch)
+        return timestep_sampler.draw(key, weights, count)
 
-    def seen(history: Any, t: Array, losses: Array) -> Any:
-        if not by_loss:
+    def spread(self, u: Array) -> Array:
+        return timestep_sampler.at_places(u, self.chain.steps)
+
+    def remember(self, history: Any, level: Array, losses: Array) -> Any:
+        if not self.by_loss:
             return history
         known = timestep_sampler.History(**history)
-        return timestep_sampler.update(known, t, losses)._asdict()
+        return timestep_sampler.update(known, level, losses)._asdict()
 
-    def denoiser(network: NetworkOf, finish: Callable[[Array], Array]) -> ode_samplers.Denoise:
+    def add_noise(self, image: Array, level: Array, noise: Array) -> Array:
+        return gaussian_diffusion.q_sample(self.chain, image, level, noise)
+
+    def inputs(self, x: Array, level: Array) -> tuple[Array, Array]:
+        return x, jnp.asarray(self.chain.model_times, x.dtype)[level]
+
+    def losses(
+        self, output: Array, image: Array, x: Array, noise: Array, level: Array
+    ) -> dict[str, Array]:
+        return gaussian_diffusion.losses(self.chain, output, image, x, noise, level, self.objective)
+
+    def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
+        time_of = ode_samplers.chain_time(self.chain)
+
         def denoise(x: Array, sigma: Array) -> Array:
             signal = jax.lax.rsqrt(1 + sigma**2)  # √ᾱ
             time = jnp.full(x.shape[0], time_of(sigma), x.dtype)
             output = network(signal * x, time)[..., : x.shape[-1]]
-            if target == "epsilon":
+            if self.objective.target == "epsilon":
                 return finish(x - sigma * output)
-            if target == "v":
+            if self.objective.target == "v":
                 return finish(signal**2 * x - sigma * signal * output)
             return finish(output)
 
         return denoise
 
-    def path(count: int) -> ode_samplers.Path:
-        low, high = sigma_min or sigmas[-2], sigma_max or sigmas[0]
-        return ode_samplers.karras(count, low, high, rho)
+    def path(self, steps: int) -> ode_samplers.Path:
+        levels = ode_samplers.from_chain(self.chain).levels
+        least, most = self.sigmas.least or levels[-2], self.sigmas.most or levels[0]
+        return ode_samplers.karras(steps, least, most, self.sigmas.rho)
 
-    return Process(
-        outputs=2 if variance.startswith("learned") else 1,
-        history=timestep_sampler.empty(steps)._asdict() if by_loss else {},
-        draw=draw,
-        spread=lambda u: timestep_sampler.at_places(u, steps),
-        seen=seen,
-        noised=lambda image, t, noise: gaussian_diffusion.q_sample(chain, image, t, noise),
-        asked=lambda x, t: (x, jnp.asarray(times, x.dtype)[t]),
-        losses=lambda output, image, x, noise, t: gaussian_diffusion.losses(
-            chain, output, image, x, noise, t, loss=loss, min_snr=min_snr, **options
-        ),
-        denoiser=denoiser,
-        path=path,
-        start=lambda path: float(np.sqrt(1 + path.levels[0] ** 2)),
-        quarter=lambda t: quarters.index(t, steps),
-        quarters=quarters.names(steps),
-    )
+    def start(self, path: ode_samplers.Path) -> float:
+        return float(np.sqrt(1 + path.levels[0] ** 2))
+
+    def quarter(self, level: Array) -> Array:
+        return loss_quarters.index(level, self.chain.steps)
 
 
-def flow(*, times: str, logit_mean: float, logit_std: float, shift: float) -> Process:
-    """x = (1 - t) image + t noise; the network learns noise - image.
+def discrete(
+    chain: Chain, objective: Objective, sampler: str = "uniform", sigmas: Sigmas = WHOLE_PATH
+) -> Discrete:
+    """The process of a chain; `sampler` is one of `timestep_sampler.SAMPLERS`.
 
-    `times`: "uniform", or "logit_normal", the logistic function of a normal (Esser et al. 2024).
-    `shift` moves the sampler's steps, see `ode_samplers.uniform`.
+    Raises UserError for options that do not go together.
     """
-    if times not in FLOW_TIMES:
-        raise UserError(f"config.flow.times={times!r}: accepted are {', '.join(FLOW_TIMES)}")
-    if times == "logit_normal" and not logit_std > 0:
-        raise UserError(f"config.flow.logit_std={logit_std}: must be above 0")
-    if not shift > 0:
-        raise UserError(f"config.flow.shift={shift}: must be above 0; 1 is none")
+    gaussian_diffusion.check(*objective)
+    one_of("config.discrete.timestep_sampler", sampler, timestep_sampler.SAMPLERS)
+    outputs = 2 if objective.variance.startswith("learned") else 1
+    names = loss_quarters.names(chain.steps)
+    return Discrete(chain, objective, sampler == "loss_second_moment", sigmas, outputs, names)
 
-    def spread(u: Array) -> Array:
-        if times == "uniform":
-            return u
-        return jax.nn.sigmoid(logit_mean + logit_std * ndtri(_inside(u)))
 
-    def losses(output: Array, image: Array, x: Array, noise: Array, t: Array) -> dict[str, Array]:
+class Continuous(Process):
+    """What `flow` and `edm` have in common: a level is a number, drawn without a history."""
+
+    outputs = 1
+    edges: np.ndarray
+    """The three levels between the four quarters."""
+
+    def history(self) -> Any:
+        return {}
+
+    def draw(self, key: Array, history: Any, count: int) -> tuple[Array, Array]:
+        return self.spread(jax.random.uniform(key, (count,))), jnp.ones(count)
+
+    def remember(self, history: Any, level: Array, losses: Array) -> Any:
+        return history
+
+    def quarter(self, level: Array) -> Array:
+        return jnp.searchsorted(jnp.asarray(self.edges), level)
+
+
+@dataclass(frozen=True, eq=False)
+class Flow(Continuous):
+    """x = (1 - t) image + t noise; the network learns noise - image. A level is t in [0, 1]."""
+
+    distribution: Callable[[Array], Array]
+    shift: float
+    edges: np.ndarray
+    quarters: tuple[str, ...]
+
+    def spread(self, u: Array) -> Array:
+        return self.distribution(u)
+
+    def add_noise(self, image: Array, level: Array, noise: Array) -> Array:
+        return (1 - _tall(level)) * image + _tall(level) * noise
+
+    def inputs(self, x: Array, level: Array) -> tuple[Array, Array]:
+        return x, FLOW_SCALE * level
+
+    def losses(
+        self, output: Array, image: Array, x: Array, noise: Array, level: Array
+    ) -> dict[str, Array]:
         mse = _mean(jnp.square(output - (noise - image)))
         return {"loss": mse, "mse": mse}
 
-    def denoiser(network: NetworkOf, finish: Callable[[Array], Array]) -> ode_samplers.Denoise:
+    def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
         def denoise(x: Array, t: Array) -> Array:
             time = jnp.full(x.shape[0], FLOW_SCALE * t, x.dtype)
             return finish(x - t * network(x, time))
 
         return denoise
 
-    edges = np.asarray(jax.device_get(spread(jnp.array([0.25, 0.5, 0.75]))))
-    return Process(
-        outputs=1,
-        history={},
-        draw=lambda key, history, batch: _uniform_draw(key, batch, spread),
-        spread=spread,
-        seen=lambda history, t, losses: history,
-        noised=lambda image, t, noise: (1 - _tall(t)) * image + _tall(t) * noise,
-        asked=lambda x, t: (x, FLOW_SCALE * t),
-        losses=losses,
-        denoiser=denoiser,
-        path=lambda count: ode_samplers.uniform(count, shift),
-        start=lambda path: 1.0,
-        quarter=lambda t: jnp.searchsorted(jnp.asarray(edges), t),
-        quarters=_named("t", [0.0, *edges, 1.0]),
-    )
+    def path(self, steps: int) -> ode_samplers.Path:
+        return ode_samplers.uniform(steps, self.shift)
+
+    def start(self, path: ode_samplers.Path) -> float:
+        return 1.0
 
 
-def edm(
-    *,
-    sigma_data: float,
-    mean: float,
-    std: float,
-    sigma_min: float = 0.0,
-    sigma_max: float = 0.0,
-    rho: float = 7.0,
-) -> Process:
-    """x = image + σ noise, ln σ ~ N(mean, std²); x_0 = c_skip x + c_out F(c_in x, ln σ / 4).
+def flow(*, times: str, logit_mean: float, logit_std: float, shift: float) -> Flow:
+    """Flow matching.
 
-    The loss is λ(σ)·|x_0 - image|² with λ = 1/c_out², so it begins at one for every σ. The path is
-    that of Karras et al. 2022, equation 5, from σ 80 to 0.002 where not given otherwise.
+    Args:
+      times: "uniform", or "logit_normal", the logistic function of a normal (Esser et al. 2024).
+      logit_mean, logit_std: of that normal.
+      shift: moves the sampler's steps, see `ode_samplers.uniform`.
+
+    Raises UserError for values that are not accepted.
     """
-    for name, value in (("sigma_data", sigma_data), ("std", std)):
-        if not value > 0:
-            raise UserError(f"config.edm.{name}={value}: must be above 0")
+    one_of("config.flow.times", times, FLOW_TIMES)
+    if times == "logit_normal":
+        above("config.flow.logit_std", logit_std, 0)
+    above("config.flow.shift", shift, 0)
 
     def spread(u: Array) -> Array:
-        return jnp.exp(mean + std * ndtri(_inside(u)))
+        if times == "uniform":
+            return u
+        return jax.nn.sigmoid(logit_mean + logit_std * ndtri(_inside(u)))
 
-    def conditioned(sigma: Array) -> tuple[Array, Array, Array]:
-        """c_skip, c_out, c_in, shaped to go with images."""
-        total = sigma**2 + sigma_data**2
+    edges = _edges(spread)
+    return Flow(spread, shift, edges, _named("t", [0.0, *edges, 1.0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Edm(Continuous):
+    """x = image + σ noise; x_0 = c_skip x + c_out F(c_in x, ln σ / 4). A level is σ.
+
+    The loss is λ(σ)·|x_0 - image|² with λ = 1/c_out², so it begins at one for every σ.
+    """
+
+    distribution: Callable[[Array], Array]
+    sigma_data: float
+    sigmas: Sigmas
+    edges: np.ndarray
+    quarters: tuple[str, ...]
+
+    def spread(self, u: Array) -> Array:
+        return self.distribution(u)
+
+    def conditioned(self, sigma: Array) -> tuple[Array, Array, Array]:
+        """c_skip, c_out and c_in of σ [B], each [B, 1, 1, 1]."""
+        total = sigma**2 + self.sigma_data**2
         root = jnp.sqrt(total)
-        return tuple(_tall(c) for c in (sigma_data**2 / total, sigma * sigma_data / root, 1 / root))
+        skip, out = self.sigma_data**2 / total, sigma * self.sigma_data / root
+        return tuple(_tall(c) for c in (skip, out, 1 / root))
 
-    def losses(output: Array, image: Array, x: Array, noise: Array, s: Array) -> dict[str, Array]:
-        skip, out, _ = conditioned(s)
-        missed = output - (image - skip * x) / out
-        return {"loss": _mean(jnp.square(missed)), "mse": _mean(jnp.square(out * missed))}
+    def add_noise(self, image: Array, level: Array, noise: Array) -> Array:
+        return image + _tall(level) * noise
 
-    def denoiser(network: NetworkOf, finish: Callable[[Array], Array]) -> ode_samplers.Denoise:
+    def inputs(self, x: Array, level: Array) -> tuple[Array, Array]:
+        return self.conditioned(level)[2] * x, jnp.log(level) / 4
+
+    def losses(
+        self, output: Array, image: Array, x: Array, noise: Array, level: Array
+    ) -> dict[str, Array]:
+        skip, out, _ = self.conditioned(level)
+        error = output - (image - skip * x) / out
+        return {"loss": _mean(jnp.square(error)), "mse": _mean(jnp.square(out * error))}
+
+    def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
         def denoise(x: Array, sigma: Array) -> Array:
             each = jnp.full(x.shape[0], sigma, x.dtype)
-            skip, out, scale = conditioned(each)
+            skip, out, scale = self.conditioned(each)
             return finish(skip * x + out * network(scale * x, jnp.log(each) / 4))
 
         return denoise
 
-    low, high = sigma_min or 0.002, sigma_max or 80.0
-    edges = np.asarray(jax.device_get(spread(jnp.array([0.25, 0.5, 0.75]))))
-    return Process(
-        outputs=1,
-        history={},
-        draw=lambda key, history, batch: _uniform_draw(key, batch, spread),
-        spread=spread,
-        seen=lambda history, sigma, losses: history,
-        noised=lambda image, sigma, noise: image + _tall(sigma) * noise,
-        asked=lambda x, sigma: (conditioned(sigma)[2] * x, jnp.log(sigma) / 4),
-        losses=losses,
-        denoiser=denoiser,
-        path=lambda count: ode_samplers.karras(count, low, high, rho),
-        start=lambda path: float(path.levels[0]),
-        quarter=lambda sigma: jnp.searchsorted(jnp.asarray(edges), sigma),
-        quarters=_named("sigma", [0.0, *edges, np.inf]),
-    )
+    def path(self, steps: int) -> ode_samplers.Path:
+        least, most = self.sigmas.least or 0.002, self.sigmas.most or 80.0
+        return ode_samplers.karras(steps, least, most, self.sigmas.rho)
+
+    def start(self, path: ode_samplers.Path) -> float:
+        return float(path.levels[0])
 
 
-def dynamic_threshold(percentile: float) -> Callable[[Array], Array]:
-    """x_0 [B, H, W, C] → clamped to ±s and divided by s, image by image: s is the given quantile of
-    its absolute values and at least 1 (Saharia et al. 2022, section 2.3)."""
+def edm(*, sigma_data: float, mean: float, std: float, sigmas: Sigmas = WHOLE_PATH) -> Edm:
+    """The process of Karras et al. 2022, ln σ ~ N(mean, std²).
 
-    def hook(x0: Array) -> Array:
-        flat = jnp.abs(x0.reshape(x0.shape[0], -1))
-        s = jnp.maximum(jnp.quantile(flat, percentile, axis=1), 1)
-        return jnp.clip(x0, -_tall(s), _tall(s)) / _tall(s)
+    The path is that of equation 5, from σ 80 to 0.002 where `sigmas` does not say otherwise.
+    Raises UserError for values that are not accepted.
+    """
+    above("config.edm.sigma_data", sigma_data, 0)
+    above("config.edm.std", std, 0)
 
-    return hook
+    def spread(u: Array) -> Array:
+        return jnp.exp(mean + std * ndtri(_inside(u)))
 
-
-def classifier_free(conditional: NetworkOf, plain: NetworkOf, scale: float, channels: int):
-    """The network that answers plain + scale · (conditional - plain) in its first `channels`, and
-    as the conditional one in the others (Ho & Salimans 2022; scale 1 is no guidance)."""
-
-    def network(x: Array, time: Array) -> Array:
-        given, free = conditional(x, time), plain(x, time)
-        away = free[..., :channels] + scale * (given[..., :channels] - free[..., :channels])
-        return jnp.concatenate([away, given[..., channels:]], axis=-1)
-
-    return network
+    edges = _edges(spread)
+    return Edm(spread, sigma_data, sigmas, edges, _named("sigma", [0.0, *edges, np.inf]))
 
 
-def classifier_score(classify: NetworkOf, label: Array, scale: float):
-    """(x, time) → scale · ∇ₓ log p(label | x, time), [B, H, W, C] (Dhariwal & Nichol 2021, 4.1)."""
-
-    def score(x: Array, time: Array) -> Array:
-        def chosen(x: Array) -> Array:
-            logits = classify(x, time)
-            wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-            return jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(wide), label[:, None], axis=-1))
-
-        return scale * jax.grad(chosen)(x)
-
-    return score
-
-
-def _uniform_draw(key: Array, batch: int, spread: Callable[[Array], Array]) -> tuple[Array, Array]:
-    return spread(jax.random.uniform(key, (batch,))), jnp.ones(batch)
+def _edges(spread: Callable[[Array], Array]) -> np.ndarray:
+    return np.asarray(jax.device_get(spread(jnp.array([0.25, 0.5, 0.75]))))
 
 
 def _inside(u: Array) -> Array:
@@ -293,10 +329,12 @@ def _inside(u: Array) -> Array:
 
 
 def _tall(values: Array) -> Array:
+    """[B] → [B, 1, 1, 1]."""
     return values[:, None, None, None]
 
 
 def _mean(x: Array) -> Array:
+    """Over all axes but the first."""
     return jnp.mean(x, axis=tuple(range(1, x.ndim)))
 
 

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gan_jax.errors import UserError
-from gan_jax.ops.diffusion import chain_samplers, gaussian_diffusion, ode_samplers, processes
+from gan_jax.errors import UserError, above, at_least, one_of, within
+from gan_jax.ops.diffusion import chain_samplers, gaussian_diffusion, ode_samplers
+from gan_jax.ops.diffusion.chain_samplers import Loop, NoiseAt, Report
+from gan_jax.ops.diffusion.gaussian_diffusion import Objective
+from gan_jax.ops.diffusion.guidance import dynamic_threshold
 from gan_jax.ops.diffusion.noise_schedules import Chain
 from gan_jax.ops.diffusion.processes import NetworkOf, Process
 
@@ -42,31 +45,25 @@ class Settings(NamedTuple):
 
     @property
     def random(self) -> bool:
-        """Whether more noise is drawn on the way than that an image begins with."""
+        """Whether noise is drawn on the way, beside that which an image begins with."""
         noisy_ddim, noisy_heun = self.eta > 0, self.churn > 0
         return {"ancestral": True, "ddim": noisy_ddim, "heun": noisy_heun}.get(self.sampler, False)
 
     def check(self, process: str, target: str) -> None:
-        """UserError for values that are not accepted, or not with this process or, of a chain, its
-        target."""
+        """Raises UserError for values that are not accepted, or not with this process or, of a
+        chain, its target."""
         key = "config.sampling"
-        for name, found, accepted in (
-            ("sampler", self.sampler, SAMPLERS[process]),
-            ("clip", self.clip, CLIPS),
-        ):
-            if found not in accepted:
-                told = f" with config.diffusion.process={process}" if name == "sampler" else ""
-                raise UserError(f"{key}.{name}={found!r}: accepted{told} are {', '.join(accepted)}")
-        for name, value, low, high in (
-            ("eta", self.eta, 0, 1), ("percentile", self.percentile, 0, 1),
-        ):  # fmt: skip
-            if not low <= value <= high:
-                raise UserError(f"{key}.{name}={value}: must lie in [{low}, {high}]")
+        if self.sampler not in SAMPLERS[process]:
+            raise UserError(
+                f"{key}.sampler={self.sampler!r}: accepted with config.diffusion.process={process} "
+                f"are {', '.join(SAMPLERS[process])}"
+            )
+        one_of(f"{key}.clip", self.clip, CLIPS)
+        for name in ("eta", "percentile"):
+            within(f"{key}.{name}", getattr(self, name), 0, 1)
         for name in ("sigma_min", "sigma_max", "churn", "churn_min", "churn_max", "churn_noise"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{key}.{name}={getattr(self, name)}: must be at least 0")
-        if not self.rho > 0:
-            raise UserError(f"{key}.rho={self.rho}: must be above 0")
+            at_least(f"{key}.{name}", getattr(self, name), 0)
+        above(f"{key}.rho", self.rho, 0)
         if self.sigma_max and self.sigma_min >= self.sigma_max:
             raise UserError(
                 f"{key}.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
@@ -79,8 +76,8 @@ class Settings(NamedTuple):
             self.count()
         if process == "discrete" and target == "previous_x" and self.sampler in ("dpm++", "heun"):
             raise UserError(
-                f"{key}.sampler={self.sampler!r}: config.discrete.target=previous_x says the mean "
-                "of the next image and no more; accepted are ancestral, ddim"
+                f"{key}.sampler={self.sampler!r}: config.discrete.target=previous_x gives the mean "
+                "of the next image and nothing else; accepted are ancestral, ddim"
             )
 
     def walks_chain(self, process: str) -> bool:
@@ -88,7 +85,7 @@ class Settings(NamedTuple):
         return process == "discrete" and self.sampler != "heun"
 
     def count(self) -> int:
-        """`steps` as a number. UserError where it is none."""
+        """`steps` as a number. Raises UserError where it is none."""
         if not (self.steps.isascii() and self.steps.isdigit()) or int(self.steps) < 1:
             raise UserError(
                 f"config.sampling.steps={self.steps!r}: the sampler {self.sampler} takes a number "
@@ -97,63 +94,71 @@ class Settings(NamedTuple):
         return int(self.steps)
 
 
-class Kinds(NamedTuple):
-    """What the network of a chain says; see `diffusion.predict`."""
-
-    target: str
-    variance: str
-
-
 def make(
     settings: Settings,
     process: Process,
-    whole: Chain | None,
     walked: Chain | None,
-    kinds: Kinds | None,
-    report: Callable[[int], None] | None = None,
+    report: Report | None = None,
 ) -> Draw:
     """The function that draws images.
 
     Args:
       settings: which have been checked.
       process: what the network has learnt.
-      whole, walked: its chain, if it has one, and the steps of it that are kept; else None.
-      kinds: what the chain's network says.
-      report: told how many steps are done; see `ops.samplers`.
+      walked: the steps of its chain that are kept, where the sampler walks one; else None.
+      report: called with the number of steps that are done.
     """
-    hook = processes.dynamic_threshold(settings.percentile) if settings.clip == "dynamic" else None
-    clip = settings.clip == "static"
-    told = {"report": report}
+    loop = chain_samplers.Loop(report)
+    if walked is not None and settings.sampler in ("ancestral", "ddim"):
+        run = _along_chain(settings, walked, process.objective, loop)
+    else:
+        run = _along_path(settings, process, walked, loop)
+    return lambda *inputs: jnp.clip(run(*inputs), -1, 1)
+
+
+def _along_chain(settings: Settings, chain: Chain, objective: Objective, loop: Loop) -> Draw:
+    """Ancestral sampling and DDIM, in the coordinates of the chain."""
+    clip, hook = settings.clip == "static", _threshold(settings)
+
+    def run(network: NetworkOf, z: Array, noise_at: NoiseAt, score: NetworkOf | None) -> Array:
+        predict = predictor(chain, network, objective, clip, hook)
+        score_at = None if score is None else _score_at(chain, score)
+        if settings.sampler == "ancestral":
+            return chain_samplers.ancestral(chain, predict, z, noise_at, score_at, loop=loop)
+        return chain_samplers.ddim(chain, predict, z, noise_at, settings.eta, score_at, loop=loop)
+
+    return run
+
+
+def _along_path(settings: Settings, process: Process, walked: Chain | None, loop: Loop) -> Draw:
+    """All other samplers, along a path of levels."""
+    path = ode_samplers.from_chain(walked) if walked else _path(settings, process)
+    clip, hook = settings.clip == "static", _threshold(settings)
+    churn = ode_samplers.Churn(
+        settings.churn, settings.churn_min, settings.churn_max or float("inf"), settings.churn_noise
+    )
 
     def finish(x0: Array) -> Array:
         x0 = x0 if hook is None else hook(x0)
         return jnp.clip(x0, -1, 1) if clip else x0
 
-    def along_chain(network: NetworkOf, z: Array, noise_at, score) -> Array:
-        predict = predictor(walked, network, kinds, clip, hook)
-        at = None if score is None else _at(walked, score)
-        if settings.sampler == "ancestral":
-            return chain_samplers.ancestral(walked, predict, z, noise_at, at, **told)
-        return chain_samplers.ddim(walked, predict, z, noise_at, settings.eta, at, **told)
-
-    def along_path(network: NetworkOf, z: Array, noise_at, score) -> Array:
+    def run(network: NetworkOf, z: Array, noise_at: NoiseAt, score: NetworkOf | None) -> Array:
         denoise = process.denoiser(network, finish)
         if score is not None:
-            denoise = _guided(denoise, ode_samplers.chain_time(whole), score)
+            denoise = _guided(denoise, ode_samplers.chain_time(process.chain), score)
         x = process.start(path) * z
         if settings.sampler == "ddim":
-            return ode_samplers.euler(denoise, x, path, noise_at, settings.eta, **told)
+            return ode_samplers.euler(denoise, x, path, noise_at, settings.eta, loop=loop)
         if settings.sampler == "dpm++":
-            return ode_samplers.dpm_solver_pp_2m(denoise, x, path, **told)
-        return ode_samplers.heun(
-            denoise, x, path, noise_at, settings.churn, settings.churn_min,
-            settings.churn_max or float("inf"), settings.churn_noise, **told,
-        )  # fmt: skip
+            return ode_samplers.dpm_solver_pp_2m(denoise, x, path, loop=loop)
+        return ode_samplers.heun(denoise, x, path, noise_at, churn, loop=loop)
 
-    path = ode_samplers.from_chain(walked) if walked else _path(settings, process)
-    chained = walked is not None and settings.sampler in ("ancestral", "ddim")
-    run = along_chain if chained else along_path
-    return lambda *inputs: jnp.clip(run(*inputs), -1, 1)
+    return run
+
+
+def _threshold(settings: Settings) -> Callable[[Array], Array] | None:
+    """What is applied to every x_0 before it is clamped."""
+    return dynamic_threshold(settings.percentile) if settings.clip == "dynamic" else None
 
 
 def _path(settings: Settings, process: Process) -> ode_samplers.Path:
@@ -164,26 +169,36 @@ def _path(settings: Settings, process: Process) -> ode_samplers.Path:
 
 
 def predictor(
-    chain: Chain, network: NetworkOf, kinds: Kinds, clip: bool = True, hook=None
+    chain: Chain,
+    network: NetworkOf,
+    objective: Objective,
+    clip: bool = True,
+    hook: Callable[[Array], Array] | None = None,
 ) -> chain_samplers.PredictAt:
-    """(x, index) → what a network of (x, time) says of x at that step of the chain."""
+    """(x, index) → what a network of (x, time) says of x at that step of the chain.
+
+    `clip` and `hook` are those of `gaussian_diffusion.predict`.
+    """
 
     def predict(x: Array, index: Array) -> gaussian_diffusion.Prediction:
         time = jnp.asarray(chain.model_times, x.dtype)[index]
         output = network(x, jnp.full(x.shape[0], time))
         t = jnp.full(x.shape[0], index)
         return gaussian_diffusion.predict(
-            chain, output, x, t, **kinds._asdict(), clip=clip, hook=hook
-        )
+            chain, output, x, t,
+            target=objective.target, variance=objective.variance, clip=clip, hook=hook,
+        )  # fmt: skip
 
     return predict
 
 
-def _at(chain: Chain, score: NetworkOf) -> chain_samplers.ScoreAt:
-    def at(x: Array, index: Array) -> Array:
+def _score_at(chain: Chain, score: NetworkOf) -> chain_samplers.ScoreAt:
+    """A score of (x, time) as one of (x, index)."""
+
+    def score_at(x: Array, index: Array) -> Array:
         return score(x, jnp.full(x.shape[0], jnp.asarray(chain.model_times, x.dtype)[index]))
 
-    return at
+    return score_at
 
 
 def _guided(denoise: ode_samplers.Denoise, time_of, score: NetworkOf) -> ode_samplers.Denoise:

@@ -2,7 +2,7 @@
 
 Drawing t with probability p_t and weighing its loss by 1/(T p_t) leaves the expected loss as it is;
 p_t ∝ √E[L_t²] makes its variance least (Nichol & Dhariwal 2021, section 3.3). What is known of the
-losses is a few arrays, so that it can live in a checkpoint.
+losses is a few arrays, so that it can be part of a checkpoint.
 """
 
 from typing import NamedTuple

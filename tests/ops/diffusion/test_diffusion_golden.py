@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from gan_jax.interop import guided_diffusion
 from gan_jax.models import unet
 from gan_jax.ops.diffusion import gaussian_diffusion, noise_schedules
+from gan_jax.ops.diffusion.gaussian_diffusion import Objective
 from tests.helpers import golden_rule
 
 CHAINS = ("linear1000", "cosine100_r20_rescaled")
@@ -131,7 +132,7 @@ def test_losses(name, target, variance, loss):
     }
     found = gaussian_diffusion.losses(
         case.chain, _output(path, variance), case.x0, case.x_t, case.noise, case.t,
-        target=target, variance=variance, loss=loss,
+        Objective(target, variance, loss),
     )  # fmt: skip
     assert found.keys() == wanted.keys()
     later = case.t > 0
@@ -165,7 +166,7 @@ def test_gradients_of_losses(name, target, variance, loss):
     def mean_loss(output):
         found = gaussian_diffusion.losses(
             case.chain, output, case.x0, case.x_t, case.noise, case.t,
-            target=target, variance=variance, loss=loss,
+            Objective(target, variance, loss),
         )  # fmt: skip
         return jnp.mean(found["loss"])
 

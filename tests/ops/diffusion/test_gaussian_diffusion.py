@@ -7,6 +7,7 @@ import pytest
 
 from gan_jax.errors import UserError
 from gan_jax.ops.diffusion import gaussian, gaussian_diffusion, noise_schedules
+from gan_jax.ops.diffusion.gaussian_diffusion import Objective
 from tests.helpers import golden_rule
 
 LINEAR = noise_schedules.chain("linear", 1000)
@@ -101,7 +102,7 @@ def test_worked_losses(loss, wanted):
     x_t = gaussian_diffusion.q_sample(chain, x0, t, noise)
     found = gaussian_diffusion.losses(
         chain, jnp.zeros((2, 4, 4, 6)), x0, x_t, noise, t,
-        target="epsilon", variance="learned_range", loss=loss,
+        Objective("epsilon", "learned_range", loss),
     )  # fmt: skip
     scale = 4000 if loss == "rescaled_kl" else 1
     for name, values in wanted.items():
@@ -151,7 +152,7 @@ def test_a_perfect_output_gives_everything_back(double, target):
     np.testing.assert_allclose(terms["xstart_mse"], 0, atol=1e-12)
     np.testing.assert_allclose(terms["mse"], 0, atol=1e-12)
     losses = gaussian_diffusion.losses(
-        SHORT, output, x0, x_t, noise, t, target=target, variance="fixed_large", loss="mse"
+        SHORT, output, x0, x_t, noise, t, Objective(target, "fixed_large")
     )
     np.testing.assert_allclose(losses["mse"], 0, atol=1e-12)
 
@@ -247,7 +248,7 @@ def test_the_bound_trains_the_variance_alone(double, target, variance):
 
     def term(output, name, loss):
         found = gaussian_diffusion.losses(
-            SHORT, output, x0, x_t, noise, t, target=target, variance=variance, loss=loss
+            SHORT, output, x0, x_t, noise, t, Objective(target, variance, loss)
         )
         return found[name].sum()
 
@@ -272,7 +273,9 @@ def test_losses_are_the_sums_of_their_terms(double, variance):
     output = jnp.concatenate([value, spread], -1) if variance in LEARNED else value
     options = dict(target="epsilon", variance=variance)
     found = {
-        loss: gaussian_diffusion.losses(SHORT, output, x0, x_t, noise, t, loss=loss, **options)
+        loss: gaussian_diffusion.losses(
+            SHORT, output, x0, x_t, noise, t, Objective(loss=loss, **options)
+        )
         for loss in gaussian_diffusion.LOSSES
     }
     kl = found["kl"]["loss"]
@@ -294,8 +297,8 @@ def test_the_bound_of_a_wrong_mean(double):
     t = jnp.asarray(T)
     x_t = gaussian_diffusion.q_sample(SHORT, x0, t, noise)
     output = gaussian_diffusion.posterior_mean(SHORT, x0, x_t, t) + 0.01
-    options = dict(target="previous_x", variance="fixed_small", loss="kl")
-    found = gaussian_diffusion.losses(SHORT, output, x0, x_t, noise, t, **options)["loss"]
+    objective = Objective("previous_x", "fixed_small", "kl")
+    found = gaussian_diffusion.losses(SHORT, output, x0, x_t, noise, t, objective)["loss"]
     wanted = 0.01**2 / (2 * SHORT.posterior_variance[T][1:]) / np.log(2)
     np.testing.assert_allclose(found[1:], wanted, rtol=1e-9)
 
@@ -319,7 +322,7 @@ def test_min_snr_weighs_the_error_of_the_image(double, gamma):
     for target, output in outputs.items():
         found = gaussian_diffusion.losses(
             SHORT, output, x0, x_t, noise, t,
-            target=target, variance="fixed_small", loss="mse", min_snr=gamma,
+            Objective(target, "fixed_small", "mse", gamma),
         )  # fmt: skip
         np.testing.assert_allclose(found["mse"], wanted, rtol=1e-7, err_msg=target)
         np.testing.assert_array_equal(found["loss"], found["mse"])
@@ -336,7 +339,7 @@ def test_examples_do_not_touch_each_other_and_keep_their_type():
         options = dict(target="epsilon", variance="learned_range")
         found = gaussian_diffusion.predict(LINEAR, output, x_t, t, **options)
         losses = gaussian_diffusion.losses(
-            LINEAR, output, x0, x_t, noise, t, loss="rescaled_mse", **options
+            LINEAR, output, x0, x_t, noise, t, Objective(loss="rescaled_mse", **options)
         )
         terms = gaussian_diffusion.bound_terms(LINEAR, found, x0, x_t, noise, t)
         return found, losses, terms, gaussian_diffusion.prior_bits(LINEAR, x0)

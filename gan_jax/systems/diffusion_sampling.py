@@ -1,0 +1,152 @@
+"""Images of a diffusion model: samples, and the tasks that walk its chain."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.core import optim
+from gan_jax.core.progress import Progress
+from gan_jax.core.sampler import latents_of, noise_of
+from gan_jax.core.system import Array, Batch, Images, Net, PyTree, Stage, Task, TrainState
+from gan_jax.errors import ArgumentError
+from gan_jax.models.unet import NO_CLASS
+from gan_jax.ops import images
+from gan_jax.ops.diffusion import bound, chain_samplers, guidance, sampling
+from gan_jax.ops.diffusion.noise_schedules import Chain
+from gan_jax.ops.diffusion.processes import Process
+from gan_jax.systems import diffusion_networks as networks
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a trained model draws images."""
+
+    networks: networks.Networks
+    settings: sampling.Settings
+    process: Process
+    walked: Chain | None  # the steps of the chain that are kept; None where none is walked
+    guide_scale: float  # of the classifier's gradient
+    decays: tuple[float, ...]  # of the averages of the weights
+    progress: str  # the weights whose drawing is reported on stderr; "" for none
+    draw: sampling.Draw
+    draw_and_report: sampling.Draw
+
+
+def build(
+    config, nets: networks.Networks, settings: sampling.Settings, process: Process,
+    walked: Chain | None,
+) -> Sampling:  # fmt: skip
+    """How the model of a config draws images, from the parts that have been built of it."""
+    report = None
+    if config.sampling.progress:
+        report = Progress(walked.steps if walked else settings.count())
+    return Sampling(
+        networks=nets,
+        settings=settings,
+        process=process,
+        walked=walked,
+        guide_scale=config.classifier.scale,
+        decays=tuple(config.optim.unet.ema),
+        progress=config.sampling.progress,
+        draw=sampling.make(settings, process, walked),
+        draw_and_report=sampling.make(settings, process, walked, report),
+    )
+
+
+def latents(model: Sampling) -> int:
+    """The length of `z` where an image is a function of it; 0 where it is not."""
+    if model.networks.upsampler or model.settings.random:
+        return 0
+    return math.prod(model.networks.shape)
+
+
+def tasks(model: Sampling) -> dict[str, Task]:
+    """What a trained model can do beside drawing samples."""
+    found = {}
+    if model.networks.upsampler:
+        doing = "enlarges a folder or .npz of images"
+        found["upsample"] = Task(partial(sample_step, model), doing, reads="input", uses=("unet",))
+    elif model.walked:
+        doing = "encodes images as noise by DDIM and decodes them again"
+        found["invert"] = Task(partial(invert, model), doing, reads="image", uses=("unet",))
+    if model.walked:
+        doing = "bits per dimension of images"
+        found["likelihood"] = Task(partial(likelihood, model), doing, uses=("unet",))
+    return found
+
+
+def sample_step(
+    model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> Images:
+    """One image [H, W, C] per seed, by the weights and by each of their averages."""
+    # reported for one set of weights only: a callback keeps XLA from leaving out images that
+    # nobody asks for
+    return {
+        name: drawn(model, params, state.nets, batch, key, report=name == model.progress)
+        for name, params in weights_of(state.nets["unet"], model.decays).items()
+    }
+
+
+def drawn(
+    model: Sampling, params: PyTree, nets: Mapping[str, Net], batch: Batch, key: Array, report: bool
+) -> Array:
+    """Images [N, H, W, C] in [-1, 1] for seeds [N], by one set of the U-Net's weights."""
+    if "truncation" in batch:
+        raise ArgumentError("truncation", ": diffusion models have no such trade; leave it out")
+    shape, guide_by = model.networks.shape, model.settings.guidance
+    label = batch["label"] if model.networks.by_class else None
+    low = images.to_unit(batch["input"]) if model.networks.upsampler else None
+    z = latents_of(batch, key, math.prod(shape)).reshape(-1, *shape)
+    noise_at = noise_of(batch["seed"], jax.random.fold_in(key, 1), shape)
+    network, score = networks.conditioned(model.networks, params, label, low), None
+    if guide_by != 1:
+        nothing = jnp.full_like(batch["label"], NO_CLASS)
+        plain = networks.conditioned(model.networks, params, nothing, low)
+        network = guidance.classifier_free(network, plain, guide_by, shape[-1])
+    if model.networks.guide:
+        classify = networks.classifier(model.networks, nets)
+        score = guidance.classifier_score(classify, batch["label"], model.guide_scale)
+    draw = model.draw_and_report if report else model.draw
+    return draw(network, z, noise_at, score)
+
+
+def weights_of(net: Net, decays: tuple[float, ...]) -> dict[str, PyTree]:
+    """Parameters by name: raw, ema, and of further averages ema_<decay>."""
+    found = {"raw": net.params}
+    if optim.has_average(net):
+        for index in range(len(optim.links(net.opt)["ema"].params)):
+            name = f"ema_{decays[index]:g}" if index else "ema"
+            found[name] = optim.averaged(net, index)[0]
+    return found
+
+
+def likelihood(
+    model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Bits per dimension of images by the averaged weights, along the steps that are kept; see
+    `bound.walk`. Noise is a function of `seed` [B] and of the place in the chain."""
+    params, _ = optim.averaged(state.nets["unet"])
+    shown = networks.examples(model.networks, batch)
+    network = networks.conditioned(model.networks, params, shown.get("label"), shown.get("low"))
+    predict = sampling.predictor(model.walked, network, model.process.objective)
+    noise_at = noise_of(batch["seed"], key, model.networks.shape)
+    return bound.walk(model.walked, predict, shown["image"], noise_at)
+
+
+def invert(model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
+    """Every image through the noise that DDIM makes of it, and back."""
+    label = batch["label"] if model.networks.by_class else None
+    image = images.to_unit(batch["image"])
+
+    def there_and_back(params: PyTree) -> Array:
+        network = networks.conditioned(model.networks, params, label, None)
+        predict = sampling.predictor(model.walked, network, model.process.objective)
+        noise = chain_samplers.ddim_reverse(model.walked, predict, image, skip_last=True)
+        return jnp.clip(chain_samplers.ddim(model.walked, predict, noise), -1, 1)
+
+    weights = weights_of(state.nets["unet"], model.decays)
+    return {name: there_and_back(params) for name, params in weights.items()}
