@@ -12,7 +12,7 @@ compiled step computes of them, in float32, is the fade alone.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -181,7 +181,7 @@ class Tick(NamedTuple):
     images: int
 
 
-def ticks(growth: Growth, run: list[Span]) -> Iterator[Tick]:
+def ticks(growth: Growth, run: Sequence[Span]) -> Iterator[Tick]:
     """When a person gets to see results: at the end of the first block that completes
     `tick_kimg` thousand images since the last tick, and at the end of the run."""
     begun = 0
@@ -225,13 +225,13 @@ def table(text: str, kind: type, key: str, error: type[Exception] = ValueError) 
     return found
 
 
-def _looked_up(run: list[Span], step: Array):
+def _looked_up(run: Sequence[Span], step: Array):
     """(values, one for each span; dtype) → the value of the span that `step` lies in."""
     place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
     return lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]
 
 
-def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
+def fade(growth: Growth, run: Sequence[Span], step: Array, side: int) -> Array:
     """The weight of the lower side at `step` (int32 []), for networks that work at `side`.
 
     Float32 [] in [0, 1]. Where `run` says that another side is due at this step, 1 before the
@@ -254,7 +254,7 @@ def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
     return jnp.where(step > run[-1].step + run[-1].steps, 0.0, weight)
 
 
-def images_at(run: list[Span], step: Array) -> Array:
+def images_at(run: Sequence[Span], step: Array) -> Array:
     """Training images taken before `step` (int32 []): float32 []."""
     at = _looked_up(run, step)
     inside = (step - at([s.step for s in run], np.int32)) * at([s.batch for s in run], np.int32)

@@ -20,7 +20,7 @@ from gan_jax.errors import UserError
 from gan_jax.models import progan as networks
 from gan_jax.ops import penalties, progressive_growing
 from gan_jax.run.experiment import Experiment
-from gan_jax.systems import progan
+from gan_jax.systems import progan, progan_schedule
 from tests.helpers.shell import arrays, assert_same
 
 FACTS = Facts(16, 1, 4, 64, 16)
@@ -213,7 +213,7 @@ def test_joint_updates_learn_from_the_same_fakes():
         "mixing": np.full((8, 1, 1, 1), 0.3, np.float32),
     }  # fmt: skip
     moments = {}
-    for order in progan.ORDERS:
+    for order in progan_schedule.ORDERS:
         config = changed(loss__order=order, optim__disc__lr=0.0)
         system = progan.make(config, FACTS)
         state = system.init(jax.random.key(0), batch, Stage(16, 8, 0, 1))
@@ -280,7 +280,7 @@ def test_a_preset_makes_its_own_stages():
     assert len(system.stages) == 17
     assert len(set(system.stages)) == 9
     assert sum(len(s.ticks) for s in system.stages) == len(
-        list(progressive_growing.ticks(*progan.plan(config, Facts(1024, 3, 0, 30000))))
+        list(progressive_growing.ticks(*progan_schedule.plan(config, Facts(1024, 3, 0, 30000))))
     )
     last = system.stages[-1]
     assert float(system.rates["gen"](jnp.int32(last.start))) == pytest.approx(2e-3 * 0.75)
@@ -298,13 +298,13 @@ def test_every_variant_makes_its_stages_at_its_own_size(name):
         system = progan.make(config, Facts(config.data.resolution, 3, 10, 30000))
         assert system.stages[-1].resolution == config.data.resolution
         assert configs.load_file(path, ",".join(filter(None, (variant, "tiny"))))
-        group = progan._resolved(config).minibatch_stddev
+        group = progan_schedule.model_section(config).minibatch_stddev
         assert group == (16 if config.growth.preset == "v1-1gpu" else 4)
 
 
 def test_beyond_the_end_nothing_fades_whatever_the_length_of_the_run():
     config = changed(run__steps="4")  # ends in the fade to 8 px
-    growth, run = progan.plan(config, FACTS)
+    growth, run = progan_schedule.plan(config, FACTS)
     last = run[-1]
     assert last.fading
     assert progressive_growing.fade(growth, run, jnp.int32(last.step + last.steps + 1), 16) == 0
