@@ -92,7 +92,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     """Opens what `word` names; see the top of this file.
 
     Args:
-      key: what named it ("--real"), for messages.
+      key: the argument or flag that named it, for messages.
       limit: at most so many images, spread evenly over the set; 0 for all.
       bits: how many bits grey files of 16 bits use.
 
@@ -118,7 +118,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     splits = _splits(names)
     labels, class_names, unlabelled = _classes(files, names, splits)
     source = FileSource(files, names, labels, bits)
-    remarks = (*source.remarks("--deep_bits"), *([splits] if splits else []))
+    remarks = (*source.remarks("deep_bits"), *([splits] if splits else []))
     found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
     chosen = tuple(names[row] for row in _spread(len(names), limit))
     stems = tuple(name.rpartition(".")[0] for name in chosen)

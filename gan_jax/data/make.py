@@ -149,7 +149,7 @@ def _check_shapes(splits: dict[str, Examples], shapes: dict[str, list], options:
     except UserError as error:
         if options.pairs != "identities":
             raise
-        raise UserError(f"{error}; --mode=align makes aligned faces of one size") from error
+        raise UserError(f"{error}; the mode align makes aligned faces of one size") from error
 
 
 def _shapes(

@@ -237,7 +237,7 @@ def _read(source: str, key: str, model: Model) -> Iterator[tuple[str, str, np.nd
             raise UserError(f"{key}: cannot read {error}; replace it") from error
         return
     facts = model.experiment.facts
-    inputs = Inputs(source, model.config.data, facts.channels, facts.channels, "single")
+    inputs = Inputs(source, model.config.data, facts.channels, facts.channels, "single", "--input")
     for i, name in enumerate(inputs.names):
         yield name, *inputs.raw(i)
 

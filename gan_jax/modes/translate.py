@@ -54,7 +54,7 @@ def run(
     task = find(model.experiment.system, name)
     facts = model.experiment.facts
     channels = facts.input_channels or facts.channels  # of single images where there are no pairs
-    inputs = Inputs(source, model.config.data, channels, facts.channels, layout)
+    inputs = Inputs(source, model.config.data, channels, facts.channels, layout, "--input")
     if not 0 <= seed <= 2**31 - 1 - len(inputs):
         raise UserError(f"--seeds={seed}: the first image's seed, from 0 to {2**31 - 1}")
     for remark in inputs.remarks:

@@ -217,7 +217,10 @@ def _frame(points: Array, query: Array) -> Frame:
     points, query = lax.stop_gradient((points, query))
     low, high = (f(points, axis=1, keepdims=True) for f in (jnp.min, jnp.max))
     centre = (low + high) / 2
-    length = lambda x: jnp.sqrt(jnp.sum(jnp.square(x), axis=2, keepdims=True))  # noqa: E731
+
+    def length(x):
+        return jnp.sqrt(jnp.sum(jnp.square(x), axis=2, keepdims=True))
+
     box = length(high - low)
     reach = jnp.max(length(query - centre), axis=1, keepdims=True)
     size = jnp.where(box > SMALLEST_BOX * reach, box, jnp.where(reach > 0, reach, 1))
@@ -275,7 +278,10 @@ def _evaluate(
     query and point would be many times the size of the image.
     """
     y, x = at
-    plane = lambda a: a.reshape(a.shape + (1,) * (y.ndim - 1))  # noqa: E731  [B] → [B, 1, ...]
+
+    def plane(a):  # [B] → [B, 1, ...]
+        return a.reshape(a.shape + (1,) * (y.ndim - 1))
+
     size = plane(size[:, 0, 0]) if isinstance(size, Array) else size
     channels = range(w.shape[2])
     total = [plane(v[:, 0, c]) * y + plane(v[:, 1, c]) * x + plane(v[:, 2, c]) for c in channels]
@@ -323,7 +329,10 @@ _solve.defvjp(_solve_forward, _solve_backward)
 
 def _solve_once_more(matrix: Array, vectors: Array, gain: Array, right: Array) -> Array:
     """With one refinement: eigenvectors alone leave ten times the error of an LU solve."""
-    inverse = lambda x: _product(vectors, gain[..., None] * _product(vectors.mT, x))  # noqa: E731
+
+    def inverse(x):
+        return _product(vectors, gain[..., None] * _product(vectors.mT, x))
+
     found = inverse(right)
     return found + inverse(right - _product(matrix, found))
 

@@ -532,7 +532,7 @@ def test_twelve_bits_in_colour_are_announced(tmp_path, colour, channels):
 def test_metrics_read_fewer_bits_when_told(tmp_path):
     Image.fromarray(np.full((6, 6), 4095, np.uint16)).save(tmp_path / "a.png")
     found = image_set.open_set(str(tmp_path), "--real")
-    assert "--deep_bits=12 gives them" in found.remarks[0]
+    assert "deep_bits=12 gives them" in found.remarks[0]
     (batch,) = image_set.open_set(str(tmp_path), "--real", bits=12).batches(1)
     assert batch.max() == 255
 

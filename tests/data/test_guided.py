@@ -234,7 +234,7 @@ def test_npz_files_that_hold_no_samples(tmp_path):
     (tmp_path / "text.npz").write_text("no npz")
     cases = (("moments", "arr_0"), ("floats", "float64"), ("text", "npz"), ("none", "no such file"))
     for name, word in cases:
-        with pytest.raises(UserError, match=r"--input=.*\.npz") as caught:
+        with pytest.raises(UserError, match=r"input=.*\.npz") as caught:
             Inputs(str(tmp_path / f"{name}.npz"), Config(), 3, 3)
         assert word in str(caught.value)
         assert "\n" not in str(caught.value)

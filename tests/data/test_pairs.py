@@ -298,9 +298,9 @@ def test_inputs_of_a_trained_model(tmp_path):
     x, y = Inputs(str(tmp_path / "in"), config, 3, 3, "single").read(3)
     assert y is None
     assert (x[:, 0] == np.uint8(RED)).all()
-    with pytest.raises(UserError, match="--layout=left"):
+    with pytest.raises(UserError, match="layout=left"):
         Inputs(str(tmp_path / "in"), config, 3, 3, "left")
-    with pytest.raises(UserError, match="--input=/no/where"):
+    with pytest.raises(UserError, match="input=/no/where"):
         Inputs("/no/where", config, 3, 3)
     colours = Inputs(str(tmp_path / "in"), Config(source="synthetic", pairs="colorize"), 1, 3)
     x, y = colours.read(2)

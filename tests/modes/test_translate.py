@@ -226,7 +226,7 @@ def test_wrong_input(trained, tmp_path):
         (dict(source="/no/where"), ["--input=/no/where"]),
         (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
         (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
-        (dict(source=str(tmp_path / "odd"), layout="tall"), ["--layout=tall", "side_by_side"]),
+        (dict(source=str(tmp_path / "odd"), layout="tall"), ["layout=tall", "side_by_side"]),
         (dict(source=str(tmp_path / "odd"), weights="ema"), ["--weights=ema", "raw"]),
     ):
         with pytest.raises(UserError) as caught:
