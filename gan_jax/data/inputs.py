@@ -26,8 +26,8 @@ class Inputs:
     """The images of a folder, a zip or an .npz, brought to what a model was trained on.
 
     Attributes:
-        names: one output name per image, its path without the ending ("a/b"), each only once; of an
-            .npz its number ("000000").
+        names: one output name per image, each only once: its path without the ending ("a/b"), or in
+            an .npz its number ("000000").
         remarks: lines to show a person: which files are passed over, and why.
         labels: int32 [N], the class numbers that an .npz brings; None where it brings none, and of
             files.
@@ -184,8 +184,9 @@ def _samples(path: str, key: str) -> tuple[ArraySource, np.ndarray | None]:
 
 
 def _output_names(paths: list[str]) -> list[str]:
-    """A name for what is made of each image: its path without the ending, with it where two would
-    be one, numbered where that helps nothing. Inside the folder whatever an archive's names say."""
+    """A name for what is made of each image, each only once: its path without the ending, with the
+    ending where two would be equal, and with a number where they still are. No name leads out of
+    the folder, whatever an archive's names say."""
     inside = ["/".join(p for p in path.split("/") if p not in ("", "..")) for path in paths]
     stems = [name.rpartition(".")[0] for name in inside]
     shared, taken, names = Counter(stems), set(RESERVED), []
