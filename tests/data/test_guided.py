@@ -26,7 +26,10 @@ from tests.helpers.pictures import noise
 
 SIDE, FACTOR = 16, 4
 SMALL = SIDE // FACTOR
-QUIET = lambda text: None  # noqa: E731
+
+
+def quiet(text):
+    return None
 
 
 class Config:
@@ -314,7 +317,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     """One PNG of the target's size each, the classes of the file or those asked for."""
     np.savez(tmp_path / "in.npz", noise(18, SMALL), np.arange(18) % 3)
     seen, out = model(labelled=True), tmp_path / "out"
-    files = translate.run("upsample", str(tmp_path / "in.npz"), out, say=QUIET)
+    files = translate.run("upsample", str(tmp_path / "in.npz"), out, say=quiet)
     assert [f.name for f in files[:2]] == ["000000.png", "000001.png"]
     assert len(files) == 19
     np.testing.assert_array_equal(
@@ -325,7 +328,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     np.testing.assert_array_equal(picture, grids.enlarged(noise(18, SMALL), FACTOR)[17])
     assert np.asarray(Image.open(out / "sheets/contact_sheet.png")).shape[1] == 2 * SIDE + 3 * 2
     del seen[:]
-    translate.run("upsample", str(tmp_path / "in.npz"), out, classes=(1, 2), say=QUIET)
+    translate.run("upsample", str(tmp_path / "in.npz"), out, classes=(1, 2), say=quiet)
     assert seen[0]["label"].tolist() == [1, 2] * 8
 
 
@@ -334,9 +337,9 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
         save(tmp_path / f"in/{i}.png", noise(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
     with pytest.raises(UserError, match=r"--classes is missing: .* 0 to 2"):
-        translate.run("upsample", source, tmp_path / "out", say=QUIET)
+        translate.run("upsample", source, tmp_path / "out", say=quiet)
     assert not (tmp_path / "out").exists()
-    translate.run("upsample", source, tmp_path / "out", classes=(2,), say=QUIET)
+    translate.run("upsample", source, tmp_path / "out", classes=(2,), say=quiet)
     assert seen[0]["label"].tolist() == [2, 2]
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores["images"] == 2
@@ -347,12 +350,12 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
     np.savez(tmp_path / "in.npz", noise(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
     with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
-        translate.run("upsample", source, tmp_path / "out", say=QUIET)
+        translate.run("upsample", source, tmp_path / "out", say=quiet)
     with pytest.raises(UserError, match="--classes: no class 3"):
-        translate.run("upsample", source, tmp_path / "out", classes=(3,), say=QUIET)
+        translate.run("upsample", source, tmp_path / "out", classes=(3,), say=quiet)
     assert not seen
     seen = model(labelled=False)
-    translate.run("upsample", source, tmp_path / "out", say=QUIET)
+    translate.run("upsample", source, tmp_path / "out", say=quiet)
     assert "label" not in seen[0]
     with pytest.raises(UserError, match="trained without classes"):
-        translate.run("upsample", source, tmp_path / "out", classes=(5,), say=QUIET)
+        translate.run("upsample", source, tmp_path / "out", classes=(5,), say=quiet)

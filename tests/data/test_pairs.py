@@ -211,7 +211,10 @@ def test_what_cannot_be_paired(tmp_path):
     (tmp_path / "text/1.txt").write_text("no image")
     beside = dict(source="folder", pairs="side_by_side", resize="squash")
     folders = dict(source="folder", pairs="folders", resize="squash")
-    path = lambda name: str(tmp_path / name)  # noqa: E731
+
+    def path(name):
+        return str(tmp_path / name)
+
     cases = [
         (dict(beside, path=path("odd")), ["0.png", "33x16", "unequal"]),
         (

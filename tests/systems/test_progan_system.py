@@ -60,11 +60,11 @@ def grown(tmp_path_factory):
     """A run from 4 to 16 px, what it said, and where programs were compiled: [(step, thread)]."""
     folder = tmp_path_factory.mktemp("progan") / "run"
     said, compiled, stages = [], [], []
-    listen = lambda name, *_, **__: (  # noqa: E731
-        compiled.append((len(stages), threading.current_thread().name))
-        if name == "/jax/core/compile/backend_compile_duration"
-        else None
-    )
+
+    def listen(name, *_, **__):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append((len(stages), threading.current_thread().name))
+
     jax.monitoring.register_event_duration_secs_listener(listen)
     enter = optim.reset_moments
     try:
@@ -242,16 +242,24 @@ def test_native_resolution_is_the_full_size_formulation(lod, side):
     keys = jax.random.split(jax.random.key(0))
     g = gen.init(keys[0], z, label, 16, 0.0)[0]
     d = disc.init(keys[1], jnp.zeros((8, 16, 16, 3)), label, 16, 0.0)[0]
-    enlarge = lambda x: x.repeat(times, 1).repeat(times, 2)  # noqa: E731
-    shrink = lambda x: x.reshape(8, side, times, side, times, 3).mean((2, 4))  # noqa: E731
+
+    def enlarge(x):
+        return x.repeat(times, 1).repeat(times, 2)
+
+    def shrink(x):
+        return x.reshape(8, side, times, side, times, 3).mean((2, 4))
 
     def loss(g, d, around, within, divide):
-        judge = lambda x: disc.apply(d, {}, within(x), label, side, fade)[0][0]  # noqa: E731
+        def judge(x):
+            return disc.apply(d, {}, within(x), label, side, fade)[0][0]
+
         fake, x = around(gen.apply(g, {}, z, label, side, fade)[0]), around(real)
         norms = penalties.gradient_norms(judge, x + (fake - x) * mixing) / divide
         return jnp.mean(judge(fake) - judge(x)) + 10 * jnp.mean(jnp.square(norms - 1))
 
-    same = lambda x: x  # noqa: E731
+    def same(x):
+        return x
+
     run = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=(2, 3, 4))
     native, native_grads = run(g, d, same, same, times)
     full, full_grads = run(g, d, enlarge, shrink, 1)
