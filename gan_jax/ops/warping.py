@@ -158,8 +158,8 @@ def dense_image_warp(image: Array, flow: Array) -> Array:
 def sample_bilinear(image: Array, at: Array) -> Array:
     """Bilinear samples; outside, the nearest place of the border.
 
-    The derivative by `at` is that of the cell that a place lies in. At whole numbers it is 0, except
-    in the last row and column, as in the original.
+    The derivative by `at` is that of the cell that a place lies in. At whole numbers it is 0,
+    except in the last row and column, as in the original.
 
     Args:
       image: [B, H, W, C]; integers become float32.
@@ -303,8 +303,8 @@ def _solve(matrix: Array, right: Array) -> Array:
     """matrix⁻¹ right for symmetric matrices: [B, N, N], [B, N, C] → [B, N, C].
 
     Where a matrix is singular to its type's precision, the solution has next to no part along the
-    directions that it does not determine, instead of a huge one. With eigenvalues e the inverse is e³ / (e⁴ + t⁴), t a
-    few roundings of the largest: 1/e, but for eigenvalues near t or smaller.
+    directions that it does not determine, instead of a huge one. With eigenvalues e the inverse is
+    e³ / (e⁴ + t⁴), t a few roundings of the largest: 1/e, except for eigenvalues near t or smaller.
     """
     return _solve_forward(matrix, right)[0]
 
