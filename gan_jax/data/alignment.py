@@ -49,7 +49,7 @@ def read_landmarks(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
         reason = error.strerror or error
         raise ArgumentError("landmarks", f"={path} cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
-        raise ArgumentError("landmarks", f"={path} is no text file in UTF-8: {_FORM}") from error
+        raise ArgumentError("landmarks", f"={path} is not a text file in UTF-8: {_FORM}") from error
     found: dict[str, list[np.ndarray]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -81,7 +81,7 @@ def _parsed(line: str) -> tuple[str, np.ndarray]:
     numbers = [_number(word.group()) for word in words[-count:]]
     for word, value in zip(words[-count:], numbers, strict=True):
         if value is None:
-            raise ValueError(f"{word.group()!r} is no number")
+            raise ValueError(f"{word.group()!r} is not a number")
     path = line[: words[-count].start()].strip(" \t,\"'")
     before = words[:-count]
     if not path or (len(before) > 1 and _number(before[-1].group()) is not None):

@@ -70,7 +70,7 @@ def parse_list(text: str, where: str) -> FaceList:
         lines.append(number)
         found.append(match.groups())
     if not lines:
-        raise UserError(f"{where}: holds no line; it wants one path of an image on each")
+        raise UserError(f"{where}: holds no line; write the path of an image on each line")
     paths, labels, kinds = zip(*found, strict=True)
     labelled = _all_or_none(lines, labels, "label", where)
     told = _all_or_none(lines, kinds, "kind (photo or caricature)", where)
