@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 
 # Where the five points lie in a crop, in units of side * scale from its middle.
 TEMPLATE = np.array(
@@ -40,14 +40,16 @@ def read_landmarks(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
     several faces; a repeated line counts once. Empty lines are passed over.
 
     Raises:
-        UserError: no such file, a line of another form (with its number), or no line at all.
+        ArgumentError "landmarks": no such file, no text, or no line at all.
+        UserError: a line of another form, with its number.
     """
     try:
         text = Path(path).read_text("utf-8-sig")
     except OSError as error:
-        raise UserError(f"--landmarks={path} cannot be read: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise ArgumentError("landmarks", f"={path} cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"--landmarks={path} is no text file in UTF-8: {_FORM}") from error
+        raise ArgumentError("landmarks", f"={path} is not a text file in UTF-8: {_FORM}") from error
     found: dict[str, list[np.ndarray]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -60,7 +62,7 @@ def read_landmarks(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
         if not any(np.array_equal(points, face) for face in faces):
             faces.append(points)
     if not found:
-        raise UserError(f"--landmarks={path} holds no line; {_FORM}")
+        raise ArgumentError("landmarks", f"={path} holds no line; {_FORM}")
     return found
 
 
@@ -79,7 +81,7 @@ def _parsed(line: str) -> tuple[str, np.ndarray]:
     numbers = [_number(word.group()) for word in words[-count:]]
     for word, value in zip(words[-count:], numbers, strict=True):
         if value is None:
-            raise ValueError(f"{word.group()!r} is no number")
+            raise ValueError(f"{word.group()!r} is not a number")
     path = line[: words[-count].start()].strip(" \t,\"'")
     before = words[:-count]
     if not path or (len(before) > 1 and _number(before[-1].group()) is not None):

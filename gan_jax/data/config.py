@@ -1,10 +1,10 @@
-"""What `config.data` may say: the defaults, and the check that turns it into plain values once."""
+"""The section `config.data`: its defaults, and the checks that make an `Options` of it."""
 
 from dataclasses import dataclass, fields
 from typing import Any
 
 from gan_jax.data import alignment, preprocess
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, at_least, one_of, within
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Options:
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
-    # how folders and zips are understood: auto: as docs/data.md says; first: as the first revision
-    # did, for runs that began with it: three formats, splits of exact names, classes as text
+    # how folders and zips are read: auto: as docs/data.md says; first: as the first revision of
+    # gan_jax did, for runs that began with it: three formats, splits of exact names, text classes
     reading: str = "auto"
     deep_bits: int = 16  # of grey files with 16 bits a pixel: how many of them are used, 9 to 16
     # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint | upscale
@@ -50,7 +50,7 @@ class Options:
     validation_list: str = ""
     preprocess_train: str = ""  # identities: named operations, e.g. "random_flip; random_shift 8"
     preprocess_validation: str = ""
-    face_scale: float = alignment.SCALE  # identities: --face_scale that --mode=align had
+    face_scale: float = alignment.SCALE  # identities: the scale that their faces were aligned at
     identities: int = 100  # of drawn_faces, as all that follows
     validation_identities: int = 20
     photos: int = 6  # of each identity
@@ -75,11 +75,9 @@ RANDOM = ("random_crop", "jitter", "plain_crop")  # ways to resize that draw a p
 LOWEST = {
     "resolution": 1,
     "pad": 0,
-    "pad_value": 0,
     "limit": 0,
     "cache_mb": 0,
     "split_seed": 0,
-    "deep_bits": 9,
     "synthetic_size": 1,
     "synthetic_classes": 1,
     "identities": 1,
@@ -119,24 +117,37 @@ def read(config: Any) -> Options:
 
 def _check(options: Options) -> None:
     for key, accepted in ACCEPTED.items():
-        value = getattr(options, key)
-        if value not in accepted:
-            raise UserError(
-                f"config.data.{key}={value!r} is unknown; accepted: {', '.join(accepted)}"
-            )
+        one_of(f"config.data.{key}", getattr(options, key), accepted)
     for key, lowest in LOWEST.items():
-        value = getattr(options, key)
-        if value < lowest:
-            raise UserError(f"config.data.{key}={value}: must be at least {lowest}")
-    if options.deep_bits > 16:
-        raise UserError(f"config.data.deep_bits={options.deep_bits}: must be 9..16")
-    if options.pad_value > 255:
-        raise UserError(f"config.data.pad_value={options.pad_value}: must be 0..255")
+        at_least(f"config.data.{key}", getattr(options, key), lowest)
+    within("config.data.deep_bits", options.deep_bits, 9, 16)
+    within("config.data.pad_value", options.pad_value, 0, 255)
     if not 0.0 <= options.validation_fraction < 1.0:
         raise UserError(
             f"config.data.validation_fraction={options.validation_fraction}: must be in [0, 1), "
             "e.g. 0.1 keeps every tenth image for validation"
         )
+    if not 0 < options.face_scale <= alignment.LARGEST_SCALE:
+        raise UserError(
+            f"config.data.face_scale={options.face_scale}: accepted are numbers above 0, to "
+            f"{alignment.LARGEST_SCALE:g}"
+        )
+    if options.resize == "jitter" and options.load_resolution < options.resolution:
+        raise UserError(
+            f"config.data.load_resolution={options.load_resolution}: smaller than the crop, "
+            f"config.data.resolution={options.resolution}; 286 goes with 256"
+        )
+    _check_source(options)
+    _check_folders(options)
+    _check_pairs(options)
+    if options.pairs == "identities":
+        _check_identities(options)
+    else:
+        _check_no_identities(options)
+
+
+def _check_source(options: Options) -> None:
+    """What the source needs, and what only a folder has."""
     needs = {"idx": "path", "npz": "path", "folder": "path", "tfds": "name"}.get(options.source)
     if needs and not getattr(options, needs):
         raise UserError(
@@ -155,20 +166,10 @@ def _check(options: Options) -> None:
             f"{options.source}; leave it empty and use config.data.validation_split or "
             "config.data.validation_fraction"
         )
-    if not 0 < options.face_scale <= alignment.LARGEST_SCALE:
-        raise UserError(
-            f"config.data.face_scale={options.face_scale}: accepted are numbers above 0, to "
-            f"{alignment.LARGEST_SCALE:g}"
-        )
-    _check_pairs(options)
 
 
-def _check_pairs(options: Options) -> None:
-    if options.resize == "jitter" and options.load_resolution < options.resolution:
-        raise UserError(
-            f"config.data.load_resolution={options.load_resolution}: smaller than the crop, "
-            f"config.data.resolution={options.resolution}; 286 goes with 256"
-        )
+def _check_folders(options: Options) -> None:
+    """Pairs from two folders, and the keys that only they have."""
     folders = options.pairs == "folders"
     if folders and options.source != "folder":
         raise UserError(
@@ -190,6 +191,10 @@ def _check_pairs(options: Options) -> None:
             "config.data.validation_path and config.data.validation_path_b go together: set both, "
             "or neither"
         )
+
+
+def _check_pairs(options: Options) -> None:
+    """What pairs of a kind leave no choice about."""
     if options.pairs in (*MADE, "identities") and options.direction != "a_to_b":
         made = "makes the input from the target"
         how = "has photos as inputs" if options.pairs == "identities" else made
@@ -208,24 +213,25 @@ def _check_pairs(options: Options) -> None:
         )
     if options.pairs == "upscale":
         _check_factor(options)
-    _check_identities(options)
 
 
-def _check_identities(options: Options) -> None:
-    with_lists = [key for key in ("train_list", "validation_list") if getattr(options, key)]
-    steps = [key for key in ("preprocess_train", "preprocess_validation") if getattr(options, key)]
-    if options.pairs != "identities":
-        for key in (*with_lists, *steps):
+def _check_no_identities(options: Options) -> None:
+    """The keys of pairs=identities, where pairs is something else."""
+    keys = ("train_list", "validation_list", "preprocess_train", "preprocess_validation")
+    for key in keys:
+        if getattr(options, key):
             raise UserError(
                 f"config.data.{key}={getattr(options, key)!r} is read with config.data.pairs="
                 f"identities only, not {options.pairs}; leave it empty"
             )
-        if options.face_scale != alignment.SCALE:
-            raise UserError(
-                f"config.data.face_scale={options.face_scale} is read with config.data.pairs="
-                f"identities only, not {options.pairs}; leave it at {alignment.SCALE}"
-            )
-        return
+    if options.face_scale != alignment.SCALE:
+        raise UserError(
+            f"config.data.face_scale={options.face_scale} is read with config.data.pairs="
+            f"identities only, not {options.pairs}; leave it at {alignment.SCALE}"
+        )
+
+
+def _check_identities(options: Options) -> None:
     if options.source not in ("folder", "drawn_faces"):
         raise UserError(
             "config.data.pairs=identities needs config.data.source=folder or drawn_faces, not "
@@ -236,25 +242,28 @@ def _check_identities(options: Options) -> None:
             f"config.data.labels={options.labels}: the classes of config.data.pairs=identities are "
             "the identities; leave it at auto"
         )
-    if with_lists and options.source != "folder":
+    _check_lists(options)
+    for key in ("preprocess_train", "preprocess_validation"):
+        text = getattr(options, key)
+        if text:
+            training = key == "preprocess_train"
+            preprocess.delivered(text, f"config.data.{key}", options.resolution, training)
+
+
+def _check_lists(options: Options) -> None:
+    lists = [key for key in ("train_list", "validation_list") if getattr(options, key)]
+    if lists and options.source != "folder":
         raise UserError(
-            f"config.data.{with_lists[0]} is read with config.data.source=folder only, not "
+            f"config.data.{lists[0]} is read with config.data.source=folder only, not "
             f"{options.source}; leave it empty"
         )
-    if with_lists == ["validation_list"]:
+    if lists == ["validation_list"]:
         raise UserError("config.data.validation_list needs config.data.train_list too; set both")
-    if with_lists and (options.validation_path or options.validation_split):
+    if lists and (options.validation_path or options.validation_split):
         key = "validation_path" if options.validation_path else "validation_split"
         raise UserError(
             f"config.data.{key}={getattr(options, key)} beside config.data.train_list: validation "
             "is on config.data.validation_list then, or on a fraction; leave it empty"
-        )
-    for key in steps:
-        preprocess.delivered(
-            getattr(options, key),
-            f"config.data.{key}",
-            options.resolution,
-            key == "preprocess_train",
         )
 
 

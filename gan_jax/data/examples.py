@@ -20,12 +20,12 @@ class Examples:
     def __init__(
         self, source: Source, indices: np.ndarray, class_count: int, options: Options
     ) -> None:
-        """`class_count` 0 means: no labels, whatever the source says."""
+        """`class_count` 0: there are no labels, whatever the source says."""
         self.source = source
         self.indices = indices
         self.class_count = class_count
         self.options = options
-        self.unreadable: set[int] = set()  # rows found so; the next readable one stands in
+        self.unreadable: set[int] = set()  # rows; others stand in for them
         self.prepare: Prepare | None = None
         self.squares: np.ndarray | None = None  # [n, R, R, C], when kept and no crop is random
         self.bases: list[np.ndarray] | None = None  # n x [h, w, C], when kept for random crops

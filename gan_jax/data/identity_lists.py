@@ -1,4 +1,4 @@
-"""Which files show whom: lists of faces, and the two layouts of folders of them."""
+"""Whom each file shows: lists of faces, and the two layouts of folders of faces."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LAYOUTS = (
     "<identity>/P….jpg (photo) and <identity>/C….jpg (caricature), or photos/<identity>/….jpg and "
     "caricatures/<identity>/….jpg"
 )
-# a path, a label, a kind; spaces or a comma between them. What is no label or kind is the path's
+# a path, a label, a kind, with spaces or a comma between them; all the rest belongs to the path
 _GAP = r"(?:\s*,\s*|\s+)"
 _LINE = re.compile(rf"(\S+?)(?:{_GAP}(\d+))?(?:{_GAP}(photo|caricature|p|c))?", re.ASCII | re.I)
 _FORM = (
@@ -36,7 +36,7 @@ class FaceList:
             folders in sorted order.
         photos: bool [N], what the list says, or whether the file's name starts with P.
         labelled: whether the list brings the labels.
-        told: whether the list says of each line if it is a photo or a caricature.
+        told: whether every line says if it is a photo or a caricature.
     """
 
     paths: tuple[str, ...]
@@ -53,8 +53,9 @@ class FaceList:
 
 
 def parse_list(text: str, where: str) -> FaceList:
-    """Lines `path[ label][ photo|caricature]`, separated by spaces or a comma; P and C do for the
-    kinds, in capitals or not. Empty lines do not count.
+    """Lines `path[ label][ photo|caricature]`, separated by spaces or a comma.
+
+    P and C stand for the kinds too, in capitals or not. Empty lines are ignored.
 
     Raises UserError, naming `where` and the line, for anything else, for labels or kinds on some
     of the lines only, and for a list without a line.
@@ -69,7 +70,7 @@ def parse_list(text: str, where: str) -> FaceList:
         lines.append(number)
         found.append(match.groups())
     if not lines:
-        raise UserError(f"{where}: holds no line; it wants one path of an image on each")
+        raise UserError(f"{where}: holds no line; write the path of an image on each line")
     paths, labels, kinds = zip(*found, strict=True)
     labelled = _all_or_none(lines, labels, "label", where)
     told = _all_or_none(lines, kinds, "kind (photo or caricature)", where)

@@ -1,4 +1,4 @@
-"""A set of images named by one word, as the metrics read it: in order, in batches, nothing cropped.
+"""A set of images named by one string, for metrics: in order, in batches, nothing cropped.
 
     DIR, FILE.zip            image files, sub-folders included, sorted by path
     FILE.npz, FILE.npz:NAME  uint8 [N, H, W] or [N, H, W, C]; NAME where the file holds several
@@ -53,7 +53,7 @@ class ImageSet:
     shape: tuple[int, int, int] | None = None  # height, width, channels, where one is known for all
     files: tuple[str, ...] = ()  # their names; () where images have none
     names: tuple[str, ...] = ()  # the same without endings
-    remarks: tuple[str, ...] = ()  # what a person should know: what is passed over, and why
+    remarks: tuple[str, ...] = ()  # lines to show a person: what is passed over, and why
     unlabelled: str = ""  # why there are no labels, where files might have had some
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     """Opens what `word` names; see the top of this file.
 
     Args:
-      key: what named it ("--real"), for messages.
+      key: the argument or flag that named it, for messages.
       limit: at most so many images, spread evenly over the set; 0 for all.
       bits: how many bits grey files of 16 bits use.
 
@@ -118,7 +118,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     splits = _splits(names)
     labels, class_names, unlabelled = _classes(files, names, splits)
     source = FileSource(files, names, labels, bits)
-    remarks = (*source.remarks("--deep_bits"), *([splits] if splits else []))
+    remarks = (*source.remarks("deep_bits"), *([splits] if splits else []))
     found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
     chosen = tuple(names[row] for row in _spread(len(names), limit))
     stems = tuple(name.rpartition(".")[0] for name in chosen)
@@ -128,7 +128,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
 
 
 def _splits(names: list[str]) -> str:
-    """What to say where all folders at the top are splits, which are no classes; else ""."""
+    """A remark where all folders at the top are splits, which are not classes; else ""."""
     tops = {name.partition("/")[0].lower() for name in names if "/" in name}
     if not tops or not tops <= set(SPLIT_FOLDERS):
         return ""
@@ -137,7 +137,7 @@ def _splits(names: list[str]) -> str:
 
 
 def _classes(files: Files, names: list[str], splits: str) -> tuple[list[int], tuple[str, ...], str]:
-    """(labels, class names, why there are none): most metrics need no classes."""
+    """(labels, class names, why there are none); most metrics do without classes."""
     unlabelled = splits
     if not splits:
         try:
@@ -191,24 +191,9 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            held = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-            name = array or next((n for n in ARRAYS if n in held), "")
-            if name not in held:
-                raise UserError(
-                    f"{key}={path}: holds {', '.join(held) or 'no arrays'}"
-                    + (
-                        f" and no {array}"
-                        if array
-                        else f"; accepted are {', '.join(ARRAYS)}, or {path.name}:NAME for another"
-                    )
-                )
+            name, labels = _members(archive, path, array, key)
             with archive.open(f"{name}.npy") as member:
                 shape, fortran, dtype = _header(member)
-            partner = ARRAYS.get(name, "")
-            labels = None
-            if partner in held:
-                with archive.open(f"{partner}.npy") as member:
-                    labels = np.lib.format.read_array(member, allow_pickle=False).reshape(-1)
     except DAMAGED as error:
         raise UserError(f"{key}={path}: not a readable npz of plain arrays ({error})") from error
     good = len(shape) == 3 or (len(shape) == 4 and 1 <= shape[3] <= 4)
@@ -218,21 +203,43 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
             f"{key}={path}: {name} is {dtype} {list(shape)}{order}; accepted: uint8 [N, H, W] or "
             "[N, H, W, C] in C order, with C in 1..4 and no axis of 0; convert it"
         )
-    if labels is not None and (labels.dtype.kind not in "iu" or len(labels) != shape[0]):
-        labels = None  # not class numbers, one per image
-    if labels is not None and (labels.min() < 0 or labels.max() >= MOST_CLASSES):
-        labels = None  # identifiers of something else
+    if labels is not None and not _are_classes(labels, shape[0]):
+        labels = None
     shape = (*shape, 1)[:4]
+    depth = 1 if shape[3] < 3 else 3
     rows = _spread(shape[0], limit)
 
     def batches(size: int) -> Iterator[np.ndarray]:
         for part in _stream(path, f"{name}.npy", shape, rows, size, key):
-            yield np.stack([to_channels(image, 1 if shape[3] < 3 else 3) for image in part])
+            yield np.stack([to_channels(image, depth) for image in part])
 
     classes = tuple(map(str, range(int(labels.max()) + 1))) if labels is not None else ()
     chosen = None if labels is None else labels[rows].astype(np.int64)
-    known = (*shape[1:3], 1 if shape[3] < 3 else 3)
-    return ImageSet(f"{path}:{name}", len(rows), batches, chosen, classes, known)
+    return ImageSet(f"{path}:{name}", len(rows), batches, chosen, classes, (*shape[1:3], depth))
+
+
+def _members(archive: zipfile.ZipFile, path: Path, array: str, key: str):
+    """(the name of the array of images, the labels beside it or None); `array` "" chooses one."""
+    held = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+    name = array or next((n for n in ARRAYS if n in held), "")
+    if name not in held:
+        others = f"; accepted are {', '.join(ARRAYS)}, or {path.name}:NAME for another"
+        raise UserError(
+            f"{key}={path}: holds {', '.join(held) or 'no arrays'}"
+            + (f" and no {array}" if array else others)
+        )
+    partner = ARRAYS.get(name, "")
+    if partner not in held:
+        return name, None
+    with archive.open(f"{partner}.npy") as member:
+        return name, np.lib.format.read_array(member, allow_pickle=False).reshape(-1)
+
+
+def _are_classes(labels: np.ndarray, count: int) -> bool:
+    """Whether labels are class numbers, one for each of `count` images, not other identifiers."""
+    if labels.dtype.kind not in "iu" or len(labels) != count:
+        return False
+    return labels.min() >= 0 and labels.max() < MOST_CLASSES
 
 
 def _stream(path: Path, member: str, shape, rows: np.ndarray, size: int, key: str):

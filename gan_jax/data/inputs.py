@@ -15,7 +15,7 @@ from gan_jax.data.sources import decode, listing
 from gan_jax.data.sources.arrays import ArraySource
 from gan_jax.data.sources.decode import UnreadableError
 from gan_jax.data.sources.folders import FileSource
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 
 RESERVED = ("contact_sheet", "grid")  # names of sheets, which readers of images leave out
 LAYOUTS = ("auto", "single", "side_by_side")
@@ -26,64 +26,82 @@ class Inputs:
     """The images of a folder, a zip or an .npz, brought to what a model was trained on.
 
     Attributes:
-        names: one output name per image, its path without the ending ("a/b"), each only once; of an
-            .npz its number ("000000").
-        remarks: what a person should know: what is passed over, and why.
+        names: one output name per image, each only once: its path without the ending ("a/b"), or in
+            an .npz its number ("000000").
+        remarks: lines to show a person: which files are passed over, and why.
         labels: int32 [N], the class numbers that an .npz brings; None where it brings none, and of
             files.
     """
 
     def __init__(
-        self, path: str, config: Any, input_channels: int, channels: int, layout: str = "auto"
+        self,
+        path: str,
+        config: Any,
+        input_channels: int,
+        channels: int,
+        layout: str = "auto",
+        key: str = "input",
     ) -> None:
-        """`config`: the model's section `config.data`. `layout`: `single`, `side_by_side` (an input
-        and its target, as the model was trained on), or `auto`: side by side where the model was
-        trained on such pictures and the picture is twice as wide as high.
-
-        `path` is a folder or .zip of images, or an .npz as guided-diffusion writes its samples:
-        arr_0 uint8 [N, H, W, C], and where it has classes arr_1 integers [N]; it is read whole.
+        """
+        Args:
+          path: a folder or .zip of images, or an .npz as guided-diffusion writes its samples: arr_0
+            uint8 [N, H, W, C], and where it has classes arr_1 integers [N]; it is read whole.
+          config: the model's section `config.data`.
+          input_channels, channels: of the model's inputs and targets.
+          layout: `single`, `side_by_side` (an input and its target, as the model was trained on),
+            or `auto`: side by side where the model was trained on such pictures and the picture is
+            twice as wide as high.
+          key: what named `path`, for messages.
 
         Raises UserError for a path without images, an image without a readable header, an .npz
         without such arrays, and an unknown layout.
         """
-        if layout not in LAYOUTS:
-            raise UserError(f"--layout={layout}: accepted are {', '.join(LAYOUTS)}")
-        self.options = config_data.read(config)
-        if layout == "side_by_side" and self.options.pairs == "identities":
-            raise UserError(
-                "--layout=side_by_side: this model was trained with config.data.pairs=identities "
-                "and reads single photos; leave it at auto"
+        self.options, self.layout, self._key = config_data.read(config), layout, key
+        self._check_layout()
+        self._make_ready(input_channels, channels)
+        self.labels: np.ndarray | None = None
+        self.remarks: list[str] = []
+        self._paths: list[str] = []
+        image_set.refuse_npy(path, key)
+        if image_set.is_npz(path):
+            self._source, self.labels = _samples(path, key)
+            self.names = [f"{i:06d}" for i in range(len(self._source))]
+        else:
+            self._open_files(path)
+
+    def _check_layout(self) -> None:
+        if self.layout not in LAYOUTS:
+            accepted = ", ".join(LAYOUTS)
+            raise ArgumentError("layout", f"={self.layout}: accepted are {accepted}")
+        if self.layout == "side_by_side" and self.options.pairs == "identities":
+            raise ArgumentError(
+                "layout",
+                "=side_by_side: this model was trained with config.data.pairs=identities and reads "
+                "single photos; leave it at auto",
             )
-        self.layout = layout
-        # random crops are for training; images of any size are welcome here
+
+    def _make_ready(self, input_channels: int, channels: int) -> None:
+        """What brings an image to the model's size: never a random crop, and never the error that
+        training raises for another size."""
         faces = self.options.pairs == "identities"  # squashing would change them
         instead = {"none": "crop" if faces else "squash", "jitter": "squash", "random_crop": "crop"}
-        fitted = dataclasses.replace(
-            self.options, resize=instead.get(self.options.resize, self.options.resize)
-        )
-        single = dataclasses.replace(fitted, pairs="none")
-        self._pair = Prepare(
-            dataclasses.replace(fitted, pairs="side_by_side"), (input_channels, channels)
-        )
+        resize = instead.get(self.options.resize, self.options.resize)
+        beside = dataclasses.replace(self.options, resize=resize, pairs="side_by_side")
+        single = dataclasses.replace(self.options, resize=resize, pairs="none")
+        self._pair = Prepare(beside, (input_channels, channels))
+        self._input, self._target = Prepare(single, (input_channels,)), Prepare(single, (channels,))
         # such as the validation photos of a model trained on identities; nothing in it is random
         self._steps = preprocess.parse(self.options.preprocess_validation)
-        self._input, self._target = Prepare(single, (input_channels,)), Prepare(single, (channels,))
-        self.labels: np.ndarray | None = None
-        image_set.refuse_npy(path, "--input")
-        if image_set.is_npz(path):
-            self._source, self.labels = _samples(path)
-            self.names = [f"{i:06d}" for i in range(len(self._source))]
-            self._paths: list[str] = []
-            self.remarks: list[str] = []
-        else:
-            files = listing.open_files(path, "--input")
-            named = listing.image_names(files, "--input")
-            paths = self._readable(files, named)
-            self._source = FileSource(files, paths, [0] * len(paths), self.options.deep_bits)
-            self.names, self._paths = _output_names(paths), paths
-            self.remarks = FileSource(files, named, [], self.options.deep_bits).remarks()
-            if len(paths) < len(named):
-                self.remarks.append(f"left out, since unreadable: {len(named) - len(paths)} images")
+
+    def _open_files(self, path: str) -> None:
+        files = listing.open_files(path, self._key)
+        named = listing.image_names(files, self._key)
+        paths, bits = self._readable(files, named), self.options.deep_bits
+        self._source = FileSource(files, paths, [0] * len(paths), bits)
+        self.names, self._paths = _output_names(paths), paths
+        self.remarks = FileSource(files, named, [], bits).remarks()
+        if len(paths) < len(named):
+            self.remarks.append(f"left out, since unreadable: {len(named) - len(paths)} images")
 
     def _readable(self, files: listing.Files, paths: list[str]) -> list[str]:
         """The images with a header, or UserError for one without; config.data.on_error=skip leaves
@@ -97,7 +115,7 @@ class Inputs:
                 bad.append(str(error))
         if bad and (self.options.on_error == "raise" or not good):
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-            raise UserError(f"--input: cannot read {bad[0]}{more}; replace or remove it")
+            raise UserError(f"{self._key}: cannot read {bad[0]}{more}; replace or remove it")
         return good
 
     def __len__(self) -> int:
@@ -112,7 +130,7 @@ class Inputs:
         try:
             return self._paths[i] if self._paths else name, self._source.image(i)
         except UnreadableError as error:
-            raise UserError(f"--input: cannot read {error}; replace or remove it") from error
+            raise UserError(f"{self._key}: cannot read {error}; replace or remove it") from error
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(input, target or None) of image i, uint8 [R, R, C] each; of config.data.pairs=upscale
@@ -124,7 +142,7 @@ class Inputs:
         try:
             image = self._source.image(i)
         except UnreadableError as error:
-            raise UserError(f"--input: cannot read {error}; replace or remove it") from error
+            raise UserError(f"{self._key}: cannot read {error}; replace or remove it") from error
         if self.options.pairs == "upscale":
             return self._upscaled(image, name)
         if self.options.pairs in config_data.MADE:
@@ -155,9 +173,9 @@ class Inputs:
         return small if small.shape[:2] == (side, side) else resize.center_crop(small, side), None
 
 
-def _samples(path: str) -> tuple[ArraySource, np.ndarray | None]:
+def _samples(path: str, key: str) -> tuple[ArraySource, np.ndarray | None]:
     """The images of an .npz in memory, and its class numbers int32 [N] or None."""
-    found = image_set.open_set(path, "--input")
+    found = image_set.open_set(path, key)
     images = np.empty((len(found), *found.shape), np.uint8)
     for k, part in enumerate(found.batches(CHUNK)):
         images[k * CHUNK : (k + 1) * CHUNK] = part
@@ -166,8 +184,9 @@ def _samples(path: str) -> tuple[ArraySource, np.ndarray | None]:
 
 
 def _output_names(paths: list[str]) -> list[str]:
-    """A name for what is made of each image: its path without the ending, with it where two would
-    be one, numbered where that helps nothing. Inside the folder whatever an archive's names say."""
+    """A name for what is made of each image, each only once: its path without the ending, with the
+    ending where two would be equal, and with a number where they still are. No name leads out of
+    the folder, whatever an archive's names say."""
     inside = ["/".join(p for p in path.split("/") if p not in ("", "..")) for path in paths]
     stems = [name.rpartition(".")[0] for name in inside]
     shared, taken, names = Counter(stems), set(RESERVED), []

@@ -3,16 +3,16 @@
 import dataclasses
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gan_jax.data import config as config_data
-from gan_jax.data import identities, pairs
+from gan_jax.data import gallery, identities, pairs
 from gan_jax.data.config import Options
 from gan_jax.data.drawn_faces.source import open_drawn_faces
 from gan_jax.data.examples import Examples
-from gan_jax.data.pipeline import Data, Share
+from gan_jax.data.pipeline import Classes, Data, Share
 from gan_jax.data.prepare import Prepare, check_shapes
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
@@ -49,7 +49,64 @@ def make(
     Raises UserError for everything the config or the files can have wrong.
     """
     options = config_data.read(config)
-    splits, class_names, labels_from, remarks = _open(options)
+    found = _open(options)
+    channels = _prepare(found.splits, options)
+    empty = _empty_classes(found.splits["train"], len(found.class_names))
+    remarks = found.remarks
+    if empty:
+        named = listing.some([found.class_names[label] for label in empty])
+        remarks = (*remarks, f"classes without a training image, which are not drawn: {named}")
+    return Data(
+        found.splits,
+        options,
+        Classes(found.class_names, empty),
+        "; ".join([_describe(found, channels, options), *remarks]),
+        Share(process_index, process_count),
+        seed,
+        workers,
+    )
+
+
+def class_names(config: Any) -> tuple[str, ...]:
+    """The names of the classes that `make` would find, () without labels. Nothing else is checked.
+
+    Raises UserError as `make` does.
+    """
+    return _open(config_data.read(config)).class_names
+
+
+class Opening(NamedTuple):
+    """What the sources of a config hold, before any image is read."""
+
+    splits: dict[str, Examples | identities.IdentityExamples]
+    class_names: tuple[str, ...]
+    labels_from: str  # where the labels come from, in words
+    remarks: tuple[str, ...]  # lines to show a person
+
+
+def _open(options: Options) -> Opening:
+    if options.pairs == "identities":
+        opened = None if options.source == "folder" else OPEN[options.source](options)
+        divided, remarks = gallery.divide(options, opened)
+        splits = {
+            name: identities.IdentityExamples(members, options, training=name == "train")
+            for name, members in divided.items()
+        }
+        return Opening(splits, splits["train"].names, "the identities", remarks)
+    opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
+    opened = opener(options)
+    if options.pairs not in ("none", *pairs.LABELLED):
+        opened = dataclasses.replace(opened, class_names=(), labels_from="none")
+    splits = {
+        name: Examples(source, indices, len(opened.class_names), options)
+        for name, (source, indices) in _divide(opened, options).items()
+    }
+    return Opening(splits, opened.class_names, opened.labels_from, opened.remarks)
+
+
+def _prepare(splits: dict[str, Examples | identities.IdentityExamples], options: Options) -> int:
+    """Checks every image's shape and keeps images in memory as far as data.cache_mb goes, the
+    training images first; returns the channels, 1 or 3."""
     # what is read, checked and kept: each image on its own
     stored = {name: getattr(examples, "images", examples) for name, examples in splits.items()}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
@@ -61,54 +118,7 @@ def make(
         for name, examples in stored.items():
             examples.prepare = Prepare(options, parts)
             budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
-    empty = _empty_classes(splits["train"], len(class_names))
-    if empty:
-        named = listing.some([class_names[label] for label in empty])
-        remarks = (*remarks, f"classes without a training image, which are not drawn: {named}")
-    return Data(
-        splits,
-        options,
-        class_names,
-        empty,
-        "; ".join([_describe(splits, class_names, labels_from, channels, options), *remarks]),
-        Share(process_index, process_count),
-        seed,
-        ThreadPoolExecutor(max(1, workers)),
-        workers,
-    )
-
-
-def class_names(config: Any) -> tuple[str, ...]:
-    """The names of the classes that `make` would find, () without labels. Nothing else is checked.
-
-    Raises UserError as `make` does.
-    """
-    return _open(config_data.read(config))[1]
-
-
-def _open(
-    options: Options,
-) -> tuple[
-    dict[str, Examples | identities.IdentityExamples], tuple[str, ...], str, tuple[str, ...]
-]:
-    """The splits, the class names, and in words where labels come from and what there is to say."""
-    if options.pairs == "identities":
-        opened = None if options.source == "folder" else OPEN[options.source](options)
-        divided, remarks = identities.divide(options, opened)
-        splits = {
-            name: identities.IdentityExamples(members, options, training=name == "train")
-            for name, members in divided.items()
-        }
-        return splits, splits["train"].names, "the identities", remarks
-    opener = pairs.open_folders if options.pairs == "folders" else OPEN[options.source]
-    opened = opener(options)
-    if options.pairs not in ("none", *pairs.LABELLED):
-        opened = dataclasses.replace(opened, class_names=(), labels_from="none")
-    splits = {
-        name: Examples(source, indices, len(opened.class_names), options)
-        for name, (source, indices) in _divide(opened, options).items()
-    }
-    return splits, opened.class_names, opened.labels_from, opened.remarks
+    return channels
 
 
 def _empty_classes(train: Examples | identities.IdentityExamples, classes: int) -> tuple[int, ...]:
@@ -149,7 +159,7 @@ def _check_shapes(splits: dict[str, Examples], shapes: dict[str, list], options:
     except UserError as error:
         if options.pairs != "identities":
             raise
-        raise UserError(f"{error}; --mode=align makes aligned faces of one size") from error
+        raise UserError(f"{error}; the mode align makes aligned faces of one size") from error
 
 
 def _shapes(
@@ -193,40 +203,38 @@ def _channels(splits: dict[str, Examples], shapes: dict[str, list], options: Opt
     return 1 if found <= {1, 2} else 3
 
 
-def _describe(
-    splits: dict[str, Examples | identities.IdentityExamples],
-    class_names: tuple[str, ...],
-    labels_from: str,
-    channels: int,
-    options: Options,
-) -> str:
+def _describe(found: Opening, channels: int, options: Options) -> str:
+    """One line for the console: the source, how many images of what kind, and their labels."""
     where = options.name or options.path
     title = f"{options.source} {where}" if where and options.source != "digits" else options.source
     counts = " + ".join(
-        f"{len(examples):,} {name}" for name, examples in splits.items() if len(examples)
+        f"{len(examples):,} {name}" for name, examples in found.splits.items() if len(examples)
     )
-    held = f"{counts} images"
+    of_identities = options.pairs == "identities"
+    held = identities.describe(found.splits) if of_identities else f"{counts} images"
+    left_out = identities.describe_left_out(found.splits) if of_identities else ""
     colours = {1: "grey", 3: "RGB"}[channels]
     policy = "as the images are" if options.channels == "as_is" else "as config.data.channels asks"
-    if options.pairs in pairs.STACKED:
-        a, b = ("A", "B") if options.direction == "a_to_b" else ("B", "A")
-        sides = {"side_by_side": "left and right halves", "folders": "path and path_b"}
-        pairing = f"{a} to {b} ({options.direction}; A and B are {sides[options.pairs]})"
-    elif options.pairs == "identities":
-        held = identities.describe(splits)
-        pairing = "photos to caricatures"
-    elif options.pairs == "upscale":
-        small = pairs.input_side(options)
-        pairing = f"upscale from {small}x{small}"
-    else:
-        pairing = options.pairs
-    left_out = identities.describe_left_out(splits) if options.pairs == "identities" else ""
-    said = [] if options.pairs == "none" else [pairing]
-    if class_names:
-        told = f"{len(class_names)} classes ({labels_from})"
-        plain = listing.only_count(class_names)
-        said.append(told if plain else f"{told}: {listing.some([*class_names])}")
+    said = [] if options.pairs == "none" else [_pairing(options)]
+    if found.class_names:
+        told = f"{len(found.class_names)} classes ({found.labels_from})"
+        plain = listing.only_count(found.class_names)
+        said.append(told if plain else f"{told}: {listing.some([*found.class_names])}")
     return (
         f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
         f"alpha dropped), {', '.join(said) or 'no labels'}{left_out}"
     )
+
+
+def _pairing(options: Options) -> str:
+    """Which image of a pair is made into which, in words."""
+    if options.pairs in pairs.STACKED:
+        a, b = ("A", "B") if options.direction == "a_to_b" else ("B", "A")
+        sides = {"side_by_side": "left and right halves", "folders": "path and path_b"}
+        return f"{a} to {b} ({options.direction}; A and B are {sides[options.pairs]})"
+    if options.pairs == "identities":
+        return "photos to caricatures"
+    if options.pairs == "upscale":
+        small = pairs.input_side(options)
+        return f"upscale from {small}x{small}"
+    return options.pairs

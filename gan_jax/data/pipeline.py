@@ -3,9 +3,9 @@
 import functools
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -44,21 +44,29 @@ class Share:
         return slice(self.process_index * own, (self.process_index + 1) * own)
 
 
+class Classes(NamedTuple):
+    """The classes of a data set; () without labels."""
+
+    names: tuple[str, ...]
+    empty: tuple[int, ...]  # numbers of those that no training image is of
+
+
 class Data:
     """A data set, ready to be read.
 
     Attributes:
         sizes: number of images, {"train": N, "validation": M}; M may be 0. With
             config.data.pairs=identities N counts identities, and M photos of those held out.
-        channels: 1 or 3; of pairs, those of the targets.
-        input_channels: of pairs, those of the inputs; 0: these are no pairs.
+        channels: 1 or 3; of pairs, the channels of the targets.
+        input_channels: of the inputs of pairs; 0 where there are no pairs.
         resolution: side of the square images in pixels.
         num_classes: 0 without labels.
         class_names: one name per class.
         empty_classes: numbers of the classes that no training image is of.
         identity_names: with config.data.pairs=identities the names by split, in the order of the
             labels; else {}.
-        identity_marks: what tells each of them from others ("folder …", "file …"), likewise.
+        identity_marks: in the same form, what tells each of them from others ("folder …",
+            "file …").
         description: one line for the console.
     """
 
@@ -66,29 +74,31 @@ class Data:
         self,
         splits: dict[str, Examples | IdentityExamples],
         options: Options,
-        class_names: tuple[str, ...],
-        empty_classes: tuple[int, ...],
+        classes: Classes,
         description: str,
         share: Share,
         seed: int,
-        pool: Executor,
         workers: int,
     ) -> None:
-        """`pool` decodes what is not kept in memory; `workers` batches are made at a time."""
+        """
+        Args:
+          seed: of the training order, crops and flips.
+          workers: threads that make batches, and that decode what is not kept in memory; 0 makes
+            each batch when it is asked for.
+        """
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.channels = splits["train"].prepare.parts[-1]
         self.input_channels = pairs.channels(options, self.channels)
         self.resolution = options.resolution
-        self.class_names = class_names
-        self.num_classes = len(class_names)
-        self.empty_classes = empty_classes
+        self.class_names, self.empty_classes = classes
+        self.num_classes = len(classes.names)
         of_identities = options.pairs == "identities"
         self.identity_names = {k: s.names for k, s in splits.items()} if of_identities else {}
         self.identity_marks = {k: s.marks for k, s in splits.items()} if of_identities else {}
         self.description = description
         self._splits = splits
         self._options = options
-        self._pool = pool
+        self._pool = ThreadPoolExecutor(max(1, workers))
         self._share = share
         self._seed = seed % 2**64  # numpy takes no negative entropy
         self._workers = workers
@@ -101,7 +111,7 @@ class Data:
     def epoch_steps(self, stage: Stage, keys: str = "config.batch_size") -> int:
         """Steps per epoch, floor(N / batch size): the remainder of an epoch is dropped.
 
-        `keys` are those of the config that say how large a batch is, for the error.
+        `keys`: the config keys that set the batch size, for the message.
 
         Raises UserError when the training images do not fill one batch.
         """
@@ -141,7 +151,7 @@ class Data:
             raise ValueError(f"step {step} lies before the stage's start {stage.start}")
         own = self._share.rows(stage.batch_size)
         if split == "train":
-            self.epoch_steps(stage)  # raises when there is not one batch
+            self.epoch_steps(stage)  # raises where the images do not fill one batch
             return self._read(self._train(stage, own), step - stage.start)
         return self._validation(stage.batch_size, own)
 
@@ -158,10 +168,10 @@ class Data:
         return self._batch(*self._splits[split].gather(rows, self._pool))
 
     def truth(self, split: str, rows: np.ndarray) -> Batch:
-        """Of drawn faces where the landmarks of the inputs of `rows` lie and move to: "landmarks"
-        and "displacement", float32 [n, L, 2], (y, x) in pixels.
+        """Where the landmarks of the inputs `rows` lie, and how far they move in a caricature:
+        "landmarks" and "displacement", float32 [n, L, 2], (y, x) in pixels.
 
-        Raises UserError for data that do not know.
+        Raises UserError for data other than drawn faces.
         """
         if not self.identity_names:
             raise UserError(

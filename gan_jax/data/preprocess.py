@@ -1,7 +1,7 @@
 """Named operations on batches of images, and lists of them such as "random_flip; random_shift 8".
 
-The names, and what each does, are those of WarpGAN's image processing, as far as they make one
-uint8 image of one. Two differ: `padding` makes room for its right side, and `random_shift` goes
+The names, and what each does, are those of WarpGAN's image processing: the operations that turn one
+uint8 image into one. Two differ: `padding` makes room for its right side, and `random_shift` goes
 both ways. Images are uint8 [N, H, W, C]. An operation that draws has a function of the numbers
 drawn; `run` draws them.
 """
@@ -44,17 +44,17 @@ def center_crop(images: np.ndarray, size: Size) -> np.ndarray:
 
 
 def flip(images: np.ndarray) -> np.ndarray:
-    """All of them left-right."""
+    """All images mirrored left to right."""
     return images[:, :, ::-1]
 
 
 def random_flip(images: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Those left-right whose number of u [N], in [0, 1), is 0.5 or more."""
+    """The images whose u [N], in [0, 1), is 0.5 or more, mirrored left to right."""
     return np.where((u >= 0.5)[:, None, None, None], flip(images), images)
 
 
 def random_shift(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Each image moved down by its y and to the right by its x [N] pixels, black where it was."""
+    """Each image moved down by its y and right by its x [N] pixels; what is uncovered is black."""
     shifted = np.zeros_like(images)
     height, width = images.shape[1:3]
     for image, out, i, j in zip(images, shifted, y, x, strict=True):
@@ -100,7 +100,7 @@ def _draw_downsample(images: np.ndarray, rng: np.random.Generator, least: float)
     return random_downsample(images, least + (1 - least) * rng.random(len(images)))
 
 
-# Arguments as words → as the functions take them. ValueError: not accepted.
+# From words to the arguments of the functions; ValueError where they are not accepted.
 
 
 def _whole(words: list[str], counts: tuple[int, ...], lowest: int) -> list[int]:

@@ -6,13 +6,13 @@ Source: Karras et al., Progressive growing of GANs for improved quality, stabili
 The level of detail (lod) is 0 at the final resolution R and grows by 1 with every halving. Training
 alternates: `training_kimg` thousand images at a whole lod, then `transition_kimg` thousand during
 which the lod falls by 1. Networks work at side R / 2^⌊lod⌋, so a fade already uses the new side;
-lod - ⌊lod⌋ is the weight of the old one. The schedule is looked at every `repeats` iterations; what
-lies between two looks is called a block here. Counts are Python integers and doubles: exact; what a
-compiled step computes of them, in float32, is the fade alone.
+lod - ⌊lod⌋ is the weight of the old one. The schedule moves on every `repeats` iterations only;
+these iterations are called a block here. Counts are Python integers and doubles, so they are exact;
+a compiled step computes in float32 the fade and the number of images, which only metrics use.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ PER_DEVICE_HALF = {512: 16, 1024: 8}  # float16: half the memory
 
 
 class Preset(NamedTuple):
-    """One of the original's settings for a number of GPUs, RGB at 1024 px in its tables."""
+    """The original's settings for a number of GPUs, as its tables have them for RGB at 1024 px."""
 
     devices: int
     base: int
@@ -60,7 +60,7 @@ PRESETS = {
 
 
 def preset_for(devices: int) -> str:
-    """The preset of the largest number of devices that are there: 3 → "v2-2gpus"."""
+    """The preset for the largest number of devices up to `devices`: 3 → "v2-2gpus"."""
     for name in ("v2-8gpus", "v2-4gpus", "v2-2gpus"):
         if devices >= PRESETS[name].devices:
             return name
@@ -78,7 +78,7 @@ class Growth:
     training_kimg: float = 600.0
     transition_kimg: float = 600.0
     repeats: int = 4
-    devices: int = 1  # a batch is a multiple of it, and at most `per_device` times it
+    devices: int = 1  # batches are multiples of it, and at most `per_device` times it
     per_device: dict[int, int] = field(default_factory=dict)
     rate: float = 0.001
     rates: dict[int, float] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Growth:
         return self.rates.get(side, self.rate)
 
     def tick_kimg(self, side: int) -> float:
-        """Thousand images between two looks at the results at a resolution."""
+        """Thousand images in a tick at a resolution."""
         return self.ticks.get(side, TICK_BASE)
 
 
@@ -137,29 +137,37 @@ def spans(growth: Growth, images: float = math.inf, steps: float = math.inf) -> 
     found: list[Span] = []
     taken = step = 0
     while taken < images and step < steps:
-        lod = growth.lod(taken)
-        side, place = growth.side(lod), (math.floor(lod), math.ceil(lod))
-        batch = growth.batch_size(side)
-        if batch < 1:
-            raise ValueError(
-                f"the batch at {side} px would be {batch}: fewer images than {growth.devices} "
-                "devices"
-            )
-        block = growth.repeats * batch
-
-        def same(count: int, place=place, start=taken, block=block) -> bool:
-            there = growth.lod(start + count * block)
-            return (math.floor(there), math.ceil(there)) == place
-
-        left = math.inf if images == math.inf else math.ceil((images - taken) / block)
-        left = min(
-            left, math.inf if steps == math.inf else math.ceil((steps - step) / growth.repeats)
-        )
-        blocks = _last(same, left) if lod > 0 else left
-        count = int(min(blocks * growth.repeats, steps - step))
-        found.append(Span(side, batch, place[0], place[1] > place[0], step, count, taken))
-        taken, step = taken + count * batch, step + count
+        span = _next_span(growth, taken, step, images - taken, steps - step)
+        found.append(span)
+        taken, step = taken + span.steps * span.batch, step + span.steps
     return found
+
+
+def _next_span(growth: Growth, taken: int, step: int, images: float, steps: float) -> Span:
+    """The span that begins at `step`, after `taken` images, where so many images and steps are
+    left of the run."""
+    lod = growth.lod(taken)
+    side, place = growth.side(lod), (math.floor(lod), math.ceil(lod))
+    batch = growth.batch_size(side)
+    if batch < 1:
+        raise ValueError(
+            f"the batch at {side} px would be {batch}: fewer images than {growth.devices} devices"
+        )
+    block = growth.repeats * batch
+
+    def same(count: int) -> bool:
+        there = growth.lod(taken + count * block)
+        return (math.floor(there), math.ceil(there)) == place
+
+    left = min(_ceil(images / block), _ceil(steps / growth.repeats))
+    blocks = _last(same, left) if lod > 0 else left
+    count = int(min(blocks * growth.repeats, steps))
+    return Span(side, batch, place[0], place[1] > place[0], step, count, taken)
+
+
+def _ceil(value: float) -> float:
+    """The next whole number; infinity stays infinity."""
+    return value if value == math.inf else math.ceil(value)
 
 
 def _last(same, limit: float) -> int:
@@ -181,26 +189,21 @@ class Tick(NamedTuple):
     images: int
 
 
-def ticks(growth: Growth, run: list[Span]) -> Iterator[Tick]:
-    """When a person gets to see results: at the end of the first block that completes
-    `tick_kimg` thousand images since the last tick, and at the end of the run."""
-    begun = 0
+def ticks(growth: Growth, run: Sequence[Span]) -> Iterator[Tick]:
+    """When results are shown: at the end of the first block that completes `tick_kimg` thousand
+    images since the last tick, and at the end of the run."""
+    begun = end = 0
     for span in run:
         block, length = growth.repeats * span.batch, growth.tick_kimg(span.side) * 1000
         end = span.images + span.steps * span.batch
         while True:
             blocks = max(math.ceil((begun + length - span.images) / block), 1)
-            step, images = blocks * growth.repeats, span.images + blocks * block
-            if step > span.steps:
+            # where a tick is shorter than a block, the next one ends a block later
+            blocks += span.images + blocks * block == begun
+            if blocks * growth.repeats > span.steps:
                 break
-            # several blocks may end at once only where a tick is shorter than a block
-            if images == begun:
-                blocks += 1
-                step, images = blocks * growth.repeats, span.images + blocks * block
-                if step > span.steps:
-                    break
-            begun = images
-            yield Tick(span.step + step, images)
+            begun = span.images + blocks * block
+            yield Tick(span.step + blocks * growth.repeats, begun)
     if run and begun != end:
         yield Tick(run[-1].step + run[-1].steps, end)
 
@@ -225,13 +228,13 @@ def table(text: str, kind: type, key: str, error: type[Exception] = ValueError) 
     return found
 
 
-def _looked_up(run: list[Span], step: Array):
-    """(values, one for each span; dtype) → the value of the span that `step` lies in."""
+def _looked_up(run: Sequence[Span], step: Array):
+    """A function: values, one for each span, and their dtype → the value of the span at `step`."""
     place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
     return lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]
 
 
-def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
+def fade(growth: Growth, run: Sequence[Span], step: Array, side: int) -> Array:
     """The weight of the lower side at `step` (int32 []), for networks that work at `side`.
 
     Float32 [] in [0, 1]. Where `run` says that another side is due at this step, 1 before the
@@ -254,7 +257,7 @@ def fade(growth: Growth, run: list[Span], step: Array, side: int) -> Array:
     return jnp.where(step > run[-1].step + run[-1].steps, 0.0, weight)
 
 
-def images_at(run: list[Span], step: Array) -> Array:
+def images_at(run: Sequence[Span], step: Array) -> Array:
     """Training images taken before `step` (int32 []): float32 []."""
     at = _looked_up(run, step)
     inside = (step - at([s.step for s in run], np.int32)) * at([s.batch for s in run], np.int32)

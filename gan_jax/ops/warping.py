@@ -21,14 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-NEAREST = 1e-10  # in φ no squared distance is less, in the units of the points
+NEAREST = 1e-10  # smallest squared distance that φ is taken at, in the units of the points
 # Points whose bounding box is this much smaller than the queries' reach are taken as one place:
 # coordinates of its size would have queries where φ has no digits left.
 SMALLEST_BOX = 1e-3
 AFFINE = 0.25  # weight of (p, 1) in the system, so that it does not outweigh the few digits of Φ
 # Eigenvalues of the system below so many roundings of the largest one carry no information.
 ROUNDINGS = 8
-UNROLLED = 4  # points per pass over all queries; more cost compile time
+UNROLLED = 4  # points per pass over all queries; more would take longer to compile
 
 
 class Frame(NamedTuple):
@@ -44,12 +44,12 @@ def interpolate_spline(
     """The spline through `values` at `points`, at `query`.
 
     Args:
-      points: [B, N, 2], anything from outside an image to coincident: weights and gradients stay
+      points: [B, N, 2], anywhere, outside an image and coincident too: weights and gradients stay
         finite, and coincident points of different values share their mean.
       values: [B, N, C].
       query: [B, M, 2].
       order: k ≥ 1.
-      regularization: λ ≥ 0, added to the diagonal; above 0 the spline passes by the values.
+      regularization: λ ≥ 0, added to the diagonal; above 0 the spline only comes near the values.
 
     Returns:
       [B, M, C], float32 or wider.
@@ -67,7 +67,8 @@ def fit_spline(
 ) -> tuple[Array, Array]:
     """Weights of the same spline in the units of `points`: (w [B, N, C], v [B, 3, C]).
 
-    The rows of v belong to y, x and 1. `interpolate_spline` keeps more digits than going this way.
+    The rows of v belong to y, x and 1. `interpolate_spline` is more exact than these weights with
+    `evaluate_spline`.
     """
     points, values = _wide(points, values)
     frame = _frame(points, points)
@@ -102,7 +103,7 @@ def sparse_flow(
       destination: [B, N, 2]. Here the spline has the values destination - source.
       height, width: of the flow.
       order, regularization: of the spline.
-      boundary_points: so many points for each edge do not move, evenly spaced and corners
+      boundary_points: how many points of each edge are held in place, evenly spaced and corners
         included: 1 holds the four corners, 2 the middle of each edge as well.
 
     Returns:
@@ -157,8 +158,8 @@ def dense_image_warp(image: Array, flow: Array) -> Array:
 def sample_bilinear(image: Array, at: Array) -> Array:
     """Bilinear samples; outside, the nearest place of the border.
 
-    The derivative by `at` is that of the cell a place lies in. At whole numbers it is 0, but in the
-    last row and column, as with the original.
+    The derivative by `at` is that of the cell that a place lies in. At whole numbers it is 0,
+    except in the last row and column, as in the original.
 
     Args:
       image: [B, H, W, C]; integers become float32.
@@ -217,7 +218,10 @@ def _frame(points: Array, query: Array) -> Frame:
     points, query = lax.stop_gradient((points, query))
     low, high = (f(points, axis=1, keepdims=True) for f in (jnp.min, jnp.max))
     centre = (low + high) / 2
-    length = lambda x: jnp.sqrt(jnp.sum(jnp.square(x), axis=2, keepdims=True))  # noqa: E731
+
+    def length(x):
+        return jnp.sqrt(jnp.sum(jnp.square(x), axis=2, keepdims=True))
+
     box = length(high - low)
     reach = jnp.max(length(query - centre), axis=1, keepdims=True)
     size = jnp.where(box > SMALLEST_BOX * reach, box, jnp.where(reach > 0, reach, 1))
@@ -275,7 +279,10 @@ def _evaluate(
     query and point would be many times the size of the image.
     """
     y, x = at
-    plane = lambda a: a.reshape(a.shape + (1,) * (y.ndim - 1))  # noqa: E731  [B] → [B, 1, ...]
+
+    def plane(a):  # [B] → [B, 1, ...]
+        return a.reshape(a.shape + (1,) * (y.ndim - 1))
+
     size = plane(size[:, 0, 0]) if isinstance(size, Array) else size
     channels = range(w.shape[2])
     total = [plane(v[:, 0, c]) * y + plane(v[:, 1, c]) * x + plane(v[:, 2, c]) for c in channels]
@@ -295,9 +302,9 @@ def _evaluate(
 def _solve(matrix: Array, right: Array) -> Array:
     """matrix⁻¹ right for symmetric matrices: [B, N, N], [B, N, C] → [B, N, C].
 
-    Where a matrix is singular to its type's precision the solution has next to no part along what
-    cannot be told, instead of a huge one. With eigenvalues e the inverse is e³ / (e⁴ + t⁴), t a
-    few roundings of the largest: 1/e, but for eigenvalues near t or smaller.
+    Where a matrix is singular to its type's precision, the solution has next to no part along the
+    directions that it does not determine, instead of a huge one. With eigenvalues e the inverse is
+    e³ / (e⁴ + t⁴), t a few roundings of the largest: 1/e, except for eigenvalues near t or smaller.
     """
     return _solve_forward(matrix, right)[0]
 
@@ -323,7 +330,10 @@ _solve.defvjp(_solve_forward, _solve_backward)
 
 def _solve_once_more(matrix: Array, vectors: Array, gain: Array, right: Array) -> Array:
     """With one refinement: eigenvectors alone leave ten times the error of an LU solve."""
-    inverse = lambda x: _product(vectors, gain[..., None] * _product(vectors.mT, x))  # noqa: E731
+
+    def inverse(x):
+        return _product(vectors, gain[..., None] * _product(vectors.mT, x))
+
     found = inverse(right)
     return found + inverse(right - _product(matrix, found))
 

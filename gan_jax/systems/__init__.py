@@ -1,1 +1,2 @@
-"""One file per system: defaults(), make(config, facts) → System. They never import each other."""
+"""One system a file, defaults() and make(config, facts) → System; larger ones have files of their
+own beside it, called after it. Systems never import each other."""

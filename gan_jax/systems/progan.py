@@ -1,4 +1,4 @@
-"""ProGAN: networks that grow while they learn, from 4 px to 1024.
+"""ProGAN: networks that grow while they are trained, from 4 px to 1024.
 
 Paper: Karras, Aila, Laine and Lehtinen, Progressive growing of GANs for improved quality,
 stability and variation, 2018. Reference: the authors' TensorFlow code, and for CIFAR-10 their
@@ -9,42 +9,56 @@ the real ones; the average of the generator takes in its weights; the generator 
 fakes, with classes drawn from those of the batch. Every stage has one resolution and batch size and
 is either a fade or not; moments are reset when one begins.
 
-Deviations: images stay at the side that is being learnt. In the original they are always of the
-final size, enlarged by nearest neighbour, where the norm of the critic's gradient is that at the
-small side divided by 2^⌊lod⌋: the penalty is computed from this norm, so losses and gradients are
-the same. Reals are shrunk on the device from the final size, with the same rounding.
+Deviations: images stay at the resolution that is being trained. In the original they are always of
+the final size, enlarged by nearest neighbour, where the norm of the critic's gradient is that at
+the small side divided by 2^⌊lod⌋: the penalty is computed from this norm, so losses and gradients
+are the same. Real images are shrunk on the device from the final size, with the same rounding.
+
+The losses are in `progan_losses`; how a config becomes a schedule is in `progan_schedule`.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, players, schedules
-from gan_jax.core.intervals import Every
+from gan_jax.core import loss_scale, optim, schedules
 from gan_jax.core.sampler import latents_of, numbers_of
-from gan_jax.core.system import Facts, Net, Stage, System, TrainState, new_state
-from gan_jax.errors import UserError
+from gan_jax.core.system import (
+    Array,
+    Batch,
+    Facts,
+    Images,
+    Metrics,
+    Net,
+    PyTree,
+    Stage,
+    System,
+    TrainState,
+    new_state,
+)
 from gan_jax.models import convolution
 from gan_jax.models import progan as networks
-from gan_jax.ops import images, penalties, progressive_growing
+from gan_jax.ops import images, progressive_growing
 from gan_jax.ops.groups import by_groups
+from gan_jax.systems import progan_losses as losses
+from gan_jax.systems import progan_schedule
 
-ORDERS = ("disc_first", "joint")
 BATCH = "config.growth.batch: a step's"  # what to change where a batch does not divide
 AUTO = {
     "growth.preset": progressive_growing.preset_for
 }  # what "auto" becomes, given the number of devices
-OF_PRESET = -1.0  # a length that the preset decides
 
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
 
-    def optimiser(**own) -> dict:
+    def optimizer(**own) -> dict:
         adam = dict(lr=1e-3, b1=0.0, b2=0.99, eps=1e-8, eps_hat=True)
         return {**optim.defaults(), **adam, "schedule": schedules.defaults(), **own}
 
@@ -52,29 +66,29 @@ def defaults() -> dict:
         batch_size=0,  # images per step where growth.batch says nothing; 0: the preset's
         growth=dict(
             # of the original, for 1 to 8 GPUs: v1-1gpu | v2-1gpu | v2-2gpus | v2-4gpus | v2-8gpus;
-            # auto: by the devices that the run begins with; none: all is said here
+            # auto: by the devices that the run begins with; none: the config says everything
             preset="auto",
             initial_resolution=4,  # data.resolution: nothing grows
-            training_kimg=OF_PRESET,  # thousand images at a resolution; -1: the preset's
-            transition_kimg=OF_PRESET,  # thousand images of a fade; -1: the preset's
+            training_kimg=progan_schedule.OF_PRESET,  # thousand images at a resolution; -1: preset
+            transition_kimg=progan_schedule.OF_PRESET,  # thousand images of a fade; -1: preset
             batch="",  # images per step, such as "4:128,8:64"; "": the preset's
             gen_rates="",  # in place of optim.gen.lr, such as "1024:0.0015"; "": the preset's
             disc_rates="",
             ticks="",  # thousand images in a tick, "4:160"; "": the original's
-            repeats=4,  # steps between two looks at the schedule
+            repeats=4,  # the schedule moves on after so many steps
             reset=True,  # Adam's moments, where a fade begins and where it ends
             round_pixels=True,  # shrunk real images have whole grey levels
         ),
         model={**networks.defaults(), "minibatch_stddev": -1},  # -1: the preset's, or 4
         loss=dict(
-            order="disc_first",  # | joint, both from the same fakes
-            gradient_penalty=10.0,  # λ; what is added is λ / target² · mean (norm - target)²
+            order="disc_first",  # | joint: both networks learn from the same fakes
+            gradient_penalty=10.0,  # λ of λ / target² · mean (norm - target)²
             target=1.0,
-            drift=0.001,  # ε of mean D(real)²
+            drift=0.001,  # ε of ε · mean D(real)²
             label_weight=1.0,  # of the classes' cross entropies
-            skip_limit=20,  # updates in a row that broken gradients may cost before the run stops
+            skip_limit=20,  # updates in a row that may be skipped before the run stops
         ),
-        optim=dict(gen=optimiser(ema=(0.999,), ema_of="before"), disc=optimiser()),
+        optim=dict(gen=optimizer(ema=(0.999,), ema_of="before"), disc=optimizer()),
         quality=dict(metrics=("swd", "ms_ssim"), split="train"),
         best=dict(
             metric="swd",
@@ -83,411 +97,292 @@ def defaults() -> dict:
     )
 
 
+@dataclass(frozen=True)
+class ProGan:
+    """What a config of this system stands for. No arrays."""
+
+    gen: Any  # see models.progan.build
+    disc: Any
+    optimizers: Mapping[str, Any]  # "gen", "disc": its chain `tx` and its `rate` at a step
+    loss: SimpleNamespace  # the numbers of config.loss
+    growth: progressive_growing.Growth
+    run: tuple[progressive_growing.Span, ...]
+    stages: tuple[Stage, ...]
+    channels: int  # of an image
+    classes: int  # 0: without labels
+    latents: int
+    group: int  # of the minibatch standard deviation
+    half: bool  # float16: the loss is scaled
+    reset: bool  # whether moments are reset where a stage begins
+    round_pixels: bool
+
+
+class Level(NamedTuple):
+    """What the networks work at."""
+
+    side: int  # in pixels
+    fade: Array | float  # weight of the next lower side, 0 to 1
+
+
 def make(config, facts: Facts) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
-    growth, run = _checked_plan(config, facts)
-    loss, model = config.loss, _resolved(config)
-    classes = facts.num_classes if model.conditional else 0
-    z_dim = networks.latent_size(model)
-    gen, disc = networks.build(model, facts.resolution, facts.channels, classes)
-    looks = {tick.step: n for n, tick in enumerate(progressive_growing.ticks(growth, run), start=1)}
-    stages = tuple(
-        Stage(
-            s.side, s.batch, s.step, s.steps,
-            {k: n for k, n in looks.items() if s.step < k <= s.step + s.steps},
-        )
-        for s in run
-    )  # fmt: skip
-    epoch_steps = [max(facts.train_size // stage.batch_size, 1) for stage in stages]
-    learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
-    half = model.dtype == "float16"
-    gen_tx, disc_tx = (loss_scale.guarded(learn[n].tx, half) for n in ("gen", "disc"))
-    gen_rate, disc_rate = (
-        _by_side(learn[n].rate, config.optim[n].lr, _rates(config, f"{n}_rates"), stages)
-        for n in ("gen", "disc")
-    )
-    txs = {"gen": gen_tx, "disc": disc_tx}
-
-    def init(key, batch, stage) -> TrainState:
-        gen_key, disc_key = jax.random.split(key)
-        side = facts.resolution
-        label = jnp.zeros((2, classes))
-        z, x = jnp.zeros((2, z_dim)), jnp.zeros((2, side, side, facts.channels))
-        nets = {
-            "gen": optim.new_net(gen_tx, *gen.init(gen_key, z, label, side, 0.0)),
-            "disc": optim.new_net(disc_tx, *disc.init(disc_key, x, label, side, 0.0)),
-        }
-        none = jnp.zeros((), jnp.int32)
-        return new_state(nets, {"skipped": {"gen": none, "disc": none}})
-
-    def draw(params, z, label, at):
-        """Images [N, side, side, C]; `at` is (side, fade), here and below."""
-        return gen.apply(params, {}, z, label, *at)[0]
-
-    def judge(params, x, at):
-        """(score [N], logits of the class [N, classes])."""
-        return disc.apply(params, {}, x, None, *at)[0]
-
-    def one_hot(label):
-        """Classes [N] as [N, classes]; rows that are given as such stay."""
-        return label if label.ndim == 2 else jax.nn.one_hot(label, classes)
-
-    def real_images(batch, side: int, fade):
-        """What the discriminator sees of a batch: [B, side, side, C] in [-1, 1]."""
-        if "real" in batch:
-            return batch["real"]
-        x = progressive_growing.shrink(batch["image"], side, config.growth.round_pixels)
-        return progressive_growing.blend(images.to_unit(x), fade)
-
-    def latents(batch, name: str, count: int, key):
-        return batch[name] if name in batch else jax.random.normal(key, (count, z_dim))
-
-    def classes_for_gen(batch, key):
-        """Classes drawn from those of the batch, as one-hot rows."""
-        if "label_gen" in batch:
-            return one_hot(batch["label_gen"])
-        label = batch["label"]
-        return one_hot(label[jax.random.randint(key, (label.shape[0],), 0, label.shape[0])])
-
-    def wrong_class(logits, label):
-        """Mean cross entropy of logits [N, L] with one-hot rows."""
-        return -jnp.mean(jnp.sum(label * jax.nn.log_softmax(logits), axis=-1))
-
-    def gen_loss(disc_params, fake, label, at):
-        score, logits = judge(disc_params, fake, at)
-        terms = {"loss/gen": -jnp.mean(score)}
-        if classes:
-            terms["loss/gen_label"] = loss.label_weight * wrong_class(logits, label)
-        return sum(terms.values()), terms
-
-    def disc_loss(params, real, fake, label, mixing, scale, at):
-        """WGAN-GP with drift, and the classes of reals and fakes."""
-        side, _ = at
-        fake = jax.lax.stop_gradient(fake)
-        real_score, real_logits = judge(params, real, at)
-        fake_score, fake_logits = judge(params, fake, at)
-        mixed = real + (fake - real) * mixing
-        # scaled too: the gradient by the image passes through half precision
-        critic = lambda x: scale * judge(params, x, at)[0]  # noqa: E731
-        norms = penalties.gradient_norms(critic, mixed) / scale / (facts.resolution // side)
-        away = jnp.mean(jnp.square(norms - loss.target)) / loss.target**2
-        terms = {
-            "loss/disc": jnp.mean(fake_score) - jnp.mean(real_score),
-            "loss/gradient_penalty": loss.gradient_penalty * away,
-            "loss/drift": loss.drift * jnp.mean(jnp.square(real_score)),
-        }
-        if classes:
-            wrong = wrong_class(real_logits, label) + wrong_class(fake_logits, label)
-            terms["loss/disc_label"] = loss.label_weight * wrong
-        seen = {
-            "score/real": jnp.mean(real_score),
-            "score/fake": jnp.mean(fake_score),
-            "gradient_norm/mixed": jnp.mean(norms),
-        }
-        return sum(terms.values()), terms | seen
-
-    def learnt(name: str, net: Net, grads, side: int, extra) -> tuple[Net, dict]:
-        """The network after an update, and what to say of it."""
-        rate = {"gen": gen_rate, "disc": disc_rate}[name](extra["step"])
-        scale = loss_scale.loss_scale(net.opt)
-        found = {
-            f"grad_norm/{name}": optim.global_norm(grads) / scale,
-            f"rate/{name}": rate * optim.rate_scale(net),
-        }
-        if half:
-            found[f"loss_scale/{name}"] = scale
-        # layers of sides to come have no gradient and no moments yet: nothing to compute there
-        used = networks.in_use(net.params, side)
-        part = optim.step(
-            optim.narrowed(net, used), txs[name], {k: grads[k] for k in used}, net.stats,
-            rate=rate, **extra,
-        )  # fmt: skip
-        return optim.widened(part, net), found
-
-    def train_step(state: TrainState, batch, key, stage: Stage):
-        """One update of the discriminator and one of the generator."""
-        side = stage.resolution
-        fade = batch.get("fade")
-        if fade is None:
-            fade = progressive_growing.fade(growth, run, state.step, side)
-        at = (side, fade)
-        gen_net, disc_net = state.nets["gen"], state.nets["disc"]
-        disc_key, gen_key, mix_key, label_key = jax.random.split(key, 4)
-        extra = dict(
-            step=state.step, validation=state.validation, batch_images=float(stage.batch_size)
-        )
-        real, label = real_images(batch, side, fade), one_hot(batch["label"])
-        count = real.shape[0]
-        mixing = batch.get("mixing")
-        if mixing is None:
-            mixing = jax.random.uniform(mix_key, (count, 1, 1, 1))
-        z = latents(batch, "z_disc", count, disc_key)
-        scale = {n: loss_scale.loss_scale(net.opt) for n, net in state.nets.items()}
-
-        if loss.order == "joint":
-
-            def forward(gen_params, disc_params):
-                fake = draw(gen_params, z, label, at)
-                for_gen, gen_terms = gen_loss(disc_params, fake, label, at)
-                for_disc, disc_terms = disc_loss(
-                    disc_params, real, fake, label, mixing, scale["disc"], at
-                )
-                return scale["gen"] * for_gen, scale["disc"] * for_disc, gen_terms | disc_terms
-
-            gen_grads, disc_grads, metrics = gradients.two_players(
-                forward, gen_net.params, disc_net.params
-            )
-            disc_net, disc_found = learnt("disc", disc_net, disc_grads, side, extra)
-        else:
-            fake = draw(gen_net.params, z, label, at)
-
-            def for_disc(params):
-                total, terms = disc_loss(params, real, fake, label, mixing, scale["disc"], at)
-                return scale["disc"] * total, terms
-
-            disc_grads, disc_terms = jax.grad(for_disc, has_aux=True)(disc_net.params)
-            disc_net, disc_found = learnt("disc", disc_net, disc_grads, side, extra)
-            z, own = latents(batch, "z_gen", count, gen_key), classes_for_gen(batch, label_key)
-
-            def for_gen(params):
-                fake = draw(params, z, own, at)
-                total, terms = gen_loss(disc_net.params, fake, own, at)
-                return scale["gen"] * total, terms
-
-            gen_grads, gen_terms = jax.grad(for_gen, has_aux=True)(gen_net.params)
-            metrics = gen_terms | disc_terms
-        gen_net, gen_found = learnt("gen", gen_net, gen_grads, side, extra)
-
-        kimg = progressive_growing.images_at(run, state.step) / 1000
-        metrics |= gen_found | disc_found | {"growth/fade": fade, "progress/kimg": kimg}
-        nets = {"gen": gen_net, "disc": disc_net}
-        skipped = loss_scale.count_skipped(state.extra["skipped"], metrics)
-        metrics = loss_scale.told(metrics, skipped, loss.skip_limit)
-        state = state.replace(step=state.step + 1, nets=nets, extra={"skipped": skipped})
-        return state, metrics
-
-    def eval_step(state: TrainState, batch, key, stage: Stage):
-        """The critic's answers on held-out images, by what the averaged generator draws of the
-        latents of their numbers in the set.
-
-        The minibatch standard deviation is that of consecutive images of the set, in groups as
-        large as in training.
-        """
-        at = (stage.resolution, progressive_growing.fade(growth, run, state.step, stage.resolution))
-        real, label = real_images(batch, *at), one_hot(batch["label"])
-        count = real.shape[0]
-        z = latents_of({"seed": numbers_of(batch, count)}, key, z_dim)
-        fake = draw(optim.averaged(state.nets["gen"])[0], z, label, at)
-        alone = lambda x: judge(state.nets["disc"].params, x, at)  # noqa: E731
-        see = partial(by_groups, alone, min(model.minibatch_stddev, count))
-        (real_score, real_logits), (fake_score, fake_logits) = see(real), see(fake)
-        values = {"wasserstein": real_score - fake_score}
-        if classes:
-            hit = lambda logits: jnp.argmax(logits, -1) == jnp.argmax(label, -1)  # noqa: E731
-            values["accuracy_real"] = hit(real_logits).astype(jnp.float32)
-            values["accuracy_fake"] = hit(fake_logits).astype(jnp.float32)
-        return values
-
-    def sample_step(state: TrainState, batch, key, stage: Stage):
-        """One image per seed (and class) at the stage's side: of the averaged weights, and raw."""
-        at = (stage.resolution, progressive_growing.fade(growth, run, state.step, stage.resolution))
-        z, net = latents_of(batch, key, z_dim), state.nets["gen"]
-        label = one_hot(batch["label"])
-        weights = {"raw": net.params}
-        if optim.has_average(net):
-            weights["ema"] = optim.averaged(net)[0]
-        return {n: jnp.clip(draw(params, z, label, at), -1, 1) for n, params in weights.items()}
-
-    def enter_stage(state: TrainState, stage: Stage) -> TrainState:
-        """Fresh moments, where the config asks for them; averages stay."""
-        if not config.growth.reset:
-            return state
-        nets = {n: optim.reset_moments(net, txs[n]) for n, net in state.nets.items()}
-        return state.replace(nets=nets)
-
+    gan = build(config, facts)
     return System(
-        stages=stages,
-        init=init,
-        train_step=train_step,
-        eval_step=eval_step,
-        sample_step=sample_step,
-        enter_stage=enter_stage,
-        rates={"gen": gen_rate, "disc": disc_rate},
-        labelled=classes > 0,
-        latents=z_dim,
-        notices=_notices(config, stages),
+        stages=gan.stages,
+        init=partial(init, gan),
+        train_step=partial(train_step, gan),
+        eval_step=partial(eval_step, gan),
+        sample_step=partial(sample_step, gan),
+        enter_stage=partial(enter_stage, gan),
+        rates={name: optimizer.rate for name, optimizer in gan.optimizers.items()},
+        labelled=gan.classes > 0,
+        latents=gan.latents,
+        notices=progan_schedule.notices(config, gan.stages),
         compiler_options=convolution.compiler_options(training=True),
     )
 
 
-def plan(config, facts: Facts) -> tuple[progressive_growing.Growth, list[progressive_growing.Span]]:
-    """The schedule of a config, and the stages that it makes. Raises UserError as `make`."""
-    section = config.growth
-    preset = progressive_growing.PRESETS.get(section.preset)
-    own = bool(config.batch_size or section.batch)
-    lengths = {}
-    for name in ("training_kimg", "transition_kimg"):
-        lengths[name] = section[name]
-        if section[name] == OF_PRESET:
-            lengths[name] = preset.kimg if preset else 0.0
-    named = lambda key, kind: progressive_growing.table(  # noqa: E731
-        section[key], kind, f"config.growth.{key}", UserError
+def build(config, facts: Facts) -> ProGan:
+    """Networks, optimizers and schedule of a config; raises UserError for what is not accepted."""
+    growth, run = progan_schedule.checked_plan(config, facts)
+    model = progan_schedule.model_section(config)
+    classes = facts.num_classes if model.conditional else 0
+    gen, disc = networks.build(model, facts.resolution, facts.channels, classes)
+    stages = progan_schedule.stages(growth, run)
+    half = model.dtype == "float16"
+    optimizers = progan_schedule.optimizers(config, stages, facts.train_size, half)
+    return ProGan(
+        gen=gen,
+        disc=disc,
+        optimizers=optimizers,
+        loss=SimpleNamespace(**config.loss.to_dict()),
+        growth=growth,
+        run=tuple(run),
+        stages=stages,
+        channels=facts.channels,
+        classes=classes,
+        latents=networks.latent_size(model),
+        group=model.minibatch_stddev,
+        half=half,
+        reset=config.growth.reset,
+        round_pixels=config.growth.round_pixels,
     )
-    batch, limits = named("batch", int), {}
-    if not own:
-        batch = preset.batch
-        limits = progressive_growing.PER_DEVICE
-        limits = limits if config.model.dtype == "float32" else progressive_growing.PER_DEVICE_HALF
-    growth = progressive_growing.Growth(
-        resolution=facts.resolution,
-        base=config.batch_size or (preset.base if preset else 1),
-        batch=batch,
-        initial_resolution=section.initial_resolution,
-        repeats=section.repeats,
-        devices=1 if own else preset.devices,
-        per_device=limits,
-        ticks=named("ticks", float) or progressive_growing.TICKS,
-        **lengths,
-    )
-    if preset and config.run.steps == "preset":
-        length = Every(preset.total_kimg * 1000, "images")
-    else:
-        length = Every.parse(config.run.steps, "config.run.steps")
-    if length.unit == "ticks" or length.count < 1:
-        raise UserError(
-            f"config.run.steps={config.run.steps!r}: give a length in images, steps or epochs"
-            + (', or "preset"' if preset else "")
-        )
-    if length.unit == "steps":
-        run = progressive_growing.spans(growth, steps=round(length.count))
-    else:
-        size = facts.train_size if length.unit == "epochs" else 1
-        run = progressive_growing.spans(growth, images=length.count * size)
-    return growth, run
 
 
-def _rates(config, key: str) -> dict[int, float]:
-    """Learning rates by resolution."""
-    given = progressive_growing.table(config.growth[key], float, f"config.growth.{key}", UserError)
-    preset = progressive_growing.PRESETS.get(config.growth.preset)
-    return given or (preset.rates if preset else {})
-
-
-def _by_side(rate, lr: float, table: dict[int, float], stages: tuple[Stage, ...]):
-    """The rate, with another base at the resolutions of a table."""
-    if not table or not lr:
-        return rate
-    factors = np.array([table.get(s.resolution, lr) / lr for s in stages], np.float32)
-    starts = np.array([s.start for s in stages], np.int32)
-
-    def at(step):
-        place = jnp.searchsorted(starts, step, side="right") - 1
-        return rate(step) * jnp.asarray(factors)[place]
-
-    return at
-
-
-def _resolved(config):
-    """The section `model` with the group size that a preset decides."""
-    values = config.model.to_dict()
-    if values["minibatch_stddev"] < 0:
-        preset = progressive_growing.PRESETS.get(config.growth.preset)
-        values["minibatch_stddev"] = preset.group if preset else 4
-    return SimpleNamespace(**values)
-
-
-def _notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
-    """The plan, a line for every resolution."""
-    lines = []
-    for side in dict.fromkeys(s.resolution for s in stages):
-        own = [s for s in stages if s.resolution == side]
-        images_ = sum(s.steps * s.batch_size for s in own)
-        lines.append(
-            f"{side} px: {own[0].batch_size} images per step, steps {own[0].start} to "
-            f"{own[-1].end} ({images_ / 1000:,.1f} thousand images)"
-        )
-    if stages[-1].resolution < config.data.resolution:
-        lines.append(
-            f"the run ends at {stages[-1].resolution} px, before config.data.resolution="
-            f"{config.data.resolution} is reached: raise config.run.steps"
-        )
-    return tuple(lines)
-
-
-def _checked_plan(
-    config, facts: Facts
-) -> tuple[progressive_growing.Growth, list[progressive_growing.Span]]:
-    """`plan`, after all checks; raises UserError for values that are not accepted together."""
-    loss, growth, model = config.loss, config.growth, config.model
-    presets = ("none", *progressive_growing.PRESETS)  # "auto" has become one of them
-    accepted = {
-        "config.loss.order": (loss.order, ORDERS),
-        "config.growth.preset": (growth.preset, presets),
-        "config.model.dtype": (model.dtype, networks.DTYPES),
+def init(gan: ProGan, key: Array, batch: Batch, stage: Stage) -> TrainState:
+    """The state at step 0: both networks with the layers of every resolution."""
+    gen_key, disc_key = jax.random.split(key)
+    side = gan.growth.resolution
+    label = jnp.zeros((2, gan.classes))
+    z, x = jnp.zeros((2, gan.latents)), jnp.zeros((2, side, side, gan.channels))
+    gen_tx, disc_tx = gan.optimizers["gen"].tx, gan.optimizers["disc"].tx
+    nets = {
+        "gen": optim.new_net(gen_tx, *gan.gen.init(gen_key, z, label, side, 0.0)),
+        "disc": optim.new_net(disc_tx, *gan.disc.init(disc_key, x, label, side, 0.0)),
     }
-    for key, (found, values) in accepted.items():
-        if found not in values:
-            raise UserError(f"{key}={found!r}: accepted are {', '.join(values)}")
-    side, first = facts.resolution, growth.initial_resolution
-    if side < 8 or side & (side - 1):
-        near = 1 << max(side - 1, 7).bit_length()
-        raise UserError(
-            f"config.data.resolution={side}: growing doubles the side again and again, so it must "
-            f"be a power of two, 8 or more; set it to {near}, with config.data.resize=crop, or "
-            "with config.data.pad for a border"
+    none = jnp.zeros((), jnp.int32)
+    return new_state(nets, {"skipped": {"gen": none, "disc": none}})
+
+
+def train_step(
+    gan: ProGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> tuple[TrainState, Metrics]:
+    """One update of the discriminator and one of the generator.
+
+    A batch holds `image` uint8 [B, R, R, C] of the final size R and `label` int32 [B]. In place of
+    what is drawn or computed here it may bring `real`, `z_disc`, `z_gen`, `label_gen`, `mixing`
+    and `fade`.
+    """
+    given = "fade" in batch
+    level = Level(stage.resolution, batch["fade"]) if given else scheduled_level(gan, state, stage)
+    disc_key, gen_key, mix_key, label_key = jax.random.split(key, 4)
+    real, label = real_images(gan, batch, level), one_hot(gan, batch["label"])
+    count = real.shape[0]
+    mixing = batch.get("mixing")
+    if mixing is None:
+        mixing = jax.random.uniform(mix_key, (count, 1, 1, 1))
+    inputs = losses.Inputs(real, label, latents(gan, batch, "z_disc", count, disc_key), mixing)
+
+    def fakes_for_gen():
+        z = latents(gan, batch, "z_gen", count, gen_key)
+        return z, classes_for_gen(gan, batch, label_key)
+
+    if gan.loss.order == "joint":
+        nets, metrics = update_jointly(gan, state, inputs, level, stage)
+    else:
+        nets, metrics = update_in_turn(gan, state, inputs, level, fakes_for_gen, stage)
+    kimg = progressive_growing.images_at(gan.run, state.step) / 1000
+    metrics |= {"growth/fade": level.fade, "progress/kimg": kimg}
+    skipped = loss_scale.count_skipped(state.extra["skipped"], metrics)
+    metrics = loss_scale.told(metrics, skipped, gan.loss.skip_limit)
+    return state.replace(step=state.step + 1, nets=nets, extra={"skipped": skipped}), metrics
+
+
+def update_in_turn(
+    gan: ProGan, state: TrainState, inputs: losses.Inputs, level: Level, fakes_for_gen, stage: Stage
+) -> tuple[dict[str, Net], Metrics]:
+    """The discriminator's update, then the generator's against the discriminator so updated.
+
+    `fakes_for_gen()` gives the latents and the one-hot classes of the generator's own fakes.
+    """
+    gen, disc = state.nets["gen"], state.nets["disc"]
+    gen_scale, disc_scale = (loss_scale.loss_scale(net.opt) for net in (gen, disc))
+    enlarged = gan.growth.resolution // level.side
+    fake = generate(gan, gen.params, inputs.z, inputs.label, level)
+
+    def for_disc(params):
+        critic = critic_of(gan, params, level)
+        total, terms = losses.disc_loss(gan.loss, critic, inputs, fake, disc_scale, enlarged)
+        return disc_scale * total, terms
+
+    disc_grads, disc_terms = jax.grad(for_disc, has_aux=True)(disc.params)
+    disc, disc_seen = update(gan, "disc", disc, disc_grads, state, stage)
+    z, label = fakes_for_gen()
+
+    def for_gen(params):
+        fake, critic = generate(gan, params, z, label, level), critic_of(gan, disc.params, level)
+        total, terms = losses.gen_loss(gan.loss, critic, fake, label)
+        return gen_scale * total, terms
+
+    gen_grads, gen_terms = jax.grad(for_gen, has_aux=True)(gen.params)
+    gen, gen_seen = update(gan, "gen", gen, gen_grads, state, stage)
+    return {"gen": gen, "disc": disc}, gen_terms | disc_terms | gen_seen | disc_seen
+
+
+def update_jointly(
+    gan: ProGan, state: TrainState, inputs: losses.Inputs, level: Level, stage: Stage
+) -> tuple[dict[str, Net], Metrics]:
+    """Both updates from the same fakes and the same networks."""
+    gen, disc = state.nets["gen"], state.nets["disc"]
+    gen_scale, disc_scale = (loss_scale.loss_scale(net.opt) for net in (gen, disc))
+    enlarged = gan.growth.resolution // level.side
+
+    def forward(gen_params, disc_params):
+        fake = generate(gan, gen_params, inputs.z, inputs.label, level)
+        critic = critic_of(gan, disc_params, level)
+        for_gen, gen_terms = losses.gen_loss(gan.loss, critic, fake, inputs.label)
+        for_disc, disc_terms = losses.disc_loss(
+            gan.loss, critic, inputs, fake, disc_scale, enlarged
         )
-    if first < 4 or first & (first - 1) or first > side:
-        raise UserError(
-            f"config.growth.initial_resolution={first}: must be a power of two from 4 to "
-            f"config.data.resolution={side}"
-        )
-    if growth.preset == "none":
-        for key in ("training_kimg", "transition_kimg"):
-            if growth[key] < 0:
-                raise UserError(f"config.growth.{key}={growth[key]}: say it where preset is none")
-        if not config.batch_size and not growth.batch:
-            raise UserError("config.batch_size=0: say it where config.growth.preset is none")
-    if networks.channels(side, model.fmap_base, model.fmap_decay, model.fmap_max) < 1:
-        raise UserError(
-            f"config.model.fmap_base={model.fmap_base}: too few for one channel at {side} px; "
-            f"use {side // 2} or more"
-        )
-    lowest = {
-        "batch_size": (config.batch_size, 0),
-        "growth.repeats": (growth.repeats, 1),
-        "model.fmap_base": (model.fmap_base, 1),
-        "model.fmap_max": (model.fmap_max, 1),
-        "model.fmap_decay": (model.fmap_decay, 0),
-        "model.z_dim": (model.z_dim, 0),
-        "model.minibatch_stddev": (model.minibatch_stddev, -1),
-        "loss.gradient_penalty": (loss.gradient_penalty, 0),
-        "loss.drift": (loss.drift, 0),
-        "loss.label_weight": (loss.label_weight, 0),
-        "loss.skip_limit": (loss.skip_limit, 0),
+        return gen_scale * for_gen, disc_scale * for_disc, gen_terms | disc_terms
+
+    gen_grads, disc_grads, metrics = gradients.two_players(forward, gen.params, disc.params)
+    disc, disc_seen = update(gan, "disc", disc, disc_grads, state, stage)
+    gen, gen_seen = update(gan, "gen", gen, gen_grads, state, stage)
+    return {"gen": gen, "disc": disc}, metrics | gen_seen | disc_seen
+
+
+def update(
+    gan: ProGan, name: str, net: Net, grads: PyTree, state: TrainState, stage: Stage
+) -> tuple[Net, Metrics]:
+    """One update of the network called `name`, by gradients that carry its loss scale."""
+    tx, rate_at = gan.optimizers[name]
+    rate, scale = rate_at(state.step), loss_scale.loss_scale(net.opt)
+    metrics = {
+        f"grad_norm/{name}": optim.global_norm(grads) / scale,
+        f"rate/{name}": rate * optim.rate_scale(net),
     }
-    for key, (value, least) in lowest.items():
-        if not value >= least:
-            raise UserError(f"config.{key}={value}: must be at least {least}")
-    for key in ("training_kimg", "transition_kimg"):
-        if growth[key] < 0 and growth[key] != OF_PRESET:
-            raise UserError(f"config.growth.{key}={growth[key]}: at least 0, or -1 for a preset's")
-    if not loss.target > 0:
-        raise UserError(f"config.loss.target={loss.target}: must be above 0")
-    planned, run = plan(config, facts)
-    if first < side and not planned.training_kimg + planned.transition_kimg:
-        raise UserError(
-            "config.growth.training_kimg and transition_kimg are both 0: nothing would ever grow; "
-            f"set them, or config.growth.initial_resolution={side}"
-        )
-    group = _resolved(config).minibatch_stddev
-    for span in run:
-        if group > 1 and span.batch % min(group, span.batch):
-            raise UserError(
-                f"config.model.minibatch_stddev={group}: groups must divide the {span.batch} "
-                f"images of a step at {span.side} px; change config.growth.batch or "
-                "config.batch_size, or set 0 for none"
-            )
-    return planned, run
+    if gan.half:
+        metrics[f"loss_scale/{name}"] = scale
+    # layers of sides to come have no gradient and no moments yet: nothing to compute there
+    used = networks.in_use(net.params, stage.resolution)
+    part = optim.step(
+        optim.narrowed(net, used), tx, {k: grads[k] for k in used}, net.stats,
+        rate=rate, step=state.step, validation=state.validation,
+        batch_images=float(stage.batch_size),
+    )  # fmt: skip
+    return optim.widened(part, net), metrics
+
+
+def eval_step(
+    gan: ProGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """The critic's scores of held-out images, minus those of what the averaged generator makes
+    from latents drawn for each image's number in the set.
+
+    The minibatch standard deviation is that of consecutive images of the set, in groups as large
+    as in training.
+    """
+    level = scheduled_level(gan, state, stage)
+    real, label = real_images(gan, batch, level), one_hot(gan, batch["label"])
+    count = real.shape[0]
+    z = latents_of({"seed": numbers_of(batch, count)}, key, gan.latents)
+    fake = generate(gan, optim.averaged(state.nets["gen"])[0], z, label, level)
+    critic = critic_of(gan, state.nets["disc"].params, level)
+    see = partial(by_groups, critic, min(gan.group, count))
+    (real_score, real_logits), (fake_score, fake_logits) = see(real), see(fake)
+    values = {"wasserstein": real_score - fake_score}
+    if gan.classes:
+        values["accuracy_real"] = losses.hits(real_logits, label)
+        values["accuracy_fake"] = losses.hits(fake_logits, label)
+    return values
+
+
+def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
+    """One image [side, side, C] for each seed (and class): from the averaged weights, and raw."""
+    level = scheduled_level(gan, state, stage)
+    z, net = latents_of(batch, key, gan.latents), state.nets["gen"]
+    label = one_hot(gan, batch["label"])
+    weights = {"raw": net.params}
+    if optim.has_average(net):
+        weights["ema"] = optim.averaged(net)[0]
+    return {
+        name: jnp.clip(generate(gan, params, z, label, level), -1, 1)
+        for name, params in weights.items()
+    }
+
+
+def enter_stage(gan: ProGan, state: TrainState, stage: Stage) -> TrainState:
+    """Fresh moments, where the config asks for them; averages stay."""
+    if not gan.reset:
+        return state
+    nets = {
+        name: optim.reset_moments(net, gan.optimizers[name].tx) for name, net in state.nets.items()
+    }
+    return state.replace(nets=nets)
+
+
+def scheduled_level(gan: ProGan, state: TrainState, stage: Stage) -> Level:
+    """The stage's side, and the fade that the schedule says at this step."""
+    side = stage.resolution
+    return Level(side, progressive_growing.fade(gan.growth, gan.run, state.step, side))
+
+
+def generate(gan: ProGan, params: PyTree, z: Array, label: Array, level: Level) -> Array:
+    """Images [N, side, side, C] from latents [N, latents] and one-hot classes."""
+    return gan.gen.apply(params, {}, z, label, *level)[0]
+
+
+def critic_of(gan: ProGan, params: PyTree, level: Level) -> losses.Critic:
+    """Images [N, side, side, C] → (score [N], logits of the class [N, classes])."""
+    return lambda x: gan.disc.apply(params, {}, x, None, *level)[0]
+
+
+def real_images(gan: ProGan, batch: Batch, level: Level) -> Array:
+    """The real images that the discriminator sees: [B, side, side, C] in [-1, 1]."""
+    if "real" in batch:
+        return batch["real"]
+    x = progressive_growing.shrink(batch["image"], level.side, gan.round_pixels)
+    return progressive_growing.blend(images.to_unit(x), level.fade)
+
+
+def latents(gan: ProGan, batch: Batch, name: str, count: int, key: Array) -> Array:
+    """Standard normal latents [count, latents], or those that the batch brings under `name`."""
+    return batch[name] if name in batch else jax.random.normal(key, (count, gan.latents))
+
+
+def classes_for_gen(gan: ProGan, batch: Batch, key: Array) -> Array:
+    """Classes for the generator's fakes, drawn from those of the batch: one-hot [B, classes]."""
+    if "label_gen" in batch:
+        return one_hot(gan, batch["label_gen"])
+    label = batch["label"]
+    count = label.shape[0]
+    return one_hot(gan, label[jax.random.randint(key, (count,), 0, count)])
+
+
+def one_hot(gan: ProGan, label: Array) -> Array:
+    """Classes [N] as rows [N, classes]; labels that are rows already stay as they are."""
+    return label if label.ndim == 2 else jax.nn.one_hot(label, gan.classes)
 
 
 def tiny(config) -> None:

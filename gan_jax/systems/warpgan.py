@@ -13,20 +13,38 @@ batch anew; a batch of one pair is the original's batch of 2; the rates go on pa
 which the original refuses; `keep_prob`, which the original feeds to nothing, drops features.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import optax
 
 from gan_jax.core import grads, optim, players, schedules
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.sampler import latents_of, numbers_of
-from gan_jax.core.system import Facts, Stage, System, Task, TrainState, new_state
-from gan_jax.errors import UserError
+from gan_jax.core.system import (
+    Array,
+    Batch,
+    Facts,
+    Images,
+    Metrics,
+    Net,
+    PyTree,
+    Stage,
+    System,
+    Task,
+    TrainState,
+    new_state,
+)
+from gan_jax.errors import UserError, at_least
 from gan_jax.models import convolution
 from gan_jax.models import warpgan as networks
 from gan_jax.ops import images, warping
+from gan_jax.systems import warpgan_losses as terms
 
-CARICATURE, PHOTO, GENERATED = range(3)  # classes of a patch, and thirds of the identity classes
 STEPS = 100_000  # of the original, where its learning rate reaches 0
 CENTRE, SPREAD = 127.5, 128.0  # of a pixel's grey level, as the original standardises them
 
@@ -34,7 +52,7 @@ CENTRE, SPREAD = 127.5, 128.0  # of a pixel's grey level, as the original standa
 def defaults() -> dict:
     """The sections of a config that this system reads."""
 
-    def optimiser() -> dict:
+    def optimizer() -> dict:
         section = {**optim.defaults(), "lr": 1e-4, "b1": 0.5, "b2": 0.9, "eps_hat": True}
         section["weight_decay"] = 1e-4  # of kernels: λ/2 Σ w² in the loss
         schedule = schedules.defaults() | {
@@ -55,228 +73,276 @@ def defaults() -> dict:
             scale=1.0,  # of the displacements in training
             regularization=1e-6,  # λ of the spline: 0 passes through the points
         ),
-        optim=dict(gen=optimiser(), disc=optimiser()),
+        optim=dict(gen=optimizer(), disc=optimizer()),
         quality=dict(metrics=("rank1",), split=""),
         best=dict(metric="val/reconstruction", mode="min"),
     )
 
 
+@dataclass(frozen=True)
+class WarpGan:
+    """What a config of this system stands for. No arrays."""
+
+    gen: networks.Generator
+    disc: Any  # see models.warpgan.build
+    optimizers: Mapping[str, Any]  # "gen", "disc": its chain `tx` and its `rate` at a step
+    loss: SimpleNamespace  # the section config.loss
+    decays: Mapping[str, float]  # λ of the weight decay that is a loss, by network
+    stages: tuple[Stage, ...]
+    resolution: int
+    channels: int
+    classes: int  # identities
+    style_size: int
+
+
 def make(config, facts: Facts) -> System:
     """The system that a config describes (sections: see `defaults`; and `run.steps`)."""
-    _check(config, facts)
-    loss, classes, size = config.loss, facts.num_classes, config.model.style_size
-    gen, disc = networks.build(config.model, facts.resolution, classes, facts.channels)
-    stages, epoch_steps = single_stage(
-        facts.resolution, config.batch_size, config.run.steps, facts.train_size
-    )
-    learn = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
-    (gen_tx, gen_rate), (disc_tx, disc_rate) = learn["gen"], learn["disc"]
-
-    def init(key, batch, stage) -> TrainState:
-        gen_key, disc_key = jax.random.split(key)
-        x = jnp.zeros((1, facts.resolution, facts.resolution, facts.channels))
-        return new_state(
-            {
-                "gen": optim.new_net(gen_tx, *gen.init(gen_key, x)),
-                "disc": optim.new_net(disc_tx, *disc.init(disc_key, x)),
-            }
-        )
-
-    def moved(image, points, displacements, scale):
-        """(image warped by displacements times scale [B], flow [B, H, W, 2])."""
-        goal = points + scale[:, None, None] * displacements
-        return warping.warp(image, points, goal, regularization=loss.regularization)
-
-    def rendered(params, a, b, z, key):
-        """Every image of a training step: A and B in their own styles, BA before and after its
-        warp, and how it was warped."""
-        content_a, content_b = jnp.split(gen.content(params, jnp.concatenate([a, b])), 2)
-        own = gen.style(params, jnp.concatenate([a, b]))
-        texture = gen.texture(
-            params,
-            jnp.concatenate([content_a, content_b, content_b]),
-            jnp.concatenate([own, z.astype(own.dtype)]),
-        )
-        again_a, again_b, ba = jnp.split(texture, 3)
-        points, displacements = gen.controls(params, content_b, train=True, key=key)
-        scale = jnp.full(len(b), loss.scale, b.dtype)
-        return again_a, again_b, ba, moved(ba, points, displacements, scale)[0], displacements
-
-    def forward(gen_params, disc_params, a, b, labels, z, key):
-        """(generator's loss, discriminator's loss, metrics) of one batch, without weight decay.
-
-        `labels`: identities [B] of A, B and BA, which has its photo's.
-        """
-        gen_key, disc_key = jax.random.split(key)
-        again_a, again_b, texture, ba, displacements = rendered(gen_params, a, b, z, gen_key)
-        (patches, logits, _), _ = disc.apply(
-            disc_params, {}, jnp.concatenate([a, b, ba]), train=True, key=disc_key
-        )
-        of_patch, of_identity = jnp.split(patches, 3), jnp.split(logits, 3)  # A, B, BA
-        kinds = (CARICATURE, PHOTO, GENERATED)
-        disc_terms = {
-            "loss/identity_disc": loss.identity_weight
-            * sum(_cross_entropy(of_identity[k], labels[k] + k * classes) for k in kinds),
-            "loss/patch_disc": loss.patch_weight * sum(_patch(of_patch[k], k) for k in kinds),
-        }
-        gen_terms = {
-            "loss/identity_gen": loss.identity_weight
-            * _cross_entropy(of_identity[GENERATED], labels[GENERATED] + CARICATURE * classes),
-            "loss/patch_gen": loss.patch_weight * _patch(of_patch[GENERATED], CARICATURE),
-            "loss/reconstruction_caricature": loss.reconstruction_weight
-            * jnp.mean(jnp.abs(again_a - a)),
-            "loss/reconstruction_photo": loss.reconstruction_weight
-            * jnp.mean(jnp.abs(again_b - b)),
-        }
-        if loss.style_reconstruction:
-            read = gen.style(gen_params, texture).astype(jnp.float32)
-            gen_terms["loss/style_reconstruction"] = loss.style_reconstruction * jnp.mean(
-                jnp.abs(read - z)
-            )
-        gen_loss, disc_loss = (sum(terms.values()) for terms in (gen_terms, disc_terms))
-        seen = {
-            "displacement": jnp.mean(jnp.linalg.norm(displacements, axis=-1)),  # pixels
-            "accuracy/patch_generated": jnp.mean(
-                jnp.argmax(of_patch[GENERATED], -1) == GENERATED, dtype=jnp.float32
-            ),
-            "accuracy/identity_photo": jnp.mean(
-                jnp.argmax(of_identity[PHOTO], -1) == labels[PHOTO] + PHOTO * classes,
-                dtype=jnp.float32,
-            ),
-        }
-        return gen_loss, disc_loss, (gen_loss, disc_loss, disc_terms | gen_terms | seen)
-
-    def decayed(state: TrainState):
-        """λ/2 Σ w² over the kernels of both networks: a part of both losses."""
-        return sum(
-            0.5 * config.optim[name].weight_decay * _kernel_squares(net.params)
-            for name, net in state.nets.items()
-            if config.optim[name].name != "adamw"
-        )
-
-    def train_step(state: TrainState, batch, key, stage: Stage):
-        """One step of both networks from one forward pass.
-
-        A batch may bring its styles, `z`, and identities of the caricatures that are not those of
-        their photos, `target_label`.
-        """
-        gen_net, disc_net = state.nets["gen"], state.nets["disc"]
-        a, b = standardised(batch["target"]), standardised(batch["input"])
-        style_key, drop_key = jax.random.split(key)
-        z = batch["z"] if "z" in batch else jax.random.normal(style_key, (len(b), size))
-        of_a = batch.get("target_label", batch["label"])
-        labels = (of_a, batch["label"], batch["label"])
-        gen_grads, disc_grads, (gen_loss, disc_loss, metrics) = grads.two_players(
-            lambda g, d: forward(g, d, a, b, labels, z, drop_key),
-            gen_net.params,
-            disc_net.params,
-        )
-        decay = decayed(state)
-        extra = dict(
-            step=state.step, validation=state.validation, batch_images=float(stage.batch_size)
-        )
-        gen_net = optim.step(gen_net, gen_tx, gen_grads, {}, rate=gen_rate(state.step), **extra)
-        disc_net = optim.step(
-            disc_net, disc_tx, disc_grads, {}, rate=disc_rate(state.step), **extra
-        )
-        metrics |= {
-            "loss/gen": gen_loss + decay,
-            "loss/disc": disc_loss + decay,
-            "loss/weight_decay": decay,
-            "grad_norm/gen": optim.global_norm(gen_grads),
-            "grad_norm/disc": optim.global_norm(disc_grads),
-            "rate/gen": gen_rate(state.step) * optim.rate_scale(gen_net),
-            "rate/disc": disc_rate(state.step) * optim.rate_scale(disc_net),
-        }
-        nets = {"gen": gen_net, "disc": disc_net}
-        return state.replace(step=state.step + 1, nets=nets), metrics
-
-    def eval_step(state: TrainState, batch, key, stage: Stage):
-        """Reconstruction in units of [-1, 1], what the discriminator makes of warped photos under
-        random styles, functions of the photos' numbers in the set, and the length of their
-        displacements in pixels."""
-        a, b = standardised(batch["target"]), standardised(batch["input"])
-        params, _ = optim.averaged(state.nets["gen"])
-        z = latents_of({"seed": numbers_of(batch, len(b))}, key, size)
-        again_a, again_b, _, ba, displacements = rendered(params, a, b, z, None)
-        (patches, _, _), _ = disc.apply(state.nets["disc"].params, {}, ba)
-        per_image = lambda values: jnp.mean(values.reshape(len(values), -1), axis=1)  # noqa: E731
-        away = per_image(jnp.abs(again_a - a)), per_image(jnp.abs(again_b - b))
-        chance = jax.nn.log_softmax(patches.astype(jnp.float32))[..., CARICATURE]
-        return {
-            "reconstruction": away[0] + away[1],
-            "reconstruction_caricature": away[0],
-            "reconstruction_photo": away[1],
-            "patch": -per_image(chance),
-            "displacement": per_image(jnp.linalg.norm(displacements, axis=-1)),
-        }
-
-    def textured(params, x, z):
-        """(texture [N, H, W, C], points, displacements [N, P, 2]) of photos and styles."""
-        content = gen.content(params, x)
-        return gen.texture(params, content, z.astype(x.dtype)), *gen.controls(params, content)
-
-    def caricature(params, x, z, scale) -> dict:
-        """All that one pass makes of photos [N, H, W, C]; images in [-1, 1]."""
-        texture, points, displacements = textured(params, x, z)
-        # texture and photo have one geometry: they are warped as one image
-        both, flow = moved(jnp.concatenate([texture, x], -1), points, displacements, scale)
-        image, warped = jnp.split(both, 2, -1)
-        pictures = {"image": image, "texture": texture, "warped": warped}
-        unit = {name: unit_of(picture) for name, picture in pictures.items()}
-        return unit | {"points": points, "displacements": displacements, "flow": flow}
-
-    def sample_step(state: TrainState, batch, key, stage: Stage):
-        """A caricature of every photo `input`, in a style of its seed, or `z` [N, style_size]."""
-        x, net = standardised(batch["input"]), state.nets["gen"]
-        z = latents_of(batch, key, size)
-        weights = {"raw": net.params}
-        if optim.has_average(net):
-            weights["ema"] = optim.averaged(net)[0]
-        made = [textured(params, x, z) for params in weights.values()]
-        texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
-        # one warp: two at once, beside convolutions of YNNPACK, can wait for each other for ever
-        one = jnp.ones(len(texture), x.dtype)
-        warped = unit_of(moved(texture, points, displacements, one)[0])
-        return dict(zip(weights, jnp.split(warped, len(weights)), strict=True))
-
-    def draw(state: TrainState, batch, key, stage: Stage) -> dict:
-        params, _ = optim.averaged(state.nets["gen"])
-        return caricature(params, standardised(batch["input"]), batch["style"], batch["scale"])
-
-    def style(state: TrainState, batch, key, stage: Stage) -> dict:
-        params, _ = optim.averaged(state.nets["gen"])
-        return {"style": gen.style(params, standardised(batch["input"]))}
-
-    def random_style(state: TrainState, batch, key, stage: Stage) -> dict:
-        return {"style": latents_of(batch, key, size)}
-
-    def embedding(state: TrainState, batch, key, stage: Stage) -> dict:
-        (_, _, found), _ = disc.apply(state.nets["disc"].params, {}, standardised(batch["image"]))
-        return {"embedding": found}
-
-    tasks = {
-        "translate": Task(
-            sample_step, "a caricature of every photo of a folder", reads="input", uses=("gen",)
-        ),
-        "caricature": Task(draw, "images, points and flow of photos, styles and scales"),
-        "style": Task(style, "the style codes of images"),
-        "random_style": Task(random_style, "style codes of seeds"),
-        "embedding": Task(embedding, "the discriminator's identity embedding of images"),
-    }
+    gan = build(config, facts)
     return System(
-        stages=stages,
-        init=init,
-        train_step=train_step,
-        eval_step=eval_step,
-        sample_step=sample_step,
-        tasks=tasks,
-        rates={"gen": gen_rate, "disc": disc_rate},
-        latents=size,
+        stages=gan.stages,
+        init=partial(init, gan),
+        train_step=partial(train_step, gan),
+        eval_step=partial(eval_step, gan),
+        sample_step=partial(sample_step, gan),
+        tasks=tasks(gan),
+        rates={name: optimizer.rate for name, optimizer in gan.optimizers.items()},
+        latents=gan.style_size,
         notices=_notices(config),
         compiler_options=convolution.compiler_options(training=True),
         sampling_options=convolution.compiler_options(training=False),
     )
+
+
+def build(config, facts: Facts) -> WarpGan:
+    """Networks and optimizers of a config; raises UserError for what is not accepted."""
+    _check(config)
+    gen, disc = networks.build(config.model, facts.resolution, facts.num_classes, facts.channels)
+    stages, epoch_steps = single_stage(
+        facts.resolution, config.batch_size, config.run.steps, facts.train_size
+    )
+    return WarpGan(
+        gen=gen,
+        disc=disc,
+        optimizers=players.make(config.optim, stages, epoch_steps, config.best.mode == "min"),
+        loss=SimpleNamespace(**config.loss.to_dict()),
+        decays={
+            name: section.weight_decay
+            for name, section in config.optim.items()
+            if section.name != "adamw"  # which decays weights by itself
+        },
+        stages=stages,
+        resolution=facts.resolution,
+        channels=facts.channels,
+        classes=facts.num_classes,
+        style_size=config.model.style_size,
+    )
+
+
+def init(gan: WarpGan, key: Array, batch: Batch, stage: Stage) -> TrainState:
+    """The state at step 0."""
+    gen_key, disc_key = jax.random.split(key)
+    x = jnp.zeros((1, gan.resolution, gan.resolution, gan.channels))
+    gen_tx, disc_tx = gan.optimizers["gen"].tx, gan.optimizers["disc"].tx
+    return new_state(
+        {
+            "gen": optim.new_net(gen_tx, *gan.gen.init(gen_key, x)),
+            "disc": optim.new_net(disc_tx, *gan.disc.init(disc_key, x)),
+        }
+    )
+
+
+def train_step(
+    gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> tuple[TrainState, Metrics]:
+    """One step of both networks from one forward pass.
+
+    A batch holds photos `input` and caricatures `target`, uint8 [B, H, W, C], and their identities
+    `label` int32 [B]. It may bring its styles, `z` [B, style_size], and identities of the
+    caricatures that are not those of their photos, `target_label`.
+    """
+    gen, disc = state.nets["gen"], state.nets["disc"]
+    a, b = standardised(batch["target"]), standardised(batch["input"])
+    style_key, drop_key = jax.random.split(key)
+    given = "z" in batch
+    z = batch["z"] if given else jax.random.normal(style_key, (len(b), gan.style_size))
+    labels = (batch.get("target_label", batch["label"]), batch["label"], batch["label"])
+    pairs = terms.Pairs(a, b, z, labels)
+    gen_grads, disc_grads, (gen_total, disc_total, metrics) = grads.two_players(
+        lambda gen, disc: losses(gan, gen, disc, pairs, drop_key), gen.params, disc.params
+    )
+    decay = terms.weight_decay(gan.decays, state.nets)
+    nets = {
+        "gen": update(gan, "gen", gen, gen_grads, state, stage),
+        "disc": update(gan, "disc", disc, disc_grads, state, stage),
+    }
+    metrics |= {
+        "loss/gen": gen_total + decay,
+        "loss/disc": disc_total + decay,
+        "loss/weight_decay": decay,
+        "grad_norm/gen": optim.global_norm(gen_grads),
+        "grad_norm/disc": optim.global_norm(disc_grads),
+    }
+    for name, net in nets.items():
+        rate = gan.optimizers[name].rate(state.step)
+        metrics[f"rate/{name}"] = rate * optim.rate_scale(net)
+    return state.replace(step=state.step + 1, nets=nets), metrics
+
+
+def render(gan: WarpGan, params: PyTree, a: Array, b: Array, z: Array, key) -> terms.Rendered:
+    """Every image of a training step. `key`: of dropout; None: no dropout."""
+    content_a, content_b = jnp.split(gan.gen.content(params, jnp.concatenate([a, b])), 2)
+    own = gan.gen.style(params, jnp.concatenate([a, b]))
+    texture = gan.gen.texture(
+        params,
+        jnp.concatenate([content_a, content_b, content_b]),
+        jnp.concatenate([own, z.astype(own.dtype)]),
+    )
+    again_a, again_b, ba = jnp.split(texture, 3)
+    points, displacements = gan.gen.controls(params, content_b, train=True, key=key)
+    scale = jnp.full(len(b), gan.loss.scale, b.dtype)
+    warped, _ = warp(gan, ba, points, displacements, scale)
+    return terms.Rendered(again_a, again_b, ba, warped, displacements)
+
+
+def warp(gan: WarpGan, image: Array, points: Array, displacements: Array, scale: Array):
+    """(image warped by displacements times scale [B], flow [B, H, W, 2])."""
+    goal = points + scale[:, None, None] * displacements
+    return warping.warp(image, points, goal, regularization=gan.loss.regularization)
+
+
+def losses(
+    gan: WarpGan, gen_params: PyTree, disc_params: PyTree, pairs: terms.Pairs, key: Array
+) -> tuple[Array, Array, tuple[Array, Array, Metrics]]:
+    """(generator's loss, discriminator's loss, both and the metrics), without weight decay."""
+    gen_key, disc_key = jax.random.split(key)
+    made = render(gan, gen_params, pairs.a, pairs.b, pairs.z, gen_key)
+    seen = jnp.concatenate([pairs.a, pairs.b, made.ba])
+    (patches, logits, _), _ = gan.disc.apply(disc_params, {}, seen, train=True, key=disc_key)
+    answer = terms.Answer(jnp.split(patches, 3), jnp.split(logits, 3))
+    disc_terms = terms.disc_losses(gan.loss, gan.classes, answer, pairs.labels)
+    gen_terms = terms.gen_losses(gan.loss, gan.classes, answer, pairs, made)
+    if gan.loss.style_reconstruction:
+        gen_terms |= terms.style_loss(gan.loss, gan.gen.style(gen_params, made.texture), pairs.z)
+    gen_total, disc_total = (sum(found.values()) for found in (gen_terms, disc_terms))
+    displacement = jnp.mean(jnp.linalg.norm(made.displacements, axis=-1))  # in pixels
+    metrics = disc_terms | gen_terms | {"displacement": displacement}
+    metrics |= terms.accuracies(gan.classes, answer, pairs.labels)
+    return gen_total, disc_total, (gen_total, disc_total, metrics)
+
+
+def update(
+    gan: WarpGan, name: str, net: Net, gradients: PyTree, state: TrainState, stage: Stage
+) -> Net:
+    """One update of the network called `name`."""
+    tx, rate_at = gan.optimizers[name]
+    return optim.step(
+        net, tx, gradients, {},
+        rate=rate_at(state.step), step=state.step, validation=state.validation,
+        batch_images=float(stage.batch_size),
+    )  # fmt: skip
+
+
+def eval_step(
+    gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """Of each pair [B]: how far reconstructions are in units of [-1, 1], what the discriminator
+    makes of the warped photo under a random style, a function of the photo's number in the set,
+    and the length of its displacements in pixels."""
+    a, b = standardised(batch["target"]), standardised(batch["input"])
+    params, _ = optim.averaged(state.nets["gen"])
+    z = latents_of({"seed": numbers_of(batch, len(b))}, key, gan.style_size)
+    made = render(gan, params, a, b, z, None)
+    (patches, _, _), _ = gan.disc.apply(state.nets["disc"].params, {}, made.ba)
+    away = _per_image(jnp.abs(made.again_a - a)), _per_image(jnp.abs(made.again_b - b))
+    chance = jax.nn.log_softmax(patches.astype(jnp.float32))[..., terms.CARICATURE]
+    return {
+        "reconstruction": away[0] + away[1],
+        "reconstruction_caricature": away[0],
+        "reconstruction_photo": away[1],
+        "patch": -_per_image(chance),
+        "displacement": _per_image(jnp.linalg.norm(made.displacements, axis=-1)),
+    }
+
+
+def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
+    """A caricature of every photo `input`, in a style of its seed, or `z` [N, style_size]."""
+    x, net = standardised(batch["input"]), state.nets["gen"]
+    z = latents_of(batch, key, gan.style_size)
+    weights = {"raw": net.params}
+    if optim.has_average(net):
+        weights["ema"] = optim.averaged(net)[0]
+    made = [textured(gan, params, x, z) for params in weights.values()]
+    texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
+    # one warp: two at once, beside convolutions of YNNPACK, can wait for each other for ever
+    one = jnp.ones(len(texture), x.dtype)
+    warped = unit_of(warp(gan, texture, points, displacements, one)[0])
+    return dict(zip(weights, jnp.split(warped, len(weights)), strict=True))
+
+
+def textured(gan: WarpGan, params: PyTree, x: Array, z: Array) -> tuple[Array, Array, Array]:
+    """(texture [N, H, W, C], points, displacements [N, P, 2]) of photos and styles."""
+    content = gan.gen.content(params, x)
+    texture = gan.gen.texture(params, content, z.astype(x.dtype))
+    return texture, *gan.gen.controls(params, content)
+
+
+def tasks(gan: WarpGan) -> dict[str, Task]:
+    """What only this system can do."""
+    return {
+        "translate": Task(
+            partial(sample_step, gan),
+            "a caricature of every photo of a folder",
+            reads="input",
+            uses=("gen",),
+        ),
+        "caricature": Task(
+            partial(caricature, gan), "images, points and flow of photos, styles and scales"
+        ),
+        "style": Task(partial(style, gan), "the style codes of images"),
+        "random_style": Task(partial(random_style, gan), "style codes of seeds"),
+        "embedding": Task(
+            partial(embedding, gan), "the discriminator's identity embedding of images"
+        ),
+    }
+
+
+def caricature(
+    gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """All that one pass makes of photos `input`, in styles `style` [N, style_size] and with the
+    displacements times `scale` [N]: images [N, H, W, C] in [-1, 1], points and flow."""
+    x, (params, _) = standardised(batch["input"]), optim.averaged(state.nets["gen"])
+    texture, points, displacements = textured(gan, params, x, batch["style"])
+    # texture and photo have one geometry: they are warped as one image
+    both, flow = warp(gan, jnp.concatenate([texture, x], -1), points, displacements, batch["scale"])
+    image, warped = jnp.split(both, 2, -1)
+    pictures = {"image": image, "texture": texture, "warped": warped}
+    unit = {name: unit_of(picture) for name, picture in pictures.items()}
+    return unit | {"points": points, "displacements": displacements, "flow": flow}
+
+
+def style(
+    gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """The style codes [N, style_size] of images `input`."""
+    params, _ = optim.averaged(state.nets["gen"])
+    return {"style": gan.gen.style(params, standardised(batch["input"]))}
+
+
+def random_style(
+    gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """A style code [N, style_size] for each `seed`."""
+    return {"style": latents_of(batch, key, gan.style_size)}
+
+
+def embedding(
+    gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """The discriminator's identity embedding of images `image`: [N, bottleneck], of length 1."""
+    x = standardised(batch["image"])
+    (_, _, found), _ = gan.disc.apply(state.nets["disc"].params, {}, x)
+    return {"embedding": found}
 
 
 def standardised(pixels):
@@ -289,25 +355,13 @@ def unit_of(x):
     return jnp.clip(x * (SPREAD / CENTRE), -1.0, 1.0)
 
 
-def _cross_entropy(logits, classes):
-    """Mean over all but the last axis of −log softmax at `classes`, a scalar."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, classes))
-
-
-def _patch(logits, kind: int):
-    """Mean over patches [B, h, w, 3] of the cross entropy with one class, a scalar."""
-    return _cross_entropy(logits, jnp.full(logits.shape[:-1], kind))
-
-
-def _kernel_squares(params):
-    """Σ w² over the kernels, what weight decay touches, a scalar."""
-    mask = optim.decay_mask("kernels")(params)
-    squares = jax.tree.map(lambda w, on: jnp.sum(jnp.square(w)) if on else 0.0, params, mask)
-    return sum(jax.tree.leaves(squares))
+def _per_image(values: Array) -> Array:
+    """Means over all axes but the first: [N]."""
+    return jnp.mean(values.reshape(len(values), -1), axis=1)
 
 
 def _notices(config) -> tuple[str, ...]:
-    """A word where the discriminator learns identities from nothing."""
+    """A line where the discriminator starts without knowing identities."""
     if config.restore.disc[0]:
         return ()
     return (
@@ -316,18 +370,17 @@ def _notices(config) -> tuple[str, ...]:
     )
 
 
-def _check(config, facts: Facts) -> None:
+def _check(config) -> None:
     """Raises UserError for values that are not accepted together."""
     if config.data.pairs != "identities":
         raise UserError(
             f"config.data.pairs={config.data.pairs!r}: warpgan learns from photos and caricatures "
             "of the same identities; set it to identities"
         )
-    if config.batch_size < 1:
-        raise UserError(f"config.batch_size={config.batch_size}: must be at least 1 pair")
+    at_least("config.batch_size", config.batch_size, 1)
     for name, value in config.loss.items():
-        if name != "scale" and value < 0:
-            raise UserError(f"config.loss.{name}={value}: must not be below 0")
+        if name != "scale":
+            at_least(f"config.loss.{name}", value, 0)
     for name, section in config.optim.items():
         if section.weight_decay_mask != "kernels":
             raise UserError(

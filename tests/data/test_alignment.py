@@ -117,8 +117,8 @@ def test_landmark_files(tmp_path):
         ("a.jpg 1 2 3", "4 entries found, 11 expected"),
         (LINE, "10 entries found"),
         (f"a.jpg {LINE} 4", "more than 10 numbers"),
-        (f"a b.jpg {LINE.replace('3', 'x')}", "'x' is no number"),
-        (f"a.jpg {LINE.replace('3', 'nan')}", "'nan' is no number"),
+        (f"a b.jpg {LINE.replace('3', 'x')}", "'x' is not a number"),
+        (f"a.jpg {LINE.replace('3', 'nan')}", "'nan' is not a number"),
         ("a.jpg" + " 5" * 10, "one spot"),
     ],
 )
@@ -135,4 +135,4 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "empty").write_text("\n \n")
     assert_refused("holds no line", alignment.read_landmarks, tmp_path / "empty")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x80")
-    assert_refused("no text file", alignment.read_landmarks, tmp_path / "binary")
+    assert_refused("is not a text file", alignment.read_landmarks, tmp_path / "binary")

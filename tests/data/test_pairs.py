@@ -211,7 +211,10 @@ def test_what_cannot_be_paired(tmp_path):
     (tmp_path / "text/1.txt").write_text("no image")
     beside = dict(source="folder", pairs="side_by_side", resize="squash")
     folders = dict(source="folder", pairs="folders", resize="squash")
-    path = lambda name: str(tmp_path / name)  # noqa: E731
+
+    def path(name):
+        return str(tmp_path / name)
+
     cases = [
         (dict(beside, path=path("odd")), ["0.png", "33x16", "unequal"]),
         (
@@ -298,9 +301,9 @@ def test_inputs_of_a_trained_model(tmp_path):
     x, y = Inputs(str(tmp_path / "in"), config, 3, 3, "single").read(3)
     assert y is None
     assert (x[:, 0] == np.uint8(RED)).all()
-    with pytest.raises(UserError, match="--layout=left"):
+    with pytest.raises(UserError, match="layout=left"):
         Inputs(str(tmp_path / "in"), config, 3, 3, "left")
-    with pytest.raises(UserError, match="--input=/no/where"):
+    with pytest.raises(UserError, match="input=/no/where"):
         Inputs("/no/where", config, 3, 3)
     colours = Inputs(str(tmp_path / "in"), Config(source="synthetic", pairs="colorize"), 1, 3)
     x, y = colours.read(2)

@@ -17,5 +17,8 @@ def assert_same(found: dict, expected: dict, place: str = "") -> None:
 def stirred(tree, rng: np.random.Generator, amount: float = 0.02):
     """The tree with noise on every float32: a kernel that begins at zero, as the last one of
     WarpGAN's decoder, would make every image the same grey."""
-    noisy = lambda x: x + amount * rng.standard_normal(x.shape).astype(np.float32)  # noqa: E731
+
+    def noisy(x):
+        return x + amount * rng.standard_normal(x.shape).astype(np.float32)
+
     return jax.tree.map(lambda x: noisy(x) if x.dtype == np.float32 else x, tree)

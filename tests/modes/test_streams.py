@@ -216,7 +216,7 @@ def test_an_array_file_where_one_of_named_arrays_is_wanted(tmp_path):
             assert message.startswith(f"{key}={wrong}: not a readable npz")
             assert "numpy.savez" in message
         config = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
-        assert_refused("--input=.* is an .npy", Inputs, wrong, config.data, 3, 3)
+        assert_refused("input=.* is an .npy", Inputs, wrong, config.data, 3, 3)
         config.data.update(source="npz", path=wrong)
         message = assert_refused("is an .npy", training.train, config, tmp_path / "run")
         assert message.startswith(f"config.data.path={wrong}")

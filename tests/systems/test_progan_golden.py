@@ -62,7 +62,10 @@ def begun(system, meta: dict, batch, stage, file: str = ""):
 
 def batch_of(meta: dict, arrays: dict, lod: float, step: int | None = None) -> dict:
     side, fade = place(meta, lod)
-    given = lambda name: arrays[f"in/{name}"] if step is None else arrays[f"in/{name}"][step]  # noqa: E731
+
+    def given(name):
+        return arrays[f"in/{name}"] if step is None else arrays[f"in/{name}"][step]
+
     return {
         "real": progan_golden.images(given("reals"), side),
         "z_disc": given("d_latents"),

@@ -20,7 +20,7 @@ from gan_jax.errors import UserError
 from gan_jax.models import progan as networks
 from gan_jax.ops import penalties, progressive_growing
 from gan_jax.run.experiment import Experiment
-from gan_jax.systems import progan
+from gan_jax.systems import progan, progan_schedule
 from tests.helpers.shell import arrays, assert_same
 
 FACTS = Facts(16, 1, 4, 64, 16)
@@ -60,11 +60,11 @@ def grown(tmp_path_factory):
     """A run from 4 to 16 px, what it said, and where programs were compiled: [(step, thread)]."""
     folder = tmp_path_factory.mktemp("progan") / "run"
     said, compiled, stages = [], [], []
-    listen = lambda name, *_, **__: (  # noqa: E731
-        compiled.append((len(stages), threading.current_thread().name))
-        if name == "/jax/core/compile/backend_compile_duration"
-        else None
-    )
+
+    def listen(name, *_, **__):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append((len(stages), threading.current_thread().name))
+
     jax.monitoring.register_event_duration_secs_listener(listen)
     enter = optim.reset_moments
     try:
@@ -213,7 +213,7 @@ def test_joint_updates_learn_from_the_same_fakes():
         "mixing": np.full((8, 1, 1, 1), 0.3, np.float32),
     }  # fmt: skip
     moments = {}
-    for order in progan.ORDERS:
+    for order in progan_schedule.ORDERS:
         config = changed(loss__order=order, optim__disc__lr=0.0)
         system = progan.make(config, FACTS)
         state = system.init(jax.random.key(0), batch, Stage(16, 8, 0, 1))
@@ -242,16 +242,24 @@ def test_native_resolution_is_the_full_size_formulation(lod, side):
     keys = jax.random.split(jax.random.key(0))
     g = gen.init(keys[0], z, label, 16, 0.0)[0]
     d = disc.init(keys[1], jnp.zeros((8, 16, 16, 3)), label, 16, 0.0)[0]
-    enlarge = lambda x: x.repeat(times, 1).repeat(times, 2)  # noqa: E731
-    shrink = lambda x: x.reshape(8, side, times, side, times, 3).mean((2, 4))  # noqa: E731
+
+    def enlarge(x):
+        return x.repeat(times, 1).repeat(times, 2)
+
+    def shrink(x):
+        return x.reshape(8, side, times, side, times, 3).mean((2, 4))
 
     def loss(g, d, around, within, divide):
-        judge = lambda x: disc.apply(d, {}, within(x), label, side, fade)[0][0]  # noqa: E731
+        def judge(x):
+            return disc.apply(d, {}, within(x), label, side, fade)[0][0]
+
         fake, x = around(gen.apply(g, {}, z, label, side, fade)[0]), around(real)
         norms = penalties.gradient_norms(judge, x + (fake - x) * mixing) / divide
         return jnp.mean(judge(fake) - judge(x)) + 10 * jnp.mean(jnp.square(norms - 1))
 
-    same = lambda x: x  # noqa: E731
+    def same(x):
+        return x
+
     run = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=(2, 3, 4))
     native, native_grads = run(g, d, same, same, times)
     full, full_grads = run(g, d, enlarge, shrink, 1)
@@ -280,7 +288,7 @@ def test_a_preset_makes_its_own_stages():
     assert len(system.stages) == 17
     assert len(set(system.stages)) == 9
     assert sum(len(s.ticks) for s in system.stages) == len(
-        list(progressive_growing.ticks(*progan.plan(config, Facts(1024, 3, 0, 30000))))
+        list(progressive_growing.ticks(*progan_schedule.plan(config, Facts(1024, 3, 0, 30000))))
     )
     last = system.stages[-1]
     assert float(system.rates["gen"](jnp.int32(last.start))) == pytest.approx(2e-3 * 0.75)
@@ -298,13 +306,13 @@ def test_every_variant_makes_its_stages_at_its_own_size(name):
         system = progan.make(config, Facts(config.data.resolution, 3, 10, 30000))
         assert system.stages[-1].resolution == config.data.resolution
         assert configs.load_file(path, ",".join(filter(None, (variant, "tiny"))))
-        group = progan._resolved(config).minibatch_stddev
+        group = progan_schedule.model_section(config).minibatch_stddev
         assert group == (16 if config.growth.preset == "v1-1gpu" else 4)
 
 
 def test_beyond_the_end_nothing_fades_whatever_the_length_of_the_run():
     config = changed(run__steps="4")  # ends in the fade to 8 px
-    growth, run = progan.plan(config, FACTS)
+    growth, run = progan_schedule.plan(config, FACTS)
     last = run[-1]
     assert last.fading
     assert progressive_growing.fade(growth, run, jnp.int32(last.step + last.steps + 1), 16) == 0

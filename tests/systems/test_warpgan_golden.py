@@ -86,11 +86,15 @@ class Case:
     def state(self, dtype):
         """The state at step 0 with the golden weights."""
         weights = jax.tree.map(lambda w: w.astype(dtype), self.weights)
-        init = lambda: self.system.init(jax.random.key(0), {}, self.stage)  # noqa: E731
+
+        def init():
+            return self.system.init(jax.random.key(0), {}, self.stage)
+
         shapes = jax.eval_shape(init)
-        zeros = lambda s: np.zeros(  # noqa: E731
-            s.shape, dtype if jnp.issubdtype(s.dtype, jnp.floating) else s.dtype
-        )
+
+        def zeros(s):
+            return np.zeros(s.shape, dtype if jnp.issubdtype(s.dtype, jnp.floating) else s.dtype)
+
         state = jax.tree.map(zeros, shapes)
         nets = {name: net.replace(params=weights[name]) for name, net in state.nets.items()}
         return state.replace(nets=nets)
@@ -209,7 +213,10 @@ def test_first_images_and_codes(case):
     np.testing.assert_allclose(
         made["image"], np.clip(golden["out/first_deform_BA"] * unit, -1, 1), atol=1e-5
     )
-    flat = lambda x: np.asarray(x).reshape(len(x), -1)  # noqa: E731
+
+    def flat(x):
+        return np.asarray(x).reshape(len(x), -1)
+
     np.testing.assert_allclose(flat(made["points"]), golden["out/first_ldmark_pred"], atol=1e-3)
     np.testing.assert_allclose(
         flat(made["displacements"]), golden["out/first_ldmark_diff"], atol=1e-3

@@ -38,7 +38,10 @@ class Tiny:
         self.system = make(self.config)
         self.stage = self.system.stages[0]
         rng = np.random.default_rng(1)
-        pixels = lambda: rng.integers(0, 256, (PAIRS, SIDE, SIDE, 3)).astype(np.uint8)  # noqa: E731
+
+        def pixels():
+            return rng.integers(0, 256, (PAIRS, SIDE, SIDE, 3)).astype(np.uint8)
+
         self.batch = {
             "input": pixels(),
             "target": pixels(),

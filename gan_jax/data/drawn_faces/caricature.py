@@ -10,7 +10,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 
 def drawing(at: np.ndarray, look: Look, scene: Scene, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of points [P, 2], as face_shapes.points gives them."""
+    """uint8 [size, size, 3] of points [P, 2], as geometry.points gives them."""
     return _Pen(at, look, scene, size).draw()
 
 

@@ -52,8 +52,6 @@ def _mean() -> dict[str, np.ndarray]:
     cheek = [(0.0, 0.222), (0.09, 0.205), (0.165, 0.178), (0.185, 0.13), (0.165, 0.08)]
     tache = [(0.147, 0.0), (0.150, 0.032), (0.172, 0.078), (0.212, 0.118), (0.206, 0.070)]
     chin = [(0.165, 0.060), (0.185, 0.098), (0.235, 0.122), (0.310, 0.122), (0.380, 0.085)]
-    lens = [np.array([np.sin(t), np.cos(t)]) for t in np.linspace(0, 2 * np.pi, 16, False)]
-    square = [np.sign(v) * np.abs(v) ** 0.55 for v in lens]
     return {
         "outline": mirrored([(0.392, 0.0), *side, (-0.368, 0.0)], closed=True),  # from the chin
         "upper_lip": mirrored([(0.2075, 0.0), *upper[::-1], MOUTH], middle=True),
@@ -81,17 +79,21 @@ def _mean() -> dict[str, np.ndarray]:
         **_both("bridge", [(-0.052, 0.026), (-0.02, 0.017), (0.03, 0.018), (0.07, 0.026)]),
         **_both("smile", [(0.112, 0.066), (0.150, 0.094), (0.195, 0.118), (0.225, 0.124)]),
         **_both("cheek", [(0.105, 0.140)]),
-        **_both(
-            "round_lens", [(EYE[0] + 0.008 + 0.070 * v[0], 0.112 + 0.076 * v[1]) for v in lens]
-        ),
-        **_both(
-            "box_lens", [(EYE[0] + 0.006 + 0.050 * v[0], 0.112 + 0.080 * v[1]) for v in square]
-        ),
+        **_glasses(),
         "moles": np.array([(0.185, 0.125), (0.115, -0.125), (0.290, -0.075), (0.005, -0.165)]),
         "freckles": np.array(_freckles()),
         "bumps": np.array([row[:2] for row in BUMPS]),
         **hair.curves(),
     }
+
+
+def _glasses() -> dict[str, np.ndarray]:
+    """The lenses of round and of square glasses."""
+    lens = [np.array([np.sin(t), np.cos(t)]) for t in np.linspace(0, 2 * np.pi, 16, False)]
+    square = [np.sign(v) * np.abs(v) ** 0.55 for v in lens]
+    round_lens = [(EYE[0] + 0.008 + 0.070 * v[0], 0.112 + 0.076 * v[1]) for v in lens]
+    box_lens = [(EYE[0] + 0.006 + 0.050 * v[0], 0.112 + 0.080 * v[1]) for v in square]
+    return {**_both("round_lens", round_lens), **_both("box_lens", box_lens)}
 
 
 # the relief of the face: y, x, how wide in y and in x, height
@@ -124,8 +126,13 @@ def _bell(y: np.ndarray, x: np.ndarray, at: tuple[float, float], wide: tuple[flo
 def _fields(points: np.ndarray) -> dict[str, np.ndarray]:
     """What each trait, expression and turn of the head at 1 adds to points [P, 2]: each [P, 2]."""
     y, x = points.T
-    rise = lambda at, wide: 1 / (1 + np.exp(-(y - at) / wide))  # noqa: E731  0 above, 1 below
-    bell = lambda cy, sy, sx: np.exp(-(((y - cy) / sy) ** 2 + (x / sx) ** 2) / 2)  # noqa: E731
+
+    def rise(at, wide):  # 0 above, 1 below
+        return 1 / (1 + np.exp(-(y - at) / wide))
+
+    def bell(cy, sy, sx):
+        return np.exp(-(((y - cy) / sy) ** 2 + (x / sx) ** 2) / 2)
+
     out = outward(x)
     eyes, _ = _bell(y, x, EYE, (0.045, 0.065))
     region, region_apart = _bell(y, x, (-0.055, 0.110), (0.075, 0.075))  # eye with its brow

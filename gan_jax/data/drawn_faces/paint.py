@@ -29,7 +29,7 @@ class Look:
     lashes: float  # how dark, 0..1
     lines: float  # how deep the lines of age are, 0..1
     freckles: bool
-    mole: int  # of face_shapes' moles, -1: none
+    mole: int  # of geometry' moles, -1: none
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Sitter:
     """A face in a picture: smooth curves by name, its relief, a canvas of the picture's size."""
 
     def __init__(self, at: np.ndarray, look: Look, scene: Scene, size: int) -> None:
-        """`at` [P, 2] as face_shapes.points gives it."""
+        """`at` [P, 2] as geometry.points gives it."""
         self.points = geometry.parts(at)
         self.look, self.scene = look, scene
         self.canvas = Canvas(size)

@@ -10,7 +10,7 @@ SHADE = np.array([0.50, 0.38, 0.36])  # of skin: what a full shadow leaves of ea
 
 
 def photo(at: np.ndarray, look: Look, scene: Scene, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of points [P, 2], as face_shapes.points gives them."""
+    """uint8 [size, size, 3] of points [P, 2], as geometry.points gives them."""
     face = Sitter(at, look, scene, size)
     canvas = face.canvas
     solid = face.relief()

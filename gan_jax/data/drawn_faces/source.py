@@ -4,6 +4,7 @@ A picture is a function of its identity, its kind and its number. A caricature h
 its identity, multiplied, so where every feature of a photo goes to is known exactly.
 """
 
+import copy
 from functools import lru_cache
 
 import numpy as np
@@ -167,22 +168,27 @@ class DrawnFaces:
         size: int,
         channels: int = 3,
         exaggeration: float = 1.0,
-        before: tuple[int, int] = (0, 0),
     ) -> None:
         """
         Args:
           first: number of the first identity.
           photos, caricatures: how many of each identity.
-          before: photos and caricatures of each identity that another source holds; the numbers
-            of these pictures come after.
+          size, channels: of a picture.
+          exaggeration: by how much traits grow in a caricature, see `strength`.
         """
         self.first = first
         self.identities = identities
         self.counts = (photos, caricatures)
         self.size = size
         self.exaggeration = exaggeration
-        self.before = before
+        self.before = (0, 0)
         self.known = (size, size, channels)
+
+    def after(self, photos: int, caricatures: int) -> "DrawnFaces":
+        """Other pictures of the same people: those that come after so many of each identity."""
+        found = copy.copy(self)
+        found.before = (photos, caricatures)
+        return found
 
     def __len__(self) -> int:
         return self.identities * sum(self.counts)
@@ -255,7 +261,7 @@ def open_drawn_faces(options: Options) -> Opened:
         validation = DrawnFaces(options.identities, held_out, *counts, *look_of)
     else:
         fewer = (max(1, count // 4) for count in counts)
-        validation = DrawnFaces(0, options.identities, *fewer, *look_of, before=counts)
+        validation = DrawnFaces(0, options.identities, *fewer, *look_of).after(*counts)
     if options.labels == "none":
         return Opened(train, validation, (), "none", sorted_by_class=True)
     names = tuple(f"{identity:04d}" for identity in range(options.identities))

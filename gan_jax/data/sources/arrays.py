@@ -40,7 +40,7 @@ class Opened:
     class_names: tuple[str, ...]  # () without labels, whatever `label` says
     labels_from: str  # for the console
     sorted_by_class: bool = False
-    remarks: tuple[str, ...] = ()  # for the console: what was taken for what, what was left out
+    remarks: tuple[str, ...] = ()  # lines to show a person: what the splits are, …
 
 
 class ArraySource:

@@ -42,10 +42,10 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 SIXTEEN = ";16"  # in Pillow's names of raw pixels of 16 bits, which it brings to 8 while it reads
-# what Pillow warns of, odd tags and large photographs, is no fault of the images
+# Pillow warns of odd tags and large photographs, which are no faults of the images
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-MARK = ("gan_jax", "sheet")  # PNG text: many images on one picture, which is no image itself
+MARK = ("gan_jax", "sheet")  # PNG text of a sheet: many images on one picture, not an image itself
 
 OpenFile = Callable[[], BinaryIO]
 
@@ -90,8 +90,10 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
 
 
 def deepest(open_file: OpenFile, name: str) -> tuple[int, bool]:
-    """(largest value of an image of 16 bits a channel, whether `bits` of `decode` scales it): grey
-    without alpha. Of other images Pillow keeps the high byte alone. (0, False) for 8 bits.
+    """(largest value of an image of 16 bits a channel, whether `bits` of `decode` scales it).
+
+    Only grey images without alpha are scaled: of others Pillow keeps the high byte alone. An image
+    of 8 bits gives (0, False).
 
     Raises UnreadableError as `decode` does.
     """
@@ -109,7 +111,7 @@ def is_sheet(open_file: OpenFile) -> bool:
     try:
         with open_file() as file, Image.open(file, formats=("PNG",)) as image:
             return image.info.get(MARK[0]) == MARK[1]
-    except Exception:  # whatever it is, it is no sheet
+    except Exception:  # a file that cannot be read is not a sheet
         return False
 
 

@@ -13,9 +13,9 @@ from gan_jax.data.sources.places import Directory, Files, extension, share_files
 from gan_jax.errors import UserError
 
 TRAINING_FOLDERS = ("train", "training")
-# the first one that there is
+# the first of these that exists
 VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "eval", "test", "testing")
-# as data.reading=first has them
+# those of data.reading=first
 FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
 FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
@@ -57,8 +57,8 @@ class FileSource:
         return partial(self.files.open, self.names[i])
 
     def remarks(self, key: str = "config.data.deep_bits") -> list[str]:
-        """What a person should know of these files: what lies beside them and is passed over, and
-        values that use fewer or more bits than they are read with, which `key` says."""
+        """Lines to show a person: which other files are passed over, and grey values that use fewer
+        or more bits than the setting called `key` says."""
         left_out = listing.left_out(self.files, self.names)
         found = [f"passed over in {self.files.root}: {left_out}"] if left_out else []
         return found + self._of_depth(key)
@@ -71,7 +71,7 @@ class FileSource:
             try:
                 found = decode.deepest(self._opener(i), self.name(i))
             except decode.UnreadableError:
-                continue  # met again, and said, where it is read
+                continue  # reported when the image is read
             if found[0] > largest:
                 largest, scaled = found
         bits, ours = largest.bit_length(), self.bits if scaled else decode.DEEP_BITS
@@ -90,7 +90,7 @@ class FileSource:
 
 
 class Splits(NamedTuple):
-    """Where the images of each split lie, and in words which folders were taken for what."""
+    """Where the images of each split lie, and which folders these are, in words."""
 
     parts: list[Files]  # [training images] or [training images, validation images]
     said: str
@@ -120,14 +120,14 @@ def open_folder(options: Options) -> Opened:
 
 
 def named(files: Files, options: Options) -> list[str]:
-    """The images of a place, in order, as config.data.reading knows them."""
+    """The images of a place, in order: files with an ending that config.data.reading accepts."""
     known = FIRST_EXTENSIONS if options.reading == "first" else decode.EXTENSIONS
     more = " and config.data.validation_path" if options.validation_path else ""
     return listing.image_names(files, f"config.data.path{more}", known)
 
 
 def remarks_of(splits: list[Splits], sources: list[FileSource]) -> tuple[str, ...]:
-    """Which folders were taken for what, and what the sources have to say; each line once."""
+    """Lines to show a person: which folders are which split, and remarks on their files."""
     said = [part.said for part in splits if part.said]
     return tuple(dict.fromkeys([*said, *(line for s in sources for line in s.remarks())]))
 
@@ -136,8 +136,8 @@ def split_folders(files: Files, options: Options) -> Splits:
     """The places of the training images and, where there are any, of the validation images.
 
     The validation part is data.validation_path; or the sub-folder data.validation_split beside
-    data.train_split; or beside `train` the first of VALIDATION_FOLDERS, in
-    capitals or not; or left to a fraction. `train` beside no folder with images is a split too.
+    data.train_split; or beside `train` the first of VALIDATION_FOLDERS, in capitals or not; or left
+    to a fraction. `train` counts as a split even where no other folder has images.
 
     Raises UserError for folders that are not there or share images.
     """
@@ -223,7 +223,7 @@ def _alone(files: Files, train: str) -> bool:
 
 
 def _splits(files: Files, names: list[str]) -> Splits:
-    """The named folders as splits, and in words which they are and which others are not used."""
+    """The named folders as splits, and a line on which they are and which others are not used."""
     others = [folder for folder in files.folders() if folder not in names]
     said = f"training images from {names[0]}/"
     if len(names) == 2:

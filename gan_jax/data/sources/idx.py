@@ -35,7 +35,7 @@ def read_part(directory: Path, part: str) -> tuple[np.ndarray, np.ndarray | None
 
 
 def _find(directory: Path, stem: str, axes: int) -> Path | None:
-    for name in (f"{stem}-idx{axes}-ubyte", f"{stem}.idx{axes}-ubyte"):  # both spellings are about
+    for name in (f"{stem}-idx{axes}-ubyte", f"{stem}.idx{axes}-ubyte"):  # both spellings exist
         for suffix in ("", ".gz"):
             if (directory / f"{name}{suffix}").is_file():
                 return directory / f"{name}{suffix}"

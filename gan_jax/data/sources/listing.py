@@ -25,7 +25,7 @@ NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "n
 def open_files(path: str, key: str) -> Files:
     """Opens the directory or .zip that the config key `key` names; UserError if it is neither.
 
-    A folder of a zip that all images lie in is looked through, and so is one in it.
+    Where all images of a zip lie in one folder, this folder is opened, and so on inside it.
     """
     root = Path(path)
     if root.is_dir():
@@ -47,9 +47,9 @@ def _tops(files: Files) -> set[str]:
 def image_names(
     files: Files, keys: str = "config.data.path", extensions: tuple[str, ...] = EXTENSIONS
 ) -> list[str]:
-    """The images among the files, in order; `left_out` tells what else there is.
+    """The images among the files, in order; `left_out` counts the other files.
 
-    `keys` are those to check, for the error.
+    `keys`: the settings to check, for the message.
 
     Raises UserError when there is none.
     """
@@ -65,7 +65,7 @@ def image_names(
 
 
 def left_out(files: Files, names: list[str]) -> str:
-    """What is passed over beside the images `names`, counted by kind: ".txt (3), hidden (1)"."""
+    """The files that are not among the images `names`, counted by kind: ".txt (3), hidden (1)"."""
     taken = set(names)
     others = Counter(files.found.passed_over)
     for name in files.names():
@@ -82,7 +82,7 @@ def some(names: list[str]) -> str:
 
 
 def read_label_file(files: Files) -> dict[str, int] | None:
-    """dataset.json as {path: class}; None if it is absent or says that there are no labels."""
+    """dataset.json as {path: class}; None where it is absent or has no labels."""
     if not files.has_file(LABEL_FILE):
         return None
     where = f"{files.root}/{LABEL_FILE}"
@@ -127,7 +127,7 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 
 def only_count(names: Sequence[str]) -> bool:
-    """Whether names are 0, 1, …: those of classes that have no others."""
+    """Whether names are 0, 1, …: the classes have no names of their own."""
     return tuple(names) == tuple(map(str, range(len(names))))
 
 
@@ -145,7 +145,7 @@ def classes(
         parts: (where, image names) of each split.
         policy: data.labels: none, auto, folder, prefix or json.
         first: data.reading=first: names of folders are sorted as text whatever they are, empty ones
-            are no errors, and a label file counts in the place itself only.
+            are not errors, and a label file counts in the place itself only.
 
     Returns the class of every image by part, the class names (() without labels), and in words
     where the labels came from.
@@ -190,8 +190,8 @@ def _check_strays(files: Files, names: list[str]) -> None:
 def check_folders(files: Files, names: list[str], below: tuple[str, ...] = ()) -> None:
     """Raises UserError for a folder that would be a class and holds none of the images `names`.
 
-    Annotations and the like, texts and tables only, are no class. `below`: the classes are in these
-    folders instead (where empty ones are not seen).
+    A folder of texts and tables only, such as annotations, is not a class. `below`: the classes are
+    the folders inside these instead (where empty ones are not seen).
     """
     folders, parts = files.found.folders, 1
     if below:

@@ -1,4 +1,4 @@
-"""Where image files lie: a directory or a zip, with what is in it and what is passed over."""
+"""Directories and zips of image files: what they hold, and what is passed over."""
 
 import functools
 import os
@@ -28,10 +28,10 @@ HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE = (
     "folders without permission",
     "names that come twice in the zip",
 )
-# what earlier revisions wrote among images, without a mark; and videos, by their usual names
+# sheets without a mark, as earlier revisions wrote them; and videos by their usual names
 UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
 SHEET_FOLDER = "sheets"
-# names under which sheets with a mark are written: these files alone are opened to look for it
+# sheets with a mark have these names: only such files are opened to look for the mark
 MARKED_SHEETS = re.compile(
     rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
 )
@@ -45,7 +45,7 @@ class Found:
     Attributes:
         names: every regular file by its path ("a/b.png"), hidden ones and system folders left out.
         folders: the first parts of the paths of folders, empty ones included.
-        passed_over: how many of what else there is, by kind.
+        passed_over: how many other entries there are, by kind.
         real: (device, inode) of every directory that was read; none of a zip.
         linked: whether some of the files are links.
     """
@@ -74,7 +74,7 @@ def is_system(name: str) -> bool:
 
 
 class _Place:
-    """What directories and zips have in common: images, and sheets that are none."""
+    """What directories and zips have in common: images, told apart from sheets of images."""
 
     found: Found
 
@@ -88,7 +88,7 @@ class _Place:
 
     @functools.cached_property
     def images(self) -> list[str]:
-        """Files that are images by their names and no sheets, in no order."""
+        """Image files by their names, without sheets, in no particular order."""
         return [name for name in self.names() if is_image(name) and name not in self.sheets]
 
     def _is_sheet(self, name: str) -> bool:
@@ -193,7 +193,7 @@ class Zip(_Place):
     """The files of a zip, by their path in it."""
 
     def __init__(self, archive: Path, prefix: str = "", above: "Zip | None" = None) -> None:
-        """`prefix`: the folder of the archive that is meant, with a slash at its end; `above`: the
+        """`prefix`: the folder of the archive that is opened, with a slash at its end; `above`: the
         place that it is a folder of."""
         self.archive, self.prefix, self.above = archive, prefix, above
         self.root = archive / prefix
@@ -250,7 +250,7 @@ def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
 
     Windows programs may have written backslashes; "./a" and "/a" are "a".
 
-    Raises UserError for what is no readable zip.
+    Raises UserError where the file is not a readable zip.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
