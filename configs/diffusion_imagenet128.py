@@ -17,20 +17,15 @@ Variants:
     tiny  seconds, synthetic images
 """
 
-from gan_jax.config import defaults, tiny, variants
+from gan_jax.config import sibling, tiny, variants
+
+imagenet = sibling(__file__, "shared/imagenet.py")
 
 
 def get_config(variant: str = ""):
     chosen = variants(variant, ("tiny",))
-    config = defaults("diffusion")
-    config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
-    config.data.update(resolution=128, channels="rgb", resize="crop", flip=True)
-    config.batch_size = 256
-    config.model.update(num_channels=256, num_heads=4, class_cond=True)
-    config.optim.unet.lr = 1e-4
-    config.model.update(attention_resolutions=(32, 16, 8), resblock_updown=True, dtype="bfloat16")
-    config.run.update(steps="4360000", log_every="100", sample_every="5000", sample_count=16)
-    config.run.update(eval_every="10000", save_every="10000")
+    config = imagenet.diffusion(resolution=128, batch_size=256, updates=4_360_000)
+    config.model.update(num_channels=256, num_heads=4, attention_resolutions=(32, 16, 8))
     if "tiny" in chosen:
         tiny(config, channels="rgb")
     return config

@@ -16,22 +16,17 @@ Variants:
     tiny  seconds, synthetic images
 """
 
-from gan_jax.config import defaults, tiny, variants
+from gan_jax.config import sibling, tiny, variants
+
+imagenet = sibling(__file__, "shared/imagenet.py")
 
 
 def get_config(variant: str = ""):
     chosen = variants(variant, ("tiny",))
-    config = defaults("diffusion")
-    config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
-    config.data.update(resolution=64, channels="rgb", resize="crop", flip=True)
-    config.batch_size = 2048
+    config = imagenet.diffusion(resolution=64, batch_size=2048, updates=540_000, lr=3e-4)
     config.model.update(num_channels=192, num_res_blocks=3, num_head_channels=64, dropout=0.1)
-    config.model.update(class_cond=True, attention_order="new")
+    config.model.update(attention_resolutions=(32, 16, 8), attention_order="new")
     config.discrete.schedule = "cosine"
-    config.optim.unet.lr = 3e-4
-    config.model.update(attention_resolutions=(32, 16, 8), resblock_updown=True, dtype="bfloat16")
-    config.run.update(steps="540000", log_every="100", sample_every="5000", sample_count=16)
-    config.run.update(eval_every="10000", save_every="10000")
     if "tiny" in chosen:
         tiny(config, channels="rgb")
     return config

@@ -14,19 +14,16 @@ bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a dyn
 its place. Variant: tiny (seconds, synthetic images).
 """
 
-from gan_jax.config import defaults, tiny, variants
+from gan_jax.config import sibling, tiny, variants
+
+imagenet = sibling(__file__, "shared/imagenet.py")
 
 
 def get_config(variant: str = ""):
     chosen = variants(variant, ("tiny",))
-    config = defaults("noisy_classifier")
-    config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
-    config.data.update(resolution=512, channels="rgb", resize="random_crop", flip=True)
-    config.batch_size = 256
-    config.optim.classifier.update(lr=3e-4, weight_decay=0.05)
-    config.optim.classifier.schedule.name = "linear"
-    config.model.dtype = "bfloat16"
-    config.run.update(steps="500000", log_every="100", eval_every="10000", save_every="10000")
+    config = imagenet.noisy_classifier(
+        resolution=512, batch_size=256, updates=500_000, lr=3e-4, weight_decay=0.05
+    )
     if "tiny" in chosen:
         tiny(config, channels="rgb")
     return config

@@ -16,22 +16,15 @@ eight parts and --config.model.remat=blocks computes maps twice; the update is t
 Variant: tiny (seconds, synthetic images).
 """
 
-from gan_jax.config import defaults, tiny, variants
+from gan_jax.config import sibling, tiny, variants
+
+imagenet = sibling(__file__, "shared/imagenet.py")
 
 
 def get_config(variant: str = ""):
     chosen = variants(variant, ("tiny",))
-    config = defaults("diffusion")
-    config.data.update(source="folder", path="imagenet", validation_fraction=0.01)
-    config.data.update(resolution=256, channels="rgb", resize="crop", flip=True)
-    config.data.update(pairs="upscale", factor=4)
-    config.batch_size = 256
-    config.model.update(
-        num_channels=192, class_cond=True, num_heads=4, attention_resolutions=(32, 16, 8)
-    )
-    config.model.update(resblock_updown=True, dtype="bfloat16")
-    config.run.update(steps="500000", log_every="100", sample_every="5000", sample_count=8)
-    config.run.update(eval_every="10000", save_every="10000")
+    config = imagenet.upsampler(resolution=256, batch_size=256, updates=500_000, factor=4)
+    config.model.update(num_channels=192, num_heads=4, attention_resolutions=(32, 16, 8))
     if "tiny" in chosen:
         tiny(config, channels="rgb")
     return config
