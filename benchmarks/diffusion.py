@@ -65,7 +65,10 @@ def setup_of(shape: Shape, sampler: str = "ancestral") -> Experiment:
 def filled(carry: train_step.TrainCarry, experiment: Experiment) -> train_step.TrainCarry:
     """With weights other than zero, so that every layer has a part in the result."""
     random, net = np.random.default_rng(0), carry.state.nets["unet"]
-    add = lambda leaf: leaf + random.normal(0, 0.02, leaf.shape).astype(leaf.dtype)  # noqa: E731
+
+    def add(leaf):
+        return leaf + random.normal(0, 0.02, leaf.shape).astype(leaf.dtype)
+
     net = net.replace(params=experiment.mesh.copy(jax.tree.map(add, net.params)))
     return carry._replace(state=carry.state.replace(nets={"unet": net}))
 
@@ -226,7 +229,9 @@ def torch_norm(groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Ca
     x, scale, bias, pull = map(torch.tensor, arrays)
     inputs = [v.requires_grad_() for v in (x.mT.contiguous(), scale, bias)]
     pull = pull.mT.contiguous()
-    function = lambda: torch.nn.functional.group_norm(inputs[0], groups, *inputs[1:])  # noqa: E731
+
+    def function():
+        return torch.nn.functional.group_norm(inputs[0], groups, *inputs[1:])
 
     def both():
         y = function()
@@ -290,7 +295,10 @@ def main() -> None:
     print(f"{versions} on {jax.devices()[0].device_kind}, {jax.default_backend()}")
     print("milliseconds of a call, median and fastest; by either: times as fast as torch, or times")
     print("as long as bare passes")
-    small = lambda shape: shape._replace(batch=max(shape.batch // 8, 2), width=32)  # noqa: E731
+
+    def small(shape):
+        return shape._replace(batch=max(shape.batch // 8, 2), width=32)
+
     shrunk = small if options.small else lambda shape: shape
     if "step" in parts:
         step_part(tuple(map(shrunk, SHAPES)), options.seconds)

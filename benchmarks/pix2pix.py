@@ -122,7 +122,9 @@ def torch_step(experiment: Experiment) -> layers.Call:
             ("disc", disc, experiment.config.optim.disc),
         )
     }
-    square = lambda logits, target: torch.mean((logits - target) ** 2)  # noqa: E731
+
+    def square(logits, target):
+        return torch.mean((logits - target) ** 2)
 
     def call():
         x, y = (pixels[name].float() / 127.5 - 1 for name in ("input", "target"))

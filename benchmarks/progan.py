@@ -193,9 +193,16 @@ def torch_layers(params: dict):
 def torch_generator(gen, z, fade, fused: bool):
     """Images [N, C, 32, 32]; `fade` None leaves the lower side out."""
     function = torch.nn.functional
-    norm = lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)  # noqa: E731
-    finish = lambda x: norm(function.leaky_relu(x, 0.2))  # noqa: E731
-    double = lambda x: function.interpolate(x, scale_factor=2)  # noqa: E731
+
+    def norm(x):
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+    def finish(x):
+        return norm(function.leaky_relu(x, 0.2))
+
+    def double(x):
+        return function.interpolate(x, scale_factor=2)
+
     x = finish(gen["block4_dense"](norm(z)))
     x = finish(gen["block4_conv"](x))
     for at in (8, 16, 32):
@@ -209,7 +216,10 @@ def torch_generator(gen, z, fade, fused: bool):
 def torch_discriminator(disc, image, fade, fused: bool, late: bool, group: int = 4):
     """Scores [N]; `late`: rectified after shrinking."""
     function = torch.nn.functional
-    act = lambda x: function.leaky_relu(x, 0.2)  # noqa: E731
+
+    def act(x):
+        return function.leaky_relu(x, 0.2)
+
     x = act(disc["from_rgb32"](image))
     for at in (32, 16, 8):
         x = act(disc[f"block{at}_conv0"](x))
@@ -238,9 +248,16 @@ def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool =
     weights = {name: list(net.parameters()) for name, net in (("gen", gen), ("disc", disc))}
     average = [p.detach().clone() for p in weights["gen"]]
     fade, late = torch.tensor(0.0) if lower else None, made.model.fused_scale
-    draw = lambda z: torch_generator(gen, z, fade, fused)  # noqa: E731
-    judge = lambda x: torch_discriminator(disc, x, fade, fused, late)  # noqa: E731
-    halved = lambda x: torch.nn.functional.avg_pool2d(x, 2)  # noqa: E731
+
+    def draw(z):
+        return torch_generator(gen, z, fade, fused)
+
+    def judge(x):
+        return torch_discriminator(disc, x, fade, fused, late)
+
+    def halved(x):
+        return torch.nn.functional.avg_pool2d(x, 2)
+
     count, z_dim = len(pixels), ours.experiment.system.latents
     pixels = torch.tensor(pixels.transpose(0, 3, 1, 2).copy())  # uint8
 
@@ -317,10 +334,12 @@ class LinearGenerator(networks.Generator):
 
     @nn.compact
     def __call__(self, z, label, side, fade, train=False):
-        finish = lambda h: networks.pixel_norm(leaky_relu(h))  # noqa: E731
-        see = lambda x, at: self.layer(  # noqa: E731
-            f"to_rgb{at}", self.channels, kernel_size=1, gain=1.0
-        )(x)
+        def finish(h):
+            return networks.pixel_norm(leaky_relu(h))
+
+        def see(x, at):
+            return self.layer(f"to_rgb{at}", self.channels, kernel_size=1, gain=1.0)(x)
+
         x = networks.pixel_norm(jax.numpy.concatenate([z, label], axis=-1))
         x = finish(networks.Spread(self.width(SMALLEST), name="block4_dense")(x))
         x = finish(self.layer("block4_conv", self.width(SMALLEST))(x))
@@ -339,9 +358,9 @@ class LinearDiscriminator(networks.Discriminator):
 
     @nn.compact
     def __call__(self, image, label, side, fade, train=False):
-        see = lambda image, at: leaky_relu(  # noqa: E731
-            self.layer(f"from_rgb{at}", self.width(at), kernel_size=1)(image)
-        )
+        def see(image, at):
+            return leaky_relu(self.layer(f"from_rgb{at}", self.width(at), kernel_size=1)(image))
+
         at = self.resolution
         x = see(image, at)
         while at > SMALLEST:

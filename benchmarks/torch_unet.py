@@ -129,7 +129,10 @@ class UNet(Module):
                 encode(block, *([Attention(channels, heads)] if attends else []))
             if level < last:
                 encode(Resized(channels, up=False))
-        block = lambda: Residual(channels, channels, shape.width)  # noqa: E731
+
+        def block():
+            return Residual(channels, channels, shape.width)
+
         self.middle = add("middle_block", block(), Attention(channels, heads), block())
         for level, times in reversed(list(enumerate(shape.multipliers))):
             attends = shape.side >> level in shape.attention
@@ -193,8 +196,12 @@ def loss_terms(chain: noise_schedules.Chain):
         of_x=chain.posterior_mean_coef2,
     )  # fmt: skip
     tables = {k: torch.tensor(v, dtype=torch.float32) for k, v in tables.items()}
-    mean_of = lambda x: x.flatten(1).mean(1)  # noqa: E731
-    below = lambda z: 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))  # noqa: E731
+
+    def mean_of(x):
+        return x.flatten(1).mean(1)
+
+    def below(z):
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
 
     def terms(output, image, x, noise, t):
         at = {k: v[t].view(-1, 1, 1, 1) for k, v in tables.items()}

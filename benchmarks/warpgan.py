@@ -73,7 +73,9 @@ def torch_warp(image, source, displacements):
     batch, count, _ = points.shape
     rows, columns = (torch.arange(n, dtype=points.dtype) for n in (height, width))
     query = torch.cartesian_prod(rows, columns).expand(batch, -1, 2)
-    affine = lambda p: torch.cat((p, torch.ones_like(p[..., :1])), 2)  # noqa: E731
+
+    def affine(p):
+        return torch.cat((p, torch.ones_like(p[..., :1])), 2)
 
     def phi(a, b):
         square = sum((a[:, :, None, axis] - b[:, None, :, axis]) ** 2 for axis in (0, 1))

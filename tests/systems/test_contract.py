@@ -64,7 +64,10 @@ class Prepared:
 
     def initial(self, devices: int = 1, double: bool = False):
         """The carry at step 0 on the devices; a step donates it."""
-        cast = lambda x: np.array(x, np.float64 if double and x.dtype == np.float32 else x.dtype)  # noqa: E731
+
+        def cast(x):
+            return np.array(x, np.float64 if double and x.dtype == np.float32 else x.dtype)
+
         return self.setups[devices].mesh.copy(jax.tree.map(cast, self.saved()))
 
     def stirred(self):

@@ -1,0 +1,66 @@
+"""Runs that an earlier revision has written go on as they would have gone on then.
+
+tests/golden/runs holds a run of each system at its tiny size, as revision 371fbc9 left it before
+its last step, and what that revision made of it: of every array of its last state the sum and the
+sum of absolute values, the last metrics, and four images. A machine of another kind may round
+otherwise, so the numbers are compared to what float32 can promise after two steps.
+"""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gan_jax
+from gan_jax import config as configs
+from gan_jax.core import checkpoint
+from gan_jax.run import folder as folders
+
+RUNS = Path(__file__).parents[1] / "golden/runs"
+SYSTEMS = sorted(configs.SYSTEMS)
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def run(request, tmp_path_factory):
+    """(folder of the run, what the earlier revision made of it)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with zipfile.ZipFile(RUNS / f"{request.param}.zip") as file:
+        file.extractall(folder)
+    with np.load(RUNS / f"{request.param}_expected.npz") as file:
+        return folder, dict(file)
+
+
+def test_a_saved_state_is_read_whole(run):
+    """Every array has its name, and its bytes are those that the checksums were made of."""
+    folder, expected = run
+    state = folders.state_path(folder)
+    arrays = checkpoint.read_arrays(state)
+    assert sorted(arrays) == sorted(expected["names"])
+    assert gan_jax.load(folder).step == int(state.name)
+
+
+def test_it_resumes_and_draws_as_the_earlier_revision_did(run, tmp_path):
+    folder, expected = run
+    shutil.copytree(folder, tmp_path / "run")
+    config = configs.typed(json.loads((folder / "config.json").read_text())["config"])
+    last = int(dict(zip(expected["metric_names"], expected["metrics"], strict=True))["step"])
+    gan_jax.train(config, tmp_path / "run")
+    model = gan_jax.load(tmp_path / "run")
+    assert model.step == last
+    arrays = checkpoint.read_arrays(folders.state_path(tmp_path / "run"))
+    for name, sums in zip(expected["names"], expected["sums"], strict=True):
+        values = arrays[name].astype(np.float64)
+        found = [values.sum(), np.abs(values).sum()]
+        scale = max(sums[1], 1e-3)
+        np.testing.assert_allclose(found, sums, rtol=0, atol=1e-3 * scale, err_msg=name)
+    rows = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["step"] == last and row["kind"] != "epoch"]
+    found = {name: value for row in rows for name, value in row.items()}
+    for name, value in zip(expected["metric_names"], expected["metrics"], strict=True):
+        np.testing.assert_allclose(found[name], value, rtol=1e-2, atol=1e-4, err_msg=name)
+    if "images" in expected:
+        drawn = model.sample(range(len(expected["images"]))).astype(int)
+        assert np.abs(drawn - expected["images"]).max() <= 2
