@@ -29,9 +29,9 @@ for flag in FLAGS:
 
 # the files that take longest, first: two workers then end at about the same time
 LONGEST = (
-    "contract", "progan_system", "quality", "bad_input", "resume", "warpgan_golden", "translate",
-    "unet", "transfer", "diffusion_train", "progan_golden", "restore", "outputs", "notebook",
-    "gan_sampling",
+    "contract", "contract_images", "progan_system", "quality", "bad_input", "resume",
+    "warpgan_golden", "translate", "unet", "import_run", "diffusion_train", "progan_golden",
+    "restore", "outputs", "notebook", "gan_sampling",
 )  # fmt: skip
 
 

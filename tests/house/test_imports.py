@@ -188,6 +188,13 @@ def test_import_gan_jax_is_light():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_import_config_is_light():
+    """A config file is read without any of them; a system comes with its defaults."""
+    big = "{'jax', 'flax', 'optax', 'orbax', 'grain', 'matplotlib'}"
+    done = python(f"import sys, gan_jax.config; print(sorted({big} & set(sys.modules)))")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_no_module_touches_a_device_when_imported():
     """All modules import where there is no device at all."""
     names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in FILES]

@@ -1,0 +1,80 @@
+"""A tiny config with its system on one device and on eight, as the tests of the contract run it."""
+
+import functools
+
+import jax
+import numpy as np
+
+from gan_jax.core import loop
+from gan_jax.core.mesh import fetch
+from gan_jax.run.experiment import Experiment
+from tests.helpers import contract
+from tests.helpers.trees import stirred
+
+
+class Prepared:
+    """A program of the contract: its experiments by number of devices, and three batches."""
+
+    def __init__(self, program: str):
+        config = contract.load(program)
+        # Adam turns the rounding of a zero gradient into a full step unless eps is large
+        for section in config.optim.values():
+            section.eps = 1e-3
+        self.program, self.config = program, config
+        config.run.devices = 1
+        self.experiment = Experiment(config)
+        # both meshes share one trace of the step, which is half of what a small program costs
+        system = self.experiment.system
+        self.system = system._replace(train_step=jax.jit(system.train_step, static_argnums=3))
+        wide = config.copy_and_resolve_references()
+        wide.run.devices = 8
+        self.experiments = {1: self.experiment, 8: Experiment(wide, self.experiment.facts)}
+        self.steps = {}
+        self.stage = system.stages[0]
+        batches = self.experiment.data("train", self.stage, 0)
+        self.batches = [batch for _, batch in zip(range(3), batches, strict=False)]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the network computes in what its weights have: in doubles, if they are."""
+        return self.config.model.get("dtype", "float32") == "float32"
+
+    def train(self, devices: int, steps: int, first=None, double: bool = False):
+        """The carry and metrics after `steps` steps, from the beginning or from `first`."""
+        experiment = self.experiments[devices]
+        with jax.enable_x64(double):
+            carry = self.initial(devices, double) if first is None else first
+            begin = int(carry.state.step)
+            step = self.step(devices, double)
+            for batch in self.batches[begin : begin + steps]:
+                if double:  # pixels too: to_unit would make float32 of them
+                    pixels = {k: v for k, v in batch.items() if v.dtype == np.uint8}
+                    batch = batch | {k: v.astype(np.float64) for k, v in pixels.items()}
+                carry, metrics = step(carry, experiment.mesh.put(batch), experiment.key, self.stage)
+            return carry, fetch(metrics)
+
+    @functools.cached_property
+    def saved(self):
+        """The carry at step 0 on the host."""
+        return fetch(self.experiment.fresh())
+
+    def initial(self, devices: int = 1, double: bool = False):
+        """The carry at step 0 on the devices; a step donates it."""
+
+        def cast(x):
+            return np.array(x, np.float64 if double and x.dtype == np.float32 else x.dtype)
+
+        return self.experiments[devices].mesh.copy(jax.tree.map(cast, self.saved))
+
+    def stirred(self):
+        """The carry at step 0 with noise on every number of the networks."""
+        saved = self.saved
+        nets = stirred(saved.state.nets, np.random.default_rng(0))
+        return self.experiment.mesh.copy(saved._replace(state=saved.state.replace(nets=nets)))
+
+    def step(self, devices: int, double: bool):
+        """The jitted step; of each precision a function of its own, so that it is traced once."""
+        if (devices, double) not in self.steps:
+            mesh = self.experiments[devices].mesh
+            self.steps[devices, double] = loop.train_function(self.system, mesh)
+        return self.steps[devices, double]
