@@ -20,9 +20,9 @@ import torch_fidelity
 
 from gan_jax.data.image_set import ImageSet, open_set
 from gan_jax.evaluation import comparison
+from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
 from gan_jax.interop.formats import torch_file
-from gan_jax.metrics.registry import Settings
 from gan_jax.models.inception import CLASSES, EPSILON, layers
 
 NAMES = {
@@ -83,9 +83,11 @@ def main() -> None:
     }
     size = min(options.kid_subset_size, *map(len, sets.values()))
     began = time.time()
-    ours = comparison.run(
-        options.real, options.fake, ("fid", "kid", "pr"), file=options.inception,
-        count=options.count, settings=Settings(kid_subset_size=size, few=True),
+    ours = comparison.compare(
+        options.real, options.fake, ("fid", "kid", "pr"),
+        Options(
+            inception=options.inception, count=options.count, kid_subset_size=size, few=True
+        ),
         say=lambda line: None,
     )["figures"]  # fmt: skip
     seconds = {"gan_jax": time.time() - began}

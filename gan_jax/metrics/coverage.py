@@ -1,6 +1,10 @@
-"""Which classes a set of images covers, judged by a classifier: the gauge of mode collapse."""
+"""Which classes of a classifier a set of images covers: shows mode collapse."""
+
+from dataclasses import dataclass
 
 import numpy as np
+
+from gan_jax.metrics.metric import Context, Metric, Statistics
 
 
 def coverage(logits: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
@@ -30,3 +34,16 @@ def coverage(logits: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     entropy = -np.sum(seen * np.log(seen)) + 0.0  # + 0.0: one class gives -0.0
     values = {"class_entropy": float(entropy), "class_confidence": float(confidence.mean())}
     return values, histogram
+
+
+@dataclass(frozen=True)
+class Classes(Metric):
+    """`coverage`, and the histogram under `class_fraction/<i>`; needs no real images."""
+
+    of_real = False
+    features = ("logits",)
+    values = ("class_entropy", "class_confidence")
+
+    def compute(self, real: Statistics, fake: Statistics, context: Context) -> dict[str, float]:
+        values, histogram = coverage(fake.features["logits"])
+        return values | {f"class_fraction/{i}": float(share) for i, share in enumerate(histogram)}

@@ -1,4 +1,4 @@
-"""How alike a generator's images are to one another: the gauge of mode collapse without labels."""
+"""How alike a generator's images are to one another: shows mode collapse without labels."""
 
 import jax
 import numpy as np

@@ -1,9 +1,10 @@
 """Networks whose features the metrics compare, and running them over images of any size.
 
-A feature network is a function of uint8 images; what identifies it (name, weights, resize) travels
-with every figure that it leads to.
+A feature network is a function of uint8 images; what identifies it (name, weights, resize) is
+recorded with every value that comes of it.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,11 @@ RESIZES = {  # name: (how to 299 px, the grey level that becomes 0, the one that
     "tf1": (resize.tf1_bilinear, 128, 128),  # the original graph, torch-fidelity, ADM's evaluator
     "clean": (resize.antialiased, 128, 128),  # clean-fid
     "bilinear": (resize.bilinear, 127.5, 127.5),  # pytorch-fid
+}
+_PLACES = {  # names of taps here: in models.inception; others are the same
+    "features": "2048",
+    "logits": "logits_unbiased",
+    "logits_biased": "logits",
 }
 BATCH = 32
 """Images per call and device."""
@@ -40,13 +46,11 @@ class Network(NamedTuple):
 
 def of_inception(
     params: Any,
-    fingerprint: str,
-    name: str,
+    identity: tuple[str, str, str],
     how: str,
     mesh: Any,
     gather: Callable[[jax.Array], np.ndarray],
     batch: int = BATCH,
-    logits: str = "",
 ) -> Network:
     """The 2015 Inception network behind one of the resizes, on every device of a mesh.
 
@@ -55,38 +59,22 @@ def of_inception(
 
     Args:
       params: of `models.inception.apply`; without `fc` there are no logits.
-      fingerprint, name: what identifies the weights.
+      identity: the network's name, the fingerprint of its weights, and that of the weights of `fc`
+        or "".
       how: a name in RESIZES.
       mesh: has `size`, `split` and `copy` (core.mesh.Mesh).
-      gather: a split array, whole, on this host.
+      gather: brings a split array, whole, to this host.
       batch: images per call and device.
-      logits: identifies the weights of `fc`.
 
     Raises ValueError for an unknown resize.
     """
     if how not in RESIZES:
         raise ValueError(f"resize {how!r}; accepted: {', '.join(RESIZES)}")
-    rule, middle, unit = RESIZES[how]
+    rule, _, _ = RESIZES[how]
     params = mesh.copy(params)
     size = batch * mesh.size
-    side = inception.SIDE
-    names = {"features": "2048", "logits": "logits_unbiased", "logits_biased": "logits"}
-    widths = {
-        tap: inception.TAPS[names.get(tap, tap)] for tap in (*names, "spatial", "64", "192", "768")
-    }
-    if "fc" not in params:
-        widths = {tap: n for tap, n in widths.items() if not tap.startswith("logits")}
-
-    def run(params, images, taps):
-        x = images.astype(jnp.float32)
-        x = jnp.broadcast_to(x, (*x.shape[:3], 3)) if x.shape[3] == 1 else x
-        if x.shape[1:3] != (side, side):
-            x = rule(x, side, side)
-        found = inception.apply(params, (x - middle) / unit, [names.get(tap, tap) for tap in taps])
-        return {tap: found[names.get(tap, tap)] for tap in taps}
-
     compiled = jax.jit(
-        run,
+        functools.partial(_taps, how),
         static_argnums=2,
         out_shardings=mesh.split,
         compiler_options=convolution.compiler_options(training=False),
@@ -94,7 +82,7 @@ def of_inception(
 
     def extract(images: Images, taps: Sequence[str]) -> dict[str, np.ndarray]:
         if not isinstance(images, np.ndarray):  # of several shapes: resized one by one
-            images = np.stack([_host_resized(image, rule, side) for image in images])
+            images = np.stack([_host_resized(image, rule, inception.SIDE) for image in images])
 
         def call(full: np.ndarray) -> dict[str, np.ndarray]:
             spread = jax.make_array_from_callback(full.shape, mesh.split, lambda index: full[index])
@@ -105,7 +93,31 @@ def of_inception(
 
         return in_batches(images, size, call)
 
-    return Network(name, fingerprint, how, widths, extract, logits)
+    name, fingerprint, logits = identity
+    return Network(name, fingerprint, how, _widths(params), extract, logits)
+
+
+def _taps(how: str, params: Any, images: jax.Array, taps: Sequence[str]) -> dict[str, jax.Array]:
+    """Images [n, H, W, C] of any size, 0 to 255 → what these taps hold, [n, width] each."""
+    rule, middle, unit = RESIZES[how]
+    side = inception.SIDE
+    x = images.astype(jnp.float32)
+    x = jnp.broadcast_to(x, (*x.shape[:3], 3)) if x.shape[3] == 1 else x
+    if x.shape[1:3] != (side, side):
+        x = rule(x, side, side)
+    places = [_PLACES.get(tap, tap) for tap in taps]
+    found = inception.apply(params, (x - middle) / unit, places)
+    return {tap: found[place] for tap, place in zip(taps, places, strict=True)}
+
+
+def _widths(params: Any) -> dict[str, int]:
+    """The number of features of each tap; without the layer `fc` there are no logits."""
+    taps = (*_PLACES, "spatial", "64", "192", "768")
+    return {
+        tap: inception.TAPS[_PLACES.get(tap, tap)]
+        for tap in taps
+        if "fc" in params or not tap.startswith("logits")
+    }
 
 
 def in_batches(
@@ -113,7 +125,7 @@ def in_batches(
 ) -> dict[str, np.ndarray]:
     """What `run` gives for images [n, ...], n ≥ 1, taken `size` at a time so that it compiles once.
 
-    The last batch is filled up with its last image, and what comes of the filling left out.
+    The last batch is filled up with its last image; the results of the filling are left out.
     """
     parts = []
     for start in range(0, len(images), size):

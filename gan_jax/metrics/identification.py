@@ -1,7 +1,7 @@
-"""Whether a caricature still shows whom it shows, and whether it exaggerates what is theirs.
+"""Whether a caricature still shows its person, and whether it exaggerates that person's features.
 
-Embeddings are rows of any recogniser; two faces are as alike as the cosine of the angle between
-them. Points, displacements and flows are (y, x) in pixels.
+Embeddings are rows of any recogniser; the similarity of two faces is the cosine of the angle
+between their embeddings. Points, displacements and flows are (y, x) in pixels.
 """
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from gan_jax.ops import warping
 
 ITERATIONS = 20
-STILL = 1e-3  # pixels, root of the mean square: what rounding alone may move
+STILL = 1e-3  # pixels, root mean square: movements below this may be rounding
 
 
 def rank1(
@@ -26,10 +26,10 @@ def rank1(
     Args:
       probes: embeddings [N, E]. labels: their identities, [N].
       gallery: embeddings [M, E]. gallery_labels: [M].
-      own: int [N], for each probe the place in the gallery of what it was made from, which is left
-        out for this probe; -1, or no `own` at all, for none.
+      own: int [N], for each probe the row of the gallery that it was made from, which is left out
+        for this probe; -1, or no `own` at all, for none.
 
-    Probes whose identity has nothing in the gallery, what is left out apart, do not count.
+    Probes whose identity has nothing else in the gallery do not count.
 
     Raises:
       ValueError: shapes that do not fit together, or no probe that counts.
@@ -47,7 +47,7 @@ def rank1(
     same = labels[:, None] == gallery_labels
     there = np.any(same & ~left_out, axis=1)  # [N]
     if not there.any():
-        raise ValueError("no identity has a second image: there is nobody to be found")
+        raise ValueError("no identity has a second image, so nobody can be found")
     alike = np.where(left_out, -np.inf, probes @ gallery.T)
     nearest = gallery_labels[np.argmax(alike, axis=1)]
     return float(np.mean((nearest == labels)[there]))
@@ -99,13 +99,13 @@ def exaggeration(moved: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
     Returns:
       correlation: Pearson's, over all photos, landmarks and both coordinates, in [-1, 1].
-      correlation_centred: the same after each landmark's mean over the photos is taken off either:
-        what one photo's caricature does and not all of them. One warp for everybody scores 0.
-      slope: Σ moved·truth / Σ truth²: 1 where all is moved as far as it should be, 0 where nothing
-        is, or nothing in the right direction.
+      correlation_centred: the same after each landmark's mean over the photos is subtracted from
+        both, so that only what differs between photos counts. The same warp for everybody scores 0.
+      slope: Σ moved·truth / Σ truth²: 1 where everything is moved as far as it should be, 0 where
+        nothing is, or nothing in the right direction.
       magnitude: the ratio of root mean squares, whatever the directions.
 
-    A correlation with what does not move, or centred does not vary, is 0.
+    A correlation with landmarks that do not move (or, centred, do not vary) is 0.
 
     Raises:
       ValueError: shapes that differ or are not [N, L, 2], or true landmarks that do not move.

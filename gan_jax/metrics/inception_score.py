@@ -1,12 +1,15 @@
-"""Inception score: are single images classified with confidence, and all classes seen?
+"""Inception Score: are single images classified with confidence, and do all classes occur?
 
 Salimans, Goodfellow, Zaremba, Cheung, Radford & Chen 2016, "Improved Techniques for Training GANs",
 arXiv 1606.03498.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+
+from gan_jax.metrics.metric import Context, Counts, Metric, MetricOptions, Statistics
 
 
 def inception_score(
@@ -20,7 +23,7 @@ def inception_score(
     `splits=N // 5000, shuffle=False` gives where 5000 divides N; StudioGAN has one split.
 
     Args:
-      logits: [N, K], any float type. For the published Inception figures they are the 1008 outputs
+      logits: [N, K], any float type. For published Inception Scores they are the 1008 outputs
         of the network of 2015, without the bias of the last layer.
       splits: how many parts, 1 ≤ splits ≤ N.
       shuffle: permute the images first, so that a set sorted by class is not split by class.
@@ -60,3 +63,27 @@ def _score(logits: np.ndarray) -> float:
 def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:
     largest = x.max(axis=axis, keepdims=True)
     return largest + np.log(np.exp(x - largest).sum(axis=axis, keepdims=True))
+
+
+@dataclass(frozen=True)
+class InceptionScore(Metric):
+    """`inception_score` of the second set's logits. No real images are needed."""
+
+    of_real = False
+    features = ("logits",)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return self.name, f"{self.name}_std"
+
+    def check(self, counts: Counts, options: MetricOptions) -> None:
+        if 0 < counts.fake < options.splits:
+            raise ValueError(
+                f"{self.name}: splits = {options.splits} of {counts.fake} images; give more "
+                f"images, or set splits to {counts.fake} or less"
+            )
+
+    def compute(self, real: Statistics, fake: Statistics, context: Context) -> dict[str, float]:
+        options = context.options
+        found = inception_score(fake.features["logits"], splits=options.splits, seed=options.seed)
+        return dict(zip(self.values, found, strict=True))

@@ -6,9 +6,12 @@ Uh, Choi & Yoo 2020, "Reliable Fidelity and Diversity Metrics for Generative Mod
 arXiv 2002.09797.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+
+from gan_jax.metrics.metric import Context, Metric, Statistics
 
 
 def prdc(
@@ -34,7 +37,7 @@ def prdc(
     Distances are matrix products; but radii, and every pair so close to a border that the rounding
     of a product could decide it, are sums of squared differences in float64. So the result does not
     depend on `block`, large means cost no digits, and the ties that copied training images cause
-    come out as `strict` says. It is slow where a large part of both sets is one and the same point.
+    come out as `strict` says. It is slow where a large part of both sets is a single point.
 
     Memory beyond the features: some ten arrays of block² or block · D float64 numbers.
 
@@ -52,6 +55,27 @@ def prdc(
       ValueError: features that are not [N, D] of one width, k out of range, or block < 1.
     """
     real, fake = np.asarray(real), np.asarray(fake)
+    _check(real, fake, k, block)
+    totals = real.sum(axis=0, dtype=np.float64) + fake.sum(axis=0, dtype=np.float64)
+    if not np.isfinite(totals).all():
+        return dict.fromkeys(("precision", "recall", "f_score", "density", "coverage"), np.nan)
+    # products of vectors that share a large mean leave few digits for their distance
+    centre = totals / (len(real) + len(fake))
+    inside = np.less if strict else np.less_equal
+    faithful, recalled, population = _memberships(real, fake, k, inside, centre, block)
+    precision, recall = faithful.mean(), recalled.mean()
+    both = precision + recall
+    return {
+        "precision": float(precision),
+        "recall": float(recall),
+        "f_score": float(2 * precision * recall / both) if both else 0.0,
+        "density": float(population.sum() / (k * len(fake))),
+        "coverage": float((population > 0).mean()),
+    }
+
+
+def _check(real: np.ndarray, fake: np.ndarray, k: int, block: int) -> None:
+    """Raises ValueError for arguments that `prdc` cannot take."""
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(
             f"features are [N, D] of one width, found real {real.shape} and fake {fake.shape}"
@@ -64,18 +88,26 @@ def prdc(
             )
     if block < 1:
         raise ValueError(f"block = {block} rows, must be 1 or more")
-    totals = real.sum(axis=0, dtype=np.float64) + fake.sum(axis=0, dtype=np.float64)
-    if not np.isfinite(totals).all():
-        return dict.fromkeys(("precision", "recall", "f_score", "density", "coverage"), np.nan)
-    # products of vectors that share a large mean leave few digits for their distance
-    centre = totals / (len(real) + len(fake))
 
+
+def _memberships(
+    real: np.ndarray,
+    fake: np.ndarray,
+    k: int,
+    inside: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    centre: np.ndarray,
+    block: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Who lies in whose ball.
+
+    Returns bool [M], fakes that lie in some real ball; bool [N], real samples that lie in some fake
+    ball; int [N], the number of fakes in the ball of each real sample.
+    """
     real_radii = _squared_radii(real, k, centre, block)  # [N]
     fake_radii = _squared_radii(fake, k, centre, block)  # [M]
-    inside = np.less if strict else np.less_equal
-    faithful = np.zeros(len(fake), bool)  # in some real ball
-    recalled = np.zeros(len(real), bool)  # in some fake ball
-    population = np.zeros(len(real), np.int64)  # fakes in the ball of each real sample
+    faithful = np.zeros(len(fake), bool)
+    recalled = np.zeros(len(real), bool)
+    population = np.zeros(len(real), np.int64)
     for i, rows in _blocks(real, centre, block):
         for j, columns in _blocks(fake, centre, block):
             squares, errors = _squared_distances(rows, columns)
@@ -88,16 +120,7 @@ def prdc(
             faithful[j] |= in_real_ball.any(axis=0)
             population[i] += in_real_ball.sum(axis=1)
             recalled[i] |= inside(squares, others).any(axis=1)
-
-    precision, recall = faithful.mean(), recalled.mean()
-    both = precision + recall
-    return {
-        "precision": float(precision),
-        "recall": float(recall),
-        "f_score": float(2 * precision * recall / both) if both else 0.0,
-        "density": float(population.sum() / (k * len(fake))),
-        "coverage": float((population > 0).mean()),
-    }
+    return faithful, recalled, population
 
 
 def _squared_radii(features: np.ndarray, k: int, centre: np.ndarray, block: int) -> np.ndarray:
@@ -158,3 +181,31 @@ def _measured(
         differences = x[x_places[part]].astype(np.float64) - y[y_places[part]]
         squares[part] = np.square(differences).sum(axis=1)
     return squares
+
+
+@dataclass(frozen=True)
+class Manifold(Metric):
+    """Some of the values of `prdc`, `kinds`, each under `<kind><end>`."""
+
+    kinds: tuple[str, ...] = ()
+    end: str = ""
+    k: int = 3
+    strict: bool = False
+
+    features = ("features",)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(f"{kind}{self.end}" for kind in self.kinds)
+
+    @property
+    def least(self) -> tuple[int, str]:
+        return self.k + 1, f" (k = {self.k} neighbours of each)"
+
+    def compute(self, real: Statistics, fake: Statistics, context: Context) -> dict[str, float]:
+        key = ("prdc", self.network, self.k, self.strict)
+        if key not in context.shared:
+            features = real.features["features"], fake.features["features"]
+            context.shared[key] = prdc(*features, k=self.k, strict=self.strict)
+        found = context.shared[key]
+        return {f"{kind}{self.end}": found[kind] for kind in self.kinds}

@@ -1,4 +1,4 @@
-"""How close images are to the ones they should be: means over pairs, nothing kept."""
+"""How close images are to those they should be: means over pairs. No image is stored."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,8 +7,6 @@ import numpy as np
 
 from gan_jax.ops import images
 
-PAIRED = ("l1", "psnr", "ssim", "lpips")
-"""Metrics of pairs; each gives the figure of its own name."""
 Lpips = Callable[[np.ndarray, np.ndarray], np.ndarray]
 MOST_DB = 100.0
 """PSNR of equal images, which would be infinite."""
@@ -39,7 +37,7 @@ class Pairs:
                 f"pairs have one shape, found {list(np.shape(made))} and {list(np.shape(wanted))}"
             )
         for name in self._totals:
-            values = _values(name, made, wanted, self._lpips)
+            values = PAIRED[name](made, wanted, self._lpips)
             self._totals[name] += float(np.sum(values, dtype=np.float64))
         self._count += len(made)
 
@@ -67,16 +65,25 @@ def paired(
     return pairs.means()
 
 
-def _values(name: str, made: np.ndarray, wanted: np.ndarray, lpips) -> np.ndarray:
-    """[n]."""
-    if name == "l1":
-        difference = np.abs(made.astype(np.float32) - wanted)
-        return difference.reshape(len(made), -1).mean(axis=1) / 127.5
-    if name == "psnr":
-        return np.minimum(np.asarray(_psnr(made, wanted)), MOST_DB)
-    if name == "ssim":
-        return np.asarray(_ssim(made, wanted))
+def _l1(made: np.ndarray, wanted: np.ndarray, lpips: Lpips | None) -> np.ndarray:
+    difference = np.abs(made.astype(np.float32) - wanted)
+    return difference.reshape(len(made), -1).mean(axis=1) / 127.5
+
+
+def _limited_psnr(made: np.ndarray, wanted: np.ndarray, lpips: Lpips | None) -> np.ndarray:
+    return np.minimum(np.asarray(_psnr(made, wanted)), MOST_DB)
+
+
+def _of_ssim(made: np.ndarray, wanted: np.ndarray, lpips: Lpips | None) -> np.ndarray:
+    return np.asarray(_ssim(made, wanted))
+
+
+def _of_lpips(made: np.ndarray, wanted: np.ndarray, lpips: Lpips | None) -> np.ndarray:
     x, y = (np.asarray(image, np.float32) / 127.5 - 1 for image in (made, wanted))
     if x.shape[3] == 1:
         x, y = (np.repeat(image, 3, axis=3) for image in (x, y))
     return np.asarray(lpips(x, y))
+
+
+PAIRED = {"l1": _l1, "psnr": _limited_psnr, "ssim": _of_ssim, "lpips": _of_lpips}
+"""Metrics of pairs, by name: uint8 images [n, H, W, C] twice, and LPIPS → values [n]."""

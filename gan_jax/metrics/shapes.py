@@ -1,11 +1,11 @@
-"""Which shapes of images the metrics of two sets can take, looked at image by image."""
+"""Which shapes of images the metrics of two sets can take, checked image by image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError
 from gan_jax.metrics.features import Images, Network
 from gan_jax.metrics.registry import METRICS
 
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]  # height, width, channels
 
 
 class Set(Protocol):
-    """A set of images as this file sees it, such as data/image_set.py's."""
+    """A set of images as this file needs it, such as an `ImageSet` of data/image_set.py."""
 
     def __len__(self) -> int: ...
     def file(self, row: int) -> str: ...
@@ -23,8 +23,8 @@ class Set(Protocol):
 class Shapes:
     """Refuses images that a metric among `names` cannot take, and names the files.
 
-    A classifier takes images of one shape, MS-SSIM those of a set that have one, and a sliced
-    Wasserstein distance two sets that have one in common. Other metrics take any.
+    A classifier takes images of its own shape, MS-SSIM needs one shape within each set, and a
+    sliced Wasserstein distance one shape in both sets. Other metrics take any.
     """
 
     def __init__(self, names: Sequence[str], networks: Mapping[str, Network]) -> None:
@@ -51,9 +51,9 @@ class Shapes:
         return network.shape if network else ()
 
     def of(self, images: Set, real: bool) -> Callable[[int, Images], None]:
-        """A function that looks at a batch which begins with image `start` of the set.
+        """A function that checks a batch, given the number of its first image and its images.
 
-        Raises UserError for an image of another shape than the metrics can take.
+        Raises ArgumentError for an image of another shape than the metrics can take.
         """
         names = self._concerned(real)
 
@@ -66,21 +66,23 @@ class Shapes:
         return check
 
     def _check(self, name: str, real: bool, file: str, shape: Shape) -> None:
-        side = "--real" if real else "--fake"
+        side = "real" if real else "fake"
         if fixed := self._fixed(name):
             if shape != fixed:
-                raise UserError(
-                    f"{side}: {file} is {in_words(shape)}, and the classifier of {name} was "
-                    f"trained on {in_words(fixed)}; bring the images to that, or leave {name} out"
+                raise ArgumentError(
+                    side,
+                    f": {file} is {in_words(shape)}, and the classifier of {name} was "
+                    f"trained on {in_words(fixed)}; bring the images to that, or leave {name} out",
                 )
             return
         place = name if METRICS[name].patches else f"{name} {side}"
         before, wanted = self._first.setdefault(place, (file, shape))
         if shape != wanted:
-            raise UserError(
-                f"{side}: {file} is {in_words(shape)} and {before} is {in_words(wanted)}, where "
-                f"{name} takes images of one shape; bring them to one size and as many channels, "
-                f"or leave {name} out"
+            raise ArgumentError(
+                side,
+                f": {file} is {in_words(shape)} and {before} is {in_words(wanted)}, where {name} "
+                "takes images of one shape; bring them to one size and one number of channels, or "
+                f"leave {name} out",
             )
 
 

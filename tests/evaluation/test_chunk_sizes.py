@@ -14,7 +14,7 @@ from PIL import Image
 from gan_jax import config as configs
 from gan_jax.core import loop
 from gan_jax.core.mesh import Mesh
-from gan_jax.evaluation import comparison, networks, quality
+from gan_jax.evaluation import caricatures, comparison, networks, quality, recogniser
 from gan_jax.metrics.features import Network
 from gan_jax.modes.work import folder_task, interpolate, likelihood, model_choice
 from gan_jax.run.experiment import Experiment
@@ -139,7 +139,7 @@ def validated(model: Model, size: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", VALIDATED)
-def test_validation_figures_do_not_depend_on_the_batch(name):
+def test_validation_values_do_not_depend_on_the_batch(name):
     """On one device or eight, however many rows fill up the last batch: what is drawn for an image
     is a function of its number."""
     options, sizes = VALIDATED[name]
@@ -221,11 +221,11 @@ def test_translations_are_the_same_in_any_chunks(test, photos, tmp_path, monkeyp
         alike(others, scores, rel=1e-3)  # of images that were rounded to grey levels
 
 
-# ---------------------------------------------------------------- figures
+# ---------------------------------------------------------------- metrics
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 32])
-def test_figures_of_two_sets_do_not_depend_on_the_chunk(chunk, tmp_path, monkeypatch):
+def test_metrics_of_two_sets_do_not_depend_on_the_chunk(chunk, tmp_path, monkeypatch):
     """Of odd numbers of images, where a chunk leaves one over."""
     rng = np.random.default_rng(0)
     for name, count in (("real", 33), ("fake", 33)):
@@ -234,13 +234,13 @@ def test_figures_of_two_sets_do_not_depend_on_the_chunk(chunk, tmp_path, monkeyp
     names = ("swd", "ms_ssim", "l1", "psnr", "ssim")
     paths = [str(tmp_path / f"{name}.npz") for name in ("real", "fake")]
     monkeypatch.setattr(comparison, "Mesh", lambda: Mesh(1))
-    whole = comparison.run(*paths, names, say=lambda line: None)["figures"]
-    monkeypatch.setattr(comparison, "CHUNK", chunk)
-    alike(comparison.run(*paths, names, say=lambda line: None)["figures"], whole, rel=1e-6)
+    whole = comparison.compare(*paths, names, say=lambda line: None)["figures"]
+    monkeypatch.setattr(networks, "CHUNK", chunk)
+    found = comparison.compare(*paths, names, say=lambda line: None)["figures"]
+    alike(found, whole, rel=1e-6)
 
 
 def measured(model: Model, classifier: Model, chunk: int, monkeypatch) -> dict[str, float]:
-    monkeypatch.setattr(quality, "CHUNK", chunk)
     monkeypatch.setattr(networks, "CHUNK", chunk)
     measure = quality.Quality(model.experiment, lambda: classifier, lambda line: None)
     return measure(model.state, model.experiment.last)
@@ -269,22 +269,25 @@ def test_quality_does_not_depend_on_the_chunk(monkeypatch):
     alike(measured(eight, classifier, 4, monkeypatch), first, rel=1e-3)
 
 
-def test_caricatures_are_judged_alike_in_any_chunks(monkeypatch):
+def test_caricatures_are_measured_alike_in_any_chunks(monkeypatch):
     model = model_of("warpgan_drawn")
     shape = (32 * 32 * 3, 8)
     random = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    extract = lambda images, taps: {"features": images.reshape(len(images), -1) @ random}  # noqa: E731
+
+    def extract(images, taps):
+        return {"features": images.reshape(len(images), -1) @ random}
+
     network = Network("random", "0", "none", {"features": 8}, extract)
-    monkeypatch.setattr(networks, "recogniser", lambda setup, split: (network, ""))
+    monkeypatch.setattr(recogniser, "open_recogniser", lambda *_: (network, ""))
     found = []
     for chunk in (3, 32):
         monkeypatch.setattr(networks, "CHUNK", chunk)
-        told = {}
-        for judge in (networks.Identities, networks.Exaggeration):
-            told |= judge(model.experiment, "validation", np.arange(7))(
+        values = {}
+        for measure in (caricatures.Identities, caricatures.Exaggeration):
+            values |= measure(model.experiment, "validation", np.arange(7))(
                 model.state, model.experiment.last
             )
-        found.append(told)
+        found.append(values)
     alike(found[1], found[0], rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a run: in the loop, by --mode=evaluate, and the same as --mode=metrics gives."""
+"""Metrics of a run: in the loop, by --mode=evaluate, and the same as --mode=metrics gives."""
 
 import json
 from types import SimpleNamespace
@@ -10,12 +10,12 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core.mesh import Mesh
 from gan_jax.errors import UserError
-from gan_jax.evaluation import comparison, quality
+from gan_jax.evaluation import comparison, quality, section, set_metrics
+from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
 from gan_jax.interop.formats import npz_file
 from gan_jax.metrics.features import Network
-from gan_jax.metrics.gather import Kept
-from gan_jax.metrics.registry import CLASSIFIER, Settings
+from gan_jax.metrics.metric import CLASSIFIER, Context, MetricOptions, Statistics
 from gan_jax.models.lpips import STAGES
 from gan_jax.ops.frechet import Moments
 from gan_jax.run.experiment import Experiment
@@ -57,7 +57,7 @@ def scores(folder):
     return {row["step"]: row for row in rows if row["kind"] == "eval"}
 
 
-def test_figures_are_logged_and_the_best_state_follows_one_of_them(trained):
+def test_values_are_logged_and_the_best_state_follows_one_of_them(trained):
     folder, lines = trained
     found = scores(folder)
     assert sorted(found) == [3, 6]
@@ -73,7 +73,7 @@ def test_figures_are_logged_and_the_best_state_follows_one_of_them(trained):
     assert notes == ["note: fid: biased by few images (16 for 2048 features)"]
 
 
-def test_what_the_figures_are_measured_with_is_kept(trained, network):
+def test_what_the_values_are_measured_with_is_stored(trained, network):
     about = json.loads((trained[0] / "quality.json").read_text())
     assert (about["n_real"], about["n_fake"], about["real"]) == (16, 16, "validation")
     assert about["networks"]["inception"] == {
@@ -103,7 +103,7 @@ def test_a_run_does_not_go_on_with_other_weights(trained, network, tmp_path):
         aside.rename(network)
 
 
-def test_evaluate_gives_the_logged_figures_and_mode_metrics_the_same(
+def test_evaluate_gives_the_logged_values_and_mode_metrics_the_same(
     trained, network, tmp_path, monkeypatch
 ):
     folder, _ = trained
@@ -120,11 +120,14 @@ def test_evaluate_gives_the_logged_figures_and_mode_metrics_the_same(
     real = model.experiment.data.all("validation")["image"]
     np.savez(tmp_path / "real.npz", images=real)
     np.savez(tmp_path / "fake.npz", images=model.sample(range(16)))
-    compared = comparison.run(
+    compared = comparison.compare(
         str(tmp_path / "real.npz"), str(tmp_path / "fake.npz"),
         ("fid", "kid", "is", "pr", "fd_classifier", "classes"),
-        file=str(network), classifier=str(folder / "classifier"),
-        settings=Settings(splits=2, few=True), say=lambda line: None,
+        Options(
+            inception=str(network), feature_classifier=str(folder / "classifier"), splits=2,
+            few=True,
+        ),
+        say=lambda line: None,
     )["figures"]  # fmt: skip
     for name in ("fid", "kid", "is", "precision", "fd_classifier", "class_entropy"):
         assert compared[name] == pytest.approx(found[name], rel=1e-5, abs=1e-7), name
@@ -182,7 +185,7 @@ def test_translations_are_compared_with_their_targets_and_read_by_a_segmenter(
     names = {"fid", "psnr", "ssim", "l1", "lpips", "pixel_accuracy", "class_accuracy", "class_iou"}
     assert set(found) == names
     assert all(np.isfinite(value) for value in found.values())
-    assert quality.figure_names(experiment) == [
+    assert section.metric_names(experiment) == [
         "fid", "psnr", "ssim", "l1", "lpips", "pixel_accuracy", "class_accuracy", "class_iou",
     ]  # fmt: skip
     # against the images themselves: the pairs are the first ones of the validation set
@@ -231,7 +234,7 @@ def test_too_few_images_are_refused_unless_asked_for(trained, network):
         training.evaluate(trained[0], say=lambda line: None, config=config)
 
 
-def test_the_best_metric_may_be_any_figure_and_nothing_else(network, tmp_path):
+def test_the_best_metric_may_be_any_value_and_nothing_else(network, tmp_path):
     config = gan(network)
     config.best.metric = "kidd"
     with pytest.raises(UserError, match=r"accepted are .*fid, sfid, kid, kid_rbf, is, precision"):
@@ -242,19 +245,17 @@ def test_a_class_with_one_image_is_said_when_the_run_begins():
     """The labels that will be drawn are known, and so are those of the real images."""
     name = "fd_by_class_classifier"
     moments = {("features", k): Moments.of(np.zeros(3), np.eye(3), n) for k, n in enumerate((4, 1))}
+    networks = {CLASSIFIER: Network("c", "1", "none", {"features": 3}, None)}
     begun = SimpleNamespace(
-        by_sets=[name],
-        n_real=5,
-        count=6,
-        settings=Settings(few=True),
-        networks={CLASSIFIER: Network("c", "1", "none", {"features": 3}, None)},
+        names=[name],
+        task=SimpleNamespace(rows=np.arange(5), count=6),
+        _context=Context(networks, MetricOptions(few=True), ("ant", "bee")),
         experiment=SimpleNamespace(
-            facts=SimpleNamespace(input_channels=0),
-            seed_labels=lambda seeds: seeds % 2,
-            data=SimpleNamespace(class_names=("ant", "bee")),
+            facts=SimpleNamespace(input_channels=0), seed_labels=lambda seeds: seeds % 2
         ),
     )
+    check = set_metrics.SetMetrics._check_classes
     with pytest.raises(ValueError, match=f"{name}/bee: 1 real and 3 generated images"):
-        quality.Quality._check_classes(begun, {CLASSIFIER: Kept(moments=moments)})
+        check(begun, {CLASSIFIER: Statistics(moments=moments)})
     moments["features", 1] = Moments.of(np.zeros(3), np.eye(3), 2)
-    quality.Quality._check_classes(begun, {CLASSIFIER: Kept(moments=moments)})
+    check(begun, {CLASSIFIER: Statistics(moments=moments)})

@@ -47,7 +47,7 @@ def test_rank1_at_chance():
         (dict(labels=[0]), r"labels is \[2\]"),
         (dict(gallery_labels=[0, 1]), r"gallery_labels is \[4\]"),
         (dict(gallery=np.zeros((0, 4))), "gallery are embeddings"),
-        (dict(labels=[8, 9]), "nobody to be found"),
+        (dict(labels=[8, 9]), "nobody can be found"),
     ],
 )
 def test_rank1_says_what_does_not_fit(change, message):

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from gan_jax.metrics.kid import kid
+from gan_jax.metrics.kid import Polynomial, Rbf, kid
 from tests.helpers.golden_rule import load
 
 META, GOLDEN = load("metrics/kid")
@@ -13,15 +13,19 @@ META, GOLDEN = load("metrics/kid")
 
 def options(run):
     gamma = run["kid_kernel_poly_gamma"]
+    kernels = {
+        "poly": Polynomial(
+            degree=run["kid_kernel_poly_degree"],
+            gamma=None if gamma == "1/d" else gamma,
+            coef0=run["kid_kernel_poly_coef0"],
+        ),
+        "rbf": Rbf(run.get("kid_kernel_rbf_sigma", 10.0)),
+    }
     return dict(
         subsets=run["kid_subsets"],
         subset_size=run["kid_subset_size"],
         seed=run["rng_seed"],
-        kernel={"poly": "polynomial", "rbf": "rbf"}[run["kid_kernel"]],
-        degree=run["kid_kernel_poly_degree"],
-        gamma=None if gamma == "1/d" else gamma,
-        coef0=run["kid_kernel_poly_coef0"],
-        sigma=run.get("kid_kernel_rbf_sigma", 10.0),
+        kernel=kernels[run["kid_kernel"]],
     )
 
 
@@ -67,17 +71,17 @@ def brute_force(x, y, k):
 @pytest.mark.parametrize("shift", [0.0, 1e6])
 def test_rbf_by_pairs_even_far_from_the_origin(shift):
     x, y = np.random.default_rng(1).normal(size=(2, 9, 4)) + shift
-    found, _ = kid(y, x, subsets=2, subset_size=9, kernel="rbf", sigma=1.5)
+    found, _ = kid(y, x, subsets=2, subset_size=9, kernel=Rbf(1.5))
     near = brute_force(x, y, lambda p, q: np.exp(-np.sum((p - q) ** 2) / (2 * 1.5**2)))
     assert found == pytest.approx(near, rel=1e-7)
 
 
 def test_options_of_the_polynomial():
     x, y = np.random.default_rng(2).normal(size=(2, 8, 5))
-    found, _ = kid(y, x, subsets=1, subset_size=8, degree=1, gamma=2.0, coef0=-0.5)
+    found, _ = kid(y, x, subsets=1, subset_size=8, kernel=Polynomial(1, 2.0, -0.5))
     assert found == pytest.approx(brute_force(x, y, lambda p, q: 2 * p @ q - 0.5))
     # an MMD² of the linear kernel is that of the means, and the constant cancels
-    linear, _ = kid(y, x, subsets=1, subset_size=8, degree=1, gamma=2.0, coef0=7.0)
+    linear, _ = kid(y, x, subsets=1, subset_size=8, kernel=Polynomial(1, 2.0, 7.0))
     assert linear == pytest.approx(found)
 
 

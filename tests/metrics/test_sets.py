@@ -1,73 +1,29 @@
-"""Figures of two sets of images under invented feature networks."""
-
-import re
+"""Metrics of two sets of images under invented feature networks."""
 
 import numpy as np
 import pytest
 
 from gan_jax.metrics import swd
+from gan_jax.metrics.accumulate import accumulate
 from gan_jax.metrics.diversity import diversity
 from gan_jax.metrics.features import Network
-from gan_jax.metrics.gather import Kept, gather
+from gan_jax.metrics.frechet import FEW
 from gan_jax.metrics.kid import kid
-from gan_jax.metrics.registry import (
+from gan_jax.metrics.metric import (
     CLASSIFIER,
     INCEPTION,
-    METRICS,
-    PIXELS,
-    Settings,
-    chosen,
-    describe,
+    Context,
+    Counts,
+    MetricOptions,
+    Statistics,
 )
-from gan_jax.metrics.sets import FEW, figures, plan, spread
+from gan_jax.metrics.registry import METRICS
+from gan_jax.metrics.sets import compute, plan
 from gan_jax.ops.frechet import Moments, frechet_distance
+from tests.helpers.invented_networks import batches, coded, compare, network
 from tests.helpers.pictures import noise
 
-WIDTH, CLASSES = 4, 5
-
-
-def coded(numbers, side=1):
-    """Images whose first two pixels say which row of a table is theirs; grey noise below."""
-    numbers = np.asarray(numbers)
-    found = np.random.default_rng(0).integers(0, 256, (len(numbers), side + 1, side + 1, 1))
-    found[:, 0, 0, 0], found[:, 0, 1, 0] = numbers // 256, numbers % 256
-    return found.astype(np.uint8)
-
-
-def network(name="tiny", **tables):
-    """Looks features up by the number that an image carries."""
-    tables = {tap: np.asarray(table, np.float32) for tap, table in tables.items()}
-
-    def extract(images, taps):
-        assert list(taps) == sorted(set(taps))
-        rows = np.array([256 * int(i[0, 0, 0]) + int(i[0, 1, 0]) for i in images])
-        return {tap: tables[tap][rows] for tap in taps}
-
-    widths = {tap: table.shape[1] for tap, table in tables.items()}
-    return Network(name, "0123", "none", widths, extract)
-
-
-def batches(images, size=50, labels=None):
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        yield images[part], None if labels is None else labels[part]
-
-
-def compare(names, real, fake, networks, *, settings=None, size=50, patches=0, labels=None):
-    """(figures, notes) of two arrays of images; `labels` of both."""
-    settings, names = settings or Settings(), names.split(",")
-    kept = [
-        gather(
-            batches(images, size, labels and labels[is_real]),
-            names,
-            networks,
-            settings.seed,
-            bool(is_real),
-            spread(len(images), patches),
-        )
-        for is_real, images in enumerate((fake, real))
-    ]
-    return figures(names, kept[1], kept[0], networks, settings)
+WIDTH = 4
 
 
 def gaussian(count, mean, std, seed=0):
@@ -113,32 +69,32 @@ def test_a_set_is_at_no_distance_from_itself():
 def test_few_images_are_refused_unless_asked_for():
     networks = {INCEPTION: network(features=TWO)}
     for count in (2, WIDTH):
-        message = rf"fid: {count} images are too few.* width 4.* 5 or more.*biased figure"
+        message = rf"fid: {count} images are too few.* width 4.* 5 or more.*biased value"
         for pair in ((REAL[:count], FAKE), (REAL, FAKE[:count])):
             with pytest.raises(ValueError, match=message):
                 compare("fid", *pair, networks)
-            found, notes = compare("fid", *pair, networks, settings=Settings(few=True))
+            found, notes = compare("fid", *pair, networks, settings=MetricOptions(few=True))
             assert found["fid"] > 0
             assert notes == [f"fid: {FEW} ({count} for 4 features)"]
-    for settings in (Settings(), Settings(few=True)):
+    for settings in (MetricOptions(), MetricOptions(few=True)):
         _, notes = compare("fid", REAL[: WIDTH + 1], FAKE, networks, settings=settings)
         assert notes == []
     with pytest.raises(ValueError, match="two features or more, found 1"):
-        compare("fid", REAL, FAKE[:1], networks, settings=Settings(few=True))
+        compare("fid", REAL, FAKE[:1], networks, settings=MetricOptions(few=True))
 
 
 def test_moments_of_an_unknown_number_of_images():
     """The number that is known decides."""
     networks = {INCEPTION: network(features=TWO)}
     real = Moments.of(TWO[:60].mean(axis=0), np.cov(TWO[:60], rowvar=False))
-    real = {INCEPTION: Kept(moments={"features": real})}
+    real = {INCEPTION: Statistics(moments={"features": real})}
     for count in (4, 40):
-        fake = gather(batches(FAKE[:count]), ["fid"], networks, 0, False)
+        fake = accumulate(batches(FAKE[:count]), ["fid"], networks, 0, False)
         if count == 4:
             with pytest.raises(ValueError, match="4 images are too few"):
-                figures(["fid"], real, fake, networks, Settings())
+                compute(["fid"], real, fake, Context(networks, MetricOptions()))
         else:
-            found, _ = figures(["fid"], real, fake, networks, Settings())
+            found, _ = compute(["fid"], real, fake, Context(networks, MetricOptions()))
             assert found["fid"] == pytest.approx(14, rel=1e-5)
 
 
@@ -146,14 +102,14 @@ def test_moments_of_an_unknown_number_of_images():
 
 
 def by_class(labels, class_names=(), settings=None, name="fid_by_class"):
-    """Figures of REAL and FAKE with (fake, real) labels."""
+    """Values of REAL and FAKE with (fake, real) labels."""
     kind = METRICS[name].network
-    networks, settings = {kind: network(features=TWO)}, settings or Settings()
-    kept = [
-        gather(batches(images, 7, own), [name], networks, 0, bool(is_real))
+    networks, settings = {kind: network(features=TWO)}, settings or MetricOptions()
+    found = [
+        accumulate(batches(images, 7, own), [name], networks, 0, bool(is_real))
         for is_real, (images, own) in enumerate(zip((FAKE, REAL), labels, strict=True))
     ]
-    return figures([name], kept[1], kept[0], networks, settings, class_names)
+    return compute([name], found[1], found[0], Context(networks, settings, class_names))
 
 
 @pytest.mark.parametrize("name", ["fid_by_class", "fd_by_class_classifier"])
@@ -183,19 +139,19 @@ def test_classes_that_do_not_fit():
     few = np.where(np.arange(60) < 4, 0, 1)
     with pytest.raises(ValueError, match=r"fid_by_class/0: 4 images are too few"):
         by_class((fake, few))
-    found, notes = by_class((fake, few), settings=Settings(few=True))
+    found, notes = by_class((fake, few), settings=MetricOptions(few=True))
     assert notes == [f"fid_by_class/0: {FEW} (4 for 4 features)"]
     assert found["fid_by_class"] > 0
 
 
-# ---------------------------------------------------------------- features kept whole
+# ---------------------------------------------------------------- features of every image
 
 
 @pytest.mark.parametrize("kernel", ["polynomial", "rbf"])
 def test_kernel_distances_and_the_note_of_smaller_subsets(kernel):
     end = "" if kernel == "polynomial" else "_rbf"
     networks = {INCEPTION: network(features=TWO), CLASSIFIER: network(features=TWO[::-1])}
-    settings = Settings(seed=3, kid_subsets=7, kid_subset_size=20)
+    settings = MetricOptions(seed=3, kid_subsets=7, kid_subset_size=20)
     for name, rows in ((f"kid{end}", TWO), (f"kd{end}_classifier", TWO[::-1])):
         rows = rows.astype(np.float32)
         found, notes = compare(name, REAL, FAKE, networks, settings=settings)
@@ -204,7 +160,7 @@ def test_kernel_distances_and_the_note_of_smaller_subsets(kernel):
         assert found == dict(zip((name, f"{name}_std"), expected, strict=True))
         assert notes == []
         # both smaller than the default of 1000
-        smaller = Settings(seed=3, kid_subsets=7)
+        smaller = MetricOptions(seed=3, kid_subsets=7)
         found, notes = compare(name, REAL, FAKE, networks, settings=smaller)
         expected = kid(rows[:60], rows[60:], subset_size=40, **options)
         assert found == dict(zip((name, f"{name}_std"), expected, strict=True))
@@ -239,12 +195,14 @@ def test_a_collapsed_generator_is_precise_and_recalls_nothing():
 def test_inception_scores_of_certain_classes():
     """K classes, each as frequent and each certain, score K; one class scores 1."""
     networks = {kind: network(logits=100 * np.eye(4)) for kind in (INCEPTION, CLASSIFIER)}
-    settings = Settings(splits=1)
+    settings = MetricOptions(splits=1)
     for name in ("is", "is_classifier"):
         for numbers, score in ((np.arange(40) % 4, 4), (np.zeros(40, int), 1)):
             found, _ = compare(name, REAL, coded(numbers), networks, settings=settings)
             assert found == pytest.approx({name: score, f"{name}_std": 0})
-    found, _ = compare("is", REAL, coded(np.arange(40) % 4), networks, settings=Settings(splits=5))
+    found, _ = compare(
+        "is", REAL, coded(np.arange(40) % 4), networks, settings=MetricOptions(splits=5)
+    )
     assert found["is_std"] > 0
     with pytest.raises(ValueError, match="splits = 10 of 3 images"):
         compare("is", REAL, coded(range(3)), networks)
@@ -303,19 +261,20 @@ def test_patches_of_as_many_images_of_each_set():
     rows = [0, 1, 3, 5, 6, 8, 10, 11, 13, 15, 16, 18]
     same, _ = compare("swd", real[rows], fake, {}, patches=12)
     assert found == same
-    assert plan(["swd"], 20, 12, {}, Settings()) == ["swd: 12 images of each set"]
-    assert plan(["swd"], 12, 12, {}, Settings()) == []
+    context = Context({}, MetricOptions())
+    assert plan(["swd"], Counts(20, 12), context) == ["swd: 12 images of each set"]
+    assert plan(["swd"], Counts(12, 12), context) == []
     assert found["swd"] > compare("swd", real[:12], real, {}, patches=12)[0]["swd"] > 0
 
 
 def test_the_levels_of_a_sliced_wasserstein_distance():
     real, fake = noise(6, 64), noise(6, 64, seed=1)
-    found, _ = compare("swd", real, fake, {}, patches=6, settings=Settings(seed=5))
+    found, _ = compare("swd", real, fake, {}, patches=6, settings=MetricOptions(seed=5))
     assert list(found) == ["swd", "swd/64", "swd/32", "swd/16"]
-    kept = [swd.Patches(np.random.default_rng((5, part))) for part in (1, 0)]
-    for some, images in zip(kept, (real, fake), strict=True):
+    patches = [swd.Patches(np.random.default_rng((5, part))) for part in (1, 0)]
+    for some, images in zip(patches, (real, fake), strict=True):
         some.add(images)
-    expected = swd.distances(*kept, np.random.default_rng(5))
+    expected = swd.distances(*patches, np.random.default_rng(5))
     assert found.pop("swd") == expected.pop("average")
     assert found == {f"swd/{level}": value for level, value in expected.items()}
 
@@ -348,142 +307,3 @@ def test_images_that_pixels_cannot_be_compared_of():
     for pair in ((fine, fine[:1]), (fine[:1], fine)):
         with pytest.raises(ValueError, match="ms_ssim needs two images or more"):
             compare("ms_ssim", *pair, {})
-
-
-# ---------------------------------------------------------------- all of them
-
-MANY = np.random.default_rng(9).normal(size=(1200, WIDTH))
-EVERY = {
-    INCEPTION: network(
-        features=MANY,
-        logits=5 * np.random.default_rng(1).normal(size=(1200, CLASSES)),
-        spatial=MANY[:, ::-1],
-        **{"64": MANY[:, :2], "192": MANY[:, 1:], "768": MANY + 1},
-    ),
-    CLASSIFIER: network(
-        features=2 * MANY, logits=5 * np.random.default_rng(2).normal(size=(1200, CLASSES))
-    ),
-}
-BOTH = coded(range(600), 15), coded(range(600, 1200), 15)  # more than are merged at once
-LABELS = [np.arange(600) % 3, np.arange(600) // 200]
-EXTRAS = {  # by the name of the metric, figures whose names depend on the data
-    "swd": r"swd/\d+",
-    "ms_ssim": r"ms_ssim_real",
-    "classes": r"class_fraction/\d",
-    "fid_by_class": r"fid_by_class/\d",
-    "fd_by_class_classifier": r"fd_by_class_classifier/\d",
-}
-
-
-ALL = ",".join(METRICS)
-
-
-def everything(names=ALL, size=50, **options):
-    settings = Settings(kid_subsets=5, kid_subset_size=100, **options)
-    return compare(
-        names, *BOTH, EVERY, settings=settings, size=size, patches=20, labels=LABELS
-    )  # fmt: skip
-
-
-def test_every_metric_gives_its_figures_alone_as_with_all_others():
-    together, notes = everything()
-    assert notes == []
-    left = dict(together)
-    for name, metric in METRICS.items():
-        alone, _ = everything(name)
-        assert list(alone)[: len(metric.figures)] == list(metric.figures)
-        for extra in list(alone)[len(metric.figures) :]:
-            assert re.fullmatch(EXTRAS[name], extra), extra
-        assert (len(alone) > len(metric.figures)) == (name in EXTRAS)
-        assert np.isfinite(list(alone.values())).all()
-        assert {figure: left.pop(figure) for figure in alone} == alone
-    assert left == {}
-
-
-def test_metrics_by_network():
-    names = list(METRICS)
-    parts = [chosen(names, kind) for kind in (INCEPTION, CLASSIFIER, PIXELS)]
-    assert {name: metric for part in parts for name, metric in part.items()} == METRICS
-    assert list(chosen(["fid", "swd", "kd_classifier"], CLASSIFIER)) == ["kd_classifier"]
-
-
-@pytest.mark.parametrize("size", [1, 3, 50])
-def test_batches_do_not_matter(size):
-    """All at once, or in batches that do not meet the merges, nor the pairs of MS-SSIM."""
-    found, _ = everything(size=size)
-    whole, _ = everything(size=600)
-    assert found.keys() == whole.keys()
-    for name, value in whole.items():
-        assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-12), name
-
-
-@pytest.mark.parametrize("size", [1, 32, 600])
-def test_the_same_rows_are_merged_whatever_the_batches(size, monkeypatch):
-    merged = []
-    add = Moments.add
-    monkeypatch.setattr(Moments, "add", lambda self, x: (merged.append(len(x)), add(self, x)))
-    gather(batches(BOTH[0], size), ["fid"], EVERY, 0, False)
-    assert merged == [512, 88]
-
-
-@pytest.mark.parametrize("name", ["swd", "ms_ssim"])
-@pytest.mark.parametrize("size", [1, 2, 3, 8])
-def test_images_of_two_shapes_are_refused_in_any_batches(name, size):
-    """Also where no batch holds both, and where the others are not looked at."""
-    both = [*noise(4), *noise(4, 32)]
-    parts = [both[start : start + size] for start in range(0, len(both), size)]
-    with pytest.raises(ValueError, match=rf"{name} takes images of one shape, found \[16, 16, "):
-        gather([(part, None) for part in parts], [name], {}, 0, False, range(2))
-
-
-def test_a_list_of_images_is_as_good_as_an_array():
-    names = "fid,kid,is"
-    real, fake = (list(images) for images in BOTH)
-    settings = Settings(kid_subsets=5, kid_subset_size=100)
-    assert compare(names, real, fake, EVERY, settings=settings) == everything(names)
-
-
-def test_the_seed_decides_what_is_random():
-    first, again, other = (everything(seed=seed)[0] for seed in (0, 0, 1))
-    assert first == again
-    changed = {name for name in first if first[name] != other[name]}
-    assert {"kid", "kid_std", "kd_classifier", "is", "is_std", "swd", "swd/16"} <= changed
-    assert not {"fid", "sfid", "precision", "coverage", "class_entropy", "ms_ssim"} & changed
-
-
-def test_what_is_kept_and_how_often_the_network_is_asked():
-    asked = []
-
-    def extract(images, taps):
-        asked.append((len(images), tuple(taps)))
-        return EVERY[INCEPTION].extract(images, taps)
-
-    networks = {INCEPTION: EVERY[INCEPTION]._replace(extract=extract)}
-    told = []
-    names = ["fid", "kid", "is", "fid_64"]
-    kept = gather(batches(BOTH[0][:70], 32), names, networks, 0, False, done=told.append)
-    taps = ("64", "features", "logits")
-    assert asked == [(32, taps), (32, taps), (6, taps)]
-    assert told == [32, 64, 70]
-    assert list(kept) == [INCEPTION]
-    assert kept[INCEPTION].count == 70
-    assert set(kept[INCEPTION].moments) == {"64", "features"}
-    assert kept[INCEPTION].moments["features"].count == 70
-    np.testing.assert_allclose(kept[INCEPTION].moments["features"].mean, MANY[:70].mean(axis=0))
-    assert set(kept[INCEPTION].features) == {"features", "logits"}
-    assert kept[INCEPTION].features["logits"].shape == (70, CLASSES)
-
-
-def test_real_images_are_not_looked_at_for_metrics_that_need_none():
-    def refuse(images, taps):
-        raise AssertionError("features of real images")
-
-    networks = {kind: EVERY[kind]._replace(extract=refuse) for kind in EVERY}
-    names = ["is", "classes", "is_classifier"]
-    kept = gather(batches(BOTH[0]), names, networks, 0, True)
-    assert all(part.features == {} and part.moments == {} for part in kept.values())
-
-
-def test_what_identifies_a_network_is_said():
-    found = describe(network("tiny", features=TWO))
-    assert found == {"network": "tiny", "weights": "0123", "resize": "none"}

@@ -43,7 +43,8 @@ def params():
 
 
 def of_inception(params, how="tf1", devices=1, batch=1):
-    return features.of_inception(params, "0123", "rule", how, Mesh(devices), gather, batch)
+    identity = ("rule", "0123", "")
+    return features.of_inception(params, identity, how, Mesh(devices), gather, batch)
 
 
 @pytest.fixture(scope="module")

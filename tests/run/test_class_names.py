@@ -12,8 +12,8 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
-from gan_jax.evaluation import quality
-from gan_jax.metrics.gather import Kept
+from gan_jax.evaluation import set_metrics
+from gan_jax.metrics.metric import Statistics
 from gan_jax.modes.work import sample
 from gan_jax.ops.frechet import Moments
 from gan_jax.run import class_names, sampler_settings
@@ -210,12 +210,12 @@ def test_figures_by_class_leave_out_what_is_not_drawn(run):
     experiment = gan_jax.load(folder).experiment
     experiment.config.quality.update(chosen.quality)
     kept = {("features", k): Moments.of(np.zeros(2), np.eye(2), 4) for k in (0, 1, 2)}
-    moments = Kept(moments=kept)
+    moments = Statistics(moments=kept)
     measured = SimpleNamespace(
-        experiment=experiment, by_sets=[], networks={}, settings=SimpleNamespace(seed=0), n_real=3,
-        _patched=0, _rows=np.arange(3), _real_batches=lambda *_: [],
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quality, "gather", lambda *_: {"classifier": moments})
-        quality.Quality._gathered(measured, 8)
+        experiment=experiment,
+        task=SimpleNamespace(rows=np.arange(3)),
+        _real_batches=lambda *_: [],
+        _statistics=lambda *_, **__: {"classifier": moments},
+    )
+    set_metrics.SetMetrics._accumulated(measured, 8)
     assert {key[1] for key in moments.moments} == {0, 2}

@@ -1,31 +1,54 @@
-"""Whether a recogniser knows the people whom it is to judge: the metric rank1 wants strangers."""
+"""The recogniser of the metric rank1, a classifier that must not know the people it is shown."""
 
 from collections.abc import Iterable
 
 from gan_jax import data
 from gan_jax.data.sources import listing
 from gan_jax.errors import UserError
+from gan_jax.evaluation import networks
+from gan_jax.metrics import features
 from gan_jax.run.experiment import Experiment
-from gan_jax.run.model import Model
+from gan_jax.run.model import Model, load
 
 NOBODY = ("synthetic", "digits")  # sources that show no people
 
 
-def check(model: Model, experiment: Experiment, split: str, key: str) -> str:
+def open_recogniser(experiment: Experiment, split: str) -> tuple[features.Network, str]:
+    """The identity classifier of config.quality.recogniser, whose "features" are embeddings, and a
+    remark on people of the split that it may know, or "".
+
+    Raises UserError for another system's run, one of images of another size, or one that was
+    trained on people of the split.
+    """
+    key = f"config.quality.recogniser={experiment.config.quality.recogniser}"
+    model = load(experiment.config.quality.recogniser)
+    if "features" not in model.experiment.system.tasks:
+        raise UserError(f"{key}: that run is not a classifier's (configs/identity_drawn.py)")
+    found, wanted = model.experiment.facts, experiment.facts
+    if found[:2] != wanted[:2]:
+        raise UserError(
+            f"{key} was trained on {found.resolution} px, {found.channels} channels; this run has "
+            f"{wanted.resolution}, {wanted.channels}"
+        )
+    note = check_people(model, experiment, split, key)
+    return networks.of_classifier(model), note
+
+
+def check_people(model: Model, experiment: Experiment, split: str, key: str) -> str:
     """Compares the people that `model` was trained on with those of a split, by name.
 
     Folders are compared by their own names, without those around them; drawn people by number.
 
     Args:
       model: a classifier of people.
-      experiment: of the run whose people of `split` are judged.
+      experiment: of the run whose people of `split` are to be recognised.
       key: what named the model, for messages.
 
     Returns a line on people who could not be compared, "" where all were. Raises UserError, naming
     them, for people whom the model was trained on.
     """
-    judged, trained = experiment.config.data.source, model.config.data.source
-    if trained in NOBODY or ("drawn_faces" in (judged, trained) and judged != trained):
+    shown, trained = experiment.config.data.source, model.config.data.source
+    if trained in NOBODY or ("drawn_faces" in (shown, trained) and shown != trained):
         return ""
     names, reason = _known(model)
     examples = zip(
@@ -37,14 +60,17 @@ def check(model: Model, experiment: Experiment, split: str, key: str) -> str:
     if shared:
         raise UserError(
             f"{key} was trained on {len(shared)} of the {len(people)} people of {split} that the "
-            f"metric rank1 judges: {listing.some(shared)}; {_advice(experiment)}"
+            f"metric rank1 is measured on: {listing.some(shared)}; {_advice(experiment)}"
         )
     if not reason and not all(people.values()):
         unknown = [name for name, folders in people.items() if not folders]
         reason = f"no folder of their own tells who {listing.some(unknown)} are"
     if not reason:
         return ""
-    return f"whether {key} was trained on people that rank1 judges could not be checked: {reason}"
+    return (
+        f"whether {key} was trained on people that rank1 is measured on could not be checked: "
+        f"{reason}"
+    )
 
 
 def _known(model: Model) -> tuple[tuple[str, ...], str]:
@@ -66,7 +92,7 @@ def _known(model: Model) -> tuple[tuple[str, ...], str]:
 
 
 def _folders(name: str, marks: Iterable[str]) -> set[str]:
-    """By which names of folders a person may be known elsewhere; none of a mere number's."""
+    """The names of folders that a person may have elsewhere; none for a mere number."""
     listed = any(mark.startswith("file ") for mark in marks)  # of a list: files, folders, labels
     found = {mark.removeprefix("folder ") for mark in marks if mark.startswith("folder ")}
     return {_last(folder) for folder in (found if listed else {name})}

@@ -1,0 +1,194 @@
+"""The metrics that compare the set of drawn images with the set of real ones, such as FID."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_jax.core.system import Batch, Stage, TrainState
+from gan_jax.errors import UserError
+from gan_jax.evaluation import networks
+from gan_jax.evaluation.measure import Measure, Task
+from gan_jax.metrics.accumulate import Accumulator, accumulate
+from gan_jax.metrics.metric import CLASSIFIER, Context, Counts, Statistics
+from gan_jax.metrics.pixels import patched
+from gan_jax.metrics.registry import METRICS, describe
+from gan_jax.metrics.sets import compute, plan, spread
+from gan_jax.report import grids
+from gan_jax.run.experiment import Experiment
+
+
+def accepted(experiment: Experiment) -> tuple[str, ...]:
+    """The metrics of this family that the run can be measured by."""
+    return tuple(METRICS)
+
+
+def values(name: str) -> tuple[str, ...]:
+    """Names of the values that a metric gives, or () for another family's."""
+    return METRICS[name].values if name in METRICS else ()
+
+
+def check(experiment: Experiment) -> None:
+    """Raises UserError for a section `quality` that the run cannot be measured by."""
+    section = experiment.config.quality
+    networks.check_resize(section.resize, "config.quality.resize")
+    metrics = [METRICS[name] for name in section.metrics if name in METRICS]
+    by_class = [metric.name for metric in metrics if metric.by_class]
+    if by_class and not experiment.system.labelled:
+        raise UserError(
+            f"config.quality.metrics: {by_class[0]} needs a generator that draws a class on demand"
+        )
+    of_classifier = [metric.name for metric in metrics if metric.network == CLASSIFIER]
+    if of_classifier and not experiment.facts.num_classes:
+        raise UserError(
+            f"config.run.quality_every: {of_classifier[0]} needs a classifier and this data has no "
+            "labels; name other config.quality.metrics, such as \"('fid',)\", or set it to 0 and "
+            "config.best.metric to a validation value"
+        )
+
+
+def make(task: Task) -> Measure | None:
+    """The measure of this family's metrics, or None where the task has none."""
+    return SetMetrics(task) if any(name in METRICS for name in task.names) else None
+
+
+class SetMetrics(Measure):
+    """The real images' statistics are computed once for each resolution; drawn images stream by.
+
+    At a stage of a lower resolution the real images are reduced to it, by means. Both sets are then
+    enlarged by nearest neighbour, to 16 px or to what a classifier was trained on.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.experiment = task.experiment
+        self.names = [name for name in task.names if name in METRICS]
+        self.networks = networks.feature_networks(
+            self.names,
+            self.experiment.mesh,
+            self.experiment.config.quality.inception,
+            "config.quality.inception",
+            self.experiment.config.quality.resize,
+            lambda: networks.of_classifier(task.classifier()),
+            max(task.count, len(task.rows)),
+        )
+        self._context = Context(
+            self.networks, task.options, tuple(self.experiment.data.class_names)
+        )
+        self._least = self._least_side()
+        self.about: dict[str, Any] = {
+            "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
+            "notes": plan(self.names, Counts(len(task.rows), task.count), self._context),
+        }
+        side = task.stage.resolution
+        self._real = {side: self._accumulated(side)}
+        self._check_classes(self._real[side])
+        self.begin(task.stage)
+
+    def _least_side(self) -> int:
+        """The side in pixels to which smaller images are enlarged, 0 for none."""
+        facts = self.experiment.facts
+        if CLASSIFIER in self.networks:
+            return facts.resolution  # classifiers take images of one size
+        grows = self.experiment.system.stages[0].resolution < facts.resolution
+        return 16 if grows else 0  # SWD begins there
+
+    def _check_classes(self, real: dict[str, Statistics]) -> None:
+        """Raises ValueError for a class with too few images to be compared, before any are
+        drawn."""
+        if self.experiment.facts.input_channels:
+            return  # drawn for the classes of the pairs
+        drawn = self.experiment.seed_labels(np.arange(self.task.count))
+        for name in self.names:
+            metric = METRICS[name]
+            if metric.by_class:
+                moments = real[metric.network].moments
+                counts = {k[1]: m.count for k, m in moments.items() if isinstance(k, tuple)}
+                labels = np.repeat([*counts], [*counts.values()]), drawn
+                plan([name], Counts(len(self.task.rows), self.task.count, labels), self._context)
+
+    def _accumulated(
+        self, side: int, until: Callable[[Iterable], Iterable] = iter
+    ) -> dict[str, Statistics]:
+        """The statistics of the real images, reduced to a side.
+
+        Classes that are never drawn, since no training image is of them, are left out.
+        """
+        found = self._statistics(until(self._real_batches(side, self.task.rows)), real=True)
+        undrawn = set(self.experiment.facts.empty_classes)
+        for statistics in found.values():
+            moments = statistics.moments
+            for key in [k for k in moments if isinstance(k, tuple) and k[1] in undrawn]:
+                del moments[key]
+        return found
+
+    def _statistics(self, batches: Iterable, real: bool) -> dict[str, Statistics]:
+        return accumulate(
+            batches, self.names, self.networks, self.task.options.seed, real,
+            self._patch_rows(real),
+        )  # fmt: skip
+
+    def _patch_rows(self, real: bool) -> np.ndarray:
+        """Which images of a set SWD looks at."""
+        n_real, n_fake = len(self.task.rows), self.task.count
+        return spread(n_real if real else n_fake, patched(n_real, n_fake))
+
+    def prepare(self, stage: Stage, stopped: Callable[[], bool]) -> None:
+        """Real images of another resolution, and compiled programs.
+
+        Several processes run programs in one order only, so there nothing is run in advance.
+        """
+        side = stage.resolution
+        if side in self._real or jax.process_count() > 1:
+            return
+
+        def until(batches: Iterable) -> Iterator:
+            return itertools.takewhile(lambda _: not stopped(), batches)
+
+        real = self._accumulated(side, until)
+        rows = np.resize(self.task.rows, self.task.count)
+        stand_ins = self._statistics(until(self._real_batches(side, rows)), real=False)
+        if not stopped():
+            compute(self.names, real, stand_ins, self._context)
+            self._real[side] = real
+
+    def begin(self, stage: Stage) -> None:
+        self._drawn = Accumulator(
+            self.names, self.networks, self.task.options.seed, False, self._patch_rows(False)
+        )
+
+    def add(self, images: np.ndarray, batch: Batch) -> None:
+        self._drawn.add(self._enlarged(images), batch.get("label"))
+
+    def values(self, state: TrainState, stage: Stage) -> dict[str, float]:
+        side = stage.resolution
+        if side not in self._real:
+            self._real[side] = self._accumulated(side)
+        for lower in [k for k in list(self._real) if k < side]:  # resolutions only grow
+            del self._real[lower]
+        found, notes = compute(self.names, self._real[side], self._drawn.finish(), self._context)
+        self.notes = tuple(notes)
+        self.begin(stage)  # sets the statistics free, which may be large
+        return found
+
+    def _enlarged(self, images: np.ndarray) -> np.ndarray:
+        return grids.enlarged(images, max(self._least // images.shape[1], 1))
+
+    def _real_batches(
+        self, side: int, rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        name = "target" if self.experiment.facts.input_channels else "image"
+        for batch in networks.row_batches(self.experiment, self.task.split, rows):
+            yield self._enlarged(_reduced(batch[name], side)), batch.get("label")
+
+
+def _reduced(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [n, R, R, C] → [n, side, side, C]: means of blocks, rounded."""
+    count, size, _, channels = images.shape
+    if size == side:
+        return images
+    block = size // side
+    parts = images.reshape(count, side, block, side, block, channels)
+    return np.rint(parts.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)

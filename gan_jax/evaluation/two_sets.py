@@ -1,0 +1,140 @@
+"""Two sets of images, each named by one word: opened, and checked to be comparable."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_jax.data.image_set import ImageSet, open_set
+from gan_jax.data.sources.listing import are_numbers
+from gan_jax.errors import ArgumentError
+from gan_jax.evaluation import networks
+from gan_jax.evaluation.options import Options, argument
+from gan_jax.interop import statistics
+from gan_jax.metrics.paired import PAIRED
+from gan_jax.metrics.registry import METRICS
+from gan_jax.metrics.shapes import in_words
+
+
+class Sets(NamedTuple):
+    """What is compared: sets of images, or on the real side a file of statistics."""
+
+    real: ImageSet | None  # None where no metric looks at real images, or they are `stored`
+    fake: ImageSet | None  # None where only statistics of the real images are wanted
+    stored: str  # the file of statistics, or ""
+
+    @property
+    def largest(self) -> int:
+        """The number of images of the larger set."""
+        return max(len(images) for images in (self.real, self.fake) if images is not None)
+
+
+def open_sets(real: str, fake: str, names: Sequence[str], options: Options) -> Sets:
+    """Opens both sets, as far as the metrics `names` look at them.
+
+    Args:
+      real, fake: what `data.image_set.open_set` opens; `real` also an npz of statistics. `fake` may
+        be "" where `options.save_stats` is given.
+
+    Raises ArgumentError for a set that cannot be opened, and for two that cannot be compared.
+    """
+    if not fake and not options.save_stats:
+        raise ArgumentError("fake", " is missing: name a folder, a .zip, an .npz or tfds:NAME")
+    of_sets = [METRICS[name] for name in names if name in METRICS]
+    of_pairs = [name for name in names if name in PAIRED]
+    of_real = any(metric.of_real for metric in of_sets)
+    stored = bool(real) and statistics.holds_statistics(real)
+    if stored and (of_pairs or options.save_stats):
+        need = f"the metric {of_pairs[0]!r} needs" if of_pairs else "saving statistics needs"
+        raise ArgumentError("real", f"={real}: holds statistics, and {need} images")
+    if options.save_stats and not of_real:
+        raise ArgumentError(
+            "save_stats", ": these metrics have no statistics of real images that can be saved"
+        )
+    looked_at = (of_pairs or options.save_stats or of_real) and not stored
+    found = {}
+    for side, word, wanted in (("real", real, looked_at), ("fake", fake, bool(fake))):
+        with argument(side, otherwise=side):
+            found[side] = open_set(word, side, options.count, options.deep_bits) if wanted else None
+    sets = Sets(**found, stored=real if stored else "")
+    if any(metric.by_class for metric in of_sets):
+        _check_labels(sets)
+    if sets.real and sets.fake and of_pairs:
+        _check_pairs(sets.real, sets.fake)
+    return sets
+
+
+def _check_labels(sets: Sets) -> None:
+    """Raises ArgumentError where images have no labels, or classes other numbers in either set."""
+    for side, images in (("real", sets.real), ("fake", sets.fake)):
+        if images and images.labels is None:
+            raise ArgumentError(
+                side,
+                f"={images.title}: has no labels, which a metric by class needs"
+                + (f" ({images.unlabelled})" if images.unlabelled else ""),
+            )
+    if sets.real and sets.fake:
+        _check_classes(sets.real, sets.fake)
+
+
+def _check_classes(real: ImageSet, fake: ImageSet) -> None:
+    """Raises ArgumentError where a class has two numbers: sub-folders are numbered by their names,
+    so one that only one set has moves the others."""
+    a, b = real.class_names, fake.class_names
+    moved = sorted(name for name in set(a) & set(b) if a.index(name) != b.index(name))
+    # the labels of an npz are numbers, whatever the classes are called elsewhere
+    words = not any(are_numbers(s.class_names) and not s.names for s in (real, fake))
+    unlike = moved + (sorted(set(a) ^ set(b)) if words else [])
+    if unlike:
+        raise ArgumentError(
+            "fake",
+            ": a metric by class needs the same classes in both sets, and these differ from the "
+            f"real ones or have other numbers: {_first_ten(unlike)}",
+        )
+
+
+def _check_pairs(real: ImageSet, fake: ImageSet) -> None:
+    """Raises ArgumentError where the images of two sets are not pairs: by name where both have
+    names."""
+    if real.names and fake.names:
+        alone = sorted(set(real.names) ^ set(fake.names))
+        if alone:
+            raise ArgumentError(
+                "fake",
+                ": images are compared with the real ones of equal file names, and these have no "
+                f"partner: {_first_ten(alone)}",
+            )
+    if len(real) != len(fake):
+        raise ArgumentError(
+            "fake",
+            f": images are compared with the real ones in pairs, and there are {len(real)} real "
+            f"and {len(fake)} generated images",
+        )
+
+
+def _first_ten(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{', '.join(names[:10])}{more}"
+
+
+def pairs(real: ImageSet, fake: ImageSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of (generated images, real images), uint8 [n, H, W, C] of one shape.
+
+    Raises ArgumentError that names the first two that differ in shape.
+    """
+    start = 0
+    batches = fake.batches(networks.CHUNK), real.batches(networks.CHUNK)
+    for made, wanted in zip(*batches, strict=True):
+        for row, (x, y) in enumerate(zip(made, wanted, strict=True), start):
+            if x.shape != y.shape:
+                raise ArgumentError(
+                    "fake",
+                    f": images are compared in pairs of one shape, and {real.file(row)} is "
+                    f"{in_words(y.shape)}, {fake.file(row)} is {in_words(x.shape)}; bring both "
+                    "sets to one size and one number of channels",
+                )
+        start += len(made)
+        if isinstance(made, np.ndarray) and isinstance(wanted, np.ndarray):
+            yield made, wanted
+        else:
+            yield from ((x[None], y[None]) for x, y in zip(made, wanted, strict=True))
