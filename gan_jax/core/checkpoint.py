@@ -86,7 +86,7 @@ class Checkpoints:
             first = next(iter(damaged.values()))
             raise UserError(
                 f"{self.folder}: none of the checkpoints {sorted(damaged)} can be read ({first}); "
-                "copy back a good one, or start over in another --workdir"
+                "copy back a good one, or start over in another folder"
             )
         return None
 

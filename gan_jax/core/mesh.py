@@ -1,4 +1,4 @@
-"""Where arrays live: one mesh over all devices, batches split along it, everything else copied.
+"""Where arrays live: on one mesh of all devices; batches are split along it, all else is copied.
 
 Code inside jit sees global arrays, so means, batch statistics and minibatch statistics are over
 the whole batch, whatever the number of devices.
@@ -44,17 +44,18 @@ class Mesh:
                 )
 
     def put(self, batch: PyTree) -> PyTree:
-        """This process's share of a batch (numpy, [b, …]) as global arrays split along the mesh."""
+        """This process's share of a batch, numpy [b, …], as global arrays split along the
+        mesh."""
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(self.split, np.asarray(x)), batch
         )
 
     def rows(self, count: int, shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
-        """The shape of what `put` makes: `count` rows over all devices, each of `shape`."""
+        """The shape of an array that `put` makes: `count` rows of `shape`, over all devices."""
         return jax.ShapeDtypeStruct((count, *shape), dtype, sharding=self.split)
 
     def copy(self, tree: PyTree) -> PyTree:
-        """Arrays copied to every device."""
+        """The arrays of a tree, copied to every device."""
         if jax.process_count() == 1:
             return jax.device_put(tree, self.replicated)
         return jax.tree.map(self._whole, tree)  # device_put reaches this process's devices only
@@ -66,7 +67,7 @@ class Mesh:
         return jax.make_array_from_process_local_data(self.replicated, np.asarray(x))
 
     def shape(self, tree: PyTree) -> PyTree:
-        """The shapes of `tree` with the replicated sharding: what a restore is asked for."""
+        """The shapes of `tree` with the replicated sharding, as a restore needs them."""
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.replicated), tree
         )
@@ -78,7 +79,7 @@ def fetch(tree: PyTree) -> PyTree:
 
 
 def gather(array: jax.Array) -> np.ndarray:
-    """A split array, whole, on every host."""
+    """A split array as a whole, on every host."""
     if jax.process_count() == 1:
         return np.asarray(array)
     from jax.experimental import multihost_utils

@@ -63,7 +63,10 @@ def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTra
 
 
 def decay_mask(mask: str):
-    """Which leaves weight decay touches: "kernels" (by that name: no bias, no norm) or "all"."""
+    """A function of parameters that says which leaves weight decay applies to.
+
+    `mask` is "kernels", the leaves of that name (no biases, no norms), or "all".
+    """
 
     def touched(path, leaf) -> bool:
         del leaf
@@ -94,11 +97,17 @@ def defaults() -> dict:
 
 
 def make(config, key: str, lowest: bool = True) -> optax.GradientTransformationExtraArgs:
-    """The chain that an optimizer's section describes (see `defaults`; `schedule` is read for
-    plateau only). `lowest`: whether a lower validation value is better, for plateau rates.
+    """The chain that an optimizer's section of a config describes.
 
-    Links by name: clip, decay, moments, decoupled, plateau, rate, ema; those not asked for are
-    left out. Raises UserError naming `key` for values that are not accepted.
+    Its links are, in this order, clip, decay, moments, decoupled, plateau, rate and ema, without
+    those that the section does not ask for.
+
+    Args:
+      config: the section, see `defaults`; of its `schedule` only a plateau's values matter here.
+      key: the place of the section in the config, for messages.
+      lowest: whether a lower validation value is better, for plateau rates.
+
+    Raises UserError naming `key` for values that are not accepted.
     """
     _check(config, key)
     mask = decay_mask(config.weight_decay_mask)
@@ -142,9 +151,10 @@ def optimizers(
     """
 
     def optimizer(section: Any, key: str) -> Optimizer:
-        schedule = f"{key}.schedule"
-        rate = schedules.make(section.lr, section.schedule, stages, epoch_steps, schedule)
-        return Optimizer(make(section, key, lowest), rate)
+        tx = make(section, key, lowest)
+        place = f"{key}.schedule"
+        rate = schedules.make(section.lr, section.schedule, stages, epoch_steps, place)
+        return Optimizer(tx, rate)
 
     return {name: optimizer(part, f"config.optim.{name}") for name, part in sections.items()}
 
@@ -172,8 +182,7 @@ def _check(config, key: str) -> None:
         if not 0 <= getattr(config, name) < 1:
             raise UserError(f"{key}.{name}={getattr(config, name)}: must lie in [0, 1)")
     for name in ("eps", "weight_decay", "clip_norm", "ema_start", "ema_half_life"):
-        if getattr(config, name) < 0:
-            raise UserError(f"{key}.{name}={getattr(config, name)}: must not be below 0")
+        at_least(f"{key}.{name}", getattr(config, name), 0)
     if len(config.ema) > 1 and not all(config.ema):
         raise UserError(f"{key}.ema={tuple(config.ema)}: 0 means none and stands alone")
 
@@ -191,12 +200,12 @@ def _moments(config) -> optax.GradientTransformation:
 
 
 def new_net(tx: optax.GradientTransformation, params: PyTree, stats: PyTree) -> Net:
-    """A network at step 0: its averages begin at the initial parameters and statistics."""
+    """A network at step 0, whose averages start from the initial parameters and statistics."""
     return restarted(Net(params=params, stats=stats, opt=tx.init(params)), params, stats)
 
 
 def restarted(net: Net, params: PyTree, stats: PyTree) -> Net:
-    """The net with other weights, its averages beginning at them; the other links stay."""
+    """The net with other weights, from which its averages start too; the other links stay."""
     opt = net.opt
     if has_average(net):
         count = len(links(opt)["ema"].params)
@@ -253,10 +262,7 @@ narrowed, widened = select_layers, merge_layers  # until the systems have moved
 
 
 def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:
-    """The same net with fresh moments; averages and everything else stay.
-
-    On whatever devices the net is, in the same way.
-    """
+    """The same net with fresh moments, on the same devices; all else stays, averages included."""
     fresh = links(tx.init(net.params))["moments"]
     old = links(net.opt)["moments"]
     placed = jax.tree.map(

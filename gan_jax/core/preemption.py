@@ -43,7 +43,7 @@ class Preemption:
 
 
 def agree(flag: bool) -> bool:
-    """The first host's opinion, on every host."""
+    """The flag of the first host, on every host."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils

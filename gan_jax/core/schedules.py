@@ -1,8 +1,8 @@
 """Learning rates: pure functions of the place in training.
 
 A rate maps a place t to a learning rate. The place is measured in steps, images or epochs, whole
-or fractional; `at_step` turns such a function into one of the step. Skipped updates, several critic
-steps and changing batch sizes cannot shift it, since nothing is counted anywhere.
+or fractional; `at_step` turns such a function into a function of the step. Nothing is counted
+anywhere, so skipped updates, several critic steps and changing batch sizes cannot shift a rate.
 """
 
 import math
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.system import Stage
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, above, at_least, one_of
 
 Rate = Callable[[jax.Array], jax.Array]  # place → learning rate, both scalars
 UNITS = ("steps", "images", "epochs")
@@ -51,7 +51,7 @@ def piecewise_constant(
 
 
 def step(lr: float, boundaries: Sequence[float], rates: Sequence[float]) -> Rate:
-    """The rate whose boundary is the largest ≤ t; lr before the first."""
+    """The rate that belongs to the largest boundary ≤ t; lr before the first boundary."""
     if len(boundaries) != len(rates):
         raise UserError(
             f"schedule: {len(boundaries)} boundaries but {len(rates)} rates; give one each"
@@ -145,16 +145,16 @@ def linear(lr: float, begin: float, end: float, floor: float = 0.0) -> Rate:
 
 
 def in_steps(rate: Rate, staircase: bool = True, every: float = 0.0) -> Rate:
-    """With `staircase` the rate of ⌊t⌋, one that a loop sets once per epoch, say; with `every` that
-    of the last multiple of it."""
+    """With `staircase` the rate at ⌊t⌋, as a loop sets it that does so once per epoch; with `every`
+    the rate at the last multiple of it."""
     if every:
         return lambda t: rate(_periods(t, every) * every)
     return (lambda t: rate(jnp.floor(t))) if staircase else rate
 
 
 def halving_period(epochs: float, ratio: float, factor: float = 0.5) -> int:
-    """The longest period in whole epochs with which `halving` ends at `ratio` or less of where it
-    began: ⌊epochs / n⌋ cuts, n = ⌈log ratio / log factor⌉ of them needed. 200, 1/100 → 28."""
+    """The longest period in whole epochs with which `halving` ends at `ratio` or less of its first
+    rate: ⌊epochs / n⌋, where n = ⌈log ratio / log factor⌉ cuts are needed. 200, 1/100 → 28."""
     cuts = math.ceil(math.log(ratio) / math.log(factor) - 1e-9)
     return max(math.floor(epochs / cuts), 1)
 
@@ -178,9 +178,12 @@ def warm_up(rate: Rate, lr: float, length: float, unit: float) -> Rate:
 def place(
     step: jax.Array, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
 ) -> jax.Array:
-    """Where `step` lies, float []: steps taken, images seen, or epochs begun plus the fraction
-    of the running one, before the update of that step. Steps and epochs are counted in int32,
-    images (of which there may be more than 2^31) in floats: float32, float64 where it is on."""
+    """Where `step` lies before its update, float []: the steps taken, the images seen, or the
+    epochs completed plus the fraction of the current one.
+
+    Steps and epochs are computed in int32, images, of which there may be more than 2^31, in floats:
+    float32, or float64 where that is enabled.
+    """
     if unit == "steps":
         return step.astype(float)
     whole, part = jnp.zeros((), jnp.int32), jnp.zeros((), float)
@@ -198,13 +201,12 @@ def at_step(
     rate: Rate, unit: str, stages: Sequence[Stage], epoch_steps: Sequence[int]
 ) -> Callable[[jax.Array], jax.Array]:
     """The learning rate as a function of the step (int32 [])."""
-    if unit not in UNITS:
-        raise UserError(f"schedule.unit={unit!r}: accepted are {', '.join(UNITS)}")
+    one_of("schedule.unit", unit, UNITS)
     return lambda step: rate(place(jnp.asarray(step, jnp.int32), unit, stages, epoch_steps))
 
 
 def defaults() -> dict:
-    """The `schedule` section of an optimiser's config.
+    """The `schedule` section of an optimizer's config.
 
     `name` picks the shape; lengths are in `unit`; `length` 0 means the whole run.
     """
@@ -254,24 +256,18 @@ def depends_on_total(schedule) -> bool:
 
 
 def _check(lr: float, schedule, key: str) -> None:
-    if schedule.name not in NAMES:
-        raise UserError(f"{key}.name={schedule.name!r}: accepted are {', '.join(NAMES)}")
-    if schedule.unit not in UNITS:
-        raise UserError(f"{key}.unit={schedule.unit!r}: accepted are {', '.join(UNITS)}")
+    """Raises UserError naming `key` for values of a schedule section that are not accepted."""
+    one_of(f"{key}.name", schedule.name, NAMES)
+    one_of(f"{key}.unit", schedule.unit, UNITS)
     if "every" in NAMES[schedule.name] and schedule.every <= 0:
         raise UserError(f"{key}.every={schedule.every}: {schedule.name} needs a length above 0")
-    if schedule.mode not in ("triangular", "triangular2", "exp_range"):
-        raise UserError(
-            f"{key}.mode={schedule.mode!r}: accepted are triangular, triangular2, exp_range"
-        )
+    one_of(f"{key}.mode", schedule.mode, ("triangular", "triangular2", "exp_range"))
     if not 0 <= schedule.floor <= lr:
         raise UserError(f"{key}.floor={schedule.floor} with lr={lr}: needs 0 ≤ floor ≤ lr")
     for name in ("warmup", "length", "begin", "every"):
-        if getattr(schedule, name) < 0:
-            raise UserError(f"{key}.{name}={getattr(schedule, name)}: must not be below 0")
+        at_least(f"{key}.{name}", getattr(schedule, name), 0)
     for name in ("factor", "gamma"):
-        if getattr(schedule, name) <= 0:
-            raise UserError(f"{key}.{name}={getattr(schedule, name)}: must be above 0")
+        above(f"{key}.{name}", getattr(schedule, name), 0)
     if schedule.name == "plateau" and schedule.factor >= 1:
         raise UserError(f"{key}.factor={schedule.factor}: plateau cuts by a factor below 1")
     if schedule.growth < 1:

@@ -9,9 +9,10 @@ from gan_jax.core.system import Array, Batch
 
 
 def latents_of(batch: Batch, key: Array, length: int) -> Array:
-    """The latents of a sampling batch, [N, length]: its own `z`, else one drawn for each `seed`, a
-    function of that seed alone; values beyond ± `truncation` [N], where given, are drawn again
-    (truncation trick, Brock et al. 2019).
+    """The latents of a sampling batch, [N, length]: its `z`, or else one drawn for each `seed`.
+
+    Where the batch has `truncation` [N], values beyond ± truncation are drawn again (the truncation
+    trick, Brock et al. 2019).
     """
     if "z" in batch:
         return batch["z"]
@@ -27,22 +28,23 @@ def latents_of(batch: Batch, key: Array, length: int) -> Array:
 
 
 def numbers_of(batch: Batch, count: int) -> Array:
-    """The numbers of a validation batch's images in their set, int32 [count]: its own `seed`, else
-    those of the first images, 0, 1, ….
-    """
+    """The numbers of a validation batch's images in their set, int32 [count]: its `seed`, or else
+    0, 1, …, as of the first images."""
     return batch["seed"] if "seed" in batch else jnp.arange(count, dtype=jnp.int32)
 
 
 def classes_of(seeds: Array, key: Array, classes: Sequence[int]) -> Array:
-    """One of `classes` for each of `seeds` [N], a function of that seed alone: int32 [N]."""
+    """One of `classes`, drawn for each of `seeds` [N]: int32 [N]."""
     own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
     places = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(classes)))(own)
     return jnp.asarray(classes, jnp.int32)[places]
 
 
 def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:
-    """Number of a step, int32 [] → standard normal [N, *shape], of each of `seeds` [N] a function
-    of that seed and the step alone."""
+    """A function from the number of a step, int32 [], to standard normal noise [N, *shape].
+
+    The noise for each of `seeds` [N] depends on that seed and the step alone.
+    """
     own = jax.vmap(jax.random.fold_in, (None, 0))(key, seeds)
 
     def noise_at(step: Array) -> Array:

@@ -106,5 +106,5 @@ def check_finite(carry: TrainCarry, saved_step: int | None) -> None:
         also = f" (with {', '.join(others)})" if others else ""
         raise NonFinite(
             f"step {broken[name]}: {name} is not finite{also}; training stopped, {kept}. Try a "
-            "lower learning rate or config.optim.<net>.clip_norm in another --workdir"
+            "lower learning rate or config.optim.<net>.clip_norm in another folder"
         )

@@ -17,7 +17,7 @@ TITLES = {
 
 
 def bound(t: np.ndarray, terms: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Writes one panel for each of `vb`, `xstart_mse` and `mse`, float [T], over t int [T]."""
+    """Writes a PNG: a panel each for `vb`, `xstart_mse` and `mse`, float [T], over t, int [T]."""
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (name, title) in zip(figure.subplots(1, 3), TITLES.items(), strict=True):

@@ -2,8 +2,8 @@
 
 A row is {"step": 100, "kind": "train", "loss/gen": 0.7, …}; kinds are `train` (every log interval,
 drawn faint), `epoch` (averages, drawn strong) and `eval` (drawn with markers, the best one marked).
-The part of a name before its first "/" is its group; a group is a panel, an evaluated metric one
-of its own, because their scales have nothing in common.
+The part of a name before its first "/" is its group. Each group has a panel, and each evaluated
+metric a panel of its own, because their scales have nothing in common.
 """
 
 import io
@@ -46,8 +46,8 @@ MANY = matplotlib.colormaps["tab20"]  # more lines than that need more colours
 NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
-# A panel whose values span a larger ratio is drawn on a logarithmic axis. Losses are read by their
-# differences, so they keep a linear one for longer.
+# A panel whose values span a larger ratio gets a logarithmic axis. What matters in losses is their
+# differences, so they keep a linear axis for longer.
 LOG_RATIOS = {"loss": 1000, "learning rate": 50, "norm": 50}
 
 
@@ -56,17 +56,19 @@ def curves(
     png_path: str | os.PathLike[str],
     best: Mapping[str, str] | None = None,
 ) -> None:
-    """Draws metrics.jsonl into a PNG of three panels per row; a missing file gives a notice.
+    """Draws metrics.jsonl as a PNG with three panels per row.
+
+    Without a file, or without rows, the picture says that nothing has been logged yet.
 
     Args:
-        best: evaluated metric → "min" or "max": the ones whose best value is marked. By default all
-            of them: the lowest, but the highest of accuracies, entropies and their like.
+        best: evaluated metric → "min" or "max": the metrics whose best value is marked. By default
+            all are: the lowest value, or the highest of accuracies, entropies and the like.
     """
     files.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
 
 def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a metrics.jsonl; unfinished or foreign lines are left out, [] without a file."""
+    """The rows of a metrics.jsonl, without unfinished or other lines; [] without a file."""
     path = Path(jsonl_path)
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
@@ -112,7 +114,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
-    """name → kind → points in order of step; what is no number is left out."""
+    """name → kind → points in order of step; anything that is not a number is left out."""
     found: dict[str, dict[str, dict[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
@@ -132,7 +134,7 @@ def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
 
 
 def _number(value: Any) -> float | None:
-    """JSON's numbers, and "nan" and "inf", which JSON has no numbers for."""
+    """A number of JSON, or "nan" or "inf", which JSON cannot write as numbers; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -13,11 +13,12 @@ KINDS = ("epoch", "eval")
 
 
 def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best: tuple) -> None:
-    """Writes epochs.csv from the rows of metrics.jsonl; nothing where no epoch has ended yet.
+    """Writes epochs.csv from the rows of metrics.jsonl; no file where no epoch has ended yet.
 
-    A line per epoch or evaluation: `epoch`, `step`, the averages over the epoch (`loss/gen`), what
-    was evaluated (`val/l1`), and `best`: yes for the best value so far of the metric `best[0]`,
-    the lowest where `best[1]` is "min", else the highest. The file appears whole or not at all.
+    There is a line per epoch or evaluation: `epoch`, `step`, the averages over the epoch
+    (`loss/gen`), the scores (`val/l1`), and `best`, which is "yes" for the best value of the metric
+    `best[0]`: the lowest where `best[1]` is "min", else the highest. The file is written whole or
+    not at all.
     """
     lines: dict[int, dict[str, Any]] = {}
     for row in rows:

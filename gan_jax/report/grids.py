@@ -14,12 +14,12 @@ TARGET_WIDTH = 700  # pixels; automatic scales come as near to it as whole facto
 LARGEST_SCALE = 10  # a single small image need not fill the screen
 TEXT_SIZE = 14
 TEXT_HEIGHT = 20  # a line of text with room around it
-SHEET_FOLDER = "sheets"  # beside images: where sheets go that must not be taken for one of them
-MARK = ("gan_jax", "sheet")  # PNG text by which readers of images know a sheet; data looks for it
+SHEET_FOLDER = "sheets"  # beside images: for sheets, which must not be taken for one of the images
+MARK = ("gan_jax", "sheet")  # the PNG text that marks a sheet; readers of images look for it
 
 
 def enlarged(images: np.ndarray, times: int) -> np.ndarray:
-    """Every pixel as times x times of them: [N, H, W, C] → [N, times·H, times·W, C]."""
+    """Repeats every pixel in both directions: [N, H, W, C] → [N, times·H, times·W, C]."""
     return images if times == 1 else images.repeat(times, axis=1).repeat(times, axis=2)
 
 
@@ -39,16 +39,15 @@ def grid(
         columns: images per row; 0 takes the nearest square, ceil(sqrt(N)).
         padding: pixels between images and around them.
         background: grey level of the padding, 0..255.
-        scale: whole factor by which each image is enlarged, pixel by pixel; 0 chooses the one that
-            brings the grid's width nearest to 700 pixels (at least 1, at most 10).
-        column_titles, row_titles: written above the columns and left of the rows; longer ones than
-            fit are cut.
+        scale: whole factor by which each image is enlarged, pixel by pixel; 0 chooses the factor
+            from 1 to 10 that brings the width of the grid nearest to 700 pixels.
+        column_titles, row_titles: written above the columns and left of the rows, cut to what fits.
 
     Returns:
         uint8 [H', W', 3].
 
     Raises:
-        ValueError: another shape or dtype.
+        ValueError: images of another shape or dtype.
     """
     images = _rgb(images)
     count, height, width, _ = images.shape
@@ -78,9 +77,11 @@ def grid(
 
 
 def triples(input: np.ndarray, output: np.ndarray, target: np.ndarray | None) -> np.ndarray:
-    """Inputs, outputs and targets [N, H, W, C] uint8, one after the other for rows of a `grid`:
-    [3N, H, W, 3], or [2N, H, W, 3] without targets. Inputs whose height is a fraction 1/n of the
-    outputs' are enlarged, pixel by pixel."""
+    """Inputs, outputs and targets, uint8 [N, H, W, C], in turn, for the rows of a `grid`.
+
+    Returns uint8 [3N, H, W, 3], or [2N, H, W, 3] without targets. Inputs whose height is 1/n of
+    the height of the outputs are enlarged, pixel by pixel.
+    """
     input = enlarged(input, max(output.shape[1] // input.shape[1], 1))
     parts = [_rgb(part) for part in (input, output, target) if part is not None]
     return np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
@@ -140,21 +141,21 @@ def neighbour_sheet(
 
 
 def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] or [H, W] as PNG; the file appears whole or not at all."""
+    """Writes uint8 [H, W, 3] or [H, W] as PNG; the file is written whole or not at all."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", optimize=True)
     files.write_bytes(path, buffer.getvalue())
 
 
 def save_sheet(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Writes a picture of many images as `save_png` does, marked as one that is no image itself."""
+    """Writes a picture of many images as `save_png` does, and marks it as a sheet."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", optimize=True, pnginfo=sheet_mark())
     files.write_bytes(path, buffer.getvalue())
 
 
 def sheet_mark() -> PngImagePlugin.PngInfo:
-    """What Pillow writes into a PNG that is a sheet."""
+    """The PNG text that marks a sheet, as Pillow takes it."""
     mark = PngImagePlugin.PngInfo()
     mark.add_text(*MARK)
     return mark

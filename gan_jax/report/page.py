@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gan_jax import files
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.report import curves
 
-MOST_FRAMES = 40  # pictures per name; long runs show an even choice, the first and last included
+MOST_FRAMES = (
+    40  # pictures per name; long runs show evenly spaced ones, with the first and the last
+)
 SHOWN_IN_SUMMARY = 40
 
 STYLE = """
@@ -66,25 +68,25 @@ play.addEventListener("click", () => {
 });
 """
 
-# The browser itself refuses every request, should a text of the run smuggle one in.
+# The browser then refuses every request, even if a text in the run contains one.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def page(workdir: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> None:
-    """Writes the page of the run in `workdir`.
+def page(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Writes the page of the run in `workdir` to the file `out`.
 
-    Shown, as far as they exist: summary.json; the curves, drawn afresh from metrics.jsonl; the
-    sample grids `samples/NNNNNN_<name>.png` with a slider over the steps, at most 40 of each name;
-    other pictures of the folder (real images, nearest neighbours); config.json.
+    It shows, where they exist: summary.json; the curves, drawn anew from metrics.jsonl; the sample
+    grids `samples/NNNNNN_<name>.png` with a slider over the steps, at most 40 of each name; other
+    pictures in the folder (real images, nearest neighbours); config.json.
 
     Raises:
-        UserError: `workdir` is no run's folder, or `out_path` cannot be written.
+        UserError: `workdir` is not the folder of a run, or `out` cannot be written.
     """
     workdir = Path(workdir)
     if not any((workdir / name).exists() for name in ("config.json", "metrics.jsonl")):
         raise UserError(
-            f"{workdir} is no run's folder: it has neither config.json nor metrics.jsonl; "
-            "give the --workdir of a training run"
+            f"{workdir} is not the folder of a run: it has neither config.json nor metrics.jsonl; "
+            "give the folder of a training run"
         )
     title = workdir.resolve().name
     rows = curves.read_rows(workdir / "metrics.jsonl")
@@ -105,11 +107,12 @@ def page(workdir: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> N
         f"<title>{_text(title)}</title>\n<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
     try:
-        files.write_bytes(out_path, document.encode())
+        files.write_bytes(out, document.encode())
     except OSError as error:
-        raise UserError(
-            f"--out: {out_path} cannot be written ({error.strerror}); name a file in a folder that "
-            "exists and is yours"
+        raise ArgumentError(
+            "out",
+            f": {out} cannot be written ({error.strerror}); name a file in a folder that "
+            "exists and is yours",
         ) from error
 
 

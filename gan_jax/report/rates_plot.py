@@ -17,7 +17,7 @@ def plot_rates(
     path: str | os.PathLike[str],
     xlabel: str,
 ) -> None:
-    """Draws one small panel per schedule, all on the same axes so that they compare.
+    """Draws one small panel per schedule, all with the same axes so that they can be compared.
 
     Args:
         curves: name → (x, rate).

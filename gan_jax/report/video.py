@@ -1,7 +1,7 @@
 """Moving pictures as one animated .webp, which every browser shows without a player.
 
-Pillow's own writer of animations first gathers all frames as pixels. Here each frame is compressed
-as it comes, as a still picture of its own, so memory holds one frame and the file. Container:
+Pillow's own writer of animations holds all frames as pixels before it writes. Here each frame is
+compressed as it comes, as a still picture, so memory holds one frame and the file. The container:
 https://developers.google.com/speed/webp/docs/riff_container
 """
 
@@ -25,19 +25,19 @@ NARROWEST = 200  # pixels that a caption needs
 def save(
     path: str | os.PathLike[str], frames: Iterable[tuple[np.ndarray, int]], quality: int = 85
 ) -> int:
-    """Writes frames, repeated for ever when played; the file appears whole or not at all.
+    """Writes frames as an endless animation; the file is written whole or not at all.
 
     Args:
       path: of the .webp file.
-      frames: uint8 [H, W, 3] of one size, each with the milliseconds that it is shown; taken one
-        by one.
+      frames: uint8 [H, W, 3] of one size, each with the milliseconds for which it is shown; they
+        are taken one by one.
       quality: 0 to 100, of lossy compression.
 
     Returns the number of frames.
 
     Raises:
       ValueError: no frames, another shape or dtype, sides above 16383 pixels, or a time that is
-        not from 1 to 16777215 milliseconds.
+        not between 1 and 16777215 milliseconds.
       OSError: the file cannot be written.
     """
     chunks, shape = [], ()
@@ -88,12 +88,12 @@ def _three(number: int) -> bytes:
 
 
 def captioned(picture: np.ndarray, text: str, room: str, progress: float) -> np.ndarray:
-    """A picture with a line below it, white on black: a text, then a bar.
+    """A picture with a line below it, white on black: a text, and a progress bar.
 
     Args:
-      picture: uint8 [H, W, 3]; one too narrow for the line gets black beside it.
+      picture: uint8 [H, W, 3]; black is added at its sides if it is too narrow for the line.
       text: what the line says.
-      room: the longest such text of the video: the bar begins behind it in every frame.
+      room: the longest such text in the video: the bar begins after it in every frame.
       progress: how far the bar is filled, 0 to 1.
 
     Returns uint8 [H', W', 3].

@@ -354,7 +354,7 @@ def test_long_runs_show_an_even_choice_of_grids(tmp_path):
 
 
 def test_page_of_no_run_or_to_nowhere_is_one_line(run, tmp_path):
-    with pytest.raises(UserError, match="is no run's folder"):
+    with pytest.raises(UserError, match="is not the folder of a run"):
         page.page(tmp_path, tmp_path / "page.html")
     with pytest.raises(UserError, match="cannot be written"):
         page.page(run, tmp_path / "none" / "page.html")
