@@ -17,15 +17,15 @@ import numpy as np
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.writer import clock
 from gan_jax.data.image_set import ImageSet
-from gan_jax.errors import ArgumentError, UserError
-from gan_jax.evaluation import networks, real_statistics, table, two_sets
+from gan_jax.errors import ArgumentError
+from gan_jax.evaluation import networks, real_statistics, two_sets
 from gan_jax.evaluation.options import Options, argument
 from gan_jax.evaluation.section import check_names, complaints
 from gan_jax.evaluation.two_sets import Sets
 from gan_jax.files import write_bytes, writing
 from gan_jax.metrics.accumulate import accumulate
 from gan_jax.metrics.features import Images, Network
-from gan_jax.metrics.metric import Context, Counts, MetricOptions, Statistics
+from gan_jax.metrics.metric import Context, Counts, Statistics
 from gan_jax.metrics.paired import PAIRED, Lpips, paired
 from gan_jax.metrics.pixels import patched
 from gan_jax.metrics.registry import METRICS, describe
@@ -35,7 +35,6 @@ from gan_jax.run.model import load
 
 DEFAULTS = Options()
 PROGRESS_SECONDS = 15.0  # between two lines of progress
-Settings = MetricOptions  # its earlier name
 
 
 def compare(
@@ -221,27 +220,3 @@ def _progress(title: str, total: int, say: Callable[[str], None]) -> Callable[[i
             say(f"{title}: {count:,} of {total:,} images, {rate:.1f} a second, {clock(left)} left")
 
     return done
-
-
-def run(
-    real: str,
-    fake: str,
-    names: Sequence[str],
-    say: Callable[[str], None] = print,
-    settings: MetricOptions = DEFAULTS,
-    **options: Any,
-) -> dict[str, Any]:
-    """`compare` with the flags of --mode=metrics, printed; until the mode does that itself."""
-    for flag, name in (("file", "inception"), ("classifier", "feature_classifier")):
-        if flag in options:
-            options[name] = options.pop(flag)
-    shared = {"few": settings.few, **settings.recorded()}
-    try:
-        result = compare(real, fake, names, Options(**shared, **options), say)
-    except ArgumentError as error:
-        raise UserError(f"--{error}".replace("--feature_", "--")) from error
-    if result and jax.process_index() == 0:
-        for line in table.lines(result):
-            say(line)
-        say(json.dumps(result))
-    return result

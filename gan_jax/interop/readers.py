@@ -20,7 +20,7 @@ from gan_jax.interop import (
 )
 from gan_jax.interop.formats import npz_file, tf_checkpoint
 
-ACCEPTED = "a checkpoint of TensorFlow, or a .pth, .pt, .npz or .pkl file"
+ACCEPTED = "checkpoints of TensorFlow, and .pth, .pt, .npz and .pkl files"
 
 Section = Mapping[str, Any]  # of a config
 Arrays = dict[str, np.ndarray]  # by name: "params/conv_1/kernel", "stats/batch_stats/norm_1/mean"

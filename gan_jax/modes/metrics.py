@@ -4,6 +4,8 @@ python launch.py --mode=metrics --real=DIR --fake=samples.npz --metrics=fid,kid
 python launch.py --mode=metrics --real=DIR --metrics=fid --save_stats=real.npz
 """
 
+import json
+
 from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
@@ -46,23 +48,28 @@ RENAMED = {"classifier": "feature_classifier"}
 
 def main(config, workdir: str) -> int:
     """Compares the two sets and prints a table and JSON."""
-    from gan_jax import config as configs
-    from gan_jax.evaluation import comparison
+    import jax
 
-    comparison.run(
-        REAL.value,
-        FAKE.value,
-        configs.words(METRICS.value),
-        file=INCEPTION.value,
+    from gan_jax import config as configs
+    from gan_jax.evaluation import comparison, table
+    from gan_jax.evaluation.options import Options
+
+    options = Options(
+        seed=SEED.value,
+        kid_subsets=KID_SUBSETS.value,
+        kid_subset_size=KID_SUBSET_SIZE.value,
+        splits=SPLITS.value,
+        few=FEW.value,
+        inception=INCEPTION.value,
         resize=RESIZE.value,
-        classifier=FEATURE_CLASSIFIER.value,
+        feature_classifier=FEATURE_CLASSIFIER.value,
         lpips=LPIPS.value,
         count=COUNT.value,
         deep_bits=DEEP_BITS.value,
-        settings=comparison.Settings(
-            SEED.value, KID_SUBSETS.value, KID_SUBSET_SIZE.value, SPLITS.value, FEW.value
-        ),
         save_stats=SAVE_STATS.value,
         out=OUT.value,
     )
+    result = comparison.compare(REAL.value, FAKE.value, configs.words(METRICS.value), options)
+    if result and jax.process_index() == 0:
+        print(*table.lines(result), json.dumps(result), sep="\n", flush=True)
     return 0

@@ -72,7 +72,8 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
         path = folders.state_path(path, "best" if has_best else "newest")
     if not (path / "state").is_dir():
         raise UserError(
-            f"{key}={source!r}: neither a run, one of its checkpoints, nor {readers.ACCEPTED}"
+            f"{key}={source!r} holds no weights: accepted are runs, their states, "
+            f"{readers.ACCEPTED}"
         )
     return _of_state(saved_states.read_arrays(path.resolve()), net, f"{key}={source!r}")
 

@@ -211,8 +211,8 @@ def test_an_array_file_where_one_of_named_arrays_is_wanted(tmp_path):
     good = tmp_path / "good.npz"
     np.savez(good, images=images)
     for wrong in map(str, (array, renamed)):
-        for key, words in (("--real", (wrong, str(good))), ("--fake", (str(good), wrong))):
-            message = assert_refused("is an .npy", comparison.run, *words, ["swd"])
+        for key, words in (("real", (wrong, str(good))), ("fake", (str(good), wrong))):
+            message = assert_refused("is an .npy", comparison.compare, *words, ["swd"])
             assert message.startswith(f"{key}={wrong}: not a readable npz")
             assert "numpy.savez" in message
         config = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")

@@ -250,9 +250,9 @@ def test_missing_sets_of_images_say_what_to_name(tmp_path):
     for gone in (tmp_path / "gone", tmp_path / "gone.npz", tmp_path / "gone.zip"):
         for words in ((str(gone), str(there)), (str(there), str(gone))):
             message = assert_refused(
-                "name where the images are now", comparison.run, *words, ["swd"]
+                "name where the images are now", comparison.compare, *words, ["swd"]
             )
-            assert ("--real=" if words[0] == str(gone) else "--fake=") in message
+            assert message.startswith("real=" if words[0] == str(gone) else "fake=")
 
 
 def test_the_launcher_needs_no_home(monkeypatch):

@@ -12,6 +12,7 @@ from gan_jax import training
 from gan_jax.core import checkpoint, saved_states
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
+from gan_jax.evaluation.options import Options
 from gan_jax.modes.work import (
     align,
     caricature,
@@ -97,7 +98,9 @@ def modes(run, inputs, out):
         "export": lambda: export_file.export_file(run, out / "model.pt"),
         "caricature": lambda: caricature.run(run, real, out),
         "align": lambda: align.run(real, out, detector="nowhere"),
-        "metrics": lambda: comparison.run(real, real, ("swd",), out=str(out / "m.json")),
+        "metrics": lambda: comparison.compare(
+            real, real, ("swd",), Options(out=str(out / "m.json"))
+        ),
         "report": lambda: page.page(run, out / "page.html"),
     }
 
@@ -124,7 +127,7 @@ def test_an_output_that_cannot_be_written_is_one_line_before_the_work(
         monkeypatch.setattr(saved_states, "read", loaded)
         monkeypatch.setattr(comparison, "_measure", loaded)
     with unwritable(monkeypatch, out, number):
-        message = assert_refused("^(--)?out", call)
+        message = assert_refused("out: " if mode == "metrics" else "--out", call)
     assert "cannot be written" in message
     assert not list(out.iterdir())
 
@@ -136,8 +139,10 @@ def test_statistics_that_cannot_be_kept(tmp_path, monkeypatch):
     out.mkdir()
     with unwritable(monkeypatch, out, errno.ENOSPC):
         message = assert_refused(
-            "--save_stats: .* cannot be written",
-            lambda: comparison.run(str(images), "", ("fid",), save_stats=str(out / "a.npz")),
+            "save_stats: .* cannot be written",
+            lambda: comparison.compare(
+                str(images), "", ("fid",), Options(save_stats=str(out / "a.npz"))
+            ),
         )
     assert "name another file" in message
 

@@ -159,7 +159,10 @@ def test_a_pytorch_gan_file_trains_on(tmp_path):
 def test_mistakes(source, tmp_path):
     for value, message in (
         ((str(tmp_path / "none"), "*"), "no such run or file"),
-        ((str(tmp_path), "*"), "neither a run, .*checkpoint.* a .pth, .pt, .npz or .pkl file"),
+        (
+            (str(tmp_path), "*"),
+            "accepted are runs, their states, checkpoints .*, and .pth, .pt, .npz and .pkl files",
+        ),
         ((str(source[0]), "transformer/*"), "matches nothing in"),
         (
             (str(source[0]), "dense/*|transformer/*"),
