@@ -284,7 +284,7 @@ def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
     assert any("already finished at step 16" in line for line in said)
     assert json.loads((run / "config.json").read_text()) == stored
     assert training.load(run).step == 16
-    with pytest.raises(UserError, match=r"gen\.dropout_place: 'pytorch_gan' has no such"):
+    with pytest.raises(UserError, match=r"disc\.layers: 'pytorch_gan' has no such"):
         training.train(config, tmp_path / "new", QUIET)
 
 
