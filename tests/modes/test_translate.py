@@ -278,6 +278,23 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
         folders.check(tmp_path, config, quiet)
 
 
+def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
+    """Earlier revisions ignored options that a network does not have; a new run is refused."""
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run, symlinks=True)
+    stored = json.loads((run / "config.json").read_text())
+    stored["config"]["model"]["gen"]["dropout_place"] = "torch7"
+    stored["config"]["model"]["disc"]["layers"] = 2
+    (run / "config.json").write_text(json.dumps(stored))
+    config, said = configs.typed(stored["config"]), []
+    training.train(config, run, said.append)
+    assert any("already finished at step 16" in line for line in said)
+    assert json.loads((run / "config.json").read_text()) == stored
+    assert training.load(run).step == 16
+    with pytest.raises(UserError, match=r"disc\.layers: 'pytorch_gan' has no such"):
+        training.train(config, tmp_path / "new", quiet)
+
+
 @pytest.mark.parametrize("kind", ["folders", "inpaint"])
 def test_other_pairs_train(kind, tmp_path):
     """Two steps from two folders, and from photos with a hole."""
