@@ -134,7 +134,7 @@ def make(config, facts: Facts) -> System:
         eval_step=partial(eval_step, gan),
         sample_step=partial(sample_step, gan),
         enter_stage=partial(enter_stage, gan),
-        rates={name: optimizer.rate for name, optimizer in gan.optimizers.items()},
+        rates={name: gan.optimizers[name].rate for name in ("gen", "disc")},
         labelled=gan.classes > 0,
         latents=gan.latents,
         notices=progan_schedule.notices(config, gan.stages),

@@ -105,7 +105,7 @@ def make(config, facts: Facts) -> System:
         eval_step=partial(eval_step, gan),
         sample_step=partial(sample_step, gan),
         tasks=tasks(gan),
-        rates={name: optimizer.rate for name, optimizer in gan.optimizers.items()},
+        rates={name: gan.optimizers[name].rate for name in ("gen", "disc")},
         latents=gan.style_size,
         notices=_notices(config),
         compiler_options=convolution.compiler_options(training=True),
