@@ -1,6 +1,7 @@
 """pix2pix as a person runs it: train, resume, sample, translate a folder, load a .pth file."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
