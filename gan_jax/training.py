@@ -5,7 +5,6 @@ what it needs of the others.
 """
 
 import functools
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -282,17 +281,3 @@ def _check_best(experiment: Experiment) -> None:
             f"config.best.metric={config.best.metric!r} is not measured in this run; accepted are "
             f"{accepted}"
         )
-
-
-# names that lived here, until the others have moved
-_MOVED = {
-    "evaluate": "gan_jax.evaluating",
-    "load": "gan_jax.run.model",
-    "load_file": "gan_jax.config",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MOVED:
-        return getattr(importlib.import_module(_MOVED[name]), name)
-    raise AttributeError(f"module 'gan_jax.training' has no attribute {name!r}")

@@ -11,22 +11,13 @@ import jax
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gan_jax.core import state_manager
-from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.saved_states import (
-    SUMS,
     Damaged,
-    best_states_in,
-    named,
     read,
-    read_arrays,
-    states_in,
 )
 from gan_jax.core.state_manager import Say
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
-
-# the old place of these names, until the others have moved
-_MOVED = (SUMS, Best, BestStates, best_states_in, named, read_arrays, states_in)
 
 
 class Checkpoints:

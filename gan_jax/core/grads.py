@@ -68,6 +68,3 @@ def two_networks(
     gen_grads, _ = pull((jnp.ones_like(gen_loss), jnp.zeros_like(disc_loss)))
     _, disc_grads = pull((jnp.zeros_like(gen_loss), jnp.ones_like(disc_loss)))
     return gen_grads, disc_grads, aux
-
-
-two_players = two_networks  # until the systems have moved

@@ -12,26 +12,17 @@ from collections import deque
 import jax
 import numpy as np
 
-from gan_jax.core.intervals import Due, Intervals
-from gan_jax.core.job import Job, Outcome, Probes, Progress
+from gan_jax.core.intervals import Due
+from gan_jax.core.job import Job, Outcome, Progress
 from gan_jax.core.preemption import Preemption, agree
 from gan_jax.core.programs import Programs
-from gan_jax.core.system import Data, Scores, Stage, TrainState
+from gan_jax.core.system import Scores, Stage, TrainState
 from gan_jax.core.train_step import (
-    NonFinite,
     TrainCarry,
     check_finite,
     epoch_means,
-    fresh,
     new_epoch,
-    shapes,
-    train_function,
 )
-from gan_jax.core.validation import EVALUATION, Validator
-
-Carry = TrainCarry
-# the old place of these names, until the others have moved
-_MOVED = (Data, EVALUATION, Intervals, NonFinite, Probes, Validator, fresh, shapes, train_function)
 
 RUN_AHEAD = 2  # steps whose batches may wait on the devices
 

@@ -13,15 +13,13 @@ import jax.numpy as jnp
 import optax
 
 from gan_jax.core import schedules
-from gan_jax.core.ema import EmaState, averaged, ema, has_average
+from gan_jax.core.ema import EmaState, ema, has_average
 from gan_jax.core.loss_scale import LossScaleState, all_finite, links, with_links
-from gan_jax.core.plateau import plateau, rate_scale
+from gan_jax.core.plateau import plateau
 from gan_jax.core.system import Array, Net, PyTree, Stage
 from gan_jax.errors import UserError, at_least, one_of
 
 NAMES = ("adam", "adamw", "rmsprop", "sgd")
-# the old place of these names, until the systems have moved
-_MOVED = (averaged, rate_scale)
 
 
 class Optimizer(NamedTuple):
@@ -256,9 +254,6 @@ def _like_params(net: Net) -> Callable[[Any], bool]:
     """Whether a tree has the layers of the net's parameters, as moments and averages have."""
     names = net.params.keys()
     return lambda tree: isinstance(tree, dict) and tree.keys() == names
-
-
-narrowed, widened = select_layers, merge_layers  # until the systems have moved
 
 
 def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:

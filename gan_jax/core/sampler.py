@@ -7,14 +7,10 @@ import numpy as np
 
 from gan_jax.core.mesh import Mesh, gather
 from gan_jax.core.precompile import Program
-from gan_jax.core.seeds import classes_of, latents_of, noise_of, numbers_of
 from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
 
 Step = Callable[[TrainState, Batch, Array, Stage], Images]
 ToUint8 = Callable[[Array], Array]  # [-1, 1] → uint8
-
-# the old place of these names, until the systems have moved
-_MOVED = (classes_of, latents_of, noise_of, numbers_of)
 
 
 class Sampler:

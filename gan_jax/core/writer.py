@@ -16,10 +16,6 @@ from google.protobuf.message import DecodeError
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
 
-from gan_jax.core.console import Console, clock
-
-_MOVED = (Console, clock)  # the old place of these names, until the others have moved
-
 SaveGrid = Callable[[Path, np.ndarray], np.ndarray]  # writes a PNG, returns it as [H, W, 3] uint8
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_jax.core.console import clock
 from gan_jax.core.mesh import Mesh
-from gan_jax.core.writer import clock
 from gan_jax.data.image_set import ImageSet
 from gan_jax.errors import ArgumentError
 from gan_jax.evaluation import networks, real_statistics, two_sets

@@ -55,13 +55,6 @@ class Adversarial(NamedTuple):
             "accuracy/fake": self.fake_accuracy(fake_logits),
         }
 
-    @property
-    def judge(self) -> Callable[[Array, Array | float], Array]:  # until the systems have moved
-        """`discriminate`."""
-        return self.discriminate
-
-    judged = discriminator_metrics  # until the systems have moved
-
     def real_accuracy(self, real_logits: Array) -> Array:
         """Share of logits on the real side, in [0, 1]; the boundary itself is on neither side."""
         return jnp.mean(real_logits > self.boundary, dtype=jnp.float32)

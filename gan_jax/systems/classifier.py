@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan_jax.core import optim, players, schedules
+from gan_jax.core import ema, optim, plateau, schedules
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.system import (
     Array,
@@ -53,7 +53,7 @@ class Classifier:
     """What a config of this system stands for. No arrays but the palette."""
 
     net: Network
-    optimizer: players.Player
+    optimizer: optim.Optimizer
     stages: tuple[Stage, ...]
     reads: str  # which array of a batch is classified
     shape: tuple[int, int, int]  # of an image: H, W, C
@@ -93,7 +93,7 @@ def train_step(
         "loss/classifier": loss,
         "accuracy/train": jnp.mean(jnp.argmax(logits, -1) == label, dtype=jnp.float32),
         "grad_norm/classifier": optim.global_norm(grads),
-        "rate/classifier": rate(state.step) * optim.rate_scale(new),
+        "rate/classifier": rate(state.step) * plateau.rate_scale(new),
     }
     return state.replace(step=state.step + 1, nets={"classifier": new}), metrics
 
@@ -138,7 +138,7 @@ def cross_entropy(model: Classifier, logits: Array, label: Array) -> Array:
 
 def predict(model: Classifier, state: TrainState, image: Array) -> tuple[Array, Array | None]:
     """What `forward` gives of uint8 images, by the averaged weights."""
-    params, stats = optim.averaged(state.nets["classifier"])
+    params, stats = ema.averaged(state.nets["classifier"])
     return forward(model, params, stats, images.to_unit(image))[0]
 
 
@@ -164,8 +164,8 @@ def sample_step(
     """One label map per photo, by the weights and by their average, where there is one."""
     x, net = images.to_unit(batch["input"]), state.nets["classifier"]
     made = {"raw": _label_map(model, net.params, net.stats, x)}
-    if optim.has_average(net):
-        made["ema"] = _label_map(model, *optim.averaged(net), x)
+    if ema.has_average(net):
+        made["ema"] = _label_map(model, *ema.averaged(net), x)
     return made
 
 
@@ -220,7 +220,7 @@ def build(config, facts: Facts) -> Classifier:
     else:
         net = _network(config.model, facts)
     stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
-    made = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
     return Classifier(
         net=net,
         optimizer=made["classifier"],

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gan_jax.core import ema, loss_scale, optim, plateau, schedules
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, players, schedules
 from gan_jax.core.intervals import single_stage
-from gan_jax.core.sampler import noise_of, numbers_of
+from gan_jax.core.seeds import noise_of, numbers_of
 from gan_jax.core.system import (
     Array,
     Batch,
@@ -70,7 +70,7 @@ class Diffusion:
     networks: networks.Networks
     process: processes.Process
     sampling: sampling.Sampling
-    optimizer: players.Player
+    optimizer: optim.Optimizer
     tx: optax.GradientTransformationExtraArgs  # the optimizer's chain, which skips broken gradients
     stages: tuple[Stage, ...]
     half: bool  # whether the loss is scaled for float16
@@ -120,12 +120,12 @@ def train_step(
     metrics |= {
         "grad_norm/unet": optim.global_norm(grads) / scale,
         "param_norm/unet": optim.global_norm(new.params),
-        "rate/unet": rate * optim.rate_scale(new),
+        "rate/unet": rate * plateau.rate_scale(new),
     }
     if diffusion.half:
         metrics["loss_scale/unet"] = scale
     skipped = loss_scale.count_skipped({"unet": state.extra["skipped"]}, metrics)
-    metrics = loss_scale.told(metrics, skipped, diffusion.skip_limit)
+    metrics = loss_scale.mask_nonfinite(metrics, skipped, diffusion.skip_limit)
     levels = process.remember(state.extra["levels"], examples["level"], plain)
     extra = next_extra(state.extra, levels, quarters, skipped["unet"])
     nets = {**state.nets, "unet": new}
@@ -197,7 +197,7 @@ def eval_step(
     are functions of its number in the set.
     """
     process, shape = diffusion.process, diffusion.networks.shape
-    params, _ = optim.averaged(state.nets["unet"])
+    params, _ = ema.averaged(state.nets["unet"])
     examples = networks.examples(diffusion.networks, batch)
     count = examples["image"].shape[0]
     place_key, noise_key = jax.random.split(key)
@@ -288,7 +288,7 @@ def build(config, facts: Facts) -> Diffusion:
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size, config.run.steps, facts.train_size
     )
-    made = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
     half = config.model.dtype == "float16"
     return Diffusion(
         networks=nets,

@@ -7,7 +7,7 @@ way. None of them touches weights.
 from collections.abc import Mapping
 from typing import Any
 
-from gan_jax.core import optim
+from gan_jax.core import ema
 from gan_jax.core.system import Facts, Net
 from gan_jax.errors import UserError
 
@@ -30,7 +30,7 @@ def resample(config: Any, changes: Mapping[str, Any], nets: Mapping[str, Net]) -
         if name not in config.sampling:
             accepted = ", ".join(config.sampling)
             raise UserError(f"config.sampling has no {name!r}; accepted are {accepted}")
-        if name == "progress" and value == "ema" and not optim.has_average(nets["unet"]):
+        if name == "progress" and value == "ema" and not ema.has_average(nets["unet"]):
             value = "raw"
         wanted = type(config.sampling[name])
         try:

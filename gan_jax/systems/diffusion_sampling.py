@@ -8,9 +8,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim
-from gan_jax.core.progress import Progress
-from gan_jax.core.sampler import latents_of, noise_of
+from gan_jax.core import ema, loss_scale
+from gan_jax.core.console import ProgressBar
+from gan_jax.core.seeds import latents_of, noise_of
 from gan_jax.core.system import Array, Batch, Images, Net, PyTree, Stage, Task, TrainState
 from gan_jax.errors import ArgumentError
 from gan_jax.models.unet import NO_CLASS
@@ -43,7 +43,7 @@ def build(
     """How the model of a config draws images, from the parts that have been built of it."""
     report = None
     if config.sampling.progress:
-        report = Progress(walked.steps if walked else settings.count())
+        report = ProgressBar(walked.steps if walked else settings.count())
     return Sampling(
         networks=nets,
         settings=settings,
@@ -117,10 +117,10 @@ def drawn(
 def weights_of(net: Net, decays: tuple[float, ...]) -> dict[str, PyTree]:
     """Parameters by name: raw, ema, and of further averages ema_<decay>."""
     found = {"raw": net.params}
-    if optim.has_average(net):
-        for index in range(len(optim.links(net.opt)["ema"].params)):
+    if ema.has_average(net):
+        for index in range(len(loss_scale.links(net.opt)["ema"].params)):
             name = f"ema_{decays[index]:g}" if index else "ema"
-            found[name] = optim.averaged(net, index)[0]
+            found[name] = ema.averaged(net, index)[0]
     return found
 
 
@@ -129,7 +129,7 @@ def likelihood(
 ) -> dict[str, Array]:
     """Bits per dimension of images by the averaged weights, along the steps that are kept; see
     `bound.walk`. Noise is a function of `seed` [B] and of the place in the chain."""
-    params, _ = optim.averaged(state.nets["unet"])
+    params, _ = ema.averaged(state.nets["unet"])
     shown = networks.examples(model.networks, batch)
     network = networks.conditioned(model.networks, params, shown.get("label"), shown.get("low"))
     predict = sampling.predictor(model.walked, network, model.process.objective)

@@ -19,9 +19,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim, players
+from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
-from gan_jax.core.sampler import classes_of, latents_of, numbers_of
+from gan_jax.core.seeds import classes_of, latents_of, numbers_of
 from gan_jax.core.system import (
     Array,
     Batch,
@@ -58,8 +58,8 @@ class Gan:
     loss: Loss
     adversarial: losses.Adversarial
     augment: augment.Policy  # images [B, H, W, C] and a key → images
-    gen_optim: players.Player
-    disc_optim: players.Player
+    gen_optim: optim.Optimizer
+    disc_optim: optim.Optimizer
 
 
 def build(config, facts: Facts) -> Gan:
@@ -70,7 +70,7 @@ def build(config, facts: Facts) -> Gan:
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size * loss.disc_steps, config.run.steps, facts.train_size
     )
-    optimizers = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    optimizers = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
     # minibatch discrimination is a sum over all of a mini-batch
     whole = model.disc.minibatch_discrimination > 0
     return Gan(
@@ -218,7 +218,7 @@ def update_disc(
             return see(disc_net.stats, at, batch["label"], keys=real_keys)[0]
 
         terms |= disc_penalties(gan, critic, params, x, fake, batch.get("alpha"), alpha_key)
-        seen = gan.adversarial.judged(real_logit, fake_logit, real_loss, fake_loss)
+        seen = gan.adversarial.discriminator_metrics(real_logit, fake_logit, real_loss, fake_loss)
         return sum(terms.values()), (stats, terms | seen)
 
     grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)
@@ -317,8 +317,8 @@ def train_step(
         gen_net, disc_net, disc_metrics = train_disc(gan, gen_net, disc_net, batch, extra, disc_key)
 
     learning_rates = {
-        "rate/gen": gan.gen_optim.rate(state.step) * optim.rate_scale(gen_net),
-        "rate/disc": gan.disc_optim.rate(state.step) * optim.rate_scale(disc_net),
+        "rate/gen": gan.gen_optim.rate(state.step) * plateau.rate_scale(gen_net),
+        "rate/disc": gan.disc_optim.rate(state.step) * plateau.rate_scale(disc_net),
     }
     nets = {"gen": gen_net, "disc": disc_net}
     return state.replace(
@@ -338,7 +338,7 @@ def eval_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stag
     numbers = numbers_of(batch, x.shape[0])
     z = latents_of({**batch, "seed": numbers}, z_key, gan.z_dim)
     label = classes_of(numbers, label_key, gan.facts.drawn_classes)
-    fake, _ = gan.gen.apply(*optim.averaged(state.nets["gen"]), z, label)
+    fake, _ = gan.gen.apply(*ema.averaged(state.nets["gen"]), z, label)
     disc_net = state.nets["disc"]
 
     def see(x, label):
@@ -346,7 +346,7 @@ def eval_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stag
 
     real_logit = by_groups(see, gan.compared, x, batch["label"])
     fake_logit = by_groups(see, gan.compared, fake, label)
-    total = adversarial.judge(real_logit, 1.0) + adversarial.judge(fake_logit, 0.0)
+    total = adversarial.discriminate(real_logit, 1.0) + adversarial.discriminate(fake_logit, 0.0)
     return {
         "gen": adversarial.fool(fake_logit),
         "disc": gan.loss.disc_weight * total,
@@ -359,8 +359,8 @@ def sample_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: St
     """One image per seed (and class): by the averaged weights, where there are any, and the raw."""
     z, net = latents_of(batch, key, gan.z_dim), state.nets["gen"]
     made = {"raw": gan.gen.apply(net.params, net.stats, z, batch["label"])[0]}
-    if optim.has_average(net):
-        made["ema"] = gan.gen.apply(*optim.averaged(net), z, batch["label"])[0]
+    if ema.has_average(net):
+        made["ema"] = gan.gen.apply(*ema.averaged(net), z, batch["label"])[0]
     return made
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim
+from gan_jax.core import ema
 from gan_jax.core.system import Net, PyTree
 from gan_jax.errors import ArgumentError
 from gan_jax.models.layers import BatchNorm
@@ -31,7 +31,7 @@ def standing(net: Net, forward: Forward, batches: PyTree) -> Net:
         raise ArgumentError("standing_stats", ": this model's generator has no batch statistics")
     opt = net.opt
     if "ema" in opt:
-        averaged = _measured(*optim.averaged(net), forward, batches)
+        averaged = _measured(*ema.averaged(net), forward, batches)
         opt = {**opt, "ema": opt["ema"]._replace(stats=(averaged, *opt["ema"].stats[1:]))}
     return net.replace(stats=_measured(net.params, net.stats, forward, batches), opt=opt)
 

@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gan_jax.core import ema, loss_scale, optim, plateau, schedules
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, players, schedules
 from gan_jax.core.intervals import single_stage
-from gan_jax.core.sampler import noise_of, numbers_of
+from gan_jax.core.seeds import noise_of, numbers_of
 from gan_jax.core.system import (
     Array,
     Batch,
@@ -62,7 +62,7 @@ class NoisyClassifier:
 
     net: Network
     chain: noise_schedules.Chain
-    optimizer: players.Player
+    optimizer: optim.Optimizer
     tx: optax.GradientTransformationExtraArgs  # the optimizer's chain, which skips broken gradients
     stages: tuple[Stage, ...]
     shape: tuple[int, int, int]  # of an image: H, W, C
@@ -115,7 +115,7 @@ def train_step(
         "accuracy@1/train": jnp.mean(each["accuracy@1"]),
         "accuracy@5/train": jnp.mean(each["accuracy@5"]),
         "grad_norm/classifier": grad_norm,
-        "rate/classifier": rate(state.step) * optim.rate_scale(new),
+        "rate/classifier": rate(state.step) * plateau.rate_scale(new),
     }
     if model.half:
         metrics["loss_scale/classifier"] = scale
@@ -125,7 +125,7 @@ def train_step(
         for name, values in extra["quarters"].items():
             names = loss_quarters.names(model.chain.steps)
             metrics |= {f"{name}/{part}": values[i] for i, part in enumerate(names)}
-    metrics = loss_scale.told(metrics, extra["skipped"], model.skip_limit)
+    metrics = loss_scale.mask_nonfinite(metrics, extra["skipped"], model.skip_limit)
     return state.replace(step=state.step + 1, nets={"classifier": new}, extra=extra), metrics
 
 
@@ -193,7 +193,7 @@ def eval_step(
         places = timestep_sampler.even_places(numbers, jax.random.uniform(t_key))
         return timestep_sampler.at_places(places, model.chain.steps)
 
-    params, _ = optim.averaged(state.nets["classifier"])
+    params, _ = ema.averaged(state.nets["classifier"])
     if "noise" not in batch:
         own = noise_of(numbers, noise_key, batch["image"].shape[1:])
         batch = {**batch, "noise": own(0)}
@@ -205,7 +205,7 @@ def features(
 ) -> dict[str, Array]:
     """Logits [B, K] of uint8 images as they are, at t = 0; the features are the same."""
     x = images.to_unit(batch["image"])
-    params, _ = optim.averaged(state.nets["classifier"])
+    params, _ = ema.averaged(state.nets["classifier"])
     logits = classify(model, params, x, jnp.zeros(x.shape[0], jnp.int32))
     return {"logits": logits, "features": logits}
 
@@ -237,7 +237,7 @@ def build(config, facts: Facts) -> NoisyClassifier:
     chain, side = _chain(config.discrete), facts.resolution
     net = unet.noisy_classifier(config.model, side, facts.num_classes)
     stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
-    made = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
     half = config.model.dtype == "float16"
     return NoisyClassifier(
         net=net,

@@ -20,9 +20,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import optim, players
+from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
-from gan_jax.core.sampler import numbers_of
+from gan_jax.core.seeds import numbers_of
 from gan_jax.core.system import (
     Array,
     Batch,
@@ -58,8 +58,8 @@ class Pix2pix:
     loss: Loss
     test: Test
     adversarial: losses.Adversarial
-    gen_optim: players.Player
-    disc_optim: players.Player
+    gen_optim: optim.Optimizer
+    disc_optim: optim.Optimizer
     notices: tuple[str, ...]
 
 
@@ -72,7 +72,7 @@ def build(config, facts: Facts) -> Pix2pix:
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size, config.run.steps, facts.train_size
     )
-    optimizers = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    optimizers = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
     return Pix2pix(
         facts=facts,
         stages=stages,
@@ -167,10 +167,10 @@ def train_step(
     if loss.gan_weight and loss.order == "generator_first":
         disc_net, disc_metrics = update_disc(model, disc_net, pairs, extra, alpha_key)
 
-    scale = optim.rate_scale(gen_net)
+    scale = plateau.rate_scale(gen_net)
     metrics |= disc_metrics | {"rate/gen": model.gen_optim.rate(state.step) * scale}
     if loss.gan_weight:
-        metrics["rate/disc"] = model.disc_optim.rate(state.step) * optim.rate_scale(disc_net)
+        metrics["rate/disc"] = model.disc_optim.rate(state.step) * plateau.rate_scale(disc_net)
     nets = {"gen": gen_net, "disc": disc_net}
     return state.replace(step=state.step + 1, nets=nets, extra=history), metrics
 
@@ -236,7 +236,7 @@ def update_disc(
             alpha = jax.random.uniform(key, (x.shape[0], 1, 1, 1))
             penalty = penalties.gradient_penalty(critic, y, fake, alpha)
             terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
-        seen = adversarial.judged(real_logits, fake_logits, real_loss, fake_loss)
+        seen = adversarial.discriminator_metrics(real_logits, fake_logits, real_loss, fake_loss)
         return sum(terms.values()), (stats, terms | seen)
 
     grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)
@@ -278,7 +278,7 @@ def translated(
 def eval_step(model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Metrics:
     """How far every output is from its target [B], with running statistics and without dropout."""
     loss, x, y = model.loss, images.to_unit(batch["input"]), unit_target(model, batch)
-    params, stats = optim.averaged(state.nets["gen"])
+    params, stats = ema.averaged(state.nets["gen"])
     fake, _ = model.gen.apply(params, stats, x)
     mean = partial(jnp.mean, axis=(1, 2, 3))
     l1 = mean(jnp.abs(fake - y))
@@ -313,8 +313,8 @@ def sample_step(
         return picture(model, x, made)
 
     made = {"raw": draw(net.params, net.stats)}
-    if optim.has_average(net):
-        made["ema"] = draw(*optim.averaged(net))
+    if ema.has_average(net):
+        made["ema"] = draw(*ema.averaged(net))
     return made
 
 

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gan_jax.core import ema, loss_scale, optim, plateau, schedules
 from gan_jax.core import grads as gradients
-from gan_jax.core import loss_scale, optim, schedules
-from gan_jax.core.sampler import latents_of, numbers_of
+from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
     Array,
     Batch,
@@ -214,7 +214,7 @@ def train_step(
     kimg = progressive_growing.images_at(gan.run, state.step) / 1000
     metrics |= {"growth/fade": level.fade, "progress/kimg": kimg}
     skipped = loss_scale.count_skipped(state.extra["skipped"], metrics)
-    metrics = loss_scale.told(metrics, skipped, gan.loss.skip_limit)
+    metrics = loss_scale.mask_nonfinite(metrics, skipped, gan.loss.skip_limit)
     return state.replace(step=state.step + 1, nets=nets, extra={"skipped": skipped}), metrics
 
 
@@ -266,7 +266,7 @@ def update_jointly(
         )
         return gen_scale * for_gen, disc_scale * for_disc, gen_terms | disc_terms
 
-    gen_grads, disc_grads, metrics = gradients.two_players(forward, gen.params, disc.params)
+    gen_grads, disc_grads, metrics = gradients.two_networks(forward, gen.params, disc.params)
     disc, disc_seen = update(gan, "disc", disc, disc_grads, state, stage)
     gen, gen_seen = update(gan, "gen", gen, gen_grads, state, stage)
     return {"gen": gen, "disc": disc}, metrics | gen_seen | disc_seen
@@ -280,18 +280,18 @@ def update(
     rate, scale = rate_at(state.step), loss_scale.loss_scale(net.opt)
     metrics = {
         f"grad_norm/{name}": optim.global_norm(grads) / scale,
-        f"rate/{name}": rate * optim.rate_scale(net),
+        f"rate/{name}": rate * plateau.rate_scale(net),
     }
     if gan.half:
         metrics[f"loss_scale/{name}"] = scale
     # layers of sides to come have no gradient and no moments yet: nothing to compute there
     used = networks.in_use(net.params, stage.resolution)
     part = optim.step(
-        optim.narrowed(net, used), tx, {k: grads[k] for k in used}, net.stats,
+        optim.select_layers(net, used), tx, {k: grads[k] for k in used}, net.stats,
         rate=rate, step=state.step, validation=state.validation,
         batch_images=float(stage.batch_size),
     )  # fmt: skip
-    return optim.widened(part, net), metrics
+    return optim.merge_layers(part, net), metrics
 
 
 def eval_step(
@@ -307,7 +307,7 @@ def eval_step(
     real, label = real_images(gan, batch, level), one_hot(gan, batch["label"])
     count = real.shape[0]
     z = latents_of({"seed": numbers_of(batch, count)}, key, gan.latents)
-    fake = generate(gan, optim.averaged(state.nets["gen"])[0], z, label, level)
+    fake = generate(gan, ema.averaged(state.nets["gen"])[0], z, label, level)
     critic = critic_of(gan, state.nets["disc"].params, level)
     see = partial(by_groups, critic, min(gan.group, count))
     (real_score, real_logits), (fake_score, fake_logits) = see(real), see(fake)
@@ -324,8 +324,8 @@ def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage:
     z, net = latents_of(batch, key, gan.latents), state.nets["gen"]
     label = one_hot(gan, batch["label"])
     weights = {"raw": net.params}
-    if optim.has_average(net):
-        weights["ema"] = optim.averaged(net)[0]
+    if ema.has_average(net):
+        weights["ema"] = ema.averaged(net)[0]
     return {
         name: jnp.clip(generate(gan, params, z, label, level), -1, 1)
         for name, params in weights.items()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core import loss_scale, players
+from gan_jax.core import loss_scale, optim
 from gan_jax.core.intervals import Every
 from gan_jax.core.system import Facts, Stage
 from gan_jax.errors import UserError, above, at_least, one_of
@@ -65,13 +65,13 @@ def stages(growth: Growth, run: list[Span]) -> tuple[Stage, ...]:
 
 def optimizers(
     config, stages: tuple[Stage, ...], train_size: int, half: bool
-) -> dict[str, players.Player]:
+) -> dict[str, optim.Optimizer]:
     """The optimizers of "gen" and "disc": broken updates are skipped, and rates go by resolution.
 
     `half`: for float16, with a loss scale.
     """
     epoch_steps = [max(train_size // stage.batch_size, 1) for stage in stages]
-    made = players.make(config.optim, stages, epoch_steps, config.best.mode == "min")
+    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
     return {
         name: own._replace(
             tx=loss_scale.guarded(own.tx, half), rate=_by_side(config, name, own.rate, stages)

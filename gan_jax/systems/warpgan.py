@@ -22,9 +22,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import grads, optim, players, schedules
+from gan_jax.core import ema, grads, optim, plateau, schedules
 from gan_jax.core.intervals import single_stage
-from gan_jax.core.sampler import latents_of, numbers_of
+from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
     Array,
     Batch,
@@ -123,7 +123,7 @@ def build(config, facts: Facts) -> WarpGan:
     return WarpGan(
         gen=gen,
         disc=disc,
-        optimizers=players.make(config.optim, stages, epoch_steps, config.best.mode == "min"),
+        optimizers=optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min"),
         loss=SimpleNamespace(**config.loss.to_dict()),
         decays={
             name: section.weight_decay
@@ -167,7 +167,7 @@ def train_step(
     z = batch["z"] if given else jax.random.normal(style_key, (len(b), gan.style_size))
     labels = (batch.get("target_label", batch["label"]), batch["label"], batch["label"])
     pairs = terms.Pairs(a, b, z, labels)
-    gen_grads, disc_grads, (gen_total, disc_total, metrics) = grads.two_players(
+    gen_grads, disc_grads, (gen_total, disc_total, metrics) = grads.two_networks(
         lambda gen, disc: losses(gan, gen, disc, pairs, drop_key), gen.params, disc.params
     )
     decay = terms.weight_decay(gan.decays, state.nets)
@@ -184,7 +184,7 @@ def train_step(
     }
     for name, net in nets.items():
         rate = gan.optimizers[name].rate(state.step)
-        metrics[f"rate/{name}"] = rate * optim.rate_scale(net)
+        metrics[f"rate/{name}"] = rate * plateau.rate_scale(net)
     return state.replace(step=state.step + 1, nets=nets), metrics
 
 
@@ -249,7 +249,7 @@ def eval_step(
     makes of the warped photo under a random style, a function of the photo's number in the set,
     and the length of its displacements in pixels."""
     a, b = standardised(batch["target"]), standardised(batch["input"])
-    params, _ = optim.averaged(state.nets["gen"])
+    params, _ = ema.averaged(state.nets["gen"])
     z = latents_of({"seed": numbers_of(batch, len(b))}, key, gan.style_size)
     made = render(gan, params, a, b, z, None)
     (patches, _, _), _ = gan.disc.apply(state.nets["disc"].params, {}, made.ba)
@@ -269,8 +269,8 @@ def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage
     x, net = standardised(batch["input"]), state.nets["gen"]
     z = latents_of(batch, key, gan.style_size)
     weights = {"raw": net.params}
-    if optim.has_average(net):
-        weights["ema"] = optim.averaged(net)[0]
+    if ema.has_average(net):
+        weights["ema"] = ema.averaged(net)[0]
     made = [textured(gan, params, x, z) for params in weights.values()]
     texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
     # one warp: two at once, beside convolutions of YNNPACK, can wait for each other for ever
@@ -311,7 +311,7 @@ def caricature(
 ) -> dict[str, Array]:
     """All that one pass makes of photos `input`, in styles `style` [N, style_size] and with the
     displacements times `scale` [N]: images [N, H, W, C] in [-1, 1], points and flow."""
-    x, (params, _) = standardised(batch["input"]), optim.averaged(state.nets["gen"])
+    x, (params, _) = standardised(batch["input"]), ema.averaged(state.nets["gen"])
     texture, points, displacements = textured(gan, params, x, batch["style"])
     # texture and photo have one geometry: they are warped as one image
     both, flow = warp(gan, jnp.concatenate([texture, x], -1), points, displacements, batch["scale"])
@@ -325,7 +325,7 @@ def style(
     gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
     """The style codes [N, style_size] of images `input`."""
-    params, _ = optim.averaged(state.nets["gen"])
+    params, _ = ema.averaged(state.nets["gen"])
     return {"style": gan.gen.style(params, standardised(batch["input"]))}
 
 

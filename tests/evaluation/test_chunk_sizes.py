@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gan_jax import config as configs
-from gan_jax.core import loop
+from gan_jax.core import validation
 from gan_jax.core.mesh import Mesh
 from gan_jax.evaluation import caricatures, comparison, networks, quality, recogniser
 from gan_jax.metrics.features import Network
@@ -133,9 +133,9 @@ VALIDATED = {  # config: (options, batch sizes on one device)
 def validated(model: Model, size: int) -> dict[str, float]:
     experiment = model.experiment
     stage = dataclasses.replace(experiment.last, batch_size=size)
-    return loop.Validator(experiment.system, experiment.mesh, experiment.data, experiment.key)(
-        model.state, stage
-    )
+    return validation.Validator(
+        experiment.system, experiment.mesh, experiment.data, experiment.key
+    )(model.state, stage)
 
 
 @pytest.mark.parametrize("name", VALIDATED)

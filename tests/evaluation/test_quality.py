@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core.mesh import Mesh
@@ -110,13 +111,13 @@ def test_evaluate_gives_the_logged_values_and_mode_metrics_the_same(
     # eight devices of a host's two cores take eight times as long
     monkeypatch.setattr(comparison, "Mesh", lambda: Mesh(1))
     logged = scores(folder)[6]
-    found = training.evaluate(folder, say=lambda line: None)
+    found = gan_jax.evaluate(folder, say=lambda line: None)
     for name in ("fid", "kid", "is", "precision", "fd_classifier", "class_entropy"):
         assert found[name] == pytest.approx(logged[name], rel=1e-5, abs=1e-7), name
     written = json.loads((folder / "evaluate.json").read_text())
     assert written["quality"]["networks"]["inception"]["resize"] == "tf1"
 
-    model = training.load(folder)
+    model = gan_jax.load(folder)
     real = model.experiment.data.all("validation")["image"]
     np.savez(tmp_path / "real.npz", images=real)
     np.savez(tmp_path / "fake.npz", images=model.sample(range(16)))
@@ -137,11 +138,11 @@ def test_evaluate_takes_the_quality_of_another_config(trained, network):
     folder, _ = trained
     config = gan(network)
     config.quality.update(metrics=("fid_64",), resize="clean")
-    found = training.evaluate(folder, say=lambda line: None, config=config)
+    found = gan_jax.evaluate(folder, say=lambda line: None, config=config)
     assert set(found) >= {"fid_64", "val/gen"}
     assert "fid" not in found
     with pytest.raises(UserError, match=r"config.system='pix2pix'"):
-        training.evaluate(folder, config=configs.load_file("configs/pix2pix_facades.py", "tiny"))
+        gan_jax.evaluate(folder, config=configs.load_file("configs/pix2pix_facades.py", "tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +232,7 @@ def test_too_few_images_are_refused_unless_asked_for(trained, network):
     config = gan(network)
     config.quality.update(metrics=("fid",), few=False)
     with pytest.raises(UserError, match=r"fid: 16 images are too few .*config.quality.few=True"):
-        training.evaluate(trained[0], say=lambda line: None, config=config)
+        gan_jax.evaluate(trained[0], say=lambda line: None, config=config)
 
 
 def test_the_best_metric_may_be_any_value_and_nothing_else(network, tmp_path):

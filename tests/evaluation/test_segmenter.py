@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import checkpoint
+from gan_jax.core import saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
@@ -245,7 +246,7 @@ def test_a_classifier_of_images_is_what_it_was():
     assert set(net.params) == {"conv_0", "conv_1", "conv_2", "hidden", "linear"} | norms
     assert set(net.stats) == {"batch_stats"}
     assert set(net.stats["batch_stats"]) == norms
-    assert checkpoint.named(net.params)["linear/kernel"].shape == (64, 4)
+    assert saved_states.named(net.params)["linear/kernel"].shape == (64, 4)
     assert system.sample_step is None
     assert set(system.tasks) == {"features"}
     saved = configs.plain(config)
@@ -266,7 +267,7 @@ def test_train_load_and_draw_the_label_maps_of_a_folder(tmp_path):
     assert summary["best"]["metric"] == "val/accuracy"
     assert 0 < summary["best"]["value"] <= 1
     assert (tmp_path / "run/samples/000003_raw.png").exists()
-    model = training.load(tmp_path / "run")
+    model = gan_jax.load(tmp_path / "run")
     colours = np.array(config.model.palette, np.uint8)
     photo = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3)).astype(np.uint8)
     (tmp_path / "in").mkdir()

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from gan_jax.core import loop
+from gan_jax.core import train_step
 from gan_jax.core.mesh import fetch
 from gan_jax.run.experiment import Experiment
 from tests.helpers import contract
@@ -76,5 +76,5 @@ class Prepared:
         """The jitted step; of each precision a function of its own, so that it is traced once."""
         if (devices, double) not in self.steps:
             mesh = self.experiments[devices].mesh
-            self.steps[devices, double] = loop.train_function(self.system, mesh)
+            self.steps[devices, double] = train_step.train_function(self.system, mesh)
         return self.steps[devices, double]

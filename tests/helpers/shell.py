@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_jax.core import saved_states
+
 ROOT = Path(__file__).parents[2]
 TINY = "--config=configs/dcgan_mnist.py:tiny"
 
@@ -75,11 +77,10 @@ def rows(workdir: Path) -> list[dict]:
 
 def arrays(workdir: Path, kind: str = "checkpoints") -> dict[str, np.ndarray]:
     """Every array of the newest state by name."""
-    from gan_jax.core import checkpoint
     from gan_jax.run import folder as folders
 
     which = "newest" if kind == "checkpoints" else "best"
-    return checkpoint.read_arrays(folders.state_path(Path(workdir), which))
+    return saved_states.read_arrays(folders.state_path(Path(workdir), which))
 
 
 def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:

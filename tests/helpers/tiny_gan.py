@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gan_jax import config as configs
-from gan_jax.core import checkpoint
+from gan_jax.core import saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.models import gan as networks
@@ -109,8 +109,8 @@ def one_step(options: dict | None = None, given=None, state=None) -> Step:
     before, after = fetch(state), fetch(after)
     grads = {
         name: {
-            k: v - checkpoint.named(after.nets[name].params)[k]
-            for k, v in checkpoint.named(before.nets[name].params).items()
+            k: v - saved_states.named(after.nets[name].params)[k]
+            for k, v in saved_states.named(before.nets[name].params).items()
         }
         for name in before.nets
     }

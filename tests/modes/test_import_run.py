@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import optim
+from gan_jax.core import ema, loss_scale
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
@@ -57,13 +58,13 @@ def test_an_imported_model_holds_the_files_weights_in_both_sets(imported):
     model = load(imported)
     tensors = torch_file.state_dict(MODEL)
     net = model.state.nets["unet"]
-    for params in (net.params, optim.averaged(net)[0]):
+    for params in (net.params, ema.averaged(net)[0]):
         found = guided_diffusion.from_trees(fetch(params), {})
         assert list(found) == list(tensors)
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(found[name], tensor)
     assert model.step == 0
-    for leaf in jax.tree.leaves(optim.links(net.opt)["moments"]):
+    for leaf in jax.tree.leaves(loss_scale.links(net.opt)["moments"]):
         np.testing.assert_array_equal(leaf, 0)
 
 
@@ -80,7 +81,7 @@ def test_it_samples_at_once_with_any_sampler(imported):
 def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(imported, run)
-    scores = training.evaluate(run, say=lambda text: None, config=config_of_the_file())
+    scores = gan_jax.evaluate(run, say=lambda text: None, config=config_of_the_file())
     assert np.isfinite(scores["val/loss"])
     lines = []
     summary = training.train(config_of_the_file(), run, lines.append)

@@ -211,7 +211,7 @@ def test_sample_files(run, model, tmp_path):
 
 
 def test_evaluate_gives_the_figures_of_training(run):
-    scores = training.evaluate(run[0], say=lambda text: None)
+    scores = gan_jax.evaluate(run[0], say=lambda text: None)
     written = json.loads((run[0] / "evaluate.json").read_text())
     assert (written.pop("step"), written.pop("state")) == (6, "newest")
     assert written.pop("quality") == json.loads((run[0] / "quality.json").read_text())
@@ -225,7 +225,7 @@ def test_figures_by_class_of_a_labelled_run(run):
     """In `evaluate`, by the classes that seeds stand for, under the names of the classes."""
     chosen = gan_jax.load(run[0]).config.copy_and_resolve_references()
     chosen.quality.metrics = ("fd_by_class_classifier",)
-    scores = training.evaluate(run[0], say=lambda text: None, config=chosen)
+    scores = gan_jax.evaluate(run[0], say=lambda text: None, config=chosen)
     by_class = [name for name in scores if name.startswith("fd_by_class")]
     assert by_class == ["fd_by_class_classifier", *(f"fd_by_class_classifier/{k}" for k in "0123")]
     assert all(np.isfinite(scores[name]) for name in by_class)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import checkpoint
+from gan_jax.core import best_states
 from gan_jax.data import image_set
 from gan_jax.errors import UserError
 from gan_jax.interop import pix2pix as interop
@@ -123,7 +124,7 @@ def test_best_state_of_losses_above_five_hundred(tmp_path):
     summary = training.train(config, tmp_path / "run", say=quiet)
     assert summary["best"]["value"] > 500
     assert folders.state_path(tmp_path / "run", "best").exists()
-    rule = checkpoint.Best("val/total", True)
+    rule = best_states.Best("val/total", True)
     assert not rule.better(float("nan"), None)
 
 
@@ -291,7 +292,7 @@ def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
     training.train(config, run, said.append)
     assert any("already finished at step 16" in line for line in said)
     assert json.loads((run / "config.json").read_text()) == stored
-    assert training.load(run).step == 16
+    assert gan_jax.load(run).step == 16
     with pytest.raises(UserError, match=r"disc\.layers: 'pytorch_gan' has no such"):
         training.train(config, tmp_path / "new", quiet)
 

@@ -16,7 +16,7 @@ import pytest
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax.core import checkpoint
+from gan_jax.core import saved_states
 from gan_jax.run import folder as folders
 
 RUNS = Path(__file__).parents[1] / "golden/runs"
@@ -37,7 +37,7 @@ def test_a_saved_state_is_read_whole(run):
     """Every array has its name, and its bytes are those that the checksums were made of."""
     folder, expected = run
     state = folders.state_path(folder)
-    arrays = checkpoint.read_arrays(state)
+    arrays = saved_states.read_arrays(state)
     assert sorted(arrays) == sorted(expected["names"])
     assert gan_jax.load(folder).step == int(state.name)
 
@@ -50,7 +50,7 @@ def test_it_resumes_and_draws_as_the_earlier_revision_did(run, tmp_path):
     gan_jax.train(config, tmp_path / "run")
     model = gan_jax.load(tmp_path / "run")
     assert model.step == last
-    arrays = checkpoint.read_arrays(folders.state_path(tmp_path / "run"))
+    arrays = saved_states.read_arrays(folders.state_path(tmp_path / "run"))
     for name, sums in zip(expected["names"], expected["sums"], strict=True):
         values = arrays[name].astype(np.float64)
         found = [values.sum(), np.abs(values).sum()]

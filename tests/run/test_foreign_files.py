@@ -9,7 +9,7 @@ import pytest
 import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import checkpoint, writer
+from gan_jax.core import saved_states, writer
 from gan_jax.errors import UserError
 from gan_jax.run import folder as folders
 from gan_jax.run import weights
@@ -61,7 +61,7 @@ def test_training_saves_prunes_and_resumes_between_foreign_files(plain, tmp_path
     assert_same(arrays(plain), arrays(workdir))
     assert_same(arrays(plain, "best"), arrays(workdir, "best"))
     assert rows(plain) == rows(workdir)
-    states = checkpoint.states_in(workdir / "checkpoints")
+    states = saved_states.states_in(workdir / "checkpoints")
     assert sorted(states) == [9, 12], "older states are pruned"
     for name in set(FILES) - {"12"}:
         assert (workdir / "checkpoints" / name).read_text() == "foreign"
@@ -102,12 +102,12 @@ def test_an_unsealed_state_is_not_sealed_by_a_later_save(plain, tmp_path):
     """Checksums are of what was saved now; a state that lost its own stays without."""
     workdir = tmp_path / "run"
     shutil.copytree(plain, workdir)
-    (workdir / "checkpoints" / "9" / checkpoint.SUMS).unlink()
+    (workdir / "checkpoints" / "9" / saved_states.SUMS).unlink()
     longer = config("15")
     longer.run.keep = 3
     training.train(longer, workdir, say=lambda text: None)
-    assert sorted(checkpoint.states_in(workdir / "checkpoints")) == [9, 12, 15]
-    assert not (workdir / "checkpoints" / "9" / checkpoint.SUMS).exists()
+    assert sorted(saved_states.states_in(workdir / "checkpoints")) == [9, 12, 15]
+    assert not (workdir / "checkpoints" / "9" / saved_states.SUMS).exists()
 
 
 def test_pictures_with_odd_names_are_no_steps(tmp_path):

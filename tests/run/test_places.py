@@ -8,6 +8,7 @@ import pytest
 from absl.flags import FlagValues
 from PIL import Image
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.errors import UserError
@@ -150,16 +151,16 @@ def test_other_data_in_the_new_place_are_refused(moved, tmp_path):
 def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     run, now = moved
     message = assert_refused(
-        "name where the run's data are now", training.evaluate, run, "newest", quiet
+        "name where the run's data are now", gan_jax.evaluate, run, "newest", quiet
     )
     assert "config.data.path=" in message
     assert "before/faces" in message
-    scores = training.evaluate(run, say=quiet, places={"path": str(now)})
+    scores = gan_jax.evaluate(run, say=quiet, places={"path": str(now)})
     assert np.isfinite(scores["val/gen"])
     other = {"path": str(faces(tmp_path / "more", 30))}
     message = assert_refused(
         "data has changed since the run began",
-        lambda: training.evaluate(run, say=quiet, places=other),
+        lambda: gan_jax.evaluate(run, say=quiet, places=other),
     )
     assert "train_size was" in message
     assert message.endswith("restore it, or name where it is now")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core import checkpoint, saved_states
@@ -58,7 +59,7 @@ def files(folder):
 def test_evaluate_tells_its_figures_and_then_what_it_cannot_write(trained, monkeypatch, number):
     before, lines = files(trained), []
     with unwritable(monkeypatch, trained, number):
-        scores = training.evaluate(trained, say=lines.append)
+        scores = gan_jax.evaluate(trained, say=lines.append)
     assert files(trained) == before
     assert {"val/gen", "fd_classifier"} <= set(scores)
     assert any(line.startswith("val/gen ") for line in lines[:-1])
@@ -197,8 +198,8 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
 
     shutil.copytree(trained, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
-    newest = max(checkpoint.states_in(folder))
-    (folder / str(newest) / checkpoint.SUMS).unlink()
+    newest = max(saved_states.states_in(folder))
+    (folder / str(newest) / saved_states.SUMS).unlink()
 
     def refused(*args):
         raise OSError(errno.EROFS, "Read-only file system")
@@ -209,14 +210,14 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
     experiment = training.Experiment(config())
     step, _, _ = states.restore_newest(experiment.shapes())
     states.close()
-    assert step == sorted(checkpoint.states_in(folder))[-2]
+    assert step == sorted(saved_states.states_in(folder))[-2]
     assert "it stays where it is (Read-only file system)" in lines[0]
 
 
 def test_the_classifier_beside_a_run_is_read_and_not_trained_again(trained, monkeypatch):
     """Its training would claim its folder, which a folder to read does not allow."""
     monkeypatch.setattr(training, "train", None)
-    scores = training.evaluate(trained, say=quiet)
+    scores = gan_jax.evaluate(trained, say=quiet)
     assert "fd_classifier" in scores
     assert json.loads((trained / "evaluate.json").read_text())["val/gen"] == scores["val/gen"]
 

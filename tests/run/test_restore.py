@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import checkpoint
+from gan_jax.core import saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import pytorch_gan
@@ -52,7 +53,7 @@ def first(chosen, net: str = "gen"):
 
 
 def named(net) -> dict[str, np.ndarray]:
-    return checkpoint.named({"params": net.params, "stats": net.stats})
+    return saved_states.named({"params": net.params, "stats": net.stats})
 
 
 def test_matching_weights_of_a_run_replace_the_initial_ones(source):
@@ -202,10 +203,10 @@ def test_a_run_moves_to_other_devices(tmp_path, monkeypatch):
         if name.startswith("state/"):
             np.testing.assert_allclose(moved[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
 
-    images = training.load(tmp_path / "moved").sample(range(3))
+    images = gan_jax.load(tmp_path / "moved").sample(range(3))
     every = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda *_: every[:3])
-    moved = training.load(tmp_path / "moved")
+    moved = gan_jax.load(tmp_path / "moved")
     assert moved.experiment.mesh.size == 2  # batches of 8
     assert np.abs(moved.sample(range(3)).astype(int) - images).max() <= 1
     assert np.isfinite(moved.evaluate()["val/disc"])

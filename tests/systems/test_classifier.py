@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import loop
+from gan_jax.core import train_step
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.models import warpgan
@@ -54,7 +55,7 @@ def test_a_few_steps_tell_people_apart():
     experiment = Experiment(made)
     stage = experiment.system.stages[0]
     carry = experiment.fresh()
-    step = loop.train_function(experiment.system, experiment.mesh)
+    step = train_step.train_function(experiment.system, experiment.mesh)
     batch = experiment.mesh.put(next(iter(experiment.data("train", stage, 0))))
     losses = []
     for _ in range(12):
@@ -94,7 +95,7 @@ def test_a_discriminator_begins_with_the_classifiers_trunk(ids):
     text = "\n".join(said)
     assert "config.restore.disc: 12 arrays from" in text
     assert "4 do not match 'conv*|bottleneck*'" in text
-    weights = training.load(ids).state.nets["classifier"].params
+    weights = gan_jax.load(ids).state.nets["classifier"].params
     fresh = restored(config("warpgan_drawn"), [])
     for name, layer in model.items():
         for leaf, value in layer.items():

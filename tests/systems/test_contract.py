@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from gan_jax.core import checkpoint, optim
+from gan_jax.core import loss_scale, saved_states
 from gan_jax.core.mesh import fetch
 from tests.helpers import contract
 from tests.helpers.contract_runs import Prepared
@@ -22,7 +22,7 @@ def system(request):
 
 
 def named(carry) -> dict[str, np.ndarray]:
-    return {k: np.asarray(v) for k, v in checkpoint.named(fetch(carry.state)).items()}
+    return {k: np.asarray(v) for k, v in saved_states.named(fetch(carry.state)).items()}
 
 
 def test_two_steps_once_traced_with_finite_flat_metrics(system):
@@ -89,9 +89,9 @@ def same_first_step(system, double: bool, rtol: float, atol: float):
             np.testing.assert_allclose(other[name], first[name], rtol, atol, err_msg=name)
     for net, section in system.config.optim.items():
         # after one step Adam's first moment is (1 − b1) times the gradient
-        moments = [optim.links(c.state.nets[net].opt)["moments"].mu for c in (one, eight)]
+        moments = [loss_scale.links(c.state.nets[net].opt)["moments"].mu for c in (one, eight)]
         grads = [
-            {k: v / (1 - section.b1) for k, v in checkpoint.named(fetch(m)).items()}
+            {k: v / (1 - section.b1) for k, v in saved_states.named(fetch(m)).items()}
             for m in moments
         ]
         norm = np.sqrt(sum(np.sum(np.square(g)) for g in grads[0].values()))

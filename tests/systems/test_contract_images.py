@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from gan_jax.core import loop
+from gan_jax.core import validation
 from gan_jax.core.mesh import fetch
 from gan_jax.ops.images import to_uint8
 from tests.helpers import contract
@@ -18,7 +18,9 @@ def system(request):
 
 def test_evaluation_counts_every_image_once(system):
     experiment = system.experiment
-    validate = loop.Validator(experiment.system, experiment.mesh, experiment.data, experiment.key)
+    validate = validation.Validator(
+        experiment.system, experiment.mesh, experiment.data, experiment.key
+    )
     scores = validate(system.initial().state, system.stage)
     assert scores
     for name, value in scores.items():

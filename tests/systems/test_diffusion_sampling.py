@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import optim
-from gan_jax.core.progress import Progress
+from gan_jax.core import ema
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Net
 from gan_jax.errors import UserError
 from gan_jax.models import unet as networks
@@ -275,7 +275,7 @@ def test_inversion_and_back_is_the_image():
 
 
 def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
-    told = Progress(3)
+    told = ProgressBar(3)
     for i in (1, 2, 3):
         told(i)
     assert capsys.readouterr().err == ""
@@ -287,7 +287,7 @@ def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
 
 def test_progress_reports_every_step_of_the_compiled_loop(monkeypatch):
     seen = []
-    monkeypatch.setattr(Progress, "__call__", lambda self, done: seen.append((done, self.total)))
+    monkeypatch.setattr(ProgressBar, "__call__", lambda self, done: seen.append((done, self.total)))
     system = diffusion.make(tiny_config(sampling=dict(progress="raw", steps="4")), FACTS)
     drawn(system, filled(system))
     jax.effects_barrier()
@@ -388,4 +388,4 @@ def test_truncation_is_refused():
         jax.eval_shape(
             lambda s, b: system.sample_step(s, b, KEY, stage_of(system)), filled(system), batch
         )
-    assert not optim.has_average(Net({}, {}, {}))
+    assert not ema.has_average(Net({}, {}, {}))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import optim
+from gan_jax.core import ema, loss_scale, optim
 from gan_jax.interop import guided_diffusion
 from gan_jax.systems import diffusion
 from tests.helpers.golden_rule import load, weights
@@ -129,7 +129,7 @@ class Original:
         """Every element of the weights and of their averages after the last step."""
         found = {"": rows(net.params)}
         for index, decay in enumerate(self.decays):
-            found[f"_ema{decay}"] = rows(optim.averaged(net, index)[0])
+            found[f"_ema{decay}"] = rows(ema.averaged(net, index)[0])
         for suffix, tensors in found.items():
             for tensor in self.names:
                 key = f"out/final{suffix}/{tensor}"
@@ -155,14 +155,14 @@ def test_five_steps_are_the_originals(name):
         net = state.nets["unet"]
         now = rows(net.params)
         if i == 0:  # Adam's first moment is a tenth of the first gradient
-            moments = optim.links(net.opt)["moments"].mu
+            moments = loss_scale.links(net.opt)["moments"].mu
             grads = l2(rows(jax.tree.map(lambda m: 10 * parts * np.asarray(m), moments)))
             original.check(grads, "out/param_grad_l2", 0, 1e-3, 1e-5)
         original.check(l2(now), "out/param_l2", i, 1e-4)
         change = l2({k: now[k] - start[k] for k in now})
         original.check(change, "out/param_change_l2", i, 1e-3, 1e-5)
         for index, decay in enumerate(original.decays):
-            average = l2(rows(optim.averaged(net, index)[0]))
+            average = l2(rows(ema.averaged(net, index)[0]))
             original.check(average, f"out/ema{decay}_l2", i, 1e-4)
     original.check_final(state.nets["unet"])
 
@@ -183,7 +183,7 @@ def test_microbatches_are_one_batch():
     (one, metrics), (many, others) = found
     for name in metrics:
         np.testing.assert_allclose(metrics[name], others[name], rtol=1e-6, err_msg=name)
-    moments = [optim.links(s.nets["unet"].opt)["moments"].mu for s in (one, many)]
+    moments = [loss_scale.links(s.nets["unet"].opt)["moments"].mu for s in (one, many)]
     for a, b in zip(*map(jax.tree.leaves, moments), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
@@ -216,7 +216,7 @@ def test_classes_are_dropped_with_the_share_that_is_asked_for():
         config = tiny_config(model=dict(class_cond=True), diffusion=dict(label_dropout=share))
         system = diffusion.make(config, FACTS)
         state, _ = stepper(system)(filled(system), BATCH, jax.random.key(0))
-        moments = optim.links(state.nets["unet"].opt)["moments"].mu["label_emb"]["embedding"]
+        moments = loss_scale.links(state.nets["unet"].opt)["moments"].mu["label_emb"]["embedding"]
         assert bool(jnp.any(moments != 0)) == learns
 
 

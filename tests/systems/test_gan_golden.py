@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
-from gan_jax.core import checkpoint
+from gan_jax.core import saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.interop import pytorch_gan
@@ -41,8 +41,8 @@ def with_golden_weights(made, meta):
     for name, key in (("gen", "state_dict_G"), ("disc", "state_dict_D")):
         net = state.nets[name]
         params, stats = pytorch_gan.to_trees(golden_rule.weights(meta, key))
-        ours = checkpoint.named({"params": net.params, "stats": net.stats})
-        theirs = checkpoint.named({"params": params, "stats": stats})
+        ours = saved_states.named({"params": net.params, "stats": net.stats})
+        theirs = saved_states.named({"params": params, "stats": stats})
         assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
         nets[name] = net.replace(
             params=jax.tree.map(jnp.asarray, params), stats=jax.tree.map(jnp.asarray, stats)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import checkpoint
+from gan_jax.core import saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.ops import images, penalties
 from tests.helpers.tiny_gan import SIZE, B, Step, batch, make, one_step
@@ -27,7 +27,7 @@ def same(a: dict, b: dict) -> bool:
 
 def assert_adds(step: Step, base: Step, net: str, term) -> None:
     """The gradient of `net` is the base's plus that of the function `term` of its parameters."""
-    extra = checkpoint.named(fetch(jax.jit(jax.grad(term))(base.before.nets[net].params)))
+    extra = saved_states.named(fetch(jax.jit(jax.grad(term))(base.before.nets[net].params)))
     assert max(np.abs(v).max() for v in extra.values()) > 1e-4
     for name, value in extra.items():
         np.testing.assert_allclose(
@@ -272,7 +272,7 @@ def test_weight_decay_of_kernels_or_of_everything():
         }
     )
     for net, mask in (("gen", ""), ("disc", "kernel")):
-        weights = checkpoint.named(plain().before.nets[net].params)
+        weights = saved_states.named(plain().before.nets[net].params)
         for name, value in plain().grads[net].items():
             decayed = 0.5 * weights[name] if name.endswith(mask) else 0
             np.testing.assert_allclose(

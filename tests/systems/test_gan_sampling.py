@@ -11,7 +11,7 @@ import pytest
 
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import checkpoint, optim
+from gan_jax.core import ema, saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.run.experiment import Experiment
 from tests.helpers.shell import ROOT, one_device
@@ -97,8 +97,8 @@ def test_averaged_samples_come_from_the_average_of_weights_and_statistics():
         lambda a, b, c: 0.25 * a + 0.25 * b + 0.5 * c,
         *[(n.params, n.stats) for n in nets],
     )
-    ours = checkpoint.named(optim.averaged(nets[2]))
-    for name, value in checkpoint.named(average).items():
+    ours = saved_states.named(ema.averaged(nets[2]))
+    for name, value in saved_states.named(average).items():
         np.testing.assert_allclose(ours[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
     drawn = sampler("conv")(states[2], {**seeds(), "z": batch()["z"]}, KEY, made.stage)
     label = seeds()["label"]
@@ -121,14 +121,14 @@ def test_standing_statistics_are_the_mean_over_batches():
     apply = jax.jit(functools.partial(made.gen.apply, train=True))
     for (params, stats), found in (
         ((old.params, old.stats), net.stats),
-        (optim.averaged(old), optim.averaged(net)[1]),
+        (ema.averaged(old), ema.averaged(net)[1]),
     ):
         # from statistics of zero, a running value is a tenth of the batch's own
         zero = jax.tree_util.tree_map_with_path(
             lambda path, x: x if path[-1].key == "u" else jnp.zeros_like(x), stats
         )
-        each = [checkpoint.named(apply(params, zero, p["z"], p["label"])[1]) for p in parts]
-        found, before = checkpoint.named(found), checkpoint.named(stats)
+        each = [saved_states.named(apply(params, zero, p["z"], p["label"])[1]) for p in parts]
+        found, before = saved_states.named(found), saved_states.named(stats)
         assert {name.rsplit("/", 1)[1] for name in found} == {"mean", "var", "u"}
         for name, value in found.items():
             if name.endswith("/u"):
@@ -137,7 +137,7 @@ def test_standing_statistics_are_the_mean_over_batches():
                 by_hand = np.mean([e[name] for e in each], axis=0) / 0.1
                 np.testing.assert_allclose(value, by_hand, rtol=1e-4, atol=1e-5, err_msg=name)
     # nothing else moved
-    old, new = checkpoint.named(fetch(state)), checkpoint.named(measured)
+    old, new = saved_states.named(fetch(state)), saved_states.named(measured)
     for name in old:
         if not name.endswith(("/mean", "/var")):
             np.testing.assert_array_equal(new[name], old[name], err_msg=name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
-from gan_jax.core import checkpoint, schedules
+from gan_jax.core import saved_states, schedules
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts, Stage
 from gan_jax.interop import pix2pix as interop
@@ -159,8 +159,8 @@ def steps(case: str):
     for name, key in (("gen", "state_dict_G"), ("disc", "state_dict_D")):
         params, stats = interop.to_trees(golden_rule.weights(meta, key))
         net = state.nets[name]
-        ours = checkpoint.named({"params": net.params, "stats": net.stats})
-        theirs = checkpoint.named({"params": params, "stats": stats})
+        ours = saved_states.named({"params": net.params, "stats": net.stats})
+        theirs = saved_states.named({"params": params, "stats": stats})
         assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
         nets[name] = net.replace(
             params=jax.tree.map(jnp.asarray, params), stats=jax.tree.map(jnp.asarray, stats)

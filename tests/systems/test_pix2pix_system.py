@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
-from gan_jax.core import checkpoint, optim
+from gan_jax.core import ema, saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
@@ -104,8 +104,8 @@ def test_the_order_decides_which_discriminator_the_generator_meets():
     assert first[2]["loss/l1"] == second[2]["loss/l1"]
     assert first[2]["loss/disc_fake"] == second[2]["loss/disc_fake"]  # the same fakes
     assert first[2]["loss/gan"] != second[2]["loss/gan"]
-    same = checkpoint.named(first[1].nets["disc"].params)
-    for name, leaf in checkpoint.named(second[1].nets["disc"].params).items():
+    same = saved_states.named(first[1].nets["disc"].params)
+    for name, leaf in saved_states.named(second[1].nets["disc"].params).items():
         np.testing.assert_allclose(leaf, same[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
@@ -271,7 +271,7 @@ def test_averaged_weights_are_sampled_and_validated():
     made = system.sample_step(state, batch, jax.random.key(0), system.stages[0])
     assert set(made) == {"raw", "ema"}
     assert np.abs(made["raw"] - made["ema"]).max() > 0
-    params, _ = optim.averaged(state.nets["gen"])
+    params, _ = ema.averaged(state.nets["gen"])
     assert not np.array_equal(params["final"]["bias"], state.nets["gen"].params["final"]["bias"])
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import optim
+from gan_jax.core import ema, loss_scale
 from gan_jax.core.system import Stage, new_state
 from gan_jax.models import progan as networks
 from tests.helpers import progan_golden
@@ -123,7 +123,7 @@ def test_losses_and_gradients(file, target):
         golden = {n: arrays[f"out/{n}_grad_stats"][row] for n in ("D", "G")}
         golden["D"] = golden["D"][number]
         for name, net in (("gen", "G"), ("disc", "D")):
-            grads = optim.links(state.nets[name].opt)["moments"].mu  # β₁ is 0
+            grads = loss_scale.links(state.nets[name].opt)["moments"].mu  # β₁ is 0
             found = progan_golden.statistics(grads, meta, net)
             same_statistics(found, golden[net], 2e-3, 2e-3, f"{net} at lod {lod}")
             unused = golden[net][:, 0] == 0
@@ -150,7 +150,7 @@ def test_training_steps(file):
         state, metrics = step(state, batch_of(meta, arrays, lod, i), jax.random.key(0), stage)
         np.testing.assert_allclose(total(metrics, DISC), arrays["out/D_loss"][i], rtol=2e-4)
         np.testing.assert_allclose(total(metrics, GEN), arrays["out/G_loss"][i], rtol=2e-4)
-        averages = optim.averaged(state.nets["gen"])[0]
+        averages = ema.averaged(state.nets["gen"])[0]
         for net, tree in (
             ("G", state.nets["gen"].params),
             ("D", state.nets["disc"].params),
@@ -169,7 +169,7 @@ def test_training_steps(file):
             np.testing.assert_allclose(norms, arrays[f"out/params_{net}"][i], rtol=1e-5)
             assert (found[golden[:, 0] == 0] == 0).all(), net  # levels out of use do not drift
         for name, net in (("gen", "G"), ("disc", "D")):
-            second = optim.links(state.nets[name].opt)["moments"].nu
+            second = loss_scale.links(state.nets[name].opt)["moments"].nu
             found = progan_golden.statistics(second, meta, net)[:, 0]
             np.testing.assert_allclose(found, arrays[f"out/adam_v_l2_{net}"][i], rtol=1e-2)
     side, fade = place(meta, o["lods"][-1])

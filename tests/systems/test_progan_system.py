@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.core import optim
+from gan_jax.core import ema, loss_scale, optim
 from gan_jax.core.system import Facts, Stage
 from gan_jax.errors import UserError
 from gan_jax.models import progan as networks
@@ -78,10 +79,10 @@ def grown(tmp_path_factory):
 
 def test_a_run_grows_to_its_full_size(grown):
     assert grown.summary["reason"] == "finished"
-    model = training.load(grown.folder)
+    model = gan_jax.load(grown.folder)
     assert [s.resolution for s in model.experiment.system.stages] == [4, 8, 8, 16, 16]
     assert model.sample(range(3)).shape == (3, 16, 16, 1)
-    assert training.load(grown.folder, "best").stage.resolution == 16
+    assert gan_jax.load(grown.folder, "best").stage.resolution == 16
     rows = [json.loads(line) for line in (grown.folder / "metrics.jsonl").read_text().splitlines()]
     fades = {r["step"]: r["growth/fade"] for r in rows if r["kind"] == "train"}
     assert [fades[step] for step in (2, 4, 6)] == [0, 0.75, 0.25]
@@ -171,11 +172,11 @@ def test_moments_are_reset_where_a_stage_begins_and_averages_stay(made):
     state, _ = made.step(made.state, made.batch, jax.random.key(1), made.stage)
     entered = made.system.enter_stage(state, made.stage)
     for name in ("gen", "disc"):
-        before, after = (optim.links(s.nets[name].opt) for s in (state, entered))
+        before, after = (loss_scale.links(s.nets[name].opt) for s in (state, entered))
         assert int(before["moments"].count) == 1
         assert int(after["moments"].count) == 0
         assert all((leaf == 0).all() for leaf in jax.tree.leaves(after["moments"].nu))
-    averages = [optim.averaged(s.nets["gen"])[0] for s in (state, entered)]
+    averages = [ema.averaged(s.nets["gen"])[0] for s in (state, entered)]
     jax.tree.map(np.testing.assert_array_equal, *averages)
     kept = progan.make(changed(growth__reset=False), FACTS).enter_stage(state, made.stage)
     assert kept is state
@@ -186,7 +187,7 @@ def test_the_average_takes_in_the_weights_of_before_the_generators_update(made):
     state, _ = made.step(made.state, made.batch, jax.random.key(1), made.stage)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
-        optim.averaged(state.nets["gen"])[0], first,
+        ema.averaged(state.nets["gen"])[0], first,
     )  # fmt: skip
     config = changed(optim__gen__ema_half_life=80.0)
     system = progan.make(config, FACTS)
@@ -199,7 +200,7 @@ def test_the_average_takes_in_the_weights_of_before_the_generators_update(made):
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        optim.averaged(second.nets["gen"])[0], expected,
+        ema.averaged(second.nets["gen"])[0], expected,
     )  # fmt: skip
 
 
@@ -220,7 +221,9 @@ def test_joint_updates_learn_from_the_same_fakes():
         state, _ = jax.jit(system.train_step, static_argnums=3)(
             state, batch, jax.random.key(1), Stage(16, 8, 0, 1)
         )
-        moments[order] = {n: optim.links(net.opt)["moments"].mu for n, net in state.nets.items()}
+        moments[order] = {
+            n: loss_scale.links(net.opt)["moments"].mu for n, net in state.nets.items()
+        }
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *moments.values()
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
-from gan_jax.core import optim
+from gan_jax.core import loss_scale
 from gan_jax.core.system import Facts
 from gan_jax.models import convolution
 from gan_jax.systems import warpgan
@@ -155,7 +155,7 @@ def weights(state) -> dict:
 
 def moments(state) -> dict:
     """Adam's first."""
-    return {name: optim.links(net.opt)["moments"].mu for name, net in state.nets.items()}
+    return {name: loss_scale.links(net.opt)["moments"].mu for name, net in state.nets.items()}
 
 
 def test_losses_of_three_steps_in_doubles(case):

@@ -12,6 +12,7 @@ from gan_jax.core.console import ProgressBar
 from gan_jax.data import alignment
 from gan_jax.data.sources import decode, listing
 from gan_jax.errors import UserError
+from gan_jax.files import check_folder
 from gan_jax.modes.work import output
 from gan_jax.run.faces import Detect, Faces, NoFaceError
 
@@ -74,7 +75,7 @@ def run(
     folder = Path(out)
     targets = _targets(names)
     _check_apart(folder, Path(source), targets.values())
-    output.check_folder(folder)
+    check_folder(folder, "--out")
     faces = Faces(landmarks, detector, choose, size, scale)
     _check_known(faces, names)
     done = _align_all(faces, files, targets, folder)
