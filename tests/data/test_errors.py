@@ -40,7 +40,7 @@ def complaint(**changes):
         ({"validation_fraction": 1.0}, "data.validation_fraction=1.0 [0, 1)"),
         ({"resolution": 0}, "data.resolution=0 at least 1"),
         ({"pad": -1}, "data.pad=-1 at least 0"),
-        ({"pad_value": 256}, "data.pad_value=256 0..255"),
+        ({"pad_value": 256}, "data.pad_value=256 from 0 to 255"),
         ({"limit": -1}, "data.limit=-1 at least 0"),
         ({"source": "folder"}, "data.path data.source=folder"),
         ({"source": "npz"}, "data.path data.source=npz"),
