@@ -21,6 +21,11 @@ KEY = jax.random.key(3)
 def config(**rates: float):
     made = configs.load_file(str(ROOT / "configs/warpgan_drawn.py"), "tiny")
     made.batch_size = PAIRS
+    # the original's losses and rates, whatever the config's are
+    usual = configs.defaults("warpgan")
+    made.loss.update(usual.loss)
+    made.optim.update(usual.optim)
+    made.model.logit_scale = 1.0
     for name, rate in rates.items():
         made.optim[name].lr = rate
     return made
