@@ -15,14 +15,8 @@ def tiny_config(**sections):
     """configs/diffusion_mnist.py:tiny with keys changed, such as discrete=dict(target="v")."""
     config = configs.load_file("configs/diffusion_mnist.py", "tiny")
     config.run.steps = "20"
-<<<<<<< HEAD
-    config.model.resblock_updown = True
-    config.optim.unet.update(lr=1e-4, ema=(0.9999,), ema_warmup=False)
-    config.optim.unet.schedule.update(name="constant", warmup=0.0)
-=======
     config.model.resblock_updown = True  # which compiles faster
     config.optim.update(configs.defaults("diffusion").optim)
->>>>>>> wt-config
     for name, values in sections.items():
         if isinstance(values, dict):
             config[name].update(values)
