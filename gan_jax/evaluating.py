@@ -17,11 +17,11 @@ from gan_jax.training import train
 
 def evaluate(
     workdir: str | Path,
-    which: str = "newest",
+    state: str = "newest",
     say=print,
     config: ConfigDict | None = None,
     adjust: Adjust = as_it_is,
-    places: Mapping[str, str] | None = None,
+    data: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Validation losses by name, and where the run measures it the quality of its images.
 
@@ -29,16 +29,16 @@ def evaluate(
 
     Args:
       workdir: the folder of the run.
-      which: the state that is evaluated, see `load`.
+      state: which one is evaluated, see `load`.
       config: its section `quality` is used in place of the run's, and quality is then always
         measured. An imported run, which has no data, also takes the section `data` from it.
       adjust: changes the model before it is evaluated.
-      places: where the data are now, see `load`.
+      data: where the data are now, see `load`.
 
     Raises UserError for everything a user can get wrong.
     """
     folder = Path(workdir)
-    model = load(folder, which, places)
+    model = load(folder, state, data)
     if config is not None and config.system != model.config.system:
         raise ArgumentError(
             "config",
@@ -62,7 +62,7 @@ def evaluate(
     if about:
         say(json.dumps(about))
     try:
-        result = {"step": model.step, "state": which, **scores, **about}
+        result = {"step": model.step, "state": state, **scores, **about}
         write_json(folder / "evaluate.json", result)
     except OSError as error:  # the scores have been said, and the run is only read
         say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")

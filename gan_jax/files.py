@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError
 
 
 @contextlib.contextmanager
@@ -35,11 +35,11 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
     write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
-def check_folder(out: str | Path, key: str = "--out") -> Path:
+def check_folder(out: str | Path, key: str = "out") -> Path:
     """The folder `out`, which need not exist yet.
 
-    Raises UserError that names `key` where no file could be written into it, so that it is known
-    before any work is done: a read-only or full disk, no permission, a file of this name.
+    Raises ArgumentError of the parameter `key` where no file could be written into it (a read-only
+    or full disk, no permission, a file of this name), so that this is known before any work.
     """
     folder = Path(out)
     try:
@@ -49,8 +49,8 @@ def check_folder(out: str | Path, key: str = "--out") -> Path:
     return folder
 
 
-def check_file(out: str | Path, key: str = "--out") -> Path:
-    """The file `out`, as `check_folder`: UserError where it could not be written."""
+def check_file(out: str | Path, key: str = "out") -> Path:
+    """The file `out`, as `check_folder`: ArgumentError where it could not be written."""
     path = Path(out)
     try:
         if path.is_dir():
@@ -73,16 +73,15 @@ def _probe(folder: Path) -> None:
         probe.flush()
 
 
-def _refused(key: str, path: Path, error: OSError, kind: str) -> UserError:
-    return UserError(
-        f"{key}: {path} cannot be written ({error.strerror or error}); name another {kind}"
-    )
+def _refused(key: str, path: Path, error: OSError, kind: str) -> ArgumentError:
+    reason = error.strerror or error
+    return ArgumentError(key, f": {path} cannot be written ({reason}); name another {kind}")
 
 
 @contextlib.contextmanager
-def writing(path: Path, key: str = "--out", kind: str = "folder") -> Iterator[None]:
-    """Makes the file's folder; errors of the system become a UserError that names `key` and asks
-    for another folder, or another `kind` of place."""
+def writing(path: Path, key: str = "out", kind: str = "folder") -> Iterator[None]:
+    """Makes the file's folder; errors of the system become an ArgumentError of the parameter
+    `key` that asks for another folder, or another `kind` of place."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan_jax.core import ema, optim, plateau, schedules
+from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.system import (
     Array,
@@ -38,14 +38,13 @@ from gan_jax.core.system import (
     TrainState,
     new_state,
 )
-from gan_jax.errors import UserError, one_of
 from gan_jax.models.classifier import classifier, identity_classifier
 from gan_jax.models.network import Network
 from gan_jax.models.segmenter import segmenter
 from gan_jax.ops import augment, images, palette
-
-OUTPUTS = ("class", "pixels")
-NAMES = ("small", "warpgan")
+from gan_jax.systems.classifier_config import check
+from gan_jax.systems.classifier_config import defaults as defaults
+from gan_jax.systems.classifier_config import unused as unused
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,35 +181,9 @@ def _per_image(values: Array) -> Array:
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
 
 
-def defaults() -> dict:
-    """The sections of a config that this system reads."""
-    optimizer = {
-        **optim.defaults(),
-        "lr": 2e-3,
-        "schedule": {**schedules.defaults(), "name": "cosine"},
-    }
-    return dict(
-        batch_size=64,
-        augment=(),  # color, translation, cutout; of pixels color only
-        model=dict(
-            name="small",  # | warpgan: the trunk of its discriminator, of an image only
-            width=16,  # of the small network, and of that of pixels
-            output="class",  # of an image | pixels: the class of each, from pairs
-            palette=(),  # pixels: ((r, g, b), …) of 0..255, the colours of the label maps
-            # of warpgan, as in its own section
-            disc_width=32,  # channels of the first convolution; 2 to 16 times follow
-            disc_head="flat",  # for one image size | pooled: any image size
-            bottleneck=512,  # numbers in the embedding
-            keep_prob=1.0,  # below 1: dropout before the embedding
-        ),
-        loss=dict(label_smoothing=0.0),
-        optim=dict(classifier=optimizer),
-    )
-
-
 def build(config, facts: Facts) -> Classifier:
     """What a config stands for. Raises UserError for values that are not accepted."""
-    _check(config, facts)
+    check(config, facts)
     side, channels, classes = facts.resolution, facts.channels, facts.num_classes
     reads, colours = "image", None
     if config.model.output == "pixels":
@@ -244,77 +217,6 @@ def _network(model, facts: Facts) -> Network:
     )  # fmt: skip
 
 
-def _check(config, facts: Facts) -> None:
-    """Raises UserError for values that are not accepted together."""
-    model = config.model
-    one_of("config.model.name", model.name, NAMES)
-    if model.name != "small" and model.output == "pixels":
-        raise UserError(
-            f"config.model.name={model.name!r} names the class of an image; with "
-            "config.model.output='pixels' set it to small"
-        )
-    one_of("config.model.output", model.output, OUTPUTS)
-    if not 0 <= config.loss.label_smoothing < 1:
-        raise UserError(
-            f"config.loss.label_smoothing={config.loss.label_smoothing}: must lie in [0, 1)"
-        )
-    if model.output == "pixels":
-        _check_pixels(config, facts)
-    elif facts.input_channels:
-        raise UserError(
-            f"config.data.pairs={config.data.pairs!r}: config.model.output='class' takes single "
-            "images with labels; set it to none, or config.model.output to pixels"
-        )
-    elif not facts.num_classes:
-        raise UserError(
-            "config.system='classifier' needs labelled data and this source has no labels; "
-            "set config.data.labels or choose another source"
-        )
-
-
-def _check_pixels(config, facts: Facts) -> None:
-    """What the classes of pixels need: pairs with colours, and no augmentation that moves them."""
-    output, found = "config.model.output='pixels'", tuple(config.model.palette)
-    if config.data.pairs == "upscale":
-        raise UserError(f"config.data.pairs='upscale': {output} needs a label map for each photo")
-    if not facts.input_channels:
-        raise UserError(
-            f"config.data.pairs={config.data.pairs!r}: {output} needs pairs of a photo and its "
-            "label map; set side_by_side or folders"
-        )
-    if facts.channels != 3:
-        raise UserError(
-            f"config.data.channels={config.data.channels!r} gives grey label maps, and {output} "
-            "tells classes by their colour; set it to rgb"
-        )
-    if len(found) < 2:
-        raise UserError(
-            f"config.model.palette={found}: {output} needs the colours of the label maps, two or "
-            "more, such as ((0, 0, 0), (255, 255, 255))"
-        )
-    _check_palette(found)
-    names = [part for name in config.augment for part in name.split(",")]
-    moving = [name for name in names if name != "color"]
-    if moving:
-        raise UserError(
-            f"config.augment names {', '.join(moving)}: with {output} the label map would not "
-            "follow, accepted is color; config.data.resize=jitter and config.data.flip change both"
-        )
-
-
-def _check_palette(found: tuple) -> None:
-    """Every class has a colour of its own."""
-    for number, colour in enumerate(found):
-        key = f"config.model.palette[{number}]={colour!r}"
-        # lists where it comes from a run's config.json
-        three = isinstance(colour, tuple | list) and len(colour) == 3
-        if not three or not all(type(v) is int and 0 <= v <= 255 for v in colour):
-            raise UserError(f"{key}: a colour is (r, g, b), whole numbers from 0 to 255")
-        if colour in found[:number]:
-            first = found.index(colour)
-            raise UserError(f"{key}: colour {first} is the same; each class has its own")
-
-
 def make(config, facts: Facts) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`; for pixels
     `data.pairs`)."""
@@ -344,7 +246,10 @@ def _tasks(model: Classifier) -> dict[str, Task]:
 
 def tiny(config) -> None:
     """Shrinks the network, and reads the label maps of synthetic pairs. In place."""
-    config.model.update(width=4, disc_width=2, bottleneck=8)
+    if config.model.name == "warpgan":
+        config.model.update(disc_width=2, bottleneck=8)
+    else:
+        config.model.width = 4
     if config.model.output == "pixels":
         # the colours of the synthetic pairs' ground and shapes
         shapes = ((255, 51, 51), (153, 255, 51), (51, 255, 255), (153, 51, 255))

@@ -322,4 +322,5 @@ def tiny(config) -> None:
     """Shrinks the networks to what images of 16 px allow. In place."""
     config.data.load_resolution = config.data.resolution + 2
     config.model.gen.width = config.model.disc.width = 4
-    config.model.disc.layers = min(config.model.disc.layers, 2)
+    if config.model.disc.name == "original":
+        config.model.disc.layers = min(config.model.disc.layers, 2)

@@ -137,7 +137,7 @@ def test_columns_are_those_asked_for(run, tmp_path):
         ({"state": "5"}, "no state '5'"),
         ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "do not fit in memory"),
         ({"out": "a.gif"}, r"--out=.*a\.gif: videos are written as \.webp"),
-        ({"out": "config.json/a.webp"}, "--out: .* cannot be written"),
+        ({"out": "config.json/a.webp"}, "out: .* cannot be written"),
     ],
 )
 def test_what_an_interpolation_refuses(run, tmp_path, options, message):

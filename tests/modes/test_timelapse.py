@@ -118,7 +118,7 @@ def test_timelapse_of_a_run_without_averages_and_of_grids_that_grew(tmp_path):
         ({"time_warp": float("nan")}, "--time_warp=nan: must be above 0"),
         ({"weights": "best"}, "--weights=best: this run's grids are of ema"),
         ({"out": "a.mp4"}, r"a\.mp4: videos are written as \.webp"),
-        ({"out": "run/config.json/a"}, "--out: .* cannot be written"),
+        ({"out": "run/config.json/a"}, "out: .* cannot be written"),
         ({"workdir": "nowhere"}, "nowhere: no config.json"),
         ({"workdir": "empty"}, r"empty: no sample grids in samples/ yet"),
         ({"workdir": "damaged"}, r"000002_ema\.png cannot be read"),

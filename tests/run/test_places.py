@@ -155,12 +155,12 @@ def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     )
     assert "config.data.path=" in message
     assert "before/faces" in message
-    scores = gan_jax.evaluate(run, say=quiet, places={"path": str(now)})
+    scores = gan_jax.evaluate(run, say=quiet, data={"path": str(now)})
     assert np.isfinite(scores["val/gen"])
     other = {"path": str(faces(tmp_path / "more", 30))}
     message = assert_refused(
         "data has changed since the run began",
-        lambda: gan_jax.evaluate(run, say=quiet, places=other),
+        lambda: gan_jax.evaluate(run, say=quiet, data=other),
     )
     assert "train_size was" in message
     assert message.endswith("restore it, or name where it is now")

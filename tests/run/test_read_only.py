@@ -128,7 +128,7 @@ def test_an_output_that_cannot_be_written_is_one_line_before_the_work(
         monkeypatch.setattr(saved_states, "read", loaded)
         monkeypatch.setattr(comparison, "_measure", loaded)
     with unwritable(monkeypatch, out, number):
-        message = assert_refused("out: " if mode == "metrics" else "--out", call)
+        message = assert_refused("out: ", call)
     assert "cannot be written" in message
     assert not list(out.iterdir())
 
@@ -153,16 +153,16 @@ def test_a_disk_that_fills_while_samples_are_written(trained, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(UserError, match=r"--out: .*cannot be written \(No space left"):
+    with pytest.raises(UserError, match=r"out: .*cannot be written \(No space left"):
         sample.sample(trained, tmp_path / "out", range(4), formats=("npz",), say=quiet)
 
 
 def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        assert_refused("--out: .*is not a folder", sample.sample, trained, out, range(4))
+        assert_refused("out: .*is not a folder", sample.sample, trained, out, range(4))
     assert_refused(
-        "--out: .*it is a folder",
+        "out: .*it is a folder",
         lambda: export_file.export_file(trained, tmp_path),
     )
 
@@ -230,7 +230,7 @@ def test_arrays_are_whole_or_not_there(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(UserError, match=r"--out: .*a\.npz cannot be written \(No space left"):
+    with pytest.raises(UserError, match=r"out: .*a\.npz cannot be written \(No space left"):
         output.save_arrays(tmp_path / "a.npz", np.zeros(3))
     assert not list(tmp_path.iterdir())
 

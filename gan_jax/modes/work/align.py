@@ -75,7 +75,7 @@ def run(
     folder = Path(out)
     targets = _targets(names)
     _check_apart(folder, Path(source), targets.values())
-    check_folder(folder, "--out")
+    check_folder(folder)
     faces = Faces(landmarks, detector, choose, size, scale)
     _check_known(faces, names)
     done = _align_all(faces, files, targets, folder)

@@ -63,7 +63,7 @@ def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict, say) 
         experiment = Experiment(config, released.facts_of(config, tensors))
         carry = _begun(experiment, released.NETS[config.system], tensors, key)
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
-        with writing(folder / "config.json", "--workdir"):
+        with writing(folder / "config.json", "workdir"):
             provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
             states.save(0, carry._asdict(), vars(job.Progress()))
             states.close()
