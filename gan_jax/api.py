@@ -32,9 +32,10 @@ __all__ = [
 
 
 def tiny_system(config: ConfigDict) -> ConfigDict:
-    """What a config file of an earlier revision calls after `tiny`, which now does it too.
+    """Shrinks the sections of the config's own system, in place.
 
-    Shrinks what the config's system knows of, in place: called twice, nothing more happens.
+    `tiny` now does this too, but config files of earlier revisions still call this function after
+    it. A second call changes nothing.
     """
     SYSTEMS[config.system].tiny(config)
     return config
@@ -44,6 +45,6 @@ tiny_diffusion = tiny_growth = tiny_warpgan = tiny_system
 
 
 def tiny_unet(model: ConfigDict) -> ConfigDict:
-    """Turns a section of a U-Net, or of its encoder, into that of a network for 8 px. In place."""
+    """Shrinks the section of a U-Net, or of its encoder, to a network for 8 px, in place."""
     model.update(unet.TINY)
     return model

@@ -1,7 +1,7 @@
 """Configs: systems and their defaults, variants, config files, and how two configs differ.
 
-A ConfigDict is read here, in each system's `make` and in `data.make`; what its values may be is in
-`gan_jax.config_checks`.
+A ConfigDict is read here, in each system's `build`, in `data.make` and in the rooms from run
+upwards; everything else takes plain arguments. Values are checked in `gan_jax.config_checks`.
 """
 
 import importlib
@@ -84,13 +84,13 @@ RUN = dict(
     eval_every="1 epoch",
     quality_every="0",  # scores of generated images, see `quality`
     save_every="1 epoch",
-    save_minutes=10.0,  # a state at least this often as well; 0: by steps only
-    keep=2,  # newest states kept
-    keep_every="0",  # states kept for good; a multiple of save_every
+    save_minutes=10.0,  # also save when the last save was this long ago; 0: by save_every only
+    keep=2,  # how many of the newest states are kept
+    keep_every="0",  # the interval of states that are kept for good; a multiple of save_every
     patience=0,  # evaluations without a better `best.metric` before the run stops; 0: never
     sample_count=64,  # images in a grid
     devices=0,  # 0: all
-    compile_ahead=True,  # where batch or resolution will change: compiled beside the training
+    compile_ahead=True,  # compile for the next batch size or resolution while this one trains
     workers=1,  # threads that prepare batches
 )
 QUALITY = dict(
@@ -98,7 +98,7 @@ QUALITY = dict(
     metrics=("fd_classifier", "classes"),  # see docs/metrics.md
     split="",  # real images: validation | train; "": validation where there is one
     inception="",  # file with the weights of the Inception network; "": those named before
-    resize="tf1",  # how images come to its size: tf1 | clean | bilinear
+    resize="tf1",  # how images are resized for it: tf1 | clean | bilinear
     lpips="",  # file with the weights of LPIPS; "": genuine ones named before
     segmenter="",  # folder of a segmenter's run, for translations of label maps
     recogniser="",  # folder of an identity classifier's run, for rank1
@@ -106,7 +106,7 @@ QUALITY = dict(
     kid_subsets=100,
     kid_subset_size=1000,  # at most
     splits=10,  # of the Inception Score
-    few=False,  # Fréchet distances of fewer images than features too, marked as biased
+    few=False,  # whether Fréchet distances may use fewer images than features (marked as biased)
     classifier="",  # folder of a classifier's run; "": one is trained first, beside this run
     classifier_steps="1500",
     classifier_width=16,
@@ -154,10 +154,10 @@ def variants(text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> ConfigDict:
-    """Turns any config into one that trains for seconds on synthetic data. In place.
+    """Turns any config, in place, into one that trains for a few seconds on synthetic data.
 
-    Sizes shrink: of images, batches, networks and the run. What is trained stays: the objective,
-    losses, processes, schedules and the networks' switches.
+    Images, batches, networks and the run become small. What is trained does not change: the
+    objective, losses, processes, schedules and the switches of the networks.
     """
     config.data.source = "synthetic"
     config.data.update(
@@ -186,7 +186,7 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
 
 
 def load_file(path: str, variant: str = "") -> ConfigDict:
-    """`get_config(variant)` of a config file. Raises ArgumentError of "config" if it is missing."""
+    """`get_config(variant)` of a config file; ArgumentError naming "config" if it is missing."""
     if not Path(path).is_file():
         raise ArgumentError(
             "config", f"={path}: no such file; configs/ holds the ones that come with gan_jax"
@@ -195,10 +195,11 @@ def load_file(path: str, variant: str = "") -> ConfigDict:
 
 
 def sibling(file: str, name: str) -> ModuleType:
-    """The module `name`, such as "shared/imagenet.py", beside a config file: its `__file__`.
+    """Loads the module `name`, such as "shared/imagenet.py", that lies beside a config file.
 
-    Config files are loaded by their path and belong to no package, so they cannot import each
-    other. Raises UserError where there is none, such as beside a copy of a config elsewhere.
+    `file` is the `__file__` of that config. Config files are loaded by path and belong to no
+    package, so they cannot import each other. Raises UserError if the module is not there, for
+    example because only the config was copied to another folder.
     """
     path = Path(file).parent / name
     if not path.is_file():
@@ -214,10 +215,10 @@ def _module(path: str | Path) -> ModuleType:
 
 
 def prepare(config: ConfigDict) -> None:
-    """Replaces ~ by the home folder in every key that names a place, and splits lists of names
-    that were written as one word ("fid, kid"). In place.
+    """Expands, in place, what people abbreviate: ~ in every key that names a place, and lists of
+    names that were written as one word ("fid, kid").
 
-    Raises UserError for a value that is of another type than the key's default.
+    Raises UserError for a value whose type is not that of the key's default.
     """
     check_types(config, defaults(config.system))
     expand_lists(config)
@@ -225,10 +226,11 @@ def prepare(config: ConfigDict) -> None:
 
 
 def resolve(config: ConfigDict, devices: int, stored: dict[str, Any] | None = None) -> None:
-    """Replaces what a system decides once, at the run's start: values "auto". In place.
+    """Replaces, in place, the values "auto", which a run decides once, at its start.
 
-    By the run's own choice where its config is `stored`, else by the number of devices. A `stored`
-    run also says how its folders are understood: those of the first revision keep its rules.
+    They come from the config that the run has `stored`, if there is one, and otherwise from the
+    number of devices. `data.reading`, the rules by which folders are read, also comes from
+    `stored`, because a run of the first revision keeps the rules of that revision.
     """
     if stored and config.data.reading == "auto":
         config.data.reading = stored["data"]["reading"]
@@ -239,10 +241,11 @@ def resolve(config: ConfigDict, devices: int, stored: dict[str, Any] | None = No
 
 
 def as_built(config: ConfigDict) -> ConfigDict:
-    """The config that the system of a run is made from, where the run has begun already.
+    """The config from which the system of an existing run is built.
 
-    The same, but for options that its networks do not have. A new run that sets one is refused;
-    earlier revisions ignored some, and such a run goes on as it began.
+    Options that the run's networks do not have are set to their default values; the rest is the
+    same. A new run that sets such an option is refused, but earlier revisions ignored some of them,
+    and a run that began in this way can go on.
     """
     found = getattr(SYSTEMS[config.system], "unused", lambda config: {})(config)
     if not found:
@@ -258,12 +261,12 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def typed(values: dict[str, Any]) -> ConfigDict:
-    """The config that `plain` was made from: types and tuples come from the system's defaults.
+    """The inverse of `plain`: a config whose types and tuples are those of the system's defaults.
 
-    Raises UserError for values that do not fit them.
+    Raises UserError for values that do not fit the defaults.
     """
     config = defaults(values.get("system", ""))
-    config.data.reading = "first"  # of runs from before there was a choice
+    config.data.reading = "first"  # what runs used before this key existed
     try:
         config.update(values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -275,13 +278,16 @@ def typed(values: dict[str, Any]) -> ConfigDict:
 
 
 def may_change(key: str) -> bool:
-    """Whether a key may change when a run resumes: how long it is and what it writes, and where
-    its data are now, since the sizes of the data are compared in their place."""
+    """Whether a key may change when a run resumes.
+
+    Keys under `run` may: they say how long the run is and what it writes. So may the places of the
+    data, because the sizes of the data are compared instead.
+    """
     return key.startswith("run.") or key in {f"data.{name}" for name in DATA_PATHS}
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """{"optim.gen.lr": (old, new)} for every leaf that differs; a missing one is None."""
+    """{"optim.gen.lr": (old, new)} for every leaf that differs; None stands for a missing leaf."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)

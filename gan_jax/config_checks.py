@@ -1,4 +1,4 @@
-"""What a config's values may be, and how places and lists that people write are read."""
+"""Checks of a config's values, and the reading of places and lists as people write them."""
 
 import os
 import re
@@ -56,9 +56,9 @@ def check(config: ConfigDict) -> None:
 
 
 def check_types(config: ConfigDict, usual: ConfigDict) -> None:
-    """Raises UserError for a value of another type than the same key's in `usual`, the defaults.
+    """Raises UserError for a value whose type is not that of the same key in `usual`, the defaults.
 
-    ml_collections lets some of them pass: None, and items inside a tuple.
+    ml_collections checks types too, but accepts None, and any items inside a tuple.
     """
     expected = dict(_leaves(usual))
     for key, value in _leaves(config):
@@ -83,7 +83,7 @@ def _check_value(key: str, value: Any, wanted: Any) -> None:
 
 
 def _check_items(key: str, value: Any, wanted: tuple) -> None:
-    # what an empty tuple may hold is known here or left to its system
+    # an empty default shows no type: ITEMS has it, or else the system checks the items
     kinds = {type(item) for item in wanted} or ITEMS.get(key.rpartition(".")[2], {object})
     several = isinstance(value, (tuple, list))
     items = value if several else (None,)
@@ -133,10 +133,10 @@ def expand_home(config: ConfigDict) -> None:
 
 
 def places(text: str) -> dict[str, str]:
-    """Where data are now: "DIR" → {"path": "DIR"}, "path=DIR,validation_path=DIR2" → both.
+    """Places of the data by key: "DIR" → {"path": "DIR"}, "path=DIR,validation_path=DIR2" → both.
 
-    ~ is the home folder. Raises ArgumentError of "data" for a key that the section `data` does not
-    have, and for a place that does not exist.
+    ~ is the home folder. Raises an ArgumentError that names "data" for a key that the section
+    `data` does not have, and for a place that does not exist.
     """
     text = text.strip()
     if not text:
@@ -162,9 +162,9 @@ def places(text: str) -> dict[str, str]:
 
 
 def move_data(config: ConfigDict, found: dict[str, str]) -> None:
-    """Sets where the data of a run are now, as `places` gives it. In place.
+    """Sets, in place, where the data of a run are now; `found` is the result of `places`.
 
-    Raises ArgumentError of "data" where the data come with gan_jax and lie nowhere.
+    Raises an ArgumentError that names "data" if the data come with gan_jax and have no place.
     """
     if found and config.data.source in MADE_HERE:
         raise ArgumentError(

@@ -15,20 +15,22 @@ class UserError(Exception):
 class ArgumentError(UserError):
     """A wrong value of an argument, such as "seeds" of `sample`.
 
-    `name` is the parameter's; the message begins with it. Where a flag of that name gave the
-    value, `launch.py` writes the flag instead: "--seeds: give whole numbers …".
+    `name` is the name of the parameter, and the message begins with it. If the value came from a
+    flag of that name, `launch.py` writes the flag instead: "--seeds: give whole numbers …".
     """
 
     def __init__(self, name: str, message: str):
-        """`message` follows the name at once, so it begins with ": " or "=value: "."""
+        """`message` follows the name without a space, so it begins with ": " or "=value: "."""
         super().__init__(f"{name}{message}")
         self.name = name
 
 
 @contextlib.contextmanager
 def argument(name: str) -> Iterator[None]:
-    """In its block a UserError that begins with `name` becomes an ArgumentError of that name: for
-    checks that are told what to call a value, as one_of("sort", sort, SORTS)."""
+    """Turns a UserError that is raised in its block and begins with `name` into an ArgumentError.
+
+    It is meant for checks that take the name of a value, as in `one_of("sort", sort, SORTS)`.
+    """
     try:
         yield
     except ArgumentError:

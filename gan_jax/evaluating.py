@@ -23,9 +23,9 @@ def evaluate(
     adjust: Adjust = as_it_is,
     data: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
-    """Validation losses by name, and where the run measures it the quality of its images.
+    """The validation losses by name and, if the run measures it, the quality of its images.
 
-    They are also written to evaluate.json in the run's folder.
+    The scores are also written to evaluate.json in the run's folder.
 
     Args:
       workdir: the folder of the run.
@@ -64,7 +64,7 @@ def evaluate(
     try:
         result = {"step": model.step, "state": state, **scores, **about}
         write_json(folder / "evaluate.json", result)
-    except OSError as error:  # the scores have been said, and the run is only read
+    except OSError as error:  # the scores are printed already, and the folder may be read-only
         say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
     return scores
 

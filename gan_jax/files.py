@@ -38,8 +38,9 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 def check_folder(out: str | Path, key: str = "out") -> Path:
     """The folder `out`, which need not exist yet.
 
-    Raises ArgumentError of the parameter `key` where no file could be written into it (a read-only
-    or full disk, no permission, a file of this name), so that this is known before any work.
+    Raises an ArgumentError of the parameter `key` if no file could be written into it: the disk is read-only
+    or full, permission is missing, or a file has this name. The check comes before any work is
+    done, so that nobody waits for results that cannot be saved.
     """
     folder = Path(out)
     try:
@@ -50,7 +51,10 @@ def check_folder(out: str | Path, key: str = "out") -> Path:
 
 
 def check_file(out: str | Path, key: str = "out") -> Path:
-    """The file `out`, as `check_folder`: ArgumentError where it could not be written."""
+    """The file `out`, which need not exist yet.
+
+    Raises an ArgumentError of the parameter `key` if it could not be written, as `check_folder` does.
+    """
     path = Path(out)
     try:
         if path.is_dir():
@@ -62,7 +66,8 @@ def check_file(out: str | Path, key: str = "out") -> Path:
 
 
 def _probe(folder: Path) -> None:
-    """OSError where nothing can be written into a folder, or where it would have to be made."""
+    """Raises OSError if nothing can be written into a folder, or, where it does not exist yet, into
+    the nearest existing folder above it."""
     place = folder
     while not os.path.lexists(place):
         place = place.parent
@@ -80,8 +85,11 @@ def _refused(key: str, path: Path, error: OSError, kind: str) -> ArgumentError:
 
 @contextlib.contextmanager
 def writing(path: Path, key: str = "out", kind: str = "folder") -> Iterator[None]:
-    """Makes the file's folder; errors of the system become an ArgumentError of the parameter
-    `key` that asks for another folder, or another `kind` of place."""
+    """Makes the folder of a file that is written in the block.
+
+    An OSError in the block becomes an ArgumentError of the parameter `key`, which asks for another `kind` of
+    place, such as another folder.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,7 +1,7 @@
 """`gan_jax.train`: trains a run, from its first step or from where it was left.
 
-Here the rooms meet: data, system, engine and reports are built from a config, and each is handed
-what it needs of the others.
+Here the rooms meet: data, system, engine and reports are built from a config, and each is given
+what it needs from the others.
 """
 
 import functools
@@ -52,7 +52,7 @@ class _Run:
 
 
 def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
-    """Trains, or goes on training, in `workdir`; returns what summary.json holds.
+    """Starts the run in `workdir`, or resumes it; returns the contents of summary.json.
 
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
     UserError for everything a user can get wrong.
@@ -79,8 +79,10 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
 
 
 def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
-    """`train`, once the folder and the config have been checked. `stored`: the folder holds a
-    config."""
+    """The rest of `train`, once the folder and the config have been checked.
+
+    `stored` says whether the folder already holds a config; `began` is when this process started.
+    """
     experiment, folder, say = run.experiment, run.folder, run.say
     keep_every = _keep_every(experiment)
     states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every, say)
@@ -120,9 +122,9 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
 
 
 def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None:
-    """The summary of a run that has nothing left to do after `step`; None where it goes on.
+    """The summary of a run that has nothing left to do after `step`; None if training goes on.
 
-    Raises UserError where config.run.steps ends before `step`.
+    Raises UserError if config.run.steps ends before `step`.
     """
     experiment = run.experiment
     if progress.stage >= len(experiment.system.stages):
@@ -144,7 +146,7 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
 def _job(
     run: _Run, states: Checkpoints, best: BestStates, step: int, progress: Progress
 ) -> tuple[Job, pictures.SampleGrid | None]:
-    """What the loop is given from `step` on, and the sample grid of a system that makes images."""
+    """The job of the loop from `step` on, and the sample grid, None if the system makes no images."""
     experiment, folder = run.experiment, run.folder
     start_from_best = _best_reader(experiment, run.say)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
@@ -172,7 +174,8 @@ def _job(
 
 
 def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes:
-    """What the loop draws and measures, from the stage `first` on."""
+    """The functions with which the loop samples from a state and measures it, from the stage
+    `first` on."""
     if grid is None:
         return Probes()
     experiment, folder, say = run.experiment, run.folder, run.say
@@ -197,9 +200,9 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
 def _concluded(
     run: _Run, outcome: Outcome, grid: pictures.SampleGrid | None, began: float
 ) -> dict[str, Any]:
-    """What a run leaves behind at its end: neighbours.png and summary.json; returns the summary."""
+    """Writes neighbours.png and summary.json at the end of a run; returns the summary."""
     experiment = run.experiment
-    # a translation has its own target to be compared with
+    # a translation is compared with its own target, so it needs no neighbours
     new = grid is not None and not experiment.facts.input_channels
     if outcome.reason != "terminated" and new:
         stage = experiment.system.stages[max(outcome.progress.stage, 0)]
@@ -215,7 +218,10 @@ def _concluded(
 
 
 def _intervals(config: ConfigDict, stages: tuple[Stage, ...]) -> Intervals:
-    """When the loop does what. Raises UserError for what no stage of the system has."""
+    """The intervals at which the loop logs, samples, evaluates and saves.
+
+    Raises UserError for ticks if the system has none, and for intervals that cannot be read.
+    """
     run = config.run
     one_of("config.best.mode", config.best.mode, ("min", "max"))
     keys = dict(log="log", sample="sample", evaluate="eval", quality="quality", save="save")
@@ -229,7 +235,7 @@ def _intervals(config: ConfigDict, stages: tuple[Stage, ...]) -> Intervals:
 
 
 def _keep_every(experiment: Experiment) -> int:
-    """Every how many steps a state stays for good; 0: none does."""
+    """The interval, in steps, at which a state is kept for good; 0: none is."""
     every = Every.parse(experiment.config.run.keep_every, "config.run.keep_every")
     if every.unit == "ticks":
         raise UserError(
@@ -243,7 +249,11 @@ def _keep_every(experiment: Experiment) -> int:
 def _best_reader(
     experiment: Experiment, say: Say
 ) -> Callable[[Path, TrainCarry], TrainCarry] | None:
-    """Reads the state that a new resolution starts from, where the config asks for the best one."""
+    """The function that reads the best state, from which a new resolution starts.
+
+    None unless the config asks for it. Raises UserError if nothing in this run is measured, so
+    that no state could be the best.
+    """
     if not experiment.config.best.get("start_from_best"):
         return None
     measured = experiment.measures_quality or experiment.data.sizes["validation"]

@@ -15,7 +15,7 @@ from gan_jax.core.system import PyTree
 
 @dataclass(frozen=True)
 class Best:
-    """Which value picks the best state: a metric's name and whether lower is better."""
+    """How the best state is chosen: by which metric, and whether lower is better."""
 
     metric: str
     lowest: bool = True
@@ -35,13 +35,15 @@ class BestStates:
         self._managers: dict[int, ocp.CheckpointManager] = {}
 
     def cut(self, step: int) -> None:
-        """Removes states beyond `step`, from which a run resumes: it may not reach them again."""
+        """Removes states saved after `step`, from which a run resumes: the resumed run may never
+        pass through them."""
         for (_, saved), path in best_states_in(self.folder).items():
             if saved > step:
                 shutil.rmtree(path)
 
     def save(self, stage: int, step: int, tree: PyTree, meta: dict) -> None:
-        """Starts writing `tree` as the best; the previous best is removed once this is complete."""
+        """Starts writing `tree` as the best state of `stage`; the previous best one is removed when
+        the new one is complete."""
         manager = self._manager(stage)
         self._settle(stage)
         if step not in manager.all_steps():
@@ -54,7 +56,7 @@ class BestStates:
         return self._managers[stage]
 
     def _settle(self, stage: int) -> None:
-        """Removes all but the best of the complete states (a kill may leave two)."""
+        """Removes all but the best of the complete states; a process that is killed may leave two."""
         manager = self._manager(stage)
         manager.wait_until_finished()
         steps = manager.all_steps()
@@ -85,7 +87,7 @@ class BestStates:
 
 
 def _value(folder: Path) -> float:
-    """The value that made a state the best; NaN where it cannot be read."""
+    """The metric's value for which a state was saved as the best; NaN if it cannot be read."""
     try:
         return float(read_meta(folder)["best_value"])
     except (OSError, ValueError, KeyError, TypeError):

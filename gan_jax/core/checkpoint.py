@@ -1,6 +1,6 @@
 """The periodic states of a run, in `checkpoints/<step>/`.
 
-The newest stay, and every k-th for good. Each holds the full train carry.
+The newest ones are kept, and every k-th is kept for good. Each holds a full `TrainCarry`.
 """
 
 import shutil
@@ -25,8 +25,8 @@ class Checkpoints:
 
     Args:
       folder: where they live; made when missing.
-      keep: how many of the newest stay.
-      keep_every: steps that are multiples of it stay for good; 0 for none.
+      keep: how many of the newest states are kept.
+      keep_every: states at multiples of this step are kept for good; 0 for none.
       say: prints one line.
     """
 
@@ -41,7 +41,7 @@ class Checkpoints:
         self.saved_step = self._manager.latest_step()
 
     def save(self, step: int, tree: PyTree, meta: dict) -> None:
-        """Starts writing; a save of a step that is already there does nothing."""
+        """Starts writing a state in the background, unless this step is saved already."""
         if step != self.saved_step:
             state_manager.clear(self.folder, step, self.say)
             self._manager.save(step, args=state_manager.arguments(tree, meta), force=True)
@@ -56,12 +56,12 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def restore_newest(self, shapes: PyTree) -> tuple[int, PyTree, dict] | None:
-        """(step, state, meta) of the newest state that can be read; None where there is none.
+        """(step, state, meta) of the newest state that can be read; None if there are no states.
 
-        `shapes` is a tree of ShapeDtypeStruct with shardings (another number of devices is fine).
-        Damaged states are moved to `damaged-<step>`, which is reported, and the newest one before
-        them is taken. Raises UserError when all are damaged (nothing is moved then), or when the
-        state belongs to another model.
+        `shapes` is a tree of ShapeDtypeStruct with shardings; the state may have been saved on
+        another number of devices. Damaged states are reported and moved to `damaged-<step>`, and
+        the newest one before them is restored. Raises UserError if all are damaged (then none is
+        moved), or if the state belongs to another model.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps()):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 class ProgressBar:
     """A line on stderr such as "step 120/250, 12 s left", rewritten in place.
 
-    Silent unless stderr is a terminal: a log would fill with lines.
+    Prints nothing unless stderr is a terminal, because a log would fill with lines.
     """
 
     def __init__(self, total: int, label: str = "step") -> None:
@@ -34,8 +34,8 @@ class ProgressBar:
 class Console:
     """The live line: a progress bar on a terminal, plain lines in a log file.
 
-    The rate is a moving average over the last log intervals; time spent outside training steps
-    (evaluation, sampling, saving) is taken out with `pause`, so the ETA does not jump.
+    The rate is a moving average over the last log intervals. `pause` excludes the time spent
+    outside training steps (evaluation, sampling, saving), so that the ETA does not jump.
 
     Args:
       first: the step that training begins after.
@@ -64,15 +64,16 @@ class Console:
         self._stalled += time.perf_counter() - self._paused_at
 
     def restart(self, step: int) -> None:
-        """Forgets what was timed: what came before was compilation, or steps of another size."""
+        """Discards all timings so far: they measured compilation, or steps of another batch size."""
         self._spans.clear()
         self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
 
     def tick(self, step: int, images: int, end: int = 0) -> dict[str, float]:
-        """Closes a log interval, in which `images` were trained on.
+        """Ends a log interval in which `images` training images were processed.
 
         Returns images and steps per second, and the seconds left at this rate until step `end` (0:
-        the end of the run); {} while nothing has been timed (the first step of a process compiles).
+        the end of the run). Returns {} as long as nothing has been timed; the first step of a
+        process is not timed, because it compiles.
         """
         now = time.perf_counter()
         seconds = max(now - self._since - self._stalled, 1e-9)
@@ -111,7 +112,7 @@ class Console:
         eta = f"{eta} of {stage}" if stage else eta
         if self._bar is not None:
             self._bar.set_description_str(place, refresh=False)
-            # what a narrow terminal cuts off comes last
+            # the least important comes last, where a narrow terminal cuts the line off
             text = " · ".join([f"ETA {eta}", speed, *losses, *rates])
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -129,7 +130,7 @@ class Console:
             print(text, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar where it stands."""
+        """Ends the bar, which stays on the screen as it is."""
         if self._bar is not None:
             self._bar.close()
 

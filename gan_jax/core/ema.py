@@ -28,8 +28,8 @@ def ema(
     """Moving averages of parameters and batch statistics; the tail link of a chain.
 
     average ← d · average + (1 − d) · weights, for every decay d. Until step `start` the averages
-    follow the weights exactly. `of="after"` averages the weights that this update makes, "before"
-    those it starts from. With `warmup`, d is at most (1 + n) / (10 + n), n steps after the start
+    equal the weights. `of="after"` averages the weights after each update, "before" those before
+    it. With `warmup`, d is at most (1 + n) / (10 + n), n steps after the start
     (the rule of TensorFlow's ExponentialMovingAverage). With `half_life_images` > 0 the decay is
     0.5^(batch / half_life), whatever `decays` says (one average), batch being the extra argument
     `batch_images`.
@@ -51,7 +51,8 @@ def ema(
         def blend(decay, average, new):
             d = jnp.minimum(decay, (1 + n) / (10 + n)) if warmup else decay
             d = jnp.where(step < start, 0.0, d)
-            # this form leaves equal weights alone: d + (1 - d) need not be 1 in float32
+            # in this form an average that equals the weights stays exactly equal to them, although
+            # d + (1 - d) need not be 1 in float32
             return jax.tree.map(lambda a, w: (w + (a - w) * d).astype(a.dtype), average, new)
 
         return updates, EmaState(
@@ -68,7 +69,7 @@ def has_average(net: Net) -> bool:
 
 
 def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:
-    """(params, stats) of moving average number `index`; the raw ones where there is no average."""
+    """(params, stats) of moving average number `index`; the net's own if it keeps no average."""
     average = links(net.opt).get("ema")
     if average is None:
         return net.params, net.stats

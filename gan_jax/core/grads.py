@@ -38,7 +38,7 @@ def accumulate(
 
     # summed as they come: n gradients at once would take the memory that microbatches save
     zeros = jax.tree.map(jnp.zeros_like, params)
-    # XLA runs convolutions inside a loop slowly on a CPU: there it is straight code
+    # on a CPU the loop is unrolled, because XLA runs convolutions inside a loop slowly there
     straight = jax.default_backend() == "cpu"
     parts = (jnp.arange(n), jax.tree.map(split, batch))
     total, aux = jax.lax.scan(body, zeros, parts, unroll=straight)

@@ -1,4 +1,4 @@
-"""How often and how long, in steps, epochs, images or ticks; and what is due after a step."""
+"""Intervals and lengths in steps, epochs, images or ticks, and what is due after a step."""
 
 import dataclasses
 import math
@@ -12,7 +12,8 @@ from gan_jax.errors import UserError
 class Every:
     """How often: every `count` steps, epochs, images or ticks; 0: never.
 
-    Epochs count inside a stage. Ticks are a system's own (`Stage.ticks`), and only say when.
+    Epochs are counted from the start of a stage. Ticks are steps that the system itself chooses
+    (`Stage.ticks`); they differ in length, so that they can time an event but measure no length.
     """
 
     count: float
@@ -64,14 +65,14 @@ class Every:
 
 @dataclass(frozen=True)
 class Intervals:
-    """When the loop does what."""
+    """How often the loop logs, samples, evaluates and saves, and when it stops early."""
 
     log: Every
     sample: Every
     evaluate: Every
     quality: Every
     save: Every
-    save_minutes: float = 10.0  # a state is saved after that many minutes, whatever `save` says
+    save_minutes: float = 10.0  # a state is saved after this many minutes, whatever `save` says
     patience: int = 0  # evaluations without a better value before training stops; 0: never
 
     def exhausted(self, waited: int) -> bool:
@@ -84,14 +85,14 @@ class Due:
     """What is due after a step.
 
     Attributes:
-      log: a line for a person.
-      row: the same as a row: not where only a signal has asked for the line.
-      epoch: an epoch of the stage is over.
-      sample: a grid of images.
+      log: whether metrics are shown as a line on the console.
+      row: whether they are also written as a row; not if only a signal made the line due.
+      epoch: whether an epoch of the stage is over.
+      sample: whether a grid of images is drawn.
       evaluations: which of "evaluate" (the validation set) and "quality" are due.
-      counted: those of them that an interval asked for, and not only the end of the run.
-      save: the state is saved.
-      end: how the run ends with this step; "" where it goes on.
+      counted: those evaluations that an interval made due, and not just the end of the run.
+      save: whether the state is saved.
+      end: the reason why the run ends with this step; "" if it goes on.
     """
 
     log: bool
@@ -111,8 +112,8 @@ class Due:
     ) -> "Due":
         """What is due after `step`, before anything is measured.
 
-        `length` is an epoch of the stage in steps; `last` says that the run is over, `stop` that
-        a signal wants it to end.
+        `length` is the length of an epoch of the stage, in steps; `last` says that this is the
+        last step of the run, `stop` that a signal asked the run to end.
         """
 
         def due(every: Every) -> bool:
@@ -135,11 +136,11 @@ class Due:
         )
 
     def settled(self, exhausted: bool, minutes_over: bool) -> "Due":
-        """What remains due after the evaluations: they may have exhausted patience, and the time
-        may have come to save."""
+        """What is due after the evaluations, which may have exhausted patience (`exhausted`), and
+        if it is time to save (`minutes_over`)."""
         if self.stage_over and not self.last and not exhausted:
-            # the last state of a stage is saved when the next stage has been entered, and only
-            # then may a signal end the run
+            # the last state of a stage is saved when the next stage has been entered; until then
+            # a signal must not end the run
             return dataclasses.replace(self, save=False, end="")
         save = self.save or minutes_over or exhausted
         return dataclasses.replace(
@@ -150,9 +151,10 @@ class Due:
 def single_stage(
     resolution: int, batch_size: int, length: str, train_size: int
 ) -> tuple[tuple[Stage, ...], list[int]]:
-    """The stages of a run that has one, and their epoch lengths in steps.
+    """The stages of a run with a single stage, and their epoch lengths in steps.
 
-    `length` is config.run.steps: "5000", "20 epochs". Raises UserError when that is no step at all.
+    `length` is config.run.steps, such as "5000" or "20 epochs". Raises UserError if it cannot be
+    read, or is less than one step.
     """
     epoch = max(train_size // batch_size, 1)
     stage = Stage(resolution, batch_size, 0, 1)

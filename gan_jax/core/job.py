@@ -18,19 +18,19 @@ from gan_jax.core.train_step import TrainCarry
 
 @dataclass
 class Progress:
-    """Facts about a run on the host, which a checkpoint carries as JSON."""
+    """How far a run has got, as the host knows it; stored in each checkpoint as JSON."""
 
     stage: int = -1  # the stage that was entered last
     best_value: float | None = None  # of the current stage
     best_step: int | None = None
-    waited: int = 0  # evaluations since then
+    waited: int = 0  # evaluations since the best one
     evaluations: int = 0
     seconds: float = 0.0  # spent in training steps, over all processes of the run
 
 
 @dataclass(frozen=True)
 class Probes:
-    """What draws and measures a state; it comes from outside the engine."""
+    """Functions that sample from a state and measure it; they come from outside the engine."""
 
     draw: Callable[[TrainState, Stage], dict[str, np.ndarray]] | None = None
     quality: Callable[[TrainState, Stage], Scores] | None = None
@@ -40,7 +40,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a training run consists of, apart from where it has got to.
+    """Everything that a training run consists of, except its state and progress.
 
     Attributes:
       data: (split, stage, step) → iterator over the batches after `step`.

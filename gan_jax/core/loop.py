@@ -1,9 +1,9 @@
 """The only training loop.
 
 What happens after a step, when it is due, in this order: log, end of epoch, sample, validate,
-measure quality, offer the best state, save. Evaluation comes before saving, so a saved state knows
-its own score; a test holds the order. Everything that needs a data set, a metric or a picture
-arrives in the job.
+measure quality, offer the best state, save. Evaluation comes before saving, so that a saved state
+contains its own score; a test checks the order. Everything that needs a data set, a metric or a
+picture arrives in the job.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from gan_jax.core.train_step import (
     new_epoch,
 )
 
-RUN_AHEAD = 2  # steps whose batches may wait on the devices
+RUN_AHEAD = 2  # how many steps may be queued on the devices before the host waits for them
 
 
 def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
     """Trains from `carry` to the end of the last stage, until patience runs out, or until a signal.
 
-    `progress` is updated in place. Raises NonFinite when a metric is not finite; the newest
-    checkpoint is then a good one.
+    `progress` is updated in place. Raises NonFinite if a metric is not finite; the newest
+    checkpoint was saved before that happened.
     """
     stages, recorder, step = job.system.stages, job.recorder, int(carry.state.step)
     if job.intervals.exhausted(progress.waited):
@@ -44,7 +44,8 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
             if progress.stage != index:
                 carry = _enter(job, carry, progress, index)
                 if index:
-                    _save(job, step, carry, progress)  # a resume never chooses the best again
+                    # so that a resumed run does not choose the best state a second time
+                    _save(job, step, carry, progress)
             programs.enter(index)
             length, begun = job.epoch_steps(stage), step
             recorder.enter(stages, index, length, begun)
@@ -54,7 +55,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
                 pending.append(metrics)
                 if len(pending) > RUN_AHEAD:
                     jax.block_until_ready(pending.popleft())
-                if step == begun + 1:  # the first step compiles: not part of any rate
+                if step == begun + 1:  # the first step compiles, so it counts in no rate
                     jax.block_until_ready(metrics)
                     recorder.restart(step)
                     programs.prepare_following(index, carry, batch)
@@ -85,8 +86,11 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
 
 
 def _enter(job: Job, carry: TrainCarry, progress: Progress, index: int) -> TrainCarry:
-    """The carry that stage number `index` begins with; where the job asks for it, with the nets
-    and `extra` of the best state of the stage before."""
+    """The `TrainCarry` with which stage number `index` begins.
+
+    If the job starts new resolutions from the best state, nets and `extra` are those of the best
+    state of the stage before.
+    """
     stage = job.system.stages[index]
     grown = index > 0 and job.system.stages[index - 1].resolution != stage.resolution
     if job.start_from_best and grown:
@@ -112,8 +116,8 @@ def _end_epoch(job: Job, step: int, carry: TrainCarry) -> TrainCarry:
 def _measure(
     job: Job, programs: Programs, due: Due, state: TrainState, stage: Stage
 ) -> tuple[Scores, set[str]]:
-    """(scores, names of those that count): an evaluation that only the end of the run asked for
-    does not count."""
+    """(scores, names of the scores that count). Scores of an evaluation that only the end of the
+    run made due do not count."""
     scores: Scores = {}
     counted: set[str] = set()
     probes = {"evaluate": programs.validate, "quality": job.probes.quality}
@@ -128,11 +132,11 @@ def _measure(
 def _offer(
     job: Job, step: int, carry: TrainCarry, progress: Progress, scores: Scores, counted: set[str]
 ) -> tuple[TrainCarry, Progress]:
-    """Keeps the state if its score is the best of its stage; writes a score that counts into it.
+    """Saves the state as the best one if its score is the best of its stage.
 
-    A score that does not count leaves no trace in the state, so that a longer run passes through
-    the same states. Returns the progress to show: that of the run, or where the score does not
-    count a copy of it with the score.
+    A score that counts is also written into the state. One that does not count leaves no trace in
+    it, so that a longer run passes through the same states. Returns the `TrainCarry`, and the
+    progress to report: the run's own or, if the score does not count, a copy that includes it.
     """
     rule = job.rule
     if rule.metric not in scores:
@@ -148,7 +152,7 @@ def _offer(
         carry = carry._replace(state=carry.state.replace(validation=job.mesh.copy(seen)))
     if rule.better(value, shown.best_value):
         shown.best_value, shown.best_step, shown.waited = value, step, 0
-        # a longer run would not pass a state that does not count, and must not start from it
+        # a longer run would not measure this state, so it must not start a stage from it either
         if counts or not job.start_from_best:
             job.best.save(progress.stage, step, carry._asdict(), vars(shown))
     return carry, shown
@@ -157,7 +161,7 @@ def _offer(
 def _minutes_over(job: Job, due: Due) -> bool:
     """Whether config.run.save_minutes have passed since the last save; all hosts agree on it."""
     minutes = job.intervals.save_minutes
-    # hosts talk to each other about it, which would take too long after every step
+    # hosts communicate to agree, which would take too long after every step
     if minutes <= 0 or (jax.process_count() > 1 and not due.row):
         return False
     return agree(job.checkpoints.minutes_since_save() >= minutes)

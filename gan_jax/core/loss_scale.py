@@ -44,10 +44,10 @@ def with_loss_scale(
 ) -> optax.GradientTransformationExtraArgs:
     """Wraps a chain for float16: gradients arrive multiplied by the scale (see `loss_scale`).
 
-    They are divided by it and checked; where any is not finite the inner chain (EMA included) is
-    left as it was, the updates are zero and the scale is halved. After `growth_steps` good steps
-    in a row it doubles, up to 2^126. With `growth_steps` 0 the scale stays what it was: with
-    `initial` 1 that is a chain for float32 which skips broken gradients.
+    They are divided by it and checked. If any is not finite, the state of the inner chain (EMA
+    included) stays as it was, the updates are zero and the scale is halved. After `growth_steps`
+    good steps in a row the scale doubles, up to 2^126. With `growth_steps` 0 it never changes; with
+    `initial` 1 as well, the result is a chain for float32 that skips broken gradients.
     """
 
     def init(params):
@@ -62,7 +62,7 @@ def with_loss_scale(
 
         grads = jax.tree.map(unscaled, updates)
         finite = all_finite(updates)
-        # a branch: a choice for every array takes several times as long to compile
+        # lax.cond, because jnp.where for every array takes several times as long to compile
         new, inner_state = jax.lax.cond(
             finite,
             lambda: inner.update(grads, state.inner, params, **extra),
@@ -85,7 +85,7 @@ def links(opt: PyTree) -> dict[str, PyTree]:
 
 
 def with_links(opt: PyTree, **changed: PyTree) -> PyTree:
-    """A chain's state in which some links have other states, with or without a loss scale."""
+    """A chain's state with the states of some links replaced, with or without a loss scale."""
     if isinstance(opt, LossScaleState):
         return opt._replace(inner={**opt.inner, **changed})
     return {**opt, **changed}
@@ -102,7 +102,10 @@ def loss_scale(opt: PyTree) -> Array | float:
 
 
 def count_skipped(before: Mapping[str, Array], metrics: Metrics) -> dict[str, Array]:
-    """How many updates of each net were skipped in a row, int32 [], judged by `grad_norm/<net>`."""
+    """How many updates of each net have been skipped in a row, int32 [].
+
+    The update of this step was skipped if its `grad_norm/<net>` is not finite.
+    """
     return {
         net: jnp.where(jnp.isfinite(metrics[f"grad_norm/{net}"]), 0, count + 1)
         for net, count in before.items()
@@ -112,9 +115,9 @@ def count_skipped(before: Mapping[str, Array], metrics: Metrics) -> dict[str, Ar
 def mask_nonfinite(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -> Metrics:
     """The metrics of a step with `skipped/<net>`, 0 or 1, and zeros in place of NaN and infinities.
 
-    The loop ends a run whose metrics are not finite, and one skipped update is no reason to. But
-    where any net has skipped more than `limit` updates in a row, the metrics stay as they are, and
-    the loop ends the run.
+    The loop ends a run as soon as a metric is not finite, and a single skipped update should not
+    end it. If any net has skipped more than `limit` updates in a row, the metrics stay as they are,
+    so that the loop does end the run.
     """
     metrics = metrics | {f"skipped/{n}": (c > 0).astype(jnp.float32) for n, c in skipped.items()}
     hopeless = jnp.any(jnp.array([count > limit for count in skipped.values()]))

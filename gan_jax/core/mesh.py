@@ -1,4 +1,4 @@
-"""Where arrays live: on one mesh of all devices; batches are split along it, all else is copied.
+"""Where arrays live: on one mesh of all devices. Batches are split along it, the rest is copied.
 
 Code inside jit sees global arrays, so means, batch statistics and minibatch statistics are over
 the whole batch, whatever the number of devices.
@@ -34,7 +34,10 @@ class Mesh:
         self.split = NamedSharding(self.mesh, PartitionSpec(DATA))
 
     def check(self, stages: tuple[Stage, ...], key: str = "batch size") -> None:
-        """Raises UserError where a stage's batch does not divide by the devices."""
+        """Raises UserError if a stage's batch size is not a multiple of the number of devices.
+
+        `key` is what the message calls the batch size.
+        """
         for stage in stages:
             if stage.batch_size % self.size:
                 near = max(stage.batch_size // self.size, 1) * self.size
@@ -58,7 +61,7 @@ class Mesh:
         """The arrays of a tree, copied to every device."""
         if jax.process_count() == 1:
             return jax.device_put(tree, self.replicated)
-        return jax.tree.map(self._whole, tree)  # device_put reaches this process's devices only
+        return jax.tree.map(self._whole, tree)  # device_put only reaches this process's devices
 
     def _whole(self, x) -> jax.Array:
         """An array or key that every process holds, as one global array."""

@@ -40,7 +40,7 @@ def scale_by_rate() -> optax.GradientTransformationExtraArgs:
 
 
 def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam with ε added to √v before the bias of v is corrected, as TensorFlow's AdamOptimizer.
+    """Adam with ε added to √v before the bias of v is corrected, as in TensorFlow's AdamOptimizer.
 
     The update is √(1 - b2^t) / (1 - b1^t) · m / (√v + ε): "ε hat" of Kingma & Ba 2015, end of
     section 2. The state is that of optax.scale_by_adam.
@@ -61,7 +61,7 @@ def scale_by_adam_eps_hat(b1: float, b2: float, eps: float) -> optax.GradientTra
 
 
 def decay_mask(mask: str):
-    """A function of parameters that says which leaves weight decay applies to.
+    """A function from parameters to a tree of bools: the leaves that weight decay applies to.
 
     `mask` is "kernels", the leaves of that name (no biases, no norms), or "all".
     """
@@ -81,7 +81,7 @@ def defaults() -> dict:
         b1=0.9,  # Adam; the momentum of sgd
         b2=0.999,  # Adam; the smoothing of rmsprop
         eps=1e-8,
-        eps_hat=False,  # Adam: ε beside the root of the moment before its bias is corrected
+        eps_hat=False,  # Adam: add ε before the bias is corrected, see `scale_by_adam_eps_hat`
         nesterov=False,  # sgd
         weight_decay=0.0,  # adamw: decoupled; otherwise added to the gradient
         weight_decay_mask="kernels",  # kernels | all
@@ -190,7 +190,7 @@ def _moments(config) -> optax.GradientTransformation:
         if config.eps_hat:
             return scale_by_adam_eps_hat(config.b1, config.b2, config.eps)
         return optax.scale_by_adam(config.b1, config.b2, eps=config.eps)
-    if config.name == "rmsprop":  # eps outside the root, as PyTorch
+    if config.name == "rmsprop":  # eps outside the root, as in PyTorch
         return optax.scale_by_rms(config.b2, eps=config.eps, eps_in_sqrt=False)
     if config.b1:
         return optax.trace(config.b1, nesterov=config.nesterov)
@@ -203,7 +203,8 @@ def new_net(tx: optax.GradientTransformation, params: PyTree, stats: PyTree) -> 
 
 
 def restarted(net: Net, params: PyTree, stats: PyTree) -> Net:
-    """The net with other weights, from which its averages start too; the other links stay."""
+    """The net with other weights, from which its averages restart as well; the states of the other
+    links of its optimizer stay as they are."""
     opt = net.opt
     if has_average(net):
         count = len(links(opt)["ema"].params)
@@ -222,7 +223,7 @@ def step(
 ) -> Net:
     """One update. `extra` holds what the links read: rate, step, batch_images, validation.
 
-    A step that a loss scale skips leaves the batch statistics as they were too.
+    If a loss scale skips the step, the batch statistics stay as they were as well.
     """
     updates, opt = tx.update(grads, net.opt, net.params, stats=stats, **extra)
     if isinstance(net.opt, LossScaleState):
@@ -232,8 +233,10 @@ def step(
 
 
 def select_layers(net: Net, layers: Collection[str]) -> Net:
-    """The net with only some of its layers, chosen by their first names: in the parameters, the
-    moments and the averages."""
+    """The net with only some of its layers, in the parameters, the moments and the averages.
+
+    `layers` are keys of the outermost dict of the parameters.
+    """
     whole = _like_params(net)
     return jax.tree.map(
         lambda tree: {k: tree[k] for k in layers} if whole(tree) else tree, net, is_leaf=whole
@@ -241,8 +244,7 @@ def select_layers(net: Net, layers: Collection[str]) -> Net:
 
 
 def merge_layers(part: Net, net: Net) -> Net:
-    """`net` with the layers of `part`, which `select_layers` has made of it, as they are in
-    `part`."""
+    """`net` with the layers of `part` in place of its own; `part` comes from `select_layers`."""
     whole = _like_params(net)
     leaves, structure = jax.tree.flatten(net, is_leaf=whole)
     parts = structure.flatten_up_to(part)
@@ -251,13 +253,13 @@ def merge_layers(part: Net, net: Net) -> Net:
 
 
 def _like_params(net: Net) -> Callable[[Any], bool]:
-    """Whether a tree has the layers of the net's parameters, as moments and averages have."""
+    """A test of whether a tree has the layers of the net's parameters, as moments and averages do."""
     names = net.params.keys()
     return lambda tree: isinstance(tree, dict) and tree.keys() == names
 
 
 def reset_moments(net: Net, tx: optax.GradientTransformation) -> Net:
-    """The same net with fresh moments, on the same devices; all else stays, averages included."""
+    """The same net with fresh moments, on the same devices. The rest stays, averages included."""
     fresh = links(tx.init(net.params))["moments"]
     old = links(net.opt)["moments"]
     placed = jax.tree.map(

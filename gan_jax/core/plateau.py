@@ -11,7 +11,7 @@ from gan_jax.core.system import Array, Net
 
 
 class PlateauState(NamedTuple):
-    """What a reduce-on-plateau rate remembers, all scalars."""
+    """The state of a reduce-on-plateau rate, all scalars."""
 
     scale: Array
     best: Array
@@ -74,6 +74,6 @@ def plateau(
 
 
 def rate_scale(net: Net) -> Array | float:
-    """What a plateau schedule has cut the learning rate to, as a factor."""
+    """The factor by which a plateau schedule has cut the learning rate so far; 1 without one."""
     found = links(net.opt)
     return found["plateau"].scale if "plateau" in found else 1.0

@@ -10,8 +10,8 @@ from gan_jax.core.system import Stage
 class Program:
     """A jitted function whose last arguments are static and begin with the stage.
 
-    A call runs the program that was prepared for its static arguments. Where there is none it
-    calls the jitted function, which compiles on the spot and keeps the result.
+    A call runs the program that was prepared for its static arguments. If there is none, it calls
+    the jitted function, which compiles on the spot and caches the result.
     """
 
     def __init__(self, function: Callable, arrays: int):
@@ -41,8 +41,8 @@ class Program:
 class Precompile:
     """Runs `prepare` for a stage in a thread of its own, one stage at a time.
 
-    An error there is kept in `failure`: the main thread compiles the same program later, and the
-    error appears again where it can be reported.
+    An error there is only stored in `failure`: the main thread compiles the same program later, and
+    meets the error again where it can be reported.
     """
 
     def __init__(self, prepare: Callable[[Stage], None]):
@@ -60,12 +60,13 @@ class Precompile:
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self._stopping.set()
-        # an interpreter must not end under a compiler; after a second Ctrl-C nobody waits
+        # the interpreter must not exit while a thread compiles; but a second Ctrl-C means that the
+        # run shall end at once
         if kind is None or issubclass(kind, Exception):
             self.wait()
 
     def begin(self, stage: Stage) -> None:
-        """Starts to prepare for a stage."""
+        """Starts preparing for a stage, once what is being prepared is done."""
         self.wait()
         thread = threading.Thread(target=self._run, args=(stage,), name="precompile", daemon=True)
         self._thread = thread

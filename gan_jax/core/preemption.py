@@ -20,7 +20,7 @@ class Preemption:
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._before[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread: signals go elsewhere
+            except ValueError:  # not the main thread, which alone may set handlers
                 break
         return self
 

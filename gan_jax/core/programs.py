@@ -15,7 +15,7 @@ class Programs:
     """The training step, `train(carry, batch, root key, stage)`, and validation,
     `validate(state, stage)`.
 
-    Use it as a context manager: a thread that still compiles at the end is waited for.
+    Use it as a context manager: on leaving, it waits for a thread that is still compiling.
     """
 
     def __init__(self, job: Job):
@@ -45,9 +45,9 @@ class Programs:
             program.forget(lambda stage: stage in needed)
 
     def prepare_following(self, index: int, carry: TrainCarry, batch: Batch) -> None:
-        """Starts to compile for the next stage of another shape than stage number `index`.
+        """Starts compiling for the next stage whose shapes differ from those of stage `index`.
 
-        `carry` and `batch` (numpy) are those of the current stage, for their shapes.
+        `carry` and `batch` (numpy) are those of the current stage; only their shapes matter.
         """
         current, *later = self.job.system.stages[index:]
         following = next((stage for stage in later if stage != current), None)

@@ -13,11 +13,11 @@ from gan_jax.core.writer import Writer
 
 
 class Recorder:
-    """Rows, images and scores into the run's files, and lines for a person to read.
+    """Writes rows, images and scores into the run's files, and shows lines on the console.
 
     Args:
-      writer: the files.
-      console: the lines, and the clock of the training steps.
+      writer: writes the files.
+      console: shows the lines, and times the training steps.
       refresh: redraws curves and the like from the files.
       seconds: what earlier processes of the run have spent in training steps.
     """
@@ -45,11 +45,11 @@ class Recorder:
         return self._images / seconds if seconds else 0.0
 
     def enter(self, stages: Sequence[Stage], index: int, length: int, step: int) -> None:
-        """What follows belongs to stage number `index`, which goes on from `step`; `length` is
-        its epoch in steps."""
+        """Begins or resumes stage number `index` at `step`; what is recorded from now on belongs
+        to it. `length` is the length of its epoch in steps."""
         self._stage, self._length, self._logged = stages[index], length, step
         self._averages_due = True
-        # where a run grows, the time left is that of the resolution
+        # in a run whose resolution grows, the time left is that until the next resolution
         self._place, self._until = "", stages[-1].end
         side = stages[index].resolution
         if len({stage.resolution for stage in stages}) > 1:
@@ -62,8 +62,8 @@ class Recorder:
         self._logged = step
 
     def log(self, step: int, metrics: Mapping[str, jax.Array], row: bool = True) -> None:
-        """The metrics of a step with rates and the time left: a line, and where `row` is true a
-        row."""
+        """Records the metrics of a step with rates and the time left: as a line and, if `row` is
+        true, as a row."""
         values = fetch(metrics)
         seen = (step - self._logged) * self._stage.batch_size
         self._images, self._logged = self._images + seen, step
@@ -76,9 +76,10 @@ class Recorder:
         self._averages_due = True
 
     def epoch(self, step: int, means: Mapping[str, float], every: bool) -> None:
-        """The averages of the epoch that ends with `step`: a row, and a line.
+        """Records the averages of the epoch that ends with `step`, as a row and as a line.
 
-        There is at most one such line for each line of the log, unless `every` is true.
+        Unless `every` is true, there is at most one such line for each line of `log`: short epochs
+        would flood the console.
         """
         number = (step - self._stage.start) // self._length
         self.writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
@@ -88,23 +89,23 @@ class Recorder:
         self._averages_due = False
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """A grid of each entry, uint8 [N, H, W, C]."""
+        """Writes a grid of each entry, uint8 [N, H, W, C]."""
         self.writer.write_images(step, images)
 
     def scores(self, step: int, scores: Scores) -> None:
-        """What an evaluation has found: a row, and a line."""
+        """Records the scores of an evaluation, as a row and as a line."""
         self.writer.write_scalars(step, scores, kind="eval")
         self.say(_line(f"step {step}", scores))
 
     def refresh(self) -> None:
-        """Redraws what is drawn from the files."""
+        """Redraws the pictures that are made from the files, such as curves."""
         if self._refresh:
             self.flush()
             self._refresh()
 
 
 def _line(place: str, scores: Mapping[str, float]) -> str:
-    """One line of scores; the fractions of the classes, of which there are many, stay out."""
+    """One line of scores, without the fractions of the classes, since there are many of them."""
     shown = {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
     return f"{place}: " + " · ".join(
         f"{k} {v:.4f}" if math.isfinite(v) else f"{k} {v}" for k, v in shown.items()

@@ -1,4 +1,4 @@
-"""Drawing images from a state: a seed gives the same image in any batch, on any devices."""
+"""Sampling images from a state: a seed gives the same image in any batch, on any devices."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,7 +21,7 @@ class Sampler:
       mesh: chunks are split over its devices.
       to_uint8: images in [-1, 1] to uint8.
       chunk: images per call; rounded up to a multiple of the devices.
-      compiler_options: of XLA.
+      compiler_options: options of XLA by name.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Sampler:
         return {k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]}
 
     def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:
-        """Which images this system makes, without making any."""
+        """The names of the images that this system makes, such as "ema", without making any."""
 
         def draw(state: TrainState, batch: Batch) -> Images:
             return self.draw(state, batch, self.key, stage, ())
@@ -78,7 +78,7 @@ class Sampler:
     def prepare(
         self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
     ) -> None:
-        """Compiles for a stage, given a state as shapes and any batch like those to come."""
+        """Compiles for a stage. Only the shapes of `state` and of the arrays in `batch` matter."""
         self.program.prepare(state, self._shapes(batch), self.key, stage, tuple(names))
 
     def _shapes(self, batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
@@ -86,7 +86,7 @@ class Sampler:
         return {k: self.mesh.rows(self.chunk, v.shape[1:], v.dtype) for k, v in arrays.items()}
 
     def _spread(self, batch: Batch) -> Batch:
-        """Rows that every process holds whole, split over the devices."""
+        """Rows of which every process holds all, split over the devices."""
         return {
             k: jax.make_array_from_callback(v.shape, self.mesh.split, lambda index, v=v: v[index])
             for k, v in batch.items()
@@ -94,5 +94,5 @@ class Sampler:
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows repeated from the last one up to `size`."""
+    """Rows [n, …] padded to `size` rows by repeating the last one."""
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

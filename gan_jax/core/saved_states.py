@@ -1,7 +1,7 @@
-"""Saved states on disk: which there are, and reading them.
+"""Saved states on disk: finding and reading them.
 
-A state is a folder named by its step. It holds the arrays, notes in JSON beside them, and checksums
-of its files, since orbax does not notice a byte that has changed inside an array.
+A state is a folder named after its step. It holds the arrays, a JSON file with the progress of the
+run, and checksums of its files, since orbax does not notice a changed byte inside an array.
 """
 
 import contextlib
@@ -122,13 +122,13 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 
 def read_meta(folder: Path) -> dict:
-    """What was saved beside a state: JSON values."""
+    """The JSON values that were saved with a state."""
     return json.loads((folder / "meta" / "metadata").read_text())
 
 
 def checksums(step: Path) -> dict[str, list[int]]:
-    """What belongs into the checksums of a state: {file: [bytes, CRC-32]}."""
-    # orbax changes its own notes on the folder after this, so only what was saved is listed
+    """The size and checksum of each file of a state: {file: [bytes, CRC-32]}."""
+    # orbax still changes its own metadata in the folder after this, so only saved items are listed
     files = [f for item in ("state", "meta") for f in sorted((step / item).rglob("*"))]
     return {
         str(file.relative_to(step)): [file.stat().st_size, _crc(file)]

@@ -21,8 +21,11 @@ FARTHEST = 2.0**40  # a place that no training reaches
 
 
 def _periods(t: jax.Array, length: float) -> jax.Array:
-    """How many whole periods t holds, exact where t is a multiple of `length`. A plain
-    floor(t / length) is one too low at some: XLA turns the division into a multiplication."""
+    """How many whole periods fit into t; exact if t is a multiple of `length`.
+
+    A plain floor(t / length) is one too low at some multiples, because XLA turns the division into
+    a multiplication.
+    """
     return jnp.floor_divide(t, jnp.asarray(length, t.dtype))
 
 
@@ -51,7 +54,7 @@ def piecewise_constant(
 
 
 def step(lr: float, boundaries: Sequence[float], rates: Sequence[float]) -> Rate:
-    """The rate that belongs to the largest boundary ≤ t; lr before the first boundary."""
+    """The rate of the largest boundary that is ≤ t; lr before the first boundary."""
     if len(boundaries) != len(rates):
         raise UserError(
             f"schedule: {len(boundaries)} boundaries but {len(rates)} rates; give one each"
@@ -145,8 +148,11 @@ def linear(lr: float, begin: float, end: float, floor: float = 0.0) -> Rate:
 
 
 def in_steps(rate: Rate, staircase: bool = True, every: float = 0.0) -> Rate:
-    """With `staircase` the rate at ⌊t⌋, as a loop sets it that does so once per epoch; with `every`
-    the rate at the last multiple of it."""
+    """The same rate, but changing only at certain places.
+
+    With `every` above 0 it is the rate at the last multiple of `every`; otherwise, with
+    `staircase`, the rate at ⌊t⌋, as in a loop that sets the rate once per epoch.
+    """
     if every:
         return lambda t: rate(_periods(t, every) * every)
     return (lambda t: rate(jnp.floor(t))) if staircase else rate
@@ -162,8 +168,8 @@ def halving_period(epochs: float, ratio: float, factor: float = 0.5) -> int:
 def warm_up(rate: Rate, lr: float, length: float, unit: float) -> Rate:
     """A straight line to lr over `length`, then `rate` from its own beginning.
 
-    `unit` is one step expressed in the units of t: the first step already trains, at
-    lr · unit / length, and none goes above lr.
+    `unit` is one step expressed in the units of t. The first step already has a rate above 0,
+    lr · unit / length, and no step has one above lr.
     """
     if length <= 0:
         return rate
@@ -217,7 +223,7 @@ def defaults() -> dict:
         warmup=0.0,
         length=0.0,  # cosine, cosine_restarts (first period), linear (where it ends); 0: whole run
         begin=0.0,  # linear: where the line starts
-        hold=0.0,  # linear: where it starts as a part of its length, in place of begin; below 1
+        hold=0.0,  # linear: in place of begin, the start as a share of its length; below 1
         every=0.0,  # halving, exponential: length of one decay; cyclic: half a cycle; cosine: above
         # 0 the rate changes at its multiples only
         factor=0.5,  # halving, exponential, plateau
@@ -235,9 +241,9 @@ def defaults() -> dict:
     )
 
 
-NAMES = {
+NAMES = {  # the keys that each schedule needs
     "constant": (),
-    "plateau": (),  # constant times what optim.plateau has cut so far
+    "plateau": (),  # constant here: the optimizer's link `plateau` cuts it
     "piecewise_constant": ("boundaries", "factors"),
     "step": ("boundaries", "rates"),
     "halving": ("every",),
@@ -247,7 +253,7 @@ NAMES = {
     "cosine_restarts": (),
     "linear": (),
 }
-DEPENDS_ON_TOTAL = ("cosine", "cosine_restarts", "linear")  # where length is 0
+DEPENDS_ON_TOTAL = ("cosine", "cosine_restarts", "linear")  # if length is 0
 
 
 def depends_on_total(schedule) -> bool:

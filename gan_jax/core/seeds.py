@@ -1,4 +1,4 @@
-"""What is drawn for an image is a function of its seed alone, whatever else is in the batch."""
+"""Random values for images: functions of each image's seed alone, whatever else is in the batch."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,8 +28,8 @@ def latents_of(batch: Batch, key: Array, length: int) -> Array:
 
 
 def numbers_of(batch: Batch, count: int) -> Array:
-    """The numbers of a validation batch's images in their set, int32 [count]: its `seed`, or else
-    0, 1, …, as of the first images."""
+    """The positions of a batch's images in the validation set, int32 [count]: its `seed`, or, if it
+    has none, 0, 1, …, as for the first images of the set."""
     return batch["seed"] if "seed" in batch else jnp.arange(count, dtype=jnp.int32)
 
 
@@ -41,7 +41,7 @@ def classes_of(seeds: Array, key: Array, classes: Sequence[int]) -> Array:
 
 
 def noise_of(seeds: Array, key: Array, shape: tuple[int, ...]) -> Callable[[Array], Array]:
-    """A function from the number of a step, int32 [], to standard normal noise [N, *shape].
+    """A function from the number of a sampling step, int32 [], to normal noise [N, *shape].
 
     The noise for each of `seeds` [N] depends on that seed and the step alone.
     """

@@ -1,4 +1,4 @@
-"""The manager of orbax that writes states: with our names for folders, and sealed by checksums.
+"""Orbax's manager, set up to write states into folders named after steps and sealed by checksums.
 
 A state is written to a temporary folder in the background, and the folder is renamed when it is
 complete: a kill at any moment leaves the old state or the new one, never half of one.
@@ -22,7 +22,7 @@ _UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp.*")  # orbax's name unti
 
 
 class _Names(ocp_path.step.NameFormat):
-    """Which folders orbax takes for states: the same as `states_in`."""
+    """Makes orbax treat the same folders as states as `states_in` does."""
 
     def __str__(self) -> str:
         return "numbers"
@@ -41,8 +41,8 @@ class _Names(ocp_path.step.NameFormat):
 
 
 def make(folder: Path, policy=None) -> ocp.CheckpointManager:
-    """A manager of the states in a folder; `policy` says which of them stay, by default all."""
-    # the callback runs in the background, when all is written and before the folder is renamed
+    """A manager of the states in a folder; `policy` says which of them are kept, None keeps all."""
+    # the callback runs in the background, after all is written and before the folder is renamed
     sealing = ocp.options.AsyncOptions(post_finalization_callback=lambda: _seal(folder))
     options = ocp.CheckpointManagerOptions(
         cleanup_tmp_directories=True,
@@ -56,7 +56,7 @@ def make(folder: Path, policy=None) -> ocp.CheckpointManager:
 
 def arguments(tree: PyTree, meta: dict) -> ocp.args.Composite:
     """What a manager saves: the arrays of `tree`, and `meta` as JSON."""
-    # a copy: the caller may go on changing `meta` while it is written
+    # a copy, because the caller may change `meta` while it is being written
     return ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(dict(meta)))
 
 
@@ -70,7 +70,7 @@ def _seal(folder: Path) -> None:
 
 
 def clear(folder: Path, step: int, say: Say) -> None:
-    """Makes way for a state: renames something else of its name, such as a file "12"."""
+    """Makes room for the state of `step`: renames anything else of that name, such as a file "12"."""
     path, number = folder / str(step), 1
     state = path.is_dir() and any(path.iterdir())
     if state or not os.path.lexists(path) or jax.process_index() != 0:

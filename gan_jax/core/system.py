@@ -60,7 +60,7 @@ class Net:
 
 @struct.dataclass
 class TrainState:
-    """All that training carries from step to step. Arrays only: no functions, config or keys."""
+    """What a training step takes and returns. Arrays only: no functions, config or random keys."""
 
     step: Array  # int32 []
     nets: dict[str, Net]
@@ -69,12 +69,12 @@ class TrainState:
 
 
 class Task(NamedTuple):
-    """Something only some systems can do: `launch.py --mode=<name>` finds it by name.
+    """Something that only some systems can do; `launch.py --mode=<name>` finds it by its name.
 
-    `run(state, batch, key, stage)` takes arrays and returns a dict of arrays, or, when
-    `transforms` is true, a TrainState to sample from in place of the given one. A task that
-    `reads` images gets those of --input under that name, beside `seed`, and returns images. `uses`
-    are the nets it needs.
+    `run(state, batch, key, stage)` takes arrays and returns a dict of arrays or, if `transforms` is
+    true, a TrainState to sample from in place of the given one. If `reads` is not empty, the batch
+    holds the images of --input under that name and also `seed`, and the task returns images. `uses`
+    names the nets that the task needs.
     """
 
     run: Callable[..., Any]
@@ -91,10 +91,10 @@ class System(NamedTuple):
     init:        (key, batch, stage) → TrainState
     train_step:  (state, batch, key, stage) → (TrainState, Metrics)
     eval_step:   (state, batch, key, stage) → dict of per-example values [B]; the batch holds
-                 `valid` [B], 0 for what fills it up, and `seed` [B], each image's number in the
-                 validation set: what is drawn for an image is a function of that number
-    sample_step: (state, batch, key, stage) → Images; the batch holds `seed` [N] and what else
-                 the system's samples are made from (`label`, `input`, …)
+                 `valid` [B], 0 for rows that only pad it, and `seed` [B], each image's number in
+                 the validation set: random values for an image are functions of that number
+    sample_step: (state, batch, key, stage) → Images; the batch holds `seed` [N] and whatever else
+                 the system makes its samples from (`label`, `input`, …)
     enter_stage: (state, stage) → TrainState
     tasks:       what only this system can do
     """
@@ -111,11 +111,11 @@ class System(NamedTuple):
     latents: int = 0  # length of `z` [N, latents], which a sampling batch may bring; 0: none
     notices: tuple[str, ...] = ()  # lines a person should read before training starts
     compiler_options: Mapping[str, str] | None = None  # of XLA, for the training step
-    sampling_options: Mapping[str, str] | None = None  # and for drawing images
+    sampling_options: Mapping[str, str] | None = None  # of XLA, for sampling
 
 
 class Facts(NamedTuple):
-    """What a system needs to know of the data: sizes, not images."""
+    """What a system needs to know about the data: sizes and class names, but no images."""
 
     resolution: int
     channels: int
@@ -123,18 +123,18 @@ class Facts(NamedTuple):
     train_size: int
     validation_size: int = 0
     input_channels: int = 0  # of pairs; 0: single images
-    class_names: tuple[str, ...] = ()  # (): not known, as of runs of earlier revisions
-    empty_classes: tuple[int, ...] = ()  # classes that no training image is of: they are not drawn
+    class_names: tuple[str, ...] = ()  # (): not known, as for runs of earlier revisions
+    empty_classes: tuple[int, ...] = ()  # classes without training images; they are not sampled
 
     @property
     def drawn_classes(self) -> tuple[int, ...]:
-        """The classes that training images are of; (0,) without labels."""
+        """The classes that have training images; (0,) without labels."""
         known = range(max(self.num_classes, 1))
         return tuple(label for label in known if label not in self.empty_classes)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Facts":
-        """The facts of values out of JSON, where tuples are lists; missing ones are defaults."""
+        """Facts from JSON values, in which tuples are lists; missing values are the defaults."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

@@ -1,4 +1,4 @@
-"""The train carry, and the jitted step that takes it from one batch to the next."""
+"""`TrainCarry`, and the jitted step that takes it from one batch to the next."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class NonFinite(UserError):
 
 
 class TrainCarry(NamedTuple):
-    """What the jitted step carries: the state, and sums over the current epoch."""
+    """What the jitted step takes and returns: the state, and sums over the current epoch."""
 
     state: TrainState
     sums: dict[str, jax.Array]  # float32 [], by metric
@@ -26,7 +26,7 @@ class TrainCarry(NamedTuple):
 
 
 def shapes(system: System, key: jax.Array, batch: Batch) -> TrainCarry:
-    """The train carry as shapes, without computing anything."""
+    """The `TrainCarry` of a system as shapes, without computing anything."""
     stage = system.stages[0]
     arrays = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
     state = jax.eval_shape(lambda k, b: system.init(k, b, stage), key, arrays)
@@ -41,7 +41,7 @@ def shapes(system: System, key: jax.Array, batch: Batch) -> TrainCarry:
 def fresh(
     system: System, mesh: Mesh, key: jax.Array, batch: Batch, like: TrainCarry | None = None
 ) -> TrainCarry:
-    """The train carry at step 0.
+    """The `TrainCarry` at step 0, on all devices of the mesh.
 
     Args:
       batch: one global batch (numpy); only its shapes matter.
@@ -60,7 +60,7 @@ def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry
     """(carry, batch, root key, stage) → (carry, metrics), jitted; the carry is donated."""
 
     def train(carry: TrainCarry, batch: Batch, root: jax.Array, stage: Stage):
-        # folded with the step before the update: what happens is a function of (seed, step)
+        # the step before the update is folded in, so all randomness is a function of (seed, step)
         key = jax.random.fold_in(root, carry.state.step)
         state, metrics = system.train_step(carry.state, batch, key, stage)
         sums = {n: carry.sums[n] + v.astype(jnp.float32) for n, v in metrics.items()}
@@ -86,7 +86,7 @@ def epoch_means(carry: TrainCarry) -> dict[str, float]:
 
 
 def new_epoch(carry: TrainCarry) -> TrainCarry:
-    """The carry with its sums at zero."""
+    """The same `TrainCarry` with its sums set to zero."""
     sums, steps = jax.tree.map(jnp.zeros_like, (carry.sums, carry.steps))
     return carry._replace(sums=sums, steps=steps)
 

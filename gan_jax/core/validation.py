@@ -14,9 +14,10 @@ EVALUATION = 2**31 - 1  # folded into the root key for validation
 class Validator:
     """(state, stage) → {"val/<name>": mean over the validation set}.
 
-    Every image counts once: batches are padded and carry `valid` [B]. The key is the same for all
-    batches and evaluations, and each batch holds the numbers of its images in the set as `seed`
-    [B]: what is drawn for an image depends on its number alone, whatever the size of a batch.
+    Every image counts once: a batch is padded where necessary, and its `valid` [B] is 0 for the
+    padding. The key is the same for all batches and evaluations, and each batch holds the numbers
+    of its images in the set as `seed` [B], so that random values for an image depend on its number
+    alone, whatever the batch size.
     """
 
     def __init__(self, system: System, mesh: Mesh, data: Data, key: jax.Array):
@@ -44,8 +45,8 @@ class Validator:
         return {f"val/{name}": total / max(count, 1.0) for name, total in totals.items()}
 
     def prepare(self, state: TrainState, batch: Batch, stage: Stage) -> None:
-        """Compiles for a stage, given a state and a batch as shapes; does nothing without a
-        validation set."""
+        """Compiles for a stage, given a state and a batch as shapes. Without a validation set it
+        does nothing."""
         if next(iter(self.data("validation", stage, stage.start)), None) is not None:
             valid = self.mesh.rows(stage.batch_size, (), np.float32)
             batch = {**batch, "valid": valid}

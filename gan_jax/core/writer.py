@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard events and pictures.
+"""The files that a run writes while it trains: metrics.jsonl, TensorBoard events and pictures.
 
 Method names are those of clu's metric writers. A history never shows a step twice: a run that
 resumes first removes everything written beyond the step it resumes from.
@@ -55,7 +55,7 @@ class Writer:
         row = {"step": step, "kind": kind, **{k: _plain(v) for k, v in scalars.items()}}
         self._rows.write(json.dumps(row) + "\n")
         self._rows.flush()
-        suffix = "_epoch" if kind == "epoch" else ""  # its names are those of the steps
+        suffix = "_epoch" if kind == "epoch" else ""  # averages are named like the steps' metrics
         for name, value in scalars.items():
             self._events.add_scalar(name + suffix, float(value), step)
 
@@ -77,7 +77,7 @@ class Writer:
             self._events.add_text(name, text, step)
 
     def flush(self) -> None:
-        """Everything written so far is on disk."""
+        """Brings everything that was written so far onto the disk."""
         if not self.quiet:
             self._rows.flush()
             self._events.flush()
