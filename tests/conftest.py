@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.helpers.contract_checks")
+
 # before jax is imported anywhere; the same folder for every worker and for subprocesses
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"gan_jax_tests_{os.getuid()}")
@@ -29,7 +31,7 @@ for flag in FLAGS:
 
 # the files that take longest, first: two workers then end at about the same time
 LONGEST = (
-    "contract", "contract_images", "progan_system", "quality", "bad_input", "resume",
+    "contract", "contract_diffusion", "progan_system", "quality", "bad_input", "resume",
     "warpgan_golden", "translate", "unet", "import_run", "diffusion_train", "progan_golden",
     "restore", "outputs", "notebook", "gan_sampling",
 )  # fmt: skip

@@ -60,6 +60,11 @@ FLOAT32 = (
 SAME_IMAGES = ("mlpgan_mnist:conv", "mlpgan_mnist:conv_pool", "diffusion_cifar10")
 
 
+def is_diffusion(program: str) -> bool:
+    """Whether a program is of diffusion, of its upsamplers or of its noisy classifiers."""
+    return program.startswith(("diffusion", "upsampler", "noisy_classifier"))
+
+
 def accepted(file: Path) -> tuple[str, ...]:
     """The variants of a config file but `tiny`, as its refusal of another one lists them."""
     with pytest.raises(UserError) as refusal:

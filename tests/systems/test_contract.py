@@ -1,102 +1,14 @@
-"""What every system owes the engine in training, for every setting of every config.
+"""What every system owes the engine, for every setting of the configs of GANs and classifiers."""
 
-tests/systems/test_contract_images.py is the other half: validation and images.
-"""
-
-import jax
-import numpy as np
 import pytest
 
-from gan_jax.core import loss_scale, saved_states
-from gan_jax.core.mesh import fetch
 from tests.helpers import contract
+from tests.helpers.contract_checks import *  # noqa: F403
 from tests.helpers.contract_runs import Prepared
 
-BITS = "same bits"
-TIGHT = 1e-9  # of float64: rounding stays below 1e-13
+PROGRAMS = [p for p in contract.PROGRAMS if not contract.is_diffusion(p)]
 
 
-@pytest.fixture(scope="module", params=contract.PROGRAMS)
+@pytest.fixture(scope="module", params=PROGRAMS)
 def system(request):
     return Prepared(request.param)
-
-
-def named(carry) -> dict[str, np.ndarray]:
-    return {k: np.asarray(v) for k, v in saved_states.named(fetch(carry.state)).items()}
-
-
-def test_two_steps_once_traced_with_finite_flat_metrics(system):
-    """In doubles, as the tests below: they share one compiled step."""
-    carry, metrics = system.train(1, 2, double=system.exact)
-    assert int(carry.state.step) == 2
-    assert system.step(1, system.exact)._cache_size() == 1
-    for name, value in metrics.items():
-        assert isinstance(name, str)
-        assert value.shape == ()
-        assert np.isfinite(value), name
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(carry))
-    assert any(name.startswith("loss/") for name in metrics)
-    assert any(name.startswith("grad_norm/") for name in metrics)
-
-
-def test_same_input_same_bits_and_stop_resume_equals_straight_through(system):
-    """Two steps, twice; and one step, out to the host and back, and another."""
-    double = system.exact
-    straight = named(system.train(1, 2, double=double)[0])
-    again = named(system.train(1, 2, double=double)[0])
-    half, _ = system.train(1, 1, double=double)
-    with jax.enable_x64(double):
-        saved = system.experiment.mesh.copy(jax.tree.map(np.array, fetch(half)))
-    resumed = named(system.train(1, 1, saved, double=double)[0])
-    for name in straight:
-        assert straight[name].tobytes() == again[name].tobytes(), (BITS, name)
-        assert straight[name].tobytes() == resumed[name].tobytes(), (BITS, name)
-
-
-def test_one_device_against_eight(system):
-    """Losses and gradients of the first step, for one config of each system: below is the sharper
-    test, in doubles, for every config."""
-    if system.program in contract.FLOAT32:
-        same_first_step(system, double=False, rtol=1e-4, atol=1e-5)
-
-
-def test_one_device_against_eight_in_doubles(system):
-    """The same in float64, and states after two steps.
-
-    In float32 the rounding of the first step moves what every unit of the second sees by some
-    1e-6, and one ReLU in 800,000 that lies nearer to zero than that changes sides: its gradient
-    comes or goes as a whole. In float64 no unit lies so near.
-    """
-    if not system.exact:
-        return  # half precision rounds alike in doubles; its program in float32 is another of these
-    (one, _), (eight, _) = same_first_step(system, double=True, rtol=TIGHT, atol=TIGHT)
-    a, b = (
-        named(system.train(devices, 1, first, double=True)[0])
-        for devices, first in ((1, one), (8, eight))
-    )
-    for name in a:
-        assert a[name].dtype != np.float32, name
-        np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
-
-
-def same_first_step(system, double: bool, rtol: float, atol: float):
-    """Compares losses and gradients; (carry, metrics) after one step on one device and on eight."""
-    (one, first), (eight, other) = ends = [
-        system.train(devices, 1, double=double) for devices in (1, 8)
-    ]
-    for name in first:
-        if name.startswith(("loss/", "grad_norm/")):
-            np.testing.assert_allclose(other[name], first[name], rtol, atol, err_msg=name)
-    for net, section in system.config.optim.items():
-        # after one step Adam's first moment is (1 − b1) times the gradient
-        moments = [loss_scale.links(c.state.nets[net].opt)["moments"].mu for c in (one, eight)]
-        grads = [
-            {k: v / (1 - section.b1) for k, v in saved_states.named(fetch(m)).items()}
-            for m in moments
-        ]
-        norm = np.sqrt(sum(np.sum(np.square(g)) for g in grads[0].values()))
-        for name in grads[0]:
-            np.testing.assert_allclose(
-                grads[1][name], grads[0][name], rtol, atol * norm, err_msg=name
-            )
-    return ends
