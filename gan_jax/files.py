@@ -38,8 +38,8 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 def check_folder(out: str | Path, key: str = "out") -> Path:
     """The folder `out`, which need not exist yet.
 
-    Raises an ArgumentError of the parameter `key` if no file could be written into it: the disk is read-only
-    or full, permission is missing, or a file has this name. The check comes before any work is
+    Raises an ArgumentError of the parameter `key` if no file could be written into it: the disk is
+    read-only or full, permission is missing, or a file has this name. The check comes before any work is
     done, so that nobody waits for results that cannot be saved.
     """
     folder = Path(out)
@@ -53,7 +53,7 @@ def check_folder(out: str | Path, key: str = "out") -> Path:
 def check_file(out: str | Path, key: str = "out") -> Path:
     """The file `out`, which need not exist yet.
 
-    Raises an ArgumentError of the parameter `key` if it could not be written, as `check_folder` does.
+    Raises an ArgumentError of the parameter `key` if it could not be written.
     """
     path = Path(out)
     try:
@@ -87,8 +87,8 @@ def _refused(key: str, path: Path, error: OSError, kind: str) -> ArgumentError:
 def writing(path: Path, key: str = "out", kind: str = "folder") -> Iterator[None]:
     """Makes the folder of a file that is written in the block.
 
-    An OSError in the block becomes an ArgumentError of the parameter `key`, which asks for another `kind` of
-    place, such as another folder.
+    An OSError in the block becomes an ArgumentError of the parameter `key`, which asks for another
+    `kind` of place, such as another folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

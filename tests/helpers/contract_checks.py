@@ -109,7 +109,7 @@ def test_evaluation_counts_every_image_once(system):
 
 
 def test_one_seed_one_image_in_any_batch_on_any_devices(system):
-    """Image 5 alone on one device, and among eight on eight devices: the same within one grey level,
+    """Image 5 alone on one device, and among eight on eight devices: within one grey level,
     though nobody names its class, and in range."""
     experiment, wide = system.experiment, system.experiments[8]
     if experiment.system.sample_step is None:
