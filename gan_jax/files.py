@@ -39,8 +39,8 @@ def check_folder(out: str | Path, key: str = "out") -> Path:
     """The folder `out`, which need not exist yet.
 
     Raises an ArgumentError of the parameter `key` if no file could be written into it: the disk is
-    read-only or full, permission is missing, or a file has this name. The check comes before any work is
-    done, so that nobody waits for results that cannot be saved.
+    read-only or full, permission is missing, or a file has this name. The check comes before any
+    work is done, so that nobody waits for results that cannot be saved.
     """
     folder = Path(out)
     try:
