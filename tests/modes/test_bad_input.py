@@ -13,7 +13,7 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.errors import UserError
 from gan_jax.run.experiment import Experiment
-from tests.helpers.shell import ROOT, TINY, arrays, assert_same, error_line, launch
+from tests.helpers.shell import ROOT, TINY, arrays, assert_same, error_line, launch_here
 
 QUIET = ("--config.run.quality_every=0", "--config.best.metric=val/gen")
 
@@ -22,7 +22,7 @@ QUIET = ("--config.run.quality_every=0", "--config.best.metric=val/gen")
 def trained(tmp_path_factory):
     """A short finished run."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    done = launch(TINY, f"--workdir={workdir}", *QUIET)
+    done = launch_here(TINY, f"--workdir={workdir}", *QUIET)
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -130,16 +130,16 @@ def test_too_few_images_for_a_batch_name_the_key_to_lower(name, change, keys):
     ids=lambda value: " ".join(value) if value[0].startswith("-") else "",
 )
 def test_wrong_flags(tmp_path, arguments, words):
-    line = error_line(launch(TINY, f"--workdir={tmp_path / 'run'}", *QUIET, *arguments))
+    line = error_line(launch_here(TINY, f"--workdir={tmp_path / 'run'}", *QUIET, *arguments))
     for word in words:
         assert word in line
 
 
 def test_missing_config_and_workdir(tmp_path):
-    assert "--config" in error_line(launch(f"--workdir={tmp_path / 'run'}"))
-    assert "nothere.py" in error_line(launch("--config=configs/nothere.py"))
-    assert "--workdir" in error_line(launch(TINY))
-    assert "--workdir" in error_line(launch("--mode=sample"))
+    assert "--config" in error_line(launch_here(f"--workdir={tmp_path / 'run'}"))
+    assert "nothere.py" in error_line(launch_here("--config=configs/nothere.py"))
+    assert "--workdir" in error_line(launch_here(TINY))
+    assert "--workdir" in error_line(launch_here("--mode=sample"))
 
 
 def test_images_that_cannot_be_used(tmp_path):
@@ -147,18 +147,18 @@ def test_images_that_cannot_be_used(tmp_path):
     data = ["--config.data.source=folder", f"--config.data.path={folder}"]
     run = [TINY, *QUIET, *data]
     (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:40])
-    line = error_line(launch(*run, f"--workdir={tmp_path / 'a'}"))
+    line = error_line(launch_here(*run, f"--workdir={tmp_path / 'a'}"))
     assert "003.png" in line
     assert "on_error" in line
-    done = launch(*run, f"--workdir={tmp_path / 'a'}", "--config.data.on_error=skip")
+    done = launch_here(*run, f"--workdir={tmp_path / 'a'}", "--config.data.on_error=skip")
     assert done.returncode == 0, done.stderr
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "003.png")
-    line = error_line(launch(*run, f"--workdir={tmp_path / 'b'}"))
+    line = error_line(launch_here(*run, f"--workdir={tmp_path / 'b'}"))
     assert "003.png" in line
     assert "resize" in line
     (tmp_path / "empty").mkdir()
     line = error_line(
-        launch(*run, f"--config.data.path={tmp_path / 'empty'}", f"--workdir={tmp_path / 'c'}")
+        launch_here(*run, f"--config.data.path={tmp_path / 'empty'}", f"--workdir={tmp_path / 'c'}")
     )
     assert "empty" in line
 
@@ -166,7 +166,9 @@ def test_images_that_cannot_be_used(tmp_path):
 def test_a_workdir_with_another_config_shows_the_keys_and_stays(trained):
     before = arrays(trained)
     line = error_line(
-        launch(TINY, f"--workdir={trained}", *QUIET, "--config.optim.gen.lr=0.1", "--config.seed=5")
+        launch_here(
+            TINY, f"--workdir={trained}", *QUIET, "--config.optim.gen.lr=0.1", "--config.seed=5"
+        )
     )
     for word in ("optim.gen.lr", "0.0005", "0.1", "config.seed"):
         assert word in line
@@ -189,16 +191,16 @@ def test_data_that_changed_since_the_run_began(tmp_path):
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    line = error_line(launch(TINY, *QUIET, f"--workdir={tmp_path / 'file' / 'run'}"))
+    line = error_line(launch_here(TINY, *QUIET, f"--workdir={tmp_path / 'file' / 'run'}"))
     assert "--workdir" in line
 
 
 def test_more_steps_are_refused_where_a_rate_depends_on_them(tmp_path):
     cosine = "--config.optim.gen.schedule.name=cosine"
-    done = launch(TINY, *QUIET, f"--workdir={tmp_path / 'run'}", cosine)
+    done = launch_here(TINY, *QUIET, f"--workdir={tmp_path / 'run'}", cosine)
     assert done.returncode == 0, done.stderr
     line = error_line(
-        launch(TINY, *QUIET, f"--workdir={tmp_path / 'run'}", cosine, "--config.run.steps=9")
+        launch_here(TINY, *QUIET, f"--workdir={tmp_path / 'run'}", cosine, "--config.run.steps=9")
     )
     assert "config.optim.gen.schedule" in line
 
@@ -214,7 +216,7 @@ def test_a_damaged_newest_checkpoint_falls_back(trained, tmp_path):
         (p for p in (newest / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
     )
     os.truncate(largest, largest.stat().st_size // 2)
-    done = launch(TINY, f"--workdir={workdir}", *QUIET)
+    done = launch_here(TINY, f"--workdir={workdir}", *QUIET)
     assert done.returncode == 0, done.stderr
     assert "checkpoint 6 is damaged" in done.stdout
     assert "resuming from step 3" in done.stdout
@@ -230,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
         "--config.optim.gen.schedule.factors=(1e38,)",
     )
     line = error_line(
-        launch(TINY, f"--workdir={workdir}", *QUIET, *explode, "--config.run.steps=30")
+        launch_here(TINY, f"--workdir={workdir}", *QUIET, *explode, "--config.run.steps=30")
     )
     for word in ("step ", "not finite", "checkpoint 3 is kept"):
         assert word in line
@@ -242,7 +244,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
 
 def test_sampling_and_evaluating_what_is_not_there(trained, tmp_path):
     sample = ("--mode=sample", f"--out={tmp_path / 'out'}")
-    assert "no config.json" in error_line(launch(*sample, f"--workdir={tmp_path}"))
+    assert "no config.json" in error_line(launch_here(*sample, f"--workdir={tmp_path}"))
     for argument, word in (
         ("--seeds=abc", "--seeds"),
         ("--classes=3", "--classes"),
@@ -251,8 +253,8 @@ def test_sampling_and_evaluating_what_is_not_there(trained, tmp_path):
         ("--weights=best", "--weights"),
         ("--truncation=-1", "--truncation"),
     ):
-        assert word in error_line(launch(*sample, f"--workdir={trained}", argument))
+        assert word in error_line(launch_here(*sample, f"--workdir={trained}", argument))
     damaged = tmp_path / "damaged"
     shutil.copytree(trained, damaged)
     (damaged / "config.json").write_text(json.dumps({"config": {"system": "gone"}}))
-    assert "gone" in error_line(launch(*sample, f"--workdir={damaged}"))
+    assert "gone" in error_line(launch_here(*sample, f"--workdir={damaged}"))

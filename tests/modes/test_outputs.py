@@ -18,7 +18,7 @@ from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
 from gan_jax.run.dry_run import dry_run
 from gan_jax.run.experiment import Experiment
-from tests.helpers.shell import ROOT, launch, rows
+from tests.helpers.shell import ROOT, launch_here, rows
 
 STEPS = ("000003", "000006")
 
@@ -233,7 +233,7 @@ def test_figures_by_class_of_a_labelled_run(run):
 
 def test_report_from_the_shell(run, tmp_path):
     page = tmp_path / "page.html"
-    done = launch("--mode=report", f"--workdir={run[0]}", f"--out={page}")
+    done = launch_here("--mode=report", f"--workdir={run[0]}", f"--out={page}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(page))
     text = page.read_text()

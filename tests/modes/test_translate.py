@@ -23,7 +23,15 @@ from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load
 from tests.helpers.one_line import quiet
-from tests.helpers.shell import ROOT, arrays, assert_same, error_line, launch, launch_and_kill, rows
+from tests.helpers.shell import (
+    ROOT,
+    arrays,
+    assert_same,
+    error_line,
+    launch_and_kill,
+    launch_here,
+    rows,
+)
 
 TINY = "--config=configs/pix2pix_facades.py:tiny"
 
@@ -38,7 +46,7 @@ def scene(folder: Path, name: str, height: int, width: int, mode: str = "RGB") -
 def trained(tmp_path_factory):
     """A finished tiny run: two epochs of eight steps of eight pairs."""
     workdir = tmp_path_factory.mktemp("pix2pix") / "run"
-    done = launch(
+    done = launch_here(
         TINY, f"--workdir={workdir}", "--config.run.steps=2 epochs", "--config.run.log_every=1",
         "--config.run.eval_every=1 epoch", "--config.run.save_every=1 epoch",
         "--config.run.keep_every=1 epoch",
@@ -130,7 +138,7 @@ def test_best_state_of_losses_above_five_hundred(tmp_path):
 
 def test_sample_translates_validation_pairs(trained, tmp_path):
     workdir, _ = trained
-    done = launch(
+    done = launch_here(
         "--mode=sample", f"--workdir={workdir}", f"--out={tmp_path}", "--seeds=0-4",
         "--format=grid,png,npz", "--state=best",
     )  # fmt: skip
@@ -154,7 +162,7 @@ def test_translate_a_folder(trained, tmp_path):
     scene(tmp_path / "in", "three.png", 16, 16, "L")
     scene(tmp_path / "in", "pairs.png", 24, 48)
     out = tmp_path / "out"
-    done = launch(
+    done = launch_here(
         "--mode=translate", f"--workdir={workdir}", f"--input={tmp_path / 'in'}", f"--out={out}"
     )
     assert done.returncode == 0, done.stderr
@@ -196,7 +204,7 @@ def test_a_pth_file_translates_at_once(trained, tmp_path):
     params = {k: {n: np.asarray(a) for n, a in v.items()} for k, v in net.params.items()}
     torch_file.write(tmp_path / "G.pth", interop.from_trees(params, {}))
     scene(tmp_path / "in", "one.png", 16, 16)
-    done = launch(
+    done = launch_here(
         # not the tiny variant: the sizes of the file without the data it was trained on
         "--mode=translate", "--config=configs/pix2pix_facades.py", "--config.data.resolution=16",
         "--config.model.gen.width=4", "--config.model.disc.width=4",
@@ -207,7 +215,7 @@ def test_a_pth_file_translates_at_once(trained, tmp_path):
     folder_task.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir, say=quiet)
     first, second = (np.asarray(Image.open(tmp_path / x / "one.png")) for x in "ab")
     np.testing.assert_array_equal(first, second)
-    wrong = launch(
+    wrong = launch_here(
         "--mode=translate", "--config=configs/pix2pix_facades.py:original,tiny",
         f"--input={tmp_path / 'in'}", f"--config.restore.gen=('{tmp_path / 'G.pth'}', '*')",
     )  # fmt: skip
@@ -227,10 +235,10 @@ def test_wrong_input(trained, tmp_path):
     for options, words in (
         (dict(source=""), ["--input is missing"]),
         (dict(source=str(empty)), ["holds no image", ".png"]),
-        (dict(source="/no/where"), ["--input=/no/where"]),
+        (dict(source="/no/where"), ["input=/no/where"]),
         (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
         (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
-        (dict(source=str(tmp_path / "odd"), layout="tall"), ["--layout=tall", "side_by_side"]),
+        (dict(source=str(tmp_path / "odd"), layout="tall"), ["layout=tall", "side_by_side"]),
         (dict(source=str(tmp_path / "odd"), weights="ema"), ["weights=ema", "raw"]),
     ):
         source = options.pop("source")
@@ -261,7 +269,7 @@ def test_wrong_input(trained, tmp_path):
     other.run.devices = 1
     with pytest.raises(UserError, match="no such task on images, but none"):
         folder_task.find(Experiment(other).system, "translate")
-    assert "--input" in error_line(launch("--mode=translate", f"--workdir={workdir}"))
+    assert "--input" in error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
 
 
 def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
