@@ -1,1 +1,1 @@
-"""What things cost, beside plain PyTorch renditions of the same work."""
+"""Times of training steps, layers and samplers, compared with equivalent plain PyTorch code."""

@@ -1,21 +1,21 @@
-"""A diffusion model's training step, its group norm and its sampler, beside what they could cost.
+"""Times of a diffusion model's training step, group norm and samplers, with contenders to compare.
 
     make bench-diffusion       sets up an environment with PyTorch, then runs
     python -m benchmarks.diffusion --parts=step --seconds=60
     python -m benchmarks.diffusion --small
 
-step     guided-diffusion's U-Net with a learned variance: noise added, squared error and the term
-         of the bound, AdamW, one average. Beside a plain PyTorch rendition, its images in PyTorch's
-         own order and "channels last".
-norm     The group norm of the U-Net beside means over groups as JAX differentiates them, and
-         PyTorch's: forward, and with the gradients of input, scale and bias.
-sample   Images by the system's sample_step, as launch.py draws them, beside as many bare passes of
-         the network as the sampler has steps.
+step     A step of guided-diffusion's U-Net with a learned variance: noise is added; squared error
+         and the term of the bound; AdamW; one average. It is compared with plain PyTorch code, with
+         images in PyTorch's own order and with "channels last".
+norm     The group norm of the U-Net, compared with means over groups as JAX differentiates them and
+         with PyTorch's: forward, and with the gradients of input, scale and bias.
+sample   Images drawn by the system's sample_step, as launch.py draws them, compared with as many
+         bare passes of the network as the sampler has steps.
 
 Contenders run in turn in one process until `seconds` have passed, with as many threads as there are
-cores. Before that they have to agree: the steps on their losses, of the same weights, noise and
-times. Cells of step and sample are the median and the fastest call. Where other programs run as
-well, put one core before it, as in benchmarks/layers.py:
+cores. Before they are timed, the training steps must agree on their losses, for the same weights,
+noise and times. Cells of step and sample are the median and the fastest call. If other programs are
+running, restrict all contenders to one core, as in benchmarks/layers.py:
 taskset -c 0 python -m benchmarks.diffusion
 """
 
@@ -52,7 +52,7 @@ NORM = (32, 32 * 32, 64)  # [B, H·W, C] of the larger maps of a step
 
 
 def setup_of(shape: Shape, sampler: str = "ancestral") -> Experiment:
-    """The system of a shape, everything else as a config begins, but for STEPS steps to sample."""
+    """The system of a shape, with a config's default values except for STEPS sampling steps."""
     made = configs.defaults("diffusion")
     made.data.update(source="synthetic", resolution=shape.side, channels="rgb")
     made.batch_size = shape.batch
@@ -63,7 +63,7 @@ def setup_of(shape: Shape, sampler: str = "ancestral") -> Experiment:
 
 
 def filled(carry: train_step.TrainCarry, experiment: Experiment) -> train_step.TrainCarry:
-    """With weights other than zero, so that every layer has a part in the result."""
+    """The same with no weights at zero, so that every layer contributes to the result."""
     random, net = np.random.default_rng(0), carry.state.nets["unet"]
 
     def add(leaf):
@@ -74,13 +74,13 @@ def filled(carry: train_step.TrainCarry, experiment: Experiment) -> train_step.T
 
 
 def pixels_of(shape: Shape) -> np.ndarray:
-    """Noise as images, uint8 [B, H, W, C]."""
+    """Images of noise, uint8 [B, H, W, C]."""
     size = (shape.batch, shape.side, shape.side, COLOURS)
     return np.random.default_rng(1).integers(0, 256, size).astype(np.uint8)
 
 
 class Ours(progan.Ours):
-    """The training step as the loop runs it, from weights without zeros."""
+    """The training step as the loop runs it, from weights that are not zero."""
 
     def __init__(self, shape: Shape):
         experiment = setup_of(shape)
@@ -90,7 +90,7 @@ class Ours(progan.Ours):
 
 
 def drawn(shape: Shape) -> Iterator[dict[str, np.ndarray]]:
-    """All that a step draws, beside its images; one of the times is 0, where the bound differs."""
+    """What a step draws at random, beside its images; one time is 0, where the bound differs."""
     random, given = np.random.default_rng(2), pixels_of(shape)
     while True:
         yield {
@@ -103,7 +103,7 @@ def drawn(shape: Shape) -> Iterator[dict[str, np.ndarray]]:
 
 
 def agree(contenders: dict, shape: Shape, steps: int = 2) -> None:
-    """Raises AssertionError unless all have the same losses for some steps; leaves each trained."""
+    """Raises AssertionError unless all have equal losses for some steps. Trains each of them."""
     for number, batch in zip(range(steps), drawn(shape), strict=False):
         expected = None
         for name, call in contenders.items():
@@ -120,8 +120,8 @@ def agree(contenders: dict, shape: Shape, steps: int = 2) -> None:
 def torch_step(ours: Ours, shape: Shape, channels_last: bool = False):
     """The same step from the same weights.
 
-    Leaves out what ours does on the way: norms of gradient and weights, losses by quarters of the
-    chain, and a look for broken gradients.
+    It leaves out what ours computes in addition: norms of gradients and weights, losses by quarters
+    of the chain, and the check for gradients that are not finite.
     """
     made, params = ours.experiment.config, ours.carry.state.nets["unet"].params
     order = torch.channels_last if channels_last else torch.contiguous_format
@@ -179,7 +179,7 @@ def step_part(shapes: tuple[Shape, ...], seconds: float) -> None:
 
 
 def by_groups(x, scale, bias, groups: int):
-    """Group norm of [B, P, C] as it is written down: means over a group's pixels and channels."""
+    """Group norm of [B, P, C] by its definition: means over a group's pixels and channels."""
     h = x.reshape(*x.shape[:2], groups, -1)
     h = h - jnp.mean(h, (1, 3), keepdims=True)
     h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), (1, 3), keepdims=True) + 1e-5)
@@ -207,7 +207,7 @@ def norm_part(size: tuple[int, int, int], seconds: float, groups: int = 32) -> N
 
 
 def jax_norm(function, groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Call]:
-    """Calls for the output, and for (output, gradients), compiled as a training step is."""
+    """Calls for the output, and for (output, gradients), compiled like a training step."""
 
     def forward(x, scale, bias, pull):
         return function(x, scale, bias, groups)
@@ -225,7 +225,7 @@ def jax_norm(function, groups: int, *arrays: np.ndarray) -> tuple[layers.Call, l
 
 
 def torch_norm(groups: int, *arrays: np.ndarray) -> tuple[layers.Call, layers.Call]:
-    """The same two of PyTorch, maps [B, C, P]."""
+    """The same two calls in PyTorch, on maps [B, C, P]."""
     x, scale, bias, pull = map(torch.tensor, arrays)
     inputs = [v.requires_grad_() for v in (x.mT.contiguous(), scale, bias)]
     pull = pull.mT.contiguous()

@@ -1,11 +1,11 @@
-"""Features of the metrics' Inception network beside a plain PyTorch rendition of the same network.
+"""Times of the metrics' Inception network, compared with plain PyTorch code of the same network.
 
     make bench-inception          sets up an environment with PyTorch, then runs
     python -m benchmarks.inception --batches=16,32 --seconds=60
 
-299x299 pixels to 2048 features, random weights, uint8 images in and float32 features out; the
-resize is left out of both. Contenders run in turn in one process until `seconds` have passed; a
-cell is the fastest call of each.
+Random weights turn uint8 images of 299x299 pixels into 2048 float32 features; both leave out the
+resize. Contenders run in turn in one process until `seconds` have passed; a cell is the fastest
+call of each.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def jax_features(params, pixels: np.ndarray, options: bool = True) -> layers.Cal
 
 
 def torch_features(params, pixels: np.ndarray) -> layers.Call:
-    """The rendition: convolution, batch norm and ReLU as modules, in evaluation mode."""
+    """The same in PyTorch: convolution, batch norm and ReLU as modules, in evaluation mode."""
     nn, functional = torch.nn, torch.nn.functional
 
     def conv(name: str, stride: int = 1, padding=0) -> nn.Module:
@@ -147,7 +147,7 @@ def main() -> None:
         if beside:
             calls["torch"] = torch_features(params, pixels)
             ours, theirs = calls["gan_jax"](), calls["torch"]()
-            # the same network: else the comparison means nothing
+            # the times can be compared only if the networks are the same
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
         times = layers.race(calls, options.seconds)
         print(layers.row(f"Inception features: {batch} images", times), flush=True)

@@ -1,13 +1,13 @@
-"""Strided and transposed convolutions, and a whole DCGAN step, beside PyTorch.
+"""Times of strided and transposed convolutions and of a DCGAN step, compared with PyTorch.
 
     make bench                               sets up an environment with PyTorch, then runs
-    python -m benchmarks.layers              without PyTorch its columns are left out
+    python -m benchmarks.layers              without PyTorch, its columns are left out
     python -m benchmarks.layers --seconds=10
 
-Contenders of a row run in turn, a few calls each, for `seconds` per row; a cell is the fastest call
-of each, so that neither a busy machine nor a warm-up favours one. Where other programs run as well,
-PyTorch's threads wait for each other, up to tens of times as long; one core for all is fair then:
-taskset -c 0 python -m benchmarks.layers
+Contenders of a row run in turn, a few calls each, for `seconds` per row. A cell is the fastest call
+of each, so that neither a busy machine nor a warm-up favours one of them. If other programs are
+running, PyTorch's threads wait for each other, up to tens of times as long. Restricting all
+contenders to one core is fair then: taskset -c 0 python -m benchmarks.layers
 """
 
 import argparse
@@ -37,11 +37,11 @@ QUICKSTART = "configs/quickstart.py"
 # kernel 4, stride 2, padding 1 everywhere; batch, height = width, channels in and out
 CONVOLUTIONS = ((64, 28, 1, 64), (64, 14, 64, 128), (4, 64, 64, 128))
 TRANSPOSED = ((64, 7, 128, 64), (64, 14, 64, 1), (4, 32, 128, 64))
-CALLS = 3  # in a row, so that each finds its own memory and threads warm
+CALLS = 3  # in a row, so that each contender finds its own memory and threads warm
 
 
 def beside() -> bool:
-    """Whether PyTorch runs too: its renditions here are for a CPU."""
+    """Whether PyTorch runs too: its code here is for a CPU."""
     return torch is not None and jax.default_backend() == "cpu"
 
 
@@ -114,7 +114,7 @@ def dcgan() -> ConfigDict:
 
 
 def jax_step(experiment: Experiment, form: str = "auto", batch: dict | None = None) -> Call:
-    """A whole training step as the loop runs it, metrics included; on `batch`, or the first one."""
+    """A training step as the loop runs it, metrics included; on `batch`, or the first batch."""
     stage = experiment.system.stages[0]
     batch = experiment.mesh.put(images(experiment) if batch is None else batch)
     train = train_step.train_function(experiment.system, experiment.mesh)
@@ -144,8 +144,8 @@ def images(experiment: Experiment) -> dict[str, np.ndarray]:
 def torch_step(experiment: Experiment) -> Call:
     """The same step in plain PyTorch: generator first, its fakes shown to the discriminator again.
 
-    Adam, cross entropy on logits and the average of the generator's weights and statistics as in
-    the config. Leaves out what ours measures on the way: gradient norms and accuracies.
+    Adam, cross entropy on logits and the average of the generator's weights and statistics are as
+    in the config. It leaves out what ours measures in addition: gradient norms and accuracies.
     """
     config, nn = experiment.config, torch.nn
     z_dim, width, wide = config.model.z_dim, config.model.gen.width, config.model.disc.width
@@ -196,7 +196,7 @@ def torch_step(experiment: Experiment) -> Call:
 
 
 def check_size(experiment: Experiment, nets: dict) -> None:
-    """Raises ValueError when the config's networks are not those written down in PyTorch."""
+    """Raises ValueError if the config's networks differ in size from those written in PyTorch."""
     ours = train_step.shapes(experiment.system, experiment.key, experiment.batch()).state.nets
     for name, net in nets.items():
         here = sum(p.numel() for p in net.parameters())
@@ -239,7 +239,7 @@ def main() -> None:
     for title, config in (("DCGAN", dcgan()), (QUICKSTART, configs.load_file(QUICKSTART))):
         experiment = Experiment(config)
         steps: Contenders = {form: jax_step(experiment, form) for form in FORMS}
-        if beside() and title != QUICKSTART:  # it is not written down in PyTorch
+        if beside() and title != QUICKSTART:  # no other config is written in PyTorch
             steps["torch"] = torch_step(experiment)
         size = experiment.system.stages[0].batch_size
         print(row(f"{title}: a step of {size}", race(steps, 3 * seconds)), flush=True)

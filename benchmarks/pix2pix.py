@@ -1,12 +1,12 @@
-"""A pix2pix training step beside a plain PyTorch rendition of the same step, and layer by layer.
+"""Times of a pix2pix training step and of its layers, compared with plain PyTorch code.
 
     make bench-pix2pix         sets up an environment with PyTorch, then runs
     python -m benchmarks.pix2pix --batches=1,4 --seconds=30 --layers
 
-256x256 pixels, PyTorch-GAN's networks and order (generator first), dropout, least squares, L1,
-Adam. Both run in turn in one process, a few steps each, until `seconds` have passed; a cell is the
-fastest step of each. `--layers` measures every convolution of the generator alone as well, forward
-and backward.
+The step has 256x256 pixels, PyTorch-GAN's networks and order (generator first), dropout, least
+squares, L1 and Adam. Both contenders run in turn in one process, a few steps each, until `seconds`
+have passed; a cell is the fastest step of each. `--layers` also measures every convolution of the
+generator alone, forward and backward.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def config(batch: int) -> ConfigDict:
 
 
 def batch_of(experiment: Experiment) -> dict[str, np.ndarray]:
-    """Noise as pairs, uint8 [B, H, W, C]."""
+    """Pairs of noise, uint8 [B, H, W, C]."""
     random = np.random.default_rng(0)
     return {
         name: random.integers(0, 256, zeros.shape).astype(np.uint8)
@@ -107,7 +107,7 @@ def torch_discriminator():
 def torch_step(experiment: Experiment) -> layers.Call:
     """The same step: generator first, its fakes shown to the discriminator again.
 
-    Leaves out what ours measures on the way: gradient norms and accuracies.
+    It leaves out what ours measures in addition: gradient norms and accuracies.
     """
     gen, disc = torch_generator(), torch_discriminator()
     layers.check_size(experiment, {"gen": gen, "disc": disc})
@@ -145,14 +145,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", default="1,4", help="batch sizes")
     parser.add_argument("--seconds", type=float, default=30.0, help="per row")
-    parser.add_argument("--layers", action="store_true", help="every convolution by itself as well")
+    parser.add_argument("--layers", action="store_true", help="also every convolution alone")
     options = parser.parse_args()
     beside = layers.beside()
     versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if beside else "")
     print(f"{versions} on {jax.devices()[0].device_kind}, {jax.default_backend()}")
     print("fastest call in milliseconds (as a multiple of torch)")
     for batch in map(int, options.batches.split(",")):
-        # sizes are all that is needed of the data
+        # only the sizes of the data are needed
         experiment = Experiment(config(batch), Facts(SIZE, 3, 0, batch, input_channels=3))
         steps = {"gan_jax": layers.jax_step(experiment, batch=batch_of(experiment))}
         if beside:

@@ -1,21 +1,22 @@
-"""ProGAN's training step: beside a plain PyTorch rendition, and beside images of the final size.
+"""Times of ProGAN's training step, compared with PyTorch and with images of the final size.
 
     make bench-progan          sets up an environment with PyTorch, then runs
     python -m benchmarks.progan --parts=step --width=2048/128 --seconds=60
     python -m benchmarks.progan --parts=native --small
 
-step     32x32 pixels, 16 images, the stage after the last fade. The rendition evaluates the lower
-         side as ours does, with weight 0; "no lower side" leaves it out, as one may after a fade,
-         and "4x4 kernels" resizes inside the convolutions, as ours does with fused_scale.
-native   The 4x4 stage of a 256x256 run, 8 images: as we train, on images of 4x4, and with images
-         of the final size. "around": enlarged behind the generator and shrunk before the
-         discriminator, the structure "recursive" that the original trains with. "linear": all
-         levels evaluated and blended, the original's other structure.
+step     The stage after the last fade, with 16 images of 32x32 pixels. The PyTorch code evaluates
+         the lower side as ours does, with weight 0. "no lower side" leaves it out, which is
+         possible after a fade, and "4x4 kernels" resizes inside the convolutions, as ours does with
+         fused_scale.
+native   The 4x4 stage of a 256x256 run, with 8 images: on images of 4x4, as gan_jax trains, and on
+         images of the final size. "around" enlarges them after the generator and shrinks them
+         before the discriminator: the structure "recursive", with which the original trains.
+         "linear" evaluates and blends all levels, the original's other structure.
 
 Contenders run in turn in one process, a step each, until `seconds` have passed, with as many
-threads as there are cores. Before that their losses have to agree on the same weights and inputs.
-A cell is the median step, behind it the fastest. Where other programs run as well, put one core
-before it, as in benchmarks/layers.py: taskset -c 0 python -m benchmarks.progan
+threads as there are cores. Before they are timed, their losses must agree for the same weights and
+inputs. A line shows the median step, then the fastest. If other programs are running, restrict all
+contenders to one core, as in benchmarks/layers.py: taskset -c 0 python -m benchmarks.progan
 """
 
 import argparse
@@ -52,7 +53,7 @@ LOSSES = ("loss/disc", "loss/gradient_penalty", "loss/drift", "loss/gen")
 
 
 def config(final: int, batch: int, width: str, fused: bool = True) -> ConfigDict:
-    """Without classes, 4 px to `final`; `width` is "fmap_base/fmap_max"."""
+    """A config without classes, from 4 px to `final`; `width` is "fmap_base/fmap_max"."""
     made = configs.defaults("progan")
     base, most = map(int, width.split("/"))
     made.data.update(source="synthetic", resolution=final, channels="rgb")
@@ -69,7 +70,7 @@ def setup_of(made: ConfigDict) -> Experiment:
 
 
 def inputs(experiment: Experiment, side: int, batch: int) -> Iterator[dict[str, np.ndarray]]:
-    """All that a step draws, as arrays: [B, side, side, C] in [-1, 1], latents, mixing weights."""
+    """The inputs of a step: images [B, side, side, C] in [-1, 1], latents, mixing weights."""
     random, z_dim = np.random.default_rng(0), experiment.system.latents
     while True:
         yield {
@@ -83,10 +84,10 @@ def inputs(experiment: Experiment, side: int, batch: int) -> Iterator[dict[str, 
 
 
 class Ours:
-    """A system's step as the loop runs it, metrics and all, from the beginning of a stage."""
+    """A system's step as the loop runs it, metrics included, from the beginning of a stage."""
 
     def __init__(self, experiment: Experiment, stage, batch: dict[str, np.ndarray]):
-        """`batch`: what training hands over, for the calls without arguments."""
+        """`batch`: the batch that calls without arguments train on."""
         self.experiment, self.stage, self.batch = experiment, stage, experiment.mesh.put(batch)
         self.train = train_step.train_function(experiment.system, experiment.mesh)
         carry = train_step.fresh(experiment.system, experiment.mesh, experiment.key, batch)
@@ -101,7 +102,7 @@ class Ours:
 
 
 def agree(contenders: dict, steps: int, *batches: Iterator[dict]) -> None:
-    """Raises AssertionError unless all have the same losses for some steps; leaves each trained.
+    """Raises AssertionError unless all have equal losses for some steps. Trains each of them.
 
     `batches`: for each contender its own form of the same inputs.
     """
@@ -116,7 +117,7 @@ def agree(contenders: dict, steps: int, *batches: Iterator[dict]) -> None:
 
 
 def race(contenders: dict, seconds: float, rounds: int = 3) -> dict[str, list[float]]:
-    """Milliseconds of every step, once in turn until `seconds` have passed, `rounds` at least."""
+    """Milliseconds of every step. All run in turn for `seconds`, and at least `rounds` times."""
     for call in contenders.values():
         call()  # compiles, allocates
     times = {name: [] for name in contenders}
@@ -130,8 +131,8 @@ def race(contenders: dict, seconds: float, rounds: int = 3) -> dict[str, list[fl
 
 
 def report(times: dict[str, list[float]], against: str, slower: bool = False) -> None:
-    """A line for each: median, fastest, and by either how many times as fast as `against`, or
-    with `slower` how many times as long it takes."""
+    """Prints a line for each: the median and the fastest step, and for both how many times as fast
+    as `against` it is, or with `slower` how many times as long it takes."""
     base = times.get(against)
     for name, own in times.items():
         middle, least = statistics.median(own), min(own)
@@ -143,11 +144,11 @@ def report(times: dict[str, list[float]], against: str, slower: bool = False) ->
         print(f"{line}   ({len(own)} steps)", flush=True)
 
 
-# the rendition
+# PyTorch
 
 
 class Scaled(torch.nn.Module if torch else object):
-    """A convolution or dense layer with He's constant at run time, of our weights."""
+    """A convolution or dense layer with our weights, scaled by He's constant at run time."""
 
     def __init__(self, kernel: np.ndarray, bias: np.ndarray, gain: float = 2**0.5):
         super().__init__()
@@ -157,7 +158,7 @@ class Scaled(torch.nn.Module if torch else object):
         self.bias = torch.nn.Parameter(torch.tensor(bias))
 
     def forward(self, x, resize: str = "", fused: bool = False):
-        """`resize` "up" before or "down" after a convolution of 3x3; `fused`: inside it."""
+        """Resizes "up" before or "down" after a convolution of 3x3; with `fused` inside it."""
         function, weight = torch.nn.functional, self.weight * self.factor
         if resize and fused:
             padded = function.pad(weight, (1, 1, 1, 1))
@@ -191,7 +192,7 @@ def torch_layers(params: dict):
 
 
 def torch_generator(gen, z, fade, fused: bool):
-    """Images [N, C, 32, 32]; `fade` None leaves the lower side out."""
+    """Images [N, C, 32, 32]; a `fade` of None leaves the lower side out."""
     function = torch.nn.functional
 
     def norm(x):
@@ -214,7 +215,7 @@ def torch_generator(gen, z, fade, fused: bool):
 
 
 def torch_discriminator(disc, image, fade, fused: bool, late: bool, group: int = 4):
-    """Scores [N]; `late`: rectified after shrinking."""
+    """Scores [N]; `late`: the leaky ReLU comes after shrinking."""
     function = torch.nn.functional
 
     def act(x):
@@ -237,7 +238,8 @@ def torch_discriminator(disc, image, fade, fused: bool, late: bool, group: int =
 def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool = False):
     """The same step from the same weights: WGAN-GP with drift, Adam, average, discriminator first.
 
-    Leaves out what ours does on the way: gradient norms, and a look for broken gradients.
+    It leaves out what ours computes in addition: gradient norms, and the check for gradients that
+    are not finite.
     """
     made, nets = ours.experiment.config, ours.carry.state.nets
     gen, disc = (torch_layers(nets[n].params) for n in ("gen", "disc"))
@@ -315,7 +317,7 @@ def shrink(x, times: int):
 
 
 def around(*arguments):
-    """networks.build, for layers of the smallest side between images of the final one."""
+    """networks.build for layers of the smallest side, with images of the final size around them."""
     gen, disc = BUILD(*arguments)
     times = FINAL // SMALLEST
 
@@ -406,7 +408,7 @@ def step_part(width: str, batch: int, seconds: float) -> None:
         twins = {name: ours}
         if layers.beside():
             torch.set_num_threads(len(os.sched_getaffinity(0)))
-            # a discriminator without fused_scale is another: it rectifies before it shrinks
+            # a discriminator without fused_scale differs: its leaky ReLU comes before shrinking
             twins["torch" if fused else "torch, rectifying before"] = torch_step(ours, pixels)
             if fused:
                 twins["torch, 4x4 kernels"] = torch_step(ours, pixels, fused=True)

@@ -1,11 +1,11 @@
-"""FID, KID, precision and recall of two sets by gan_jax and by torch-fidelity, in one run.
+"""FID, KID, precision and recall of two sets, by gan_jax and by torch-fidelity, in one run.
 
     pip install -r benchmarks/requirements-fidelity.txt
     python -m benchmarks.torch_fidelity_table --inception=default_1.pt --real=DIR --fake=DIR
 
-Both read the same images and the same weights: those of the file are written out under
-torch-fidelity's names, with logits of zeros where it has none, so no Inception Score is compared.
-`--real` and `--fake` are folders, zips or npz files of images of one size.
+Both read the same images and the same weights. The weights of the file are rewritten under
+torch-fidelity's names, with zeros for the logits if the file has none, so the Inception Score is
+not compared. `--real` and `--fake` are folders, zips or npz files of images of one size.
 """
 
 import argparse
@@ -36,7 +36,7 @@ NAMES = {
 
 
 class Images(torch.utils.data.Dataset):
-    """A set as torch-fidelity wants it: uint8 [3, H, W] by number."""
+    """A set in the form that torch-fidelity expects: uint8 [3, H, W] by number."""
 
     def __init__(self, images: ImageSet):
         pixels = np.concatenate(list(images.batches(256)))
@@ -50,7 +50,7 @@ class Images(torch.utils.data.Dataset):
 
 
 def write_weights(source: str, target: Path) -> None:
-    """The network in torch-fidelity's form: its batch norms hold nothing but our biases."""
+    """The network in torch-fidelity's form: its batch norms only add our biases."""
     params, tensors = inception.read(source).params, {}
     for name in layers():
         kernel, bias = params[name]["kernel"], params[name]["bias"]

@@ -1,4 +1,4 @@
-"""guided-diffusion's U-Net and its loss in plain PyTorch: the rival in benchmarks/diffusion.py."""
+"""guided-diffusion's U-Net and its loss in plain PyTorch, for benchmarks/diffusion.py."""
 
 import math
 from collections import OrderedDict
@@ -26,14 +26,14 @@ class Shape(NamedTuple):
     width: int
     multipliers: tuple[int, ...]
     blocks: int
-    attention: tuple[int, ...]  # sides of the maps that attend
+    attention: tuple[int, ...]  # sides of the maps with attention
 
     def __str__(self) -> str:
         return f"{self.side}x{self.side}, {self.batch} images, {self.width} x {self.multipliers}"
 
 
 class Residual(Module):
-    """Two convolutions; the embedding of time scales and shifts between them."""
+    """Two convolutions; between them the embedding of the time scales and shifts the maps."""
 
     def __init__(self, inputs: int, outputs: int, width: int):
         super().__init__()
@@ -74,7 +74,7 @@ class Attention(Module):
 
 
 class Resized(Module):
-    """A convolution that halves the map, or one behind nearest neighbours twice as large."""
+    """A convolution that halves the map, or one after enlarging it twice by nearest neighbour."""
 
     def __init__(self, channels: int, up: bool):
         super().__init__()
@@ -98,7 +98,7 @@ class Plain(Module):
 
 
 class UNet(Module):
-    """guided-diffusion's U-Net in plain PyTorch, its layers by our names."""
+    """guided-diffusion's U-Net in plain PyTorch, with our names for its layers."""
 
     def __init__(self, shape: Shape, heads: int):
         super().__init__()
@@ -171,7 +171,7 @@ class UNet(Module):
         return self.out["out_2"](silu(self.out["out_0"](x)))
 
     def load(self, params: dict) -> None:
-        """Copies our weights. Raises ValueError unless there are as many here."""
+        """Copies our weights. Raises ValueError unless the number of weights is the same here."""
         count = sum(p.numel() for p in self.parameters())
         if count != unet.count(params):
             raise ValueError(f"ours has {unet.count(params)} parameters, the rendition {count}")

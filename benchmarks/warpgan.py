@@ -1,14 +1,15 @@
-"""WarpGAN's warp beside a plain PyTorch rendition: spline flow and bilinear sampling.
+"""Times of WarpGAN's warp (spline flow, bilinear sampling), compared with plain PyTorch code.
 
     make bench-warpgan         sets up an environment with PyTorch, then runs
     python -m benchmarks.warpgan --batch=8 --size=256 --seconds=20
 
-16 control points, forward, and forward and backward: the gradients of image and displacements. The
-rendition solves the same system in pixels, evaluates it by one matrix of all pixels and points, and
-samples by grid_sample. Before they are timed both have to give the same images and gradients in
-float64; what is timed is float32. Both run in turn in one process until `seconds` have passed; a
-cell is the fastest call of each. Where other programs run as well, put one core before it, as in
-benchmarks/layers.py: taskset -c 0 python -m benchmarks.warpgan
+With 16 control points, it times the forward pass, and the forward and backward passes with the
+gradients of image and displacements. The PyTorch code solves the same system in pixels, evaluates
+it with one matrix of all pixels and points, and samples with grid_sample. Before they are timed,
+both must give the same images and gradients in float64; the times are of float32. Both run in turn
+in one process until `seconds` have passed; a cell is the fastest call of each. If other programs
+are running, restrict both to one core, as in benchmarks/layers.py:
+taskset -c 0 python -m benchmarks.warpgan
 """
 
 import argparse
@@ -26,14 +27,14 @@ except ImportError:
 
 POINTS = 4  # along either side
 REGULARIZATION = 1e-6
-CLOSE = 1e-6  # by how much of the largest value results may differ in float64
+CLOSE = 1e-6  # results may differ in float64 by this share of the largest value
 
 
 def inputs(batch: int, size: int) -> tuple[np.ndarray, ...]:
     """Image and cotangent [B, H, W, 3], points and displacements [B, 16, 2], in float32.
 
-    Points lie on a loose grid: a system in pixels, of points that chance puts next to each other,
-    has no digits left in float32.
+    Points lie near a grid: if two random points were next to each other, the system in pixels would
+    lose all its digits in float32.
     """
     random = np.random.default_rng(0)
     grid = (np.indices((POINTS, POINTS)).reshape(2, -1).T + 0.5) * (size / POINTS)
@@ -48,7 +49,7 @@ def inputs(batch: int, size: int) -> tuple[np.ndarray, ...]:
 
 
 def ours(image, cotangent, points, displacements) -> layers.Contenders:
-    """The calls; what they return, arrays, is ready."""
+    """The calls; the arrays that they return are ready."""
 
     def warped(image, displacements):
         return warping.warp(image, points, points + displacements, 2, REGULARIZATION)[0]
@@ -98,7 +99,7 @@ def torch_warp(image, source, displacements):
 
 
 def rendition(image, cotangent, points, displacements) -> layers.Contenders:
-    """The same of PyTorch, with its channels first."""
+    """The same in PyTorch, with channels first."""
     image, cotangent = (torch.tensor(a.transpose(0, 3, 1, 2).copy()) for a in (image, cotangent))
     points, displacements = torch.tensor(points), torch.tensor(displacements)
 
@@ -121,8 +122,8 @@ def arrays(call: layers.Call) -> list[np.ndarray]:
 
 
 def compare(given: tuple[np.ndarray, ...]) -> None:
-    """Raises AssertionError unless both do the same in float64; prints how far they are from it in
-    float32."""
+    """Raises AssertionError unless both give the same results in float64; prints how far the
+    results in float32 are from these."""
     doubles = tuple(a.astype(np.float64) for a in given)
     with jax.enable_x64(True):
         made = {name: arrays(call) for name, call in ours(*doubles).items()}

@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM: makes the VM, copies this checkout to every host of it, runs launch.py
-# there, and starts again after a preemption. Run it on a machine with gcloud; docs/tpu_vm.md says
-# what has to be set up before.
+# Trains on a Cloud TPU VM: creates the VM, copies this checkout to each of its hosts, runs launch.py
+# there, and starts again after a preemption. Run it on a machine with gcloud; docs/tpu_vm.md
+# describes what has to be set up first.
 #
 #   NAME=gan ZONE=us-central2-b TYPE=v4-8 CONFIG=configs/dcgan_cifar10.py \
 #     WORKDIR=gs://bucket/runs/a jobs/tpu_vm.sh --config.optim.gen.lr=1e-4
 #
-# Arguments go to launch.py. Running it again follows a run that is going on, or resumes one that
-# is not. Exit status: launch.py's, 1 for what this script cannot do.
+# Arguments are passed to launch.py. Running the script again follows a run that is in progress, and
+# resumes one that is not. The exit status is launch.py's, or 1 for an error of this script.
 set -euo pipefail
 
-NAME=${NAME:-gan-jax}                     # of the TPU VM
+NAME=${NAME:-gan-jax}                     # name of the TPU VM
 ZONE=${ZONE:-us-central2-b}
 TYPE=${TYPE:-v4-8}                        # accelerator type
 VERSION=${VERSION:-tpu-ubuntu2204-base}   # image; v5e v2-alpha-tpuv5-lite, v6e v2-alpha-tpuv6e
-SPOT=${SPOT:-1}                           # 1: cheaper, may be taken away at any time
+SPOT=${SPOT:-1}                           # 1: cheaper, but may be preempted at any time
 CONFIG=${CONFIG:-configs/dcgan_mnist.py}
 WORKDIR=${WORKDIR:-runs/tpu}              # gs://bucket/folder (one host), or a path on the VM
 NFS=${NFS:-}                              # server:/share, mounted on every host at /mnt/share
-PYTHON=${PYTHON:-3.12}                    # the image's own is too old
+PYTHON=${PYTHON:-3.12}                    # the image's own Python is too old
 DELETE=${DELETE:-0}                       # 1: delete the VM when the run has finished
 POLL_SECONDS=${POLL_SECONDS:-60}
-SYNC_SECONDS=${SYNC_SECONDS:-300}         # between copies to gs://
-CREATE_TRIES=${CREATE_TRIES:-30}          # there may be no capacity for a while
+SYNC_SECONDS=${SYNC_SECONDS:-300}         # time between copies to gs://
+CREATE_TRIES=${CREATE_TRIES:-30}          # capacity may be unavailable for a while
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-AGAIN=75                                  # launch.py was told to stop and has saved its state
+AGAIN=75                                  # launch.py's exit status after a signal: the state is saved
 
 fail() { echo "error: $*" >&2; exit 1; }
 
@@ -83,18 +83,18 @@ start() {
   shift
   settings=$(printf '%q ' "CONFIG=$CONFIG" "WORKDIR=$WORKDIR" "SYNC_SECONDS=$SYNC_SECONDS" "HOSTS=$hosts")
   if [[ $# -gt 0 ]]; then arguments=$(printf '%q ' "$@"); fi
-  # a process of the run before may still wait for a host that has gone
+  # a process of the previous run may still be waiting for a host that was lost
   # shellcheck disable=SC2016
   on all 'if [ -f pid ]; then
       for _ in $(seq 240); do kill -0 "$(cat pid)" 2>/dev/null || break; sleep 0.5; done
       kill -KILL -- "-$(cat pid)" 2>/dev/null || true
     fi'
-  # detached: a lost connection does not end the training
+  # detached, so that a lost connection does not end the training
   on all "rm -f status; setsid nohup env $settings bash gan_jax/jobs/tpu_vm.sh --on-worker $arguments \
     > log 2>&1 < /dev/null & echo \$! > pid"
 }
 
-poll() {  # launch.py's exit status on the first host, or: running, gone, none
+poll() {  # prints launch.py's exit status on the first host, or running, gone or none
   # shellcheck disable=SC2016
   on 0 'if [ -f status ]; then cat status
     elif [ ! -f pid ]; then echo none
@@ -102,12 +102,12 @@ poll() {  # launch.py's exit status on the first host, or: running, gone, none
     else echo gone; fi' 2>/dev/null | grep -Eo '^([0-9]+|running|gone|none)$' | tail -n 1 || true
 }
 
-follow() {  # sets FOUND to a status, or gone
+follow() {  # sets FOUND to an exit status, or to gone
   while true; do
     FOUND=$(poll)
     case $FOUND in
       running) on 0 'tail -n 1 log' || true ;;
-      "") if [[ $(state) != READY ]]; then FOUND=gone; return; fi ;;  # else: a bad connection
+      "") if [[ $(state) != READY ]]; then FOUND=gone; return; fi ;;  # else: only the connection failed
       *) return ;;
     esac
     sleep "$POLL_SECONDS"
@@ -157,8 +157,8 @@ on_worker() {
   if [[ $WORKDIR == gs://* ]]; then
     folder=$HOME/run
     mkdir -p "$folder"
-    # launch.py writes to file systems only. An empty folder in the bucket is a new run; a bucket
-    # that does not answer is not
+    # launch.py writes only to file systems. A folder that is empty in the bucket means a new run, but
+    # a bucket that does not answer does not
     gcloud storage ls "gs://$(cut -d/ -f3 <<< "$WORKDIR")" > /dev/null || finish 1
     if gcloud storage ls "$WORKDIR/config.json" > /dev/null 2>&1; then
       gcloud storage rsync --recursive "$WORKDIR" "$folder" || finish 1
@@ -169,11 +169,11 @@ on_worker() {
   if [[ ${HOSTS:?} -gt 1 ]]; then flags+=(--distributed); fi
   .venv/bin/python launch.py --config="$CONFIG" --workdir="$folder" "${flags[@]}" "$@" &
   run=$!
-  trap 'kill -TERM "$run"' TERM  # a preempted VM tells its processes first
+  trap 'kill -TERM "$run"' TERM  # a preempted VM sends SIGTERM to its processes first
   while true; do
     status=0
     wait "$run" || status=$?
-    if ! kill -0 "$run" 2>/dev/null; then break; fi  # else: the signal ended the wait, not the run
+    if ! kill -0 "$run" 2>/dev/null; then break; fi  # otherwise the signal ended only the wait
   done
   if [[ -n $copier ]]; then
     kill "$copier" 2>/dev/null || true
