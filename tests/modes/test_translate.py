@@ -28,6 +28,7 @@ from tests.helpers.shell import (
     arrays,
     assert_same,
     error_line,
+    launch,
     launch_and_kill,
     launch_here,
     rows,
