@@ -146,7 +146,7 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
 def _job(
     run: _Run, states: Checkpoints, best: BestStates, step: int, progress: Progress
 ) -> tuple[Job, pictures.SampleGrid | None]:
-    """The job of the loop from `step` on, and the sample grid, None if the system makes no images."""
+    """The job of the loop from `step` on, and the sample grid; None if no images are made."""
     experiment, folder = run.experiment, run.folder
     start_from_best = _best_reader(experiment, run.say)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)

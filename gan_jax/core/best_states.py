@@ -56,7 +56,7 @@ class BestStates:
         return self._managers[stage]
 
     def _settle(self, stage: int) -> None:
-        """Removes all but the best of the complete states; a process that is killed may leave two."""
+        """Removes all complete states but the best; a process that is killed may leave two."""
         manager = self._manager(stage)
         manager.wait_until_finished()
         steps = manager.all_steps()

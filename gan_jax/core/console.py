@@ -64,7 +64,7 @@ class Console:
         self._stalled += time.perf_counter() - self._paused_at
 
     def restart(self, step: int) -> None:
-        """Discards all timings so far: they measured compilation, or steps of another batch size."""
+        """Discards the timings so far: they measured compilation, or steps of another size."""
         self._spans.clear()
         self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
 

@@ -253,7 +253,7 @@ def merge_layers(part: Net, net: Net) -> Net:
 
 
 def _like_params(net: Net) -> Callable[[Any], bool]:
-    """A test of whether a tree has the layers of the net's parameters, as moments and averages do."""
+    """A test of whether a tree has the same layers as the net's parameters, as its moments do."""
     names = net.params.keys()
     return lambda tree: isinstance(tree, dict) and tree.keys() == names
 

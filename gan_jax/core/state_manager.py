@@ -70,7 +70,7 @@ def _seal(folder: Path) -> None:
 
 
 def clear(folder: Path, step: int, say: Say) -> None:
-    """Makes room for the state of `step`: renames anything else of that name, such as a file "12"."""
+    """Makes room for the state of `step`: renames anything else of its name, say a file "12"."""
     path, number = folder / str(step), 1
     state = path.is_dir() and any(path.iterdir())
     if state or not os.path.lexists(path) or jax.process_index() != 0:

@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str:
-    """The commit of the code, followed by "-dirty" if files differ from it; "" outside a checkout."""
+    """The commit of the code, with "-dirty" if files differ from it; "" outside a checkout."""
     describe = ("describe", "--always", "--dirty", "--abbrev=40")
     command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
