@@ -1,1 +1,1 @@
-"""Images of a run, and any two sets of images, measured."""
+"""Measures the images of a run, and any two sets of images."""

@@ -1,7 +1,7 @@
 """The metrics of caricatures: whom they show, and how far they exaggerate.
 
-They draw for themselves, photos of people whom the model was not trained on, and look at what the
-tasks `caricature` and `random_style` of the run's system make of them.
+These metrics make their own images: the tasks `caricature` and `random_style` of the run's system
+draw caricatures of people on whom the model was not trained.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ VALUES = {
 
 
 def accepted(experiment: Experiment) -> tuple[str, ...]:
-    """The metrics of this family that the run can be measured by."""
+    """Names of the metrics of this family that suit the run."""
     return tuple(VALUES) if _of_identities(experiment) else ()
 
 
@@ -56,8 +56,8 @@ def check(experiment: Experiment) -> None:
         )
     if "exaggeration" in asked and data.source != "drawn_faces":
         raise UserError(
-            f"config.quality.metrics: exaggeration needs to know where landmarks go, which "
-            f"config.data.source='drawn_faces' tells, and not {data.source!r}"
+            "config.quality.metrics: exaggeration needs to know where landmarks go, which is known "
+            f"for config.data.source='drawn_faces' only, and not for {data.source!r}"
         )
     of_classifier = [
         name for name in section.metrics if name in METRICS and METRICS[name].network == CLASSIFIER
@@ -70,7 +70,7 @@ def check(experiment: Experiment) -> None:
 
 
 def make(task: Task) -> Measure | None:
-    """The measure of this family's metrics, or None where the task has none."""
+    """The measure of this family's metrics, or None if the task names none of them."""
     return Caricatures(task) if any(name in VALUES for name in task.names) else None
 
 
@@ -79,7 +79,7 @@ def _of_identities(experiment: Experiment) -> bool:
 
 
 class Caricatures(Measure):
-    """The metrics that were asked for, each with pictures of its own."""
+    """The metrics that were asked for; each makes its own pictures."""
 
     of_drawn = False
 
@@ -99,11 +99,12 @@ class Caricatures(Measure):
 
 
 class Identities:
-    """(state, stage) → whom the run's caricatures of `rows` of a split show, to a recogniser.
+    """(state, stage) → how often a recogniser finds the right person in the run's caricatures.
 
-    Everybody is searched among the photos of these rows, except the photo of their own row. The
-    caricatures of the data are searched in the same way, so that all values are of the same
-    galleries. Photo n is drawn in the style of seed n, at scale 1.
+    The caricatures are made from the photos of `rows` of a split, photo n in the style of seed n,
+    at scale 1. Each is searched among the photos of these rows, without the photo it was made from.
+    The caricatures of the data are searched in the same way, so that all values have the same
+    galleries.
     """
 
     def __init__(self, experiment: Experiment, split: str, rows: np.ndarray):
@@ -128,8 +129,8 @@ class Identities:
         self._sampler = experiment.sampler(min(networks.CHUNK, len(rows)), made)
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        """`rank1` and `identity_cosine` of the photos that are only warped, `rank1_generated` of
-        the finished caricatures; `rank1_photo` and `rank1_caricature` are of the data alone."""
+        """`rank1` and `identity_cosine` of photos that are only warped, `rank1_generated` of the
+        finished caricatures; `rank1_photo` and `rank1_caricature` do not depend on the model."""
         parts, first = [], 0
         for batch in self._read():
             seeds = np.arange(first, first := first + len(batch["label"]), dtype=np.int32)
@@ -155,9 +156,9 @@ class Identities:
 
 
 class Exaggeration:
-    """(state, stage) → how the run's warps of `rows` of a split compare with drawn caricatures.
+    """(state, stage) → how the run's warps of `rows` of a split compare with the true caricatures.
 
-    The data know where each landmark of a photo lies in the caricature of the same face.
+    The data say where each landmark of a photo lies in the caricature of the same face.
     """
 
     def __init__(self, experiment: Experiment, split: str, rows: np.ndarray):
@@ -178,7 +179,7 @@ class Exaggeration:
         for batch in networks.row_batches(self.experiment, self.split, self.rows):
             points = self._truth["landmarks"][first : first + len(batch["input"])]
             first += len(points)
-            # the flow does not depend on the style: one for all
+            # the flow does not depend on the style, so all have the same seed
             given = {
                 "seed": np.zeros(len(points), np.int32),
                 "input": batch["input"],
@@ -190,8 +191,8 @@ class Exaggeration:
 
 
 def _drawing(experiment: Experiment) -> Callable:
-    """(state, batch, key, stage) → what the task `caricature` makes of photos `input`, each in the
-    style of its `seed` [N], at scale 1."""
+    """A function (state, batch, key, stage) → the result of the task `caricature` for photos
+    `input`, each in the style of its `seed` [N], at scale 1."""
     draw, style = (experiment.system.tasks[name].run for name in ("caricature", "random_style"))
 
     def drawn(state: TrainState, batch: Batch, key, stage: Stage) -> dict:

@@ -44,17 +44,19 @@ def compare(
     options: Options = DEFAULTS,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Computes metrics of two sets of images; only statistics of the first where `fake` is "".
+    """Computes metrics of two sets of images; if `fake` is "", only statistics of the first set.
 
     Args:
-      real, fake: what `data.image_set.open_set` opens; `real` also an npz of statistics.
-      metrics: names of METRICS and PAIRED. Pairs are of equal names, or of equal places.
+      real, fake: anything that `data.image_set.open_set` opens; `real` may also be an npz of
+        statistics.
+      metrics: names in METRICS and PAIRED. Images with the same name are pairs, or, if a set has no
+        names, images at the same place.
       options: what else the values depend on, and files to write.
-      say: takes lines of progress and remarks on the sets.
+      say: prints lines of progress and remarks on the sets.
 
     Returns:
-      The values under "figures", and what they were measured with; {} where `fake` is "". That is
-      also what `options.out` holds. `table.lines` makes a table of it.
+      The values of the metrics under "figures", and what they were measured with; {} if `fake` is
+      "". `options.out` gets the same as JSON; `table.lines` makes a table of it.
 
     Raises ArgumentError, or another UserError, for everything a user can get wrong.
     """
@@ -118,7 +120,7 @@ def _networks(names: Sequence[str], sets: Sets, options: Options) -> dict[str, N
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Two sets, and everything that they are compared with."""
+    """Two sets, and everything that is needed to compare them."""
 
     names: tuple[str, ...]
     sets: Sets
@@ -130,17 +132,17 @@ class _Comparison:
 
     @property
     def of_sets(self) -> list[str]:
-        """The metrics of whole sets."""
+        """The chosen metrics of whole sets."""
         return [name for name in self.names if name in METRICS]
 
     @property
     def of_pairs(self) -> list[str]:
-        """The metrics of pairs; none where there is no second set."""
+        """The chosen metrics of pairs; none if there is no second set."""
         return [name for name in self.names if name in PAIRED and self.sets.fake]
 
 
 def _measure(it: _Comparison) -> tuple[int, dict[str, float], list[str]]:
-    """The number of real images, 0 where it is not known, the values and the notes."""
+    """(number of real images, 0 if it is not known; values; notes)."""
     shapes = Shapes(it.of_sets, it.networks)
     shapes.look_ahead(it.sets.real, it.sets.fake)
     if it.of_pairs:
@@ -155,7 +157,7 @@ def _measure(it: _Comparison) -> tuple[int, dict[str, float], list[str]]:
 
 
 def _measure_sets(it: _Comparison, shapes: Shapes) -> tuple[int, dict[str, float], list[str]]:
-    """`_measure` of the metrics of whole sets; saves the statistics that were asked for."""
+    """`_measure` for the metrics of whole sets; also saves statistics if that was asked for."""
     real, fake, stored = it.sets
     n_real, notes = len(real) if real else 0, []
     statistics: dict[str, Statistics] = {}

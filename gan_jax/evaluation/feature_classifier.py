@@ -1,7 +1,7 @@
-"""The classifier whose features and classes samples are measured with.
+"""The classifier whose features and classes are used to measure samples.
 
-It is the run that `config.quality.classifier` names, or one that is trained on the run's own data,
-in the folder `classifier` of the run.
+It is the run that `config.quality.classifier` names, or else a classifier that is trained on the
+run's own data, in the run's folder `classifier`.
 """
 
 import math
@@ -22,13 +22,14 @@ Train = Callable[[ConfigDict, Path, Say], dict]  # as `gan_jax.train`
 
 
 class Terminated(UserError):
-    """A signal ended the training of the classifier; there is no run to summarise yet."""
+    """A signal ended the training of the classifier; the run itself has not begun."""
 
 
 def find(experiment: Experiment, folder: Path, say: Say, train: Train) -> Model:
-    """The classifier for the run in `folder`, trained by `train` where that has not been done yet.
+    """The classifier for the run in `folder`; `train` trains it if that has not been done yet.
 
-    Raises UserError where it does not fit the run's data, and Terminated.
+    Raises UserError if it does not fit the run's data, and Terminated if a signal ends its
+    training.
     """
     named = experiment.config.quality.classifier
     if named:
@@ -36,9 +37,9 @@ def find(experiment: Experiment, folder: Path, say: Say, train: Train) -> Model:
     config, place = _config(experiment), folder / "classifier"
     finished = folders.read_summary(place).get("reason") == "finished"
     if not (finished and _as_trained(place, config)):
-        # where one is finished, what its training says has been said before
+        # the lines of a finished training have been printed before
         if not finished:
-            say("classifier that will judge the samples:")
+            say("classifier with which samples will be measured:")
         summary = train(config, place, lambda text: None if finished else say(f"  {text}"))
         if summary["reason"] == "terminated":
             raise Terminated("stopped by a signal while the classifier was trained; run it again")
@@ -51,7 +52,7 @@ def _config(experiment: Experiment) -> ConfigDict:
     with own.unlocked():
         own.data.update(config.data.to_dict())
         own.data.flip = False
-        if own.data.pairs == "upscale":  # made of labelled images; it judges the large ones
+        if own.data.pairs == "upscale":  # the large images of these pairs are what is measured
             own.data.pairs = "none"
     own.seed, own.model.width = config.seed, config.quality.classifier_width
     own.best.update(metric="val/accuracy", mode="max")
@@ -61,7 +62,7 @@ def _config(experiment: Experiment) -> ConfigDict:
         eval_every="0",
         save_every="0",
         log_every="250",
-        # its batch need not divide by as many devices as the run's does
+        # its batch size may not be a multiple of the run's number of devices
         devices=math.gcd(own.batch_size, experiment.mesh.size),
         workers=config.run.workers,
         keep=1,
@@ -70,7 +71,7 @@ def _config(experiment: Experiment) -> ConfigDict:
 
 
 def _as_trained(folder: Path, config: ConfigDict) -> bool:
-    """Whether the run in a folder is what `config` asks for; the folder is only read.
+    """Whether the run in a folder was trained with `config`; nothing is written.
 
     Raises UserError as `folder.check` does.
     """
@@ -79,7 +80,7 @@ def _as_trained(folder: Path, config: ConfigDict) -> bool:
 
 
 def _fitting(model: Model, experiment: Experiment) -> Model:
-    """The model, if it is a classifier of the run's images and classes; else UserError."""
+    """The model itself. Raises UserError unless it classifies images and classes like the run's."""
     found, wanted = model.experiment.facts, experiment.facts
     if "features" not in model.experiment.system.tasks:
         raise UserError("config.quality.classifier: that run is not a classifier's")

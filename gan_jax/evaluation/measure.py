@@ -1,4 +1,4 @@
-"""What measures a run's images: one object for each family of metrics that the config asks for."""
+"""The interface of objects that measure a run's images, one for each family of metrics."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,43 +14,43 @@ from gan_jax.run.model import Model
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be measured, for those that measure it."""
+    """What a run is to be measured with, from which each family makes its measure."""
 
     experiment: Experiment
     names: tuple[str, ...]  # of all metrics, in the config's order
     split: str
-    rows: np.ndarray  # of the split: the real images
-    count: int  # images that are drawn each time
+    rows: np.ndarray  # int [n_real]: the real images, as rows of the split
+    count: int  # how many images are sampled for each measurement
     options: MetricOptions
     stage: Stage  # the one that is measured first
-    classifier: Callable[[], Model] | None  # called only where a metric needs one
+    classifier: Callable[[], Model] | None  # called only if a metric needs a classifier
 
 
 class Measure:
     """The metrics of one family in one run, measured any number of times.
 
-    A measurement is `begin`, `add` for each batch of drawn images, and `values`.
+    A measurement is a call of `begin`, of `add` for each batch of sampled images, and of `values`.
     """
 
-    about: dict[str, Any]  # what it measures with, for quality.json
+    about: dict[str, Any]  # the networks and files it measures with, for quality.json
     remarks: tuple[str, ...] = ()  # what a person should know before the first measurement
-    notes: tuple[str, ...] = ()  # what belongs beside the values of the last measurement
-    of_drawn = True  # whether it looks at the images that the run draws
+    notes: tuple[str, ...] = ()  # what a person should know about the last measurement's values
+    of_drawn = True  # whether it needs sampled images; if not, `begin` and `add` are not called
 
     def prepare(self, stage: Stage, stopped: Callable[[], bool]) -> None:
-        """Computes what a stage of another resolution needs; ends early once `stopped()`."""
+        """Computes what a stage of another resolution needs; returns early once `stopped()`."""
 
     def begin(self, stage: Stage) -> None:
-        """Forgets the images of the last measurement."""
+        """Discards the images of the last measurement."""
 
     def add(self, images: np.ndarray, batch: Batch) -> None:
-        """Takes drawn images, uint8 [n, H, W, C], and the batch that they were drawn from.
+        """Takes sampled images, uint8 [n, H, W, C], and the batch that they were made from.
 
         Raises ValueError for images that a metric cannot take.
         """
 
     def values(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        """The values by name. Raises ValueError where a metric cannot be computed."""
+        """The values by name. Raises ValueError if a metric cannot be computed."""
         raise NotImplementedError
 
 
@@ -58,17 +58,17 @@ class Family(Protocol):
     """A module of metrics. `families.FAMILIES` lists them."""
 
     def accepted(self, experiment: Experiment) -> tuple[str, ...]:
-        """Names of the metrics that this run can be measured by."""
+        """Names of the metrics of this family that suit the run."""
 
     def values(self, name: str) -> tuple[str, ...]:
-        """Names of the values of one metric, or () where it is none of this family."""
+        """Names of the values of one metric, or () if it belongs to another family."""
 
     def check(self, experiment: Experiment) -> None:
-        """Raises UserError for settings in `config.quality` that this run cannot be measured by."""
+        """Raises UserError for settings in `config.quality` that do not suit the run."""
 
     def make(self, task: Task) -> Measure | None:
-        """The measure, or None where no metric of the task is of this family.
+        """The measure, or None if no metric of the task belongs to this family.
 
-        Raises UserError where weights or runs that it needs cannot be had, ValueError for images
-        that a metric cannot take.
+        Raises UserError if weights or runs that it needs are missing or unsuitable, ValueError for
+        images that a metric cannot take.
         """

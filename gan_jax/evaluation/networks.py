@@ -1,4 +1,4 @@
-"""The networks behind the metrics, made from what a user names: weights, a classifier's run."""
+"""The networks behind the metrics, from the weights or the classifier's run that a user names."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from gan_jax.models.lpips import lpips as lpips_network
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
-CHUNK = 32  # images read, drawn and measured at a time; even, since MS-SSIM takes them in pairs
+CHUNK = 32  # images read, made and measured at a time; even, since MS-SSIM takes them in pairs
 
 
 def check_resize(how: str, key: str) -> None:
@@ -42,12 +42,12 @@ def feature_networks(
 
     Args:
       file: weights of the Inception network; "" for those in the cache.
-      file_key: what the user sets to name them, for messages.
-      resize: what brings images to Inception's size.
-      classifier: gives a classifier's network, called only where a metric needs one.
+      file_key: the key or flag that names this file, for messages.
+      resize: how images are resized for Inception, a name in `features.RESIZES`.
+      classifier: returns a classifier's network; called only if a metric needs one.
       count: images of the larger set; no batch is larger.
 
-    Raises UserError where one cannot be had, or lacks the logits that a metric needs.
+    Raises UserError if a network's weights are missing, or lack the logits that a metric needs.
     """
     found = {}
     if wanted := chosen(names, INCEPTION):
@@ -72,9 +72,10 @@ def feature_networks(
 
 
 def of_classifier(model: Model) -> features.Network:
-    """A classifier that was trained here, as a feature network: "features" [64] and "logits".
+    """A classifier that was trained here, as a feature network with "features" and "logits".
 
-    It takes images of its own size only: uint8 [n, H, W, C] as it was trained on.
+    It only takes images like those it was trained on: uint8 [n, H, W, C] of the same size. Raises
+    UserError for a model that is not a classifier.
     """
     facts = model.experiment.facts
     if "features" not in model.experiment.system.tasks:
@@ -111,9 +112,10 @@ def digest(model: Model) -> str:
 
 
 def perceptual(names: Sequence[str], file: str, key: str):
-    """(function of two batches in [-1, 1], its name) for "lpips" among `names`; else (None, "").
+    """(LPIPS as a function of two batches in [-1, 1], its name) if `names` has "lpips"; else (None,
+    "").
 
-    Weights come from the file, or without one from the cache that an earlier call has left.
+    Weights come from `file` or, if that is "", from the cache that an earlier call has filled.
     """
     if "lpips" not in names:
         return None, ""

@@ -13,13 +13,13 @@ from gan_jax.metrics.metric import MetricOptions
 
 @dataclass(frozen=True)
 class Options(MetricOptions):
-    """How two sets are compared. The options that values depend on are inherited."""
+    """How two sets are compared. The options of the metrics themselves are inherited."""
 
     inception: str = ""  # file with the weights of the Inception network; "": those in the cache
-    resize: str = "tf1"  # how images come to its size, a name in metrics.features.RESIZES
+    resize: str = "tf1"  # how images are resized for it, a name in metrics.features.RESIZES
     feature_classifier: str = ""  # the run of a classifier, for metrics that use its features
     lpips: str = ""  # file with the weights of LPIPS; "": those in the cache
-    count: int = 0  # at most so many images of each set, spread evenly; 0 for all
+    count: int = 0  # at most this many images of each set, spread evenly; 0 for all
     deep_bits: int = DEEP_BITS  # how many bits grey files of 16 bits use, 9 to 16
     save_stats: str = ""  # file for the statistics of the real set
     out: str = ""  # file for the result as JSON
@@ -50,8 +50,11 @@ class Options(MetricOptions):
 
 @contextlib.contextmanager
 def argument(*names: str, otherwise: str = "") -> Iterator[None]:
-    """Turns a UserError whose message begins with one of `names` into an ArgumentError of that
-    name, and any other into one of the name `otherwise`, if that is given."""
+    """Turns a UserError that is raised in its block into an ArgumentError.
+
+    The error gets the one of `names` with which its message begins, or else the name `otherwise`;
+    if that is "", an error without such a name is raised as it is.
+    """
     try:
         yield
     except ArgumentError:
@@ -59,7 +62,7 @@ def argument(*names: str, otherwise: str = "") -> Iterator[None]:
     except UserError as error:
         for name in names:
             rest = str(error).removeprefix(name)
-            # a file may be called almost as the argument
+            # the name of a file may begin like the argument's
             if rest != str(error) and rest[:1] in ("=", ":", " "):
                 raise ArgumentError(name, rest) from error
         if otherwise:

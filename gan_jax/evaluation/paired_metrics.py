@@ -1,4 +1,4 @@
-"""The metrics of a run that translates: each image against its own target."""
+"""The metrics of a run that translates, which compare each image with its own target."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from gan_jax.run.experiment import Experiment
 
 
 def accepted(experiment: Experiment) -> tuple[str, ...]:
-    """The metrics of this family that the run can be measured by."""
-    # pairs of identities show the same person, but are no translations of one another
+    """Names of the metrics of this family that suit the run."""
+    # pairs of identities show the same person, but are not translations of each other
     aligned = experiment.config.data.pairs != "identities"
     return tuple(PAIRED) if experiment.facts.input_channels and aligned else ()
 
@@ -22,16 +22,16 @@ def values(name: str) -> tuple[str, ...]:
 
 
 def check(experiment: Experiment) -> None:
-    """Every run whose metrics are accepted can be measured."""
+    """Does nothing: every run that these metrics suit can be measured."""
 
 
 def make(task: Task) -> Measure | None:
-    """The measure of this family's metrics, or None where the task has none."""
+    """The measure of this family's metrics, or None if the task names none of them."""
     return PairedMetrics(task) if any(name in PAIRED for name in task.names) else None
 
 
 class PairedMetrics(Measure):
-    """Means over the pairs of drawn images and their targets."""
+    """Means over the pairs of generated images and their targets."""
 
     def __init__(self, task: Task):
         self._names = [name for name in task.names if name in PAIRED]

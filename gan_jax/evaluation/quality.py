@@ -1,7 +1,7 @@
-"""How good a run's images are: the metrics of `config.quality`, during training and after it.
+"""The metrics of `config.quality`, which say how good a run's images are, during training or after.
 
-Statistics of the real images are computed once. Every measurement then draws
-`config.quality.samples` images, of the seeds 0, 1, …, or translates the validation pairs.
+Statistics of the real images are computed once. Every measurement then samples
+`config.quality.samples` images, with seeds 0, 1, …, or translates as many validation pairs.
 """
 
 import json
@@ -30,7 +30,7 @@ figure_names = section.metric_names  # its earlier name
 class Quality:
     """(state, stage) → values by name. `about` says what they are measured with.
 
-    Raises UserError where weights or runs that the metrics need cannot be had.
+    Raises UserError if weights or runs that the metrics need are missing or unsuitable.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Quality:
         say: Callable[[str], None] = print,
         stage: Stage | None = None,
     ):
-        """`classifier` is called where a metric needs one. `stage`: the one that will be measured
-        first; the last one if none is given."""
+        """`classifier` is called if a metric needs one. `stage` is the one that will be measured
+        first, by default the last."""
         check(experiment)
         self.experiment, self._say = experiment, say
         task = _task(experiment, classifier, stage or experiment.last)
@@ -66,9 +66,9 @@ class Quality:
         self._noted: set[str] = set()
 
     def prepare(self, state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
-        """What a stage of another resolution needs: real images, and compiled programs.
+        """Prepares what a stage of another resolution needs: statistics and compiled programs.
 
-        `state` is in shapes; `stopped` tells when the result is no longer wanted.
+        `state` holds shapes; `stopped` is true when the result is no longer needed.
         """
         for measure in self._of_drawn:
             if not stopped():
@@ -78,7 +78,7 @@ class Quality:
             self._sampler.prepare(state, batch, stage, (self._weights(state, batch, stage),))
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        """Values of the averaged weights where there are any. Each note is said once."""
+        """Values for the averaged weights, or the raw ones if there are none; prints new notes."""
         found: dict[str, float] = {}
         with _complaints():
             for measure in self._of_drawn:
@@ -92,7 +92,7 @@ class Quality:
         return found
 
     def _drawn(self, state: TrainState, stage: Stage) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Images as they are drawn, with their batches; none where no metric looks at them."""
+        """Batches of sampled images with what they were made from; none if no metric needs them."""
         name, count = "", self.count if self._of_drawn else 0
         for start in range(0, count, networks.CHUNK):
             seeds = range(start, min(start + networks.CHUNK, count))
@@ -101,7 +101,7 @@ class Quality:
             yield self._sampler(state, batch, stage, (name,))[name], batch
 
     def _weights(self, state: TrainState, batch: Batch, stage: Stage) -> str:
-        """Which weights draw: the average, or the first where there is none."""
+        """The name of the weights to sample with: "ema" if there is one, else the first."""
         names = self._sampler.names(state, batch, stage)
         return "ema" if "ema" in names else names[0]
 
@@ -113,7 +113,7 @@ class Quality:
 
 
 def _task(experiment: Experiment, classifier: Callable[[], Model] | None, stage: Stage) -> Task:
-    """What the config's section `quality` asks for. Raises UserError for a split without images."""
+    """The task that the config's section `quality` describes. UserError if its split is empty."""
     asked, names = experiment.config.quality, tuple(experiment.config.quality.metrics)
     pairs = bool(experiment.facts.input_channels)
     validation = experiment.facts.validation_size > 0
@@ -122,11 +122,11 @@ def _task(experiment: Experiment, classifier: Callable[[], Model] | None, stage:
     available = experiment.data.sizes[split]
     if not available:
         raise UserError(f"config.quality.split={split}: this data has no such images")
-    # translations are of the first pairs, and so are what they are compared with
+    # the first pairs are translated, so the real images are those of the first pairs too
     count = min(asked.samples, available) if pairs else asked.samples
     n_real = count if pairs else available
     if all(METRICS[name].network == PIXELS for name in names if name in METRICS):
-        # what looks at pixels alone looks at equally many of either set
+        # metrics of pixels alone compare equally many images of both sets
         n_real = min(n_real, max(count, 2))
     return Task(
         experiment=experiment,
@@ -147,10 +147,10 @@ def _complaints():
 
 
 def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:
-    """Stores what a run is measured with in quality.json, where `write`.
+    """Writes to quality.json what a run is measured with, if `write` is true.
 
-    Raises UserError where the run was measured otherwise before: its values, and the best state
-    that was chosen by them, could not be compared.
+    Raises ArgumentError if the run was measured with something else before: new values could not be
+    compared with the old ones, nor with the best state that was chosen by them.
     """
     path = folder / "quality.json"
     if path.exists():

@@ -21,11 +21,11 @@ About = Mapping[str, dict[str, Any]]
 
 
 def save(path: str, found: Mapping[str, Statistics], about: About, seed: int) -> int:
-    """Writes what has been accumulated of the real images; returns their number.
+    """Writes the accumulated statistics of the real images; returns the number of images.
 
     Moments by class, patches and pairs are not written.
 
-    Raises ArgumentError where nothing else is there, or the file cannot be written.
+    Raises ArgumentError if there is nothing else to write, or the file cannot be written.
     """
     moments = {
         (network, tap): (m.mean, m.cov)
@@ -49,11 +49,11 @@ def save(path: str, found: Mapping[str, Statistics], about: About, seed: int) ->
 def load(
     path: str, names: Sequence[str], networks: Mapping[str, Network], about: About
 ) -> tuple[dict[str, Statistics], int, list[str]]:
-    """What `save` or another program has written: statistics by network, the number of images, 0
-    where it is not known, and notes.
+    """Reads statistics that `save` or another program has written.
 
-    Raises ArgumentError where the file was made with other networks, or lacks what the metrics
-    `names` need; UserError where it cannot be read.
+    Returns (statistics by network; number of images, 0 if it is not known; notes). Raises
+    ArgumentError if the file was made with other networks or lacks what the metrics `names` need,
+    UserError if it cannot be read.
     """
     moments, rows, meta = statistics.read(path)
     notes = _check_networks(path, meta, about)
@@ -76,13 +76,13 @@ def load(
 
 
 def _check_networks(path: str, meta: Mapping[str, Any], about: About) -> list[str]:
-    """Notes on how the file was made. Raises ArgumentError where it was by other networks."""
+    """Notes on how the file was made. Raises ArgumentError if it was made with other networks."""
     notes = []
     for network, described in about.items():
         description = {k: v for k, v in described.items() if k != "logits"}
         theirs = meta.get("networks", {}).get(network)
         if not meta and network == INCEPTION:
-            # other programs do not say; there is only one network that they use
+            # files of other programs do not say, but all of them use the same network
             theirs = description | {"network": inception.GENUINE, "weights": inception.FINGERPRINT}
             notes.append(
                 f"{path} does not say how it was made: taken as {inception.GENUINE}, resize "
@@ -125,7 +125,7 @@ def _lacking(path: str, metric: Metric) -> ArgumentError:
 
 
 def in_words(description: Mapping[str, Any] | None) -> str:
-    """What identifies a network, for a person."""
+    """A network's name, fingerprint and resize, for messages."""
     if not description:
         return "no such network"
     return "{network} ({weights}), resize {resize}".format(**description)

@@ -1,4 +1,4 @@
-"""The recogniser of the metric rank1, a classifier that must not know the people it is shown."""
+"""The recogniser of the metric rank1, which must not know the people of the validation split."""
 
 from collections.abc import Iterable
 
@@ -14,11 +14,11 @@ NOBODY = ("synthetic", "digits")  # sources that show no people
 
 
 def open_recogniser(experiment: Experiment, split: str) -> tuple[features.Network, str]:
-    """The identity classifier of config.quality.recogniser, whose "features" are embeddings, and a
-    remark on people of the split that it may know, or "".
+    """(the identity classifier of config.quality.recogniser, a remark).
 
-    Raises UserError for another system's run, one of images of another size, or one that was
-    trained on people of the split.
+    The classifier's "features" are embeddings. The remark is about people of the split on whom it
+    may have been trained, or "". Raises UserError for a run that is no classifier, has images of
+    another size, or was trained on people of the split.
     """
     key = f"config.quality.recogniser={experiment.config.quality.recogniser}"
     model = load(experiment.config.quality.recogniser)
@@ -35,17 +35,18 @@ def open_recogniser(experiment: Experiment, split: str) -> tuple[features.Networ
 
 
 def check_people(model: Model, experiment: Experiment, split: str, key: str) -> str:
-    """Compares the people that `model` was trained on with those of a split, by name.
+    """Compares the people on whom `model` was trained with those of a split, by name.
 
-    Folders are compared by their own names, without those around them; drawn people by number.
+    Folders are compared by their own names, without the folders around them; drawn people by
+    number.
 
     Args:
       model: a classifier of people.
-      experiment: of the run whose people of `split` are to be recognised.
-      key: what named the model, for messages.
+      experiment: that of the run whose people of `split` are to be recognised.
+      key: the key that named the model, for messages.
 
-    Returns a line on people who could not be compared, "" where all were. Raises UserError, naming
-    them, for people whom the model was trained on.
+    Returns a line about people who could not be compared, "" if all could. Raises a UserError that
+    names the people of the split on whom the model was trained, if there are any.
     """
     shown, trained = experiment.config.data.source, model.config.data.source
     if trained in NOBODY or ("drawn_faces" in (shown, trained) and shown != trained):
@@ -74,7 +75,7 @@ def check_people(model: Model, experiment: Experiment, split: str, key: str) -> 
 
 
 def _known(model: Model) -> tuple[tuple[str, ...], str]:
-    """(names of the people that a classifier was trained on, () and why where they are unknown)."""
+    """(names of the people on whom a classifier was trained, ""), or ((), why they are unknown)."""
     section, facts = model.config.data, model.experiment.facts
     if not facts.train_size:
         return (), "that run was imported, and its file names nobody"
@@ -92,7 +93,7 @@ def _known(model: Model) -> tuple[tuple[str, ...], str]:
 
 
 def _folders(name: str, marks: Iterable[str]) -> set[str]:
-    """The names of folders that a person may have elsewhere; none for a mere number."""
+    """The names that a person's folder may have in other data; none for a mere number."""
     listed = any(mark.startswith("file ") for mark in marks)  # of a list: files, folders, labels
     found = {mark.removeprefix("folder ") for mark in marks if mark.startswith("folder ")}
     return {_last(folder) for folder in (found if listed else {name})}

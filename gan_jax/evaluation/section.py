@@ -1,4 +1,4 @@
-"""The config section `quality`: whether a run can be measured as it asks, and what that gives."""
+"""The config section `quality`: whether it suits a run, and which values it gives."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ SPLITS = ("", "validation", "train")
 
 
 def metric_names(experiment: Experiment) -> list[str]:
-    """The values that the config's metrics give, as far as they do not depend on the data.
+    """Names of the values of the config's metrics, as far as they do not depend on the data.
 
-    Deviations are left out.
+    Standard deviations are left out.
     """
     found = []
     for name in experiment.config.quality.metrics:
@@ -23,7 +23,7 @@ def metric_names(experiment: Experiment) -> list[str]:
 
 
 def check(experiment: Experiment) -> None:
-    """Raises UserError for a section `config.quality` that this run cannot be measured by."""
+    """Raises UserError for a section `config.quality` that does not suit the run."""
     section = experiment.config.quality
     accepted = [name for family in FAMILIES for name in family.accepted(experiment)]
     check_names(section.metrics, "config.quality.metrics", accepted)
@@ -41,8 +41,7 @@ def check(experiment: Experiment) -> None:
 
 
 def check_names(names: Sequence[str], key: str, accepted: Sequence[str]) -> None:
-    """Raises UserError, which begins with `key`, unless all are `accepted` and each is there
-    once."""
+    """Raises a UserError that begins with `key` unless `names` are distinct and all `accepted`."""
     if not names:
         raise UserError(f"{key} is empty: accepted are {', '.join(accepted)}")
     for name in names:
@@ -57,8 +56,8 @@ def complaints(key: str, few: str) -> Iterator[None]:
     """Turns a ValueError about images that a metric cannot take into a UserError.
 
     Args:
-      key: what the message begins with.
-      few: how to ask for a biased value nevertheless.
+      key: the beginning of the message.
+      few: added to the message if a biased value could be had; says how to ask for it.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The FCN score of a run that makes photos of label maps: a segmenter reads the photos."""
+"""The FCN score of a run that makes photos from label maps: a segmenter labels the photos again."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ NAME = "segmentation"
 
 
 def accepted(experiment: Experiment) -> tuple[str, ...]:
-    """The metrics of this family that the run can be measured by."""
+    """Names of the metrics of this family that suit the run."""
     aligned = experiment.config.data.pairs != "identities"
     return (NAME,) if experiment.facts.input_channels and aligned else ()
 
@@ -27,7 +27,7 @@ def values(name: str) -> tuple[str, ...]:
 
 
 def check(experiment: Experiment) -> None:
-    """Raises UserError for a section `quality` that the run cannot be measured by."""
+    """Raises UserError for a section `quality` that does not suit the run."""
     section = experiment.config.quality
     if NAME not in section.metrics:
         return
@@ -43,16 +43,16 @@ def check(experiment: Experiment) -> None:
 
 
 def make(task: Task) -> Measure | None:
-    """The measure of this family's metrics, or None where the task has none."""
+    """The measure of this family's metrics, or None if the task names none of them."""
     if NAME not in task.names:
         return None
     return Segmentation(Segmenter(task.experiment.config.quality.segmenter))
 
 
 class Segmenter:
-    """Photos and the label maps they were made of → confusion matrix [K, K].
+    """(photos, the label maps they were made from) → confusion matrix [K, K].
 
-    Raises UserError where the folder holds no run of a segmenter.
+    Raises UserError if the folder holds no run of a segmenter.
     """
 
     def __init__(self, folder: str):
@@ -76,7 +76,7 @@ class Segmenter:
 
 
 class Segmentation(Measure):
-    """The scores of the drawn photos against the label maps that they were made of."""
+    """The scores of generated photos against the label maps that they were made from."""
 
     def __init__(self, segmenter: Segmenter):
         self._segmenter = segmenter

@@ -1,4 +1,4 @@
-"""The metrics that compare the set of drawn images with the set of real ones, such as FID."""
+"""The metrics that compare the set of sampled images with the set of real ones, such as FID."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ from gan_jax.run.experiment import Experiment
 
 
 def accepted(experiment: Experiment) -> tuple[str, ...]:
-    """The metrics of this family that the run can be measured by."""
+    """Names of the metrics of this family that suit the run."""
     return tuple(METRICS)
 
 
@@ -31,7 +31,7 @@ def values(name: str) -> tuple[str, ...]:
 
 
 def check(experiment: Experiment) -> None:
-    """Raises UserError for a section `quality` that the run cannot be measured by."""
+    """Raises UserError for a section `quality` that does not suit the run."""
     section = experiment.config.quality
     networks.check_resize(section.resize, "config.quality.resize")
     metrics = [METRICS[name] for name in section.metrics if name in METRICS]
@@ -50,15 +50,15 @@ def check(experiment: Experiment) -> None:
 
 
 def make(task: Task) -> Measure | None:
-    """The measure of this family's metrics, or None where the task has none."""
+    """The measure of this family's metrics, or None if the task names none of them."""
     return SetMetrics(task) if any(name in METRICS for name in task.names) else None
 
 
 class SetMetrics(Measure):
-    """The real images' statistics are computed once for each resolution; drawn images stream by.
+    """Compares sets; statistics of the real images are computed once for each resolution.
 
     At a stage of a lower resolution the real images are reduced to it, by means. Both sets are then
-    enlarged by nearest neighbour, to 16 px or to what a classifier was trained on.
+    enlarged by nearest neighbour, to 16 px or to the size on which a classifier was trained.
     """
 
     def __init__(self, task: Task):
@@ -93,13 +93,13 @@ class SetMetrics(Measure):
         if CLASSIFIER in self.networks:
             return facts.resolution  # classifiers take images of one size
         grows = self.experiment.system.stages[0].resolution < facts.resolution
-        return 16 if grows else 0  # SWD begins there
+        return 16 if grows else 0  # SWD needs 16 px
 
     def _check_classes(self, real: dict[str, Statistics]) -> None:
-        """Raises ValueError for a class with too few images to be compared, before any are
-        drawn."""
+        """Raises ValueError for a class with too few images to be compared, before any images are
+        sampled."""
         if self.experiment.facts.input_channels:
-            return  # drawn for the classes of the pairs
+            return  # images are made for the classes of the pairs
         drawn = self.experiment.seed_labels(np.arange(self.task.count))
         for name in self.names:
             metric = METRICS[name]
@@ -114,7 +114,7 @@ class SetMetrics(Measure):
     ) -> dict[str, Statistics]:
         """The statistics of the real images, reduced to a side.
 
-        Classes that are never drawn, since no training image is of them, are left out.
+        Classes that are never sampled, since they have no training images, are left out.
         """
         found = self._statistics(until(self._real_batches(side, self.task.rows)), real=True)
         undrawn = set(self.experiment.facts.empty_classes)
@@ -131,14 +131,14 @@ class SetMetrics(Measure):
         )  # fmt: skip
 
     def _patch_rows(self, real: bool) -> np.ndarray:
-        """Which images of a set SWD looks at."""
+        """The images of a set that SWD takes patches from."""
         n_real, n_fake = len(self.task.rows), self.task.count
         return spread(n_real if real else n_fake, patched(n_real, n_fake))
 
     def prepare(self, stage: Stage, stopped: Callable[[], bool]) -> None:
-        """Real images of another resolution, and compiled programs.
+        """Computes the real statistics at another resolution, and compiles programs on the way.
 
-        Several processes run programs in one order only, so there nothing is run in advance.
+        With several processes it does nothing, because all must run programs in the same order.
         """
         side = stage.resolution
         if side in self._real or jax.process_count() > 1:
@@ -170,7 +170,7 @@ class SetMetrics(Measure):
             del self._real[lower]
         found, notes = compute(self.names, self._real[side], self._drawn.finish(), self._context)
         self.notes = tuple(notes)
-        self.begin(stage)  # sets the statistics free, which may be large
+        self.begin(stage)  # frees the memory of the statistics, which may be large
         return found
 
     def _enlarged(self, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The result of a comparison as lines for a person."""
+"""The result of a comparison as lines of text."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from gan_jax.evaluation.real_statistics import in_words
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """The table of `comparison.compare`'s result: a value and its deviation on one line, then what
-    they were measured with."""
+    """The lines for a result of `comparison.compare`: one for each value and its standard
+    deviation, then what they were measured with."""
     values = result["figures"]
     shown = {name: value for name, value in values.items() if not name.endswith("_std")}
     width = max(map(len, shown))

@@ -1,4 +1,4 @@
-"""Two sets of images, each named by one word: opened, and checked to be comparable."""
+"""Opens two sets of images, each named by one word, and checks that they can be compared."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from gan_jax.metrics.shapes import in_words
 
 
 class Sets(NamedTuple):
-    """What is compared: sets of images, or on the real side a file of statistics."""
+    """The sets to compare; in place of real images there may be a file of their statistics."""
 
-    real: ImageSet | None  # None where no metric looks at real images, or they are `stored`
-    fake: ImageSet | None  # None where only statistics of the real images are wanted
+    real: ImageSet | None  # None if no metric needs real images, or their statistics are `stored`
+    fake: ImageSet | None  # None if only statistics of the real images are wanted
     stored: str  # the file of statistics, or ""
 
     @property
@@ -30,11 +30,11 @@ class Sets(NamedTuple):
 
 
 def open_sets(real: str, fake: str, names: Sequence[str], options: Options) -> Sets:
-    """Opens both sets, as far as the metrics `names` look at them.
+    """Opens both sets, as far as the metrics `names` need them.
 
     Args:
-      real, fake: what `data.image_set.open_set` opens; `real` also an npz of statistics. `fake` may
-        be "" where `options.save_stats` is given.
+      real, fake: anything that `data.image_set.open_set` opens; `real` may also be an npz of
+        statistics, and `fake` may be "" if `options.save_stats` is given.
 
     Raises ArgumentError for a set that cannot be opened, and for two that cannot be compared.
     """
@@ -65,7 +65,7 @@ def open_sets(real: str, fake: str, names: Sequence[str], options: Options) -> S
 
 
 def _check_labels(sets: Sets) -> None:
-    """Raises ArgumentError where images have no labels, or classes other numbers in either set."""
+    """Raises ArgumentError if images have no labels, or classes differ in number between sets."""
     for side, images in (("real", sets.real), ("fake", sets.fake)):
         if images and images.labels is None:
             raise ArgumentError(
@@ -78,8 +78,11 @@ def _check_labels(sets: Sets) -> None:
 
 
 def _check_classes(real: ImageSet, fake: ImageSet) -> None:
-    """Raises ArgumentError where a class has two numbers: sub-folders are numbered by their names,
-    so one that only one set has moves the others."""
+    """Raises ArgumentError if a class has different numbers in the two sets.
+
+    Sub-folders are numbered in the order of their names, so a folder that only one set has changes
+    the numbers of those after it.
+    """
     a, b = real.class_names, fake.class_names
     moved = sorted(name for name in set(a) & set(b) if a.index(name) != b.index(name))
     # the labels of an npz are numbers, whatever the classes are called elsewhere
@@ -94,8 +97,8 @@ def _check_classes(real: ImageSet, fake: ImageSet) -> None:
 
 
 def _check_pairs(real: ImageSet, fake: ImageSet) -> None:
-    """Raises ArgumentError where the images of two sets are not pairs: by name where both have
-    names."""
+    """Raises ArgumentError if the images of two sets are not pairs, by name if both sets have
+    names, else by number."""
     if real.names and fake.names:
         alone = sorted(set(real.names) ^ set(fake.names))
         if alone:
@@ -120,7 +123,7 @@ def _first_ten(names: list[str]) -> str:
 def pairs(real: ImageSet, fake: ImageSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (generated images, real images), uint8 [n, H, W, C] of one shape.
 
-    Raises ArgumentError that names the first two that differ in shape.
+    Raises an ArgumentError that names the first two images that differ in shape.
     """
     start = 0
     batches = fake.batches(networks.CHUNK), real.batches(networks.CHUNK)

@@ -1,5 +1,5 @@
 """Image classifiers: a small one, whose features and classes measure what a generator covers, and
-the trunk of WarpGAN's discriminator with a layer of classes, which learns to tell identities apart.
+the trunk of WarpGAN's discriminator with a layer of classes, which learns to recognise identities.
 """
 
 import flax.linen as nn
@@ -21,7 +21,7 @@ SHARPNESS = 16.0  # of the logits of embeddings of length 1
 class Classifier(nn.Module):
     """Three 3x3 convolutions and one hidden layer, batch norm throughout.
 
-    Max pooling behind the first two: on digits more accurate per second than strides.
+    Max pooling follows the first two: on digits it is more accurate per second than strides.
     """
 
     num_classes: int
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
 def classifier(resolution: int, channels: int, num_classes: int, width: int = 16) -> Network:
     """apply(images [B, H, W, C] in [-1, 1]) → (logits [B, num_classes], features [B, 64]).
 
-    Training needs a key, for dropout. Raises UserError for images below 4 pixels.
+    Training needs a key, for dropout. Raises UserError for images smaller than 4 pixels.
     """
     if resolution < 4:
         raise UserError(
@@ -60,11 +60,10 @@ def classifier(resolution: int, channels: int, num_classes: int, width: int = 16
 class IdentityClassifier(nn.Module):
     """Images [B, H, W, C] in [-1, 1] → logits [B, num_classes], embedding [B, bottleneck].
 
-    "conv1" to "conv5" and "bottleneck" are those of the WarpGAN discriminator
-    (gan_jax/models/warpgan.py). The embedding has length 1. The
-    logits are those of a linear layer with bias, times SHARPNESS: without it they begin within
-    about 1 of each other, and the layer's weights have to grow before a class can be certain
-    (Wang et al. 2017, NormFace).
+    The layers "conv1" to "conv5" and "bottleneck" are those of the WarpGAN discriminator
+    (gan_jax/models/warpgan.py). The embedding has length 1. The logits are those of a linear layer
+    with bias, times SHARPNESS: without this factor they start within about 1 of each other, and the
+    layer's weights have to grow before a class can be certain (Wang et al. 2017, NormFace).
     """
 
     num_classes: int

@@ -1,8 +1,8 @@
 """Convolutions with PyTorch's arithmetic, in the form that is fast on the backend at hand.
 
-XLA on a CPU runs a convolution fast when its window fits into its input and slowly, by a factor of
-10 to 250, when the window is larger: it then swaps the two, and no fast kernel knows the reversed
-result. Derivatives as JAX makes them contain such convolutions: the weight gradient of a transposed
+XLA on a CPU runs a convolution fast if its window fits into its input, and 10 to 250 times more
+slowly if the window is larger: it then swaps the two, and has no fast kernel for the reversed
+result. JAX's own derivatives contain such convolutions: the weight gradient of a transposed
 convolution, and of every convolution inside a gradient penalty. The form "explicit" avoids them.
 
 A convolution is the trilinear form sum(y * conv(x, k)) seen from y. Seen from x it is the
@@ -20,14 +20,14 @@ from jax import Array, lax
 
 FORMS = ("auto", "native", "explicit")
 # A product of matrices is the faster form for at most this many pixels of the small image, over the
-# batch, and at least this large a kernel (inputs times outputs); see benchmarks/layers.py
+# batch, and a kernel of at least this size (inputs times outputs); see benchmarks/layers.py
 FEW_PIXELS = 256
 LARGE_KERNEL = 2**16
-FEW_OUTPUTS = 4  # and for the weight gradient of stride 1 with at most so many channels in y
+FEW_OUTPUTS = 4  # and for the weight gradient of stride 1 with at most this many channels in y
 
 
 class Geometry(NamedTuple):
-    """What the shapes of two of the three arrays leave open about the third."""
+    """What the shapes of two of the three arrays do not determine about the third."""
 
     strides: int
     padding: int  # zeros on every side of the large image
@@ -39,8 +39,8 @@ class Geometry(NamedTuple):
 def conv(x: Array, kernel: Array, strides: int, padding: int, form: str = "auto") -> Array:
     """torch.nn.functional.conv2d on NHWC: x [B, H, W, C], kernel [kh, kw, C, O] → [B, H', W', O].
 
-    `padding` zeros go on every side; H' = (H + 2*padding - kh) // strides + 1.
-    "explicit" knows reverse-mode derivatives only, of any order.
+    `padding` zeros are added on every side; H' = (H + 2*padding - kh) // strides + 1. `form` is one
+    of FORMS; "explicit" only has reverse-mode derivatives, of any order.
     """
     x, kernel = _promote(x, kernel)
     if _explicit(form):
@@ -94,10 +94,11 @@ def _explicit(form: str) -> bool:
 def compiler_options(training: bool) -> dict[str, str] | None:
     """`compiler_options` for a jitted function of stride-1 convolutions on a CPU; None elsewhere.
 
-    jaxlib 0.10 hands every convolution to the library YNNPACK, and XLA's own kernels are 1.3 to 7
-    times as fast on the maps of an Inception network (benchmarks/inception.py). In `training` its
-    weight gradients of maps of 32 px and more are slow too, its sums for biases fast: those stay
-    (benchmarks/progan.py). Steps of small or strided maps are faster without any of this.
+    jaxlib 0.10 hands every convolution to the library YNNPACK, although XLA's own kernels are 1.3
+    to 7 times as fast on the maps of an Inception network (benchmarks/inception.py). In `training`
+    YNNPACK is also slow at weight gradients of maps of 32 px and more, but fast at sums for biases,
+    so it keeps the sums (benchmarks/progan.py). Steps with small or strided maps are faster without
+    these options.
     """
     kept = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE" if training else ""
     options = {"xla_cpu_experimental_ynn_fusion_type": kept}
@@ -122,7 +123,7 @@ def _shrink(geometry: Geometry, x: Array, kernel: Array) -> Array:
     if _few(x.shape[0], size, *kernel.shape[2:]):
         columns, kernel = _columns(geometry, x, size), _flat(kernel)  # [taps, pixels, I]
         matrix = (lambda t: kernel[t].T) if swapped else (lambda t: kernel[t])
-        # a loop: the sum over a product for all taps at once is several times slower
+        # a loop, because one product for all taps and then a sum is several times slower
         y = lax.fori_loop(
             1, len(kernel), lambda t, y: y + columns[t] @ matrix(t), columns[0] @ matrix(0)
         )
@@ -180,8 +181,8 @@ def _rows(y: Array) -> Array:
 
 
 def _taps_of_few_outputs(geometry: Geometry, x: Array, y: Array) -> Array:
-    """`_taps` for stride 1 where y has few channels: they are copied once for each tap, so that
-    one product of matrices over all pixels of x remains."""
+    """`_taps` for stride 1 and few channels in y: y is copied once for each tap, so that a single
+    product of matrices over all pixels of x is left."""
     _, p, _, taps, _ = geometry
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     free = [n - m for n, m in zip(x.shape[1:3], y.shape[1:3], strict=True)]
@@ -195,8 +196,8 @@ def _taps_of_few_outputs(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _grow_phases(geometry: Geometry, y: Array, kernel: Array) -> Array:
-    """`_grow` without zeros between the pixels of y: the s*s phases of x as channels of one
-    convolution of stride 1, then put in their places."""
+    """`_grow` without zeros between the pixels of y: one convolution of stride 1 computes the s*s
+    phases of x as channels, which are then put in their places."""
     s, p, image, (kh, kw), swapped = geometry
     kernel = kernel.swapaxes(2, 3) if swapped else kernel
     inputs, outputs = kernel.shape[2:]
@@ -216,7 +217,8 @@ def _few(batch: int, size: tuple[int, ...], inputs: int, outputs: int) -> bool:
 
 
 def _columns(geometry: Geometry, x: Array, size: tuple[int, ...]) -> Array:
-    """What each tap of the kernel meets at each pixel of the small image: [kh*kw, B*h*w, I]."""
+    """The pixel that each tap of the kernel reads for each pixel of the small image:
+    [kh*kw, B*h*w, I]."""
     s, p, _, taps, _ = geometry
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     batch, _, _, features = x.shape
@@ -257,7 +259,7 @@ def _correlate(
     dilation: int = 1,
     window_dilation: int = 1,
 ) -> Array:
-    """One convolution, its zeros written out where the window would not fit into the bare input."""
+    """One convolution. Zeros are written out if the window would not fit into the bare input."""
     sizes = [(n - 1) * dilation + 1 for n in x.shape[1:3]]
     windows = [(n - 1) * window_dilation + 1 for n in window.shape[1:3]]
     if layout[1].startswith("HW"):

@@ -56,7 +56,7 @@ def discriminator(name: str, **options: Any) -> Network:
 
 
 def generator_defaults() -> dict[str, Any]:
-    """Section `model.gen` of a config. 0 and "" stand for the network's own value."""
+    """Section `model.gen` of a config. 0 and "" mean the network's own value."""
     return {
         "name": "deconv",  # keys of GENERATORS
         "width": 0,  # channels of the largest image (dense networks: of the first layer)
@@ -67,7 +67,7 @@ def generator_defaults() -> dict[str, Any]:
 
 
 def discriminator_defaults() -> dict[str, Any]:
-    """Section `model.disc` of a config. 0, "" and -1 stand for the network's own value."""
+    """Section `model.disc` of a config. 0, "" and -1 mean the network's own value."""
     return {
         "name": "conv",  # keys of DISCRIMINATORS
         "width": 0,
@@ -84,7 +84,8 @@ def discriminator_defaults() -> dict[str, Any]:
 def build(model: Any, resolution: int, channels: int, num_classes: int) -> tuple[Network, Network]:
     """Generator and discriminator from a mapping with z_dim, conditioning, gen and disc.
 
-    `gen` and `disc` hold what the two functions above list. Raises UserError as `generator` does.
+    `gen` and `disc` have the keys that the two functions above list. Raises UserError as
+    `generator` does.
     """
     shared = {
         "resolution": resolution,
@@ -100,7 +101,7 @@ def build(model: Any, resolution: int, channels: int, num_classes: int) -> tuple
 
 
 def _chosen(section: Any) -> dict[str, Any]:
-    """The options of a section that do not leave the value to the network."""
+    """The options of a section that have a value other than "the network's own"."""
     options = {key: section[key] for key in section}
     own = {"width": 0, "init": "", "dropout": -1.0, "batch_norm": ""}
     options = {k: v for k, v in options.items() if k not in own or v != own[k]}
@@ -127,7 +128,7 @@ def _module(key: str, known: dict[str, type[nn.Module]], name: str, options: dic
 
 
 def _check(key: str, name: str, module: Any) -> None:
-    """Raises UserError for values that the network called `name` cannot be built with."""
+    """Raises UserError for values with which the network called `name` cannot be built."""
     choices = {
         "conditioning": ("config.model.conditioning", module.conditionings),
         "weight_init": (f"{key}.init", tuple(INITIALIZERS)),

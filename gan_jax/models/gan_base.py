@@ -11,8 +11,8 @@ from gan_jax.models import layers
 class Backbone(nn.Module):
     """Layers made with the network's own `weight_init` and `spectral_norm`.
 
-    A network states as class attributes what it accepts: `conditionings`, resolutions that are a
-    `multiple_of` pixels and not below `smallest`, and options it does `without`.
+    Class attributes say what a network accepts: its `conditionings`, resolutions that are a
+    `multiple_of` pixels and at least `smallest`, and the options that it does not have (`without`).
     """
 
     conditionings = ("none", "concat", "projection")
@@ -21,7 +21,7 @@ class Backbone(nn.Module):
     without = ()
 
     def made(self, kind: type[nn.Module], *options, weight_init: str = "", name: str) -> nn.Module:
-        """A layer with parameters, started and normalised as this network says."""
+        """A layer with parameters, with this network's initialisation and normalisation."""
         start = weight_init or self.weight_init
         return kind(*options, weight_init=start, spectral_norm=self.spectral_norm, name=name)
 
@@ -54,7 +54,7 @@ class Generator(Backbone):
     spectral_norm: bool = False
 
     def latent(self, z: Array, label: Array | None) -> Array:
-        """z, with the one-hot label beside it where the conditioning says so."""
+        """z, with the one-hot label beside it if `conditioning` is "concat"."""
         if z.shape[-1] != self.z_dim:
             raise ValueError(f"z has {z.shape[-1]} dimensions, the generator takes {self.z_dim}")
         if self.conditioning != "concat":
@@ -64,7 +64,7 @@ class Generator(Backbone):
     def norm(
         self, x: Array, label: Array | None, train: bool, name: str, eps: float = 1e-5
     ) -> Array:
-        """Batch norm, with a scale and bias per class where the conditioning says so."""
+        """Batch norm, with a scale and bias per class if `conditioning` is "projection"."""
         classes = self.num_classes if self.conditioning == "projection" else 0
         layer = layers.BatchNorm(
             eps=eps, num_classes=classes, weight_init=self.weight_init, name=name
@@ -110,11 +110,11 @@ class Discriminator(Backbone):
         return layers.BatchNorm(eps=eps, weight_init=self.weight_init, name=name)(x, train)
 
     def drop(self, x: Array, train: bool) -> Array:
-        """Dropout, in training and where this discriminator has any."""
+        """Dropout in training, if this discriminator has any."""
         return layers.dropout(x, self.dropout, train)
 
     def pixels(self, x: Array, label: Array | None) -> Array:
-        """The images, with the label as constant channels where the conditioning says so."""
+        """The images, with the label as constant channels if `conditioning` is "concat"."""
         self._check_size(x)
         if self.conditioning != "concat":
             return x
@@ -122,7 +122,7 @@ class Discriminator(Backbone):
         return jnp.concatenate([x, jnp.broadcast_to(planes, (*x.shape[:3], self.num_classes))], -1)
 
     def flat(self, x: Array, label: Array | None) -> Array:
-        """The images as [B, C*H*W], with the label beside them where the conditioning says so."""
+        """The images as [B, C*H*W], with the label beside them if `conditioning` is "concat"."""
         self._check_size(x)
         h = channels_first(x)
         if self.conditioning != "concat":
@@ -165,14 +165,15 @@ class Discriminator(Backbone):
 
 
 def channels_first(h: Array) -> Array:
-    """[B, H, W, C] → [B, C*H*W], PyTorch's order: its weights then map by plain transposition."""
+    """[B, H, W, C] → [B, C*H*W], PyTorch's order, so that its weights need only a transposition."""
     return h.transpose(0, 3, 1, 2).reshape(h.shape[0], -1)
 
 
 def levels(resolution: int) -> int:
     """How often a resolution is halved on the way to the smallest image.
 
-    Twice, and on from there while it is even and more than 8: 28 → 7, 32 → 8, 64 → 8, 36 → 9.
+    It is halved twice, and then again while it is even and more than 8: 28 → 7, 32 → 8, 64 → 8,
+    36 → 9.
     """
     count = 2
     while (size := resolution // 2**count) > 8 and size % 2 == 0:

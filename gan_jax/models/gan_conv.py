@@ -40,8 +40,8 @@ class GuideConvPoolDiscriminator(gan_base.Discriminator):
 class DeconvGenerator(gan_base.Generator):
     """DCGAN: a linear layer to the smallest image, then transposed convolutions of stride 2.
 
-    The smallest image is resolution / 4 wide, from 64 px on 4 to 8; its channels halve with every
-    doubling, down to `width` before the last convolution.
+    The smallest image is resolution / 4 wide, for resolutions from 64 px on 4 to 8. Every doubling
+    of the size halves the channels, down to `width` before the last convolution.
     """
 
     multiple_of = 4
@@ -81,8 +81,8 @@ class ConvDiscriminator(gan_base.Discriminator):
 class PyTorchGanDcganGenerator(gan_base.Generator):
     """PyTorch-GAN's dcgan.py: nearest-neighbour upsampling and 3x3 convolutions.
 
-    Its first batch norm has eps 1e-5 and no activation behind it, the others have eps 0.8.
-    As there, `init` reaches convolutions and batch norms; "normal_0.02" leaves linear layers alone.
+    Its first batch norm has eps 1e-5 and no activation after it, the others have eps 0.8. As there,
+    "normal_0.02" initialises convolutions and batch norms, but not linear layers.
     """
 
     resolution: int = 32

@@ -1,8 +1,8 @@
 """PyTorch-StudioGAN's two CIFAR-10 backbones: DCGAN with more layers, and SNGAN's residual network.
 
-Batch norms have eps 1e-4 and weights start orthogonal, as there. Discriminators sum over the last
-image instead of flattening it. StudioGAN has 32 px only (the residual network 64 px and more too);
-other multiples of 4 are halved as often as they can be without going below 4 pixels.
+As in StudioGAN, batch norms have eps 1e-4, weights start orthogonal, and discriminators sum over
+the last image instead of flattening it. StudioGAN only has 32 px (its residual network also 64 px
+and more); here other multiples of 4 are halved as often as they can be without going below 4 px.
 """
 
 import flax.linen as nn
@@ -41,7 +41,7 @@ class DeepConvGenerator(gan_base.Generator):
 class DeepConvDiscriminator(gan_base.Discriminator):
     """Pairs of a 3x3 and a 4x4 stride-2 convolution (64, 128, 256 at 32 px), 3x3, sum.
 
-    StudioGAN leaves the batch norms out where it uses spectral norm: set batch_norm accordingly.
+    StudioGAN has no batch norms where it uses spectral norm: set batch_norm accordingly.
     """
 
     resolution: int = 32
@@ -89,7 +89,7 @@ class ResnetGenerator(gan_base.Generator):
         for level, factor in enumerate(factors[1:]):
             h = self._block(h, label, train, f"block_{level}", factor * self.width)
         h = jax.nn.relu(
-            # not conditional in any case, as in StudioGAN
+            # never conditional, as in StudioGAN
             BatchNorm(EPS, weight_init=self.weight_init, name="norm")(h, train)
         )
         return self.image(self.conv(h, train, "conv", self.channels, 3, 1, 1))
@@ -106,8 +106,9 @@ class ResnetGenerator(gan_base.Generator):
 class ResnetDiscriminator(gan_base.Discriminator):
     """SNGAN: residual blocks, relu, sum.
 
-    Up to 32 px four blocks of 2 width channels, the first two halving the image; above, blocks of
-    width, 2 width, … that all halve it but the last. `batch_norm` is for use without spectral norm.
+    Up to 32 px it has four blocks of 2 width channels, of which the first two halve the image;
+    above, blocks of width, 2 width, … channels that all halve it except the last. `batch_norm` is
+    meant for use without spectral norm.
     """
 
     resolution: int = 32
@@ -143,8 +144,8 @@ class ResnetDiscriminator(gan_base.Discriminator):
         h = average_pool(h) if halve else h
         if not halve and x.shape[-1] == features:
             return h + x
-        # Here too the cheap order: pooling and the 1x1 convolution commute. StudioGAN's batch norm
-        # of the shortcut sees the pooled image in the first block and the whole one in the others.
+        # Pooling and the 1x1 convolution commute as well, so the cheap order is used. StudioGAN's
+        # batch norm of the shortcut sees the pooled image in the first block, else the whole one.
         if first:
             x = self.norm(average_pool(x), train, f"{name}_shortcut_norm", EPS)
         else:

@@ -1,4 +1,4 @@
-"""The Inception network that FID, KID and the Inception Score are defined by, for inference.
+"""The Inception network by which FID, KID and the Inception Score are defined, for inference.
 
 TensorFlow's graph of 2015-12-05 (Szegedy et al. 2015, "Rethinking the Inception Architecture"),
 which differs from the published network and from torchvision's: its batch norms have an epsilon of
@@ -22,15 +22,15 @@ EPSILON = 1e-3  # of the batch norms
 POOL = "branch_pool"
 
 TAPS = {
-    "64": 64,  # behind the first max pool, averaged over space
-    "192": 192,  # behind the second
-    "768": 768,  # behind Mixed_6e
-    "2048": 2048,  # behind Mixed_7c: what FID and KID use
-    "spatial": 17 * 17 * 7,  # sFID's: seven channels of Mixed_6d's first branch, not averaged
-    "logits_unbiased": CLASSES,  # the Inception Score's
+    "64": 64,  # after the first max pool, averaged over space
+    "192": 192,  # after the second
+    "768": 768,  # after Mixed_6e
+    "2048": 2048,  # after Mixed_7c: what FID and KID use
+    "spatial": 17 * 17 * 7,  # for sFID: seven channels of Mixed_6d's first branch, not averaged
+    "logits_unbiased": CLASSES,  # for the Inception Score
     "logits": CLASSES,
 }
-"""What can be read off the network, and its width."""
+"""The features that the network can return, and their widths."""
 
 Params = Mapping[str, Mapping[str, Array]]
 
@@ -78,7 +78,7 @@ def layers() -> dict[str, Layer]:
 
 
 def _chains(name: str, inputs: int, **chains: Chain) -> dict[str, Layer]:
-    """The layers of a block whose branches are chains of convolutions, all of the same input."""
+    """The layers of a block whose branches are chains of convolutions with the same input."""
     found = {}
     for branch, chain in chains.items():
         channels = inputs
@@ -117,7 +117,7 @@ def _layers_e(name: str, inputs: int) -> dict[str, Layer]:
         branch3x3dbl=[(ONE, 448), (THREE, 384), ((1, 3), 384)],
         branch_pool=[(ONE, 192)],
     )  # fmt: skip
-    # the last convolution of these two chains is a pair, side by side
+    # the last convolution of these two chains is a pair of convolutions side by side
     for branch, place in (("branch3x3", 2), ("branch3x3dbl", 3)):
         found[f"{name}.{branch}_{place}a"] = found.pop(f"{name}.{branch}_{place}")
         found[f"{name}.{branch}_{place}b"] = Layer((3, 1), 384, 384)
@@ -128,13 +128,13 @@ def apply(params: Params, x: Array, taps: Sequence[str]) -> dict[str, Array]:
     """Features of images.
 
     Args:
-      params: by layer name, kernel [kh, kw, I, O] and bias [O] with the batch norm in them; `fc`
-        with kernel [2048, 1008] and bias [1008] where logits are asked for.
+      params: by layer name, kernel [kh, kw, I, O] and bias [O] with the batch norm folded in; for
+        logits also `fc` with kernel [2048, 1008] and bias [1008].
       x: [B, 299, 299, 3], (pixels - 128) / 128.
-      taps: names in TAPS. Layers behind the last one are not computed.
+      taps: names in TAPS. Layers after the last one that is needed are not computed.
 
     Returns:
-      [B, TAPS[name]] each.
+      The features by name, [B, TAPS[name]] each.
 
     Raises:
       ValueError: images of another size, or an unknown tap.
@@ -148,7 +148,7 @@ def apply(params: Params, x: Array, taps: Sequence[str]) -> dict[str, Array]:
     wanted = set(taps)
 
     def done(name: str, features: Array) -> bool:
-        """Keeps the mean over space if it is wanted; True when nothing is left to compute."""
+        """Stores the mean over space if it is wanted; returns whether all taps are stored now."""
         if name in wanted:
             found[name] = jnp.mean(features, axis=(1, 2))
         return wanted <= found.keys()
@@ -197,10 +197,10 @@ def _conv(
 
 
 def _fan_out(params: Params, names: Sequence[str], x: Array, pooled: str = "") -> list[Array]:
-    """Several 1x1 convolutions of one input as one product of matrices.
+    """Several 1x1 convolutions of one input as a single product of matrices.
 
-    The one called `pooled` is of the input's average pool: the pool comes behind its product, which
-    is the same, the two being linear, and has fewer channels to go through.
+    The one called `pooled` reads the average pool of the input. Since both are linear, the pool can
+    come after the product instead, where there are fewer channels.
     """
     kernels = [params[name]["kernel"][0, 0] for name in names]
     products = x @ jnp.concatenate(kernels, axis=1)
@@ -267,7 +267,7 @@ def _block_e(params: Params, name: str, x: Array) -> Array:
 
 
 def _average_pool(x: Array) -> Array:
-    """Means of 3x3 pixels at stride 1, of those that lie inside the image: same shape."""
+    """Means over those of 3x3 pixels that lie inside the image, at stride 1: same shape."""
     zeros = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = zeros[:, :-2] + zeros[:, 1:-1] + zeros[:, 2:]
     total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
@@ -277,7 +277,7 @@ def _average_pool(x: Array) -> Array:
 
 
 def _max_pool(x: Array, strides: int, padding: int = 0) -> Array:
-    """Largest of 3x3 pixels, first along rows and then along columns."""
+    """Maxima of 3x3 pixels, first along one axis and then along the other."""
     if padding:
         sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
         x = jnp.pad(x, sides, constant_values=-jnp.inf)

@@ -1,6 +1,6 @@
-"""The layers that every network is built from, with PyTorch's arithmetic where the two differ.
+"""The layers of all networks, with PyTorch's arithmetic where that differs from flax's.
 
-A layer's leaves are called kernel, scale and bias; batch statistics mean and var.
+The parameters of a layer are called kernel, scale and bias, its batch statistics mean and var.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _normal_around_one(key: Array, shape: tuple[int, ...], dtype=jnp.float32) ->
 
 INITIALIZERS = {
     "default": Initializer(_uniform, _uniform, initializers.ones),
-    # DCGAN and PyTorch-GAN draw kernels and norms anew and leave biases as PyTorch starts them
+    # DCGAN and PyTorch-GAN initialise kernels and norms again, but leave biases to PyTorch
     "normal_0.02": Initializer(
         lambda fan_in: initializers.normal(0.02), _uniform, _normal_around_one
     ),
@@ -57,7 +57,8 @@ INITIALIZERS = {
 
 
 def initializer(name: str) -> Initializer:
-    """How weights start: "default" is PyTorch's, "normal_0.02" DCGAN's; all others zero the biases.
+    """The initializer of a name: "default" is PyTorch's, "normal_0.02" DCGAN's; biases of all
+    others are zero.
 
     Raises ValueError for a name that is not in INITIALIZERS.
     """
@@ -69,8 +70,8 @@ def initializer(name: str) -> Initializer:
 class Conv(nn.Module):
     """torch.nn.Conv2d on [B, H, W, C]: explicit `padding` on every side; kernel [kh, kw, C, O].
 
-    Here and below, `train` matters to spectral norm only. With `follow_input` the weights are
-    brought to x's type, for arithmetic in half precision; else the two are promoted.
+    Here and below, `train` only matters to spectral norm. With `follow_input` the weights are cast
+    to x's type, for arithmetic in half precision; otherwise the two types are promoted.
     """
 
     features: int
@@ -116,7 +117,7 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        # PyTorch takes the second axis of its kernel for the fan-in, here too.
+        # PyTorch computes the fan-in from the second axis of its kernel, even when transposed
         kernel, bias = _weights(self, shape, self.kernel_size**2 * self.features, train)
         y = convolution.conv_transpose(
             x, kernel, self.strides, self.padding, self.output_padding, self.form
@@ -159,8 +160,8 @@ def _weights(
 def _spectral_norm(layer: nn.Module, kernel: Array, train: bool) -> Array:
     """The kernel divided by its largest singular value (Miyato et al. 2018, algorithm 1).
 
-    One step of power iteration per call; the vector u is kept when `train` only. flax's own
-    SpectralNorm is not used because it also rescales the initial parameters.
+    There is one step of power iteration per call; the vector u is only updated if `train`. flax's
+    own SpectralNorm is not used because it also rescales the initial parameters.
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
     matrix = matrix.astype(jnp.promote_types(kernel.dtype, jnp.float32))
@@ -184,8 +185,8 @@ def _unit(vector: Array) -> Array:
 class BatchNorm(nn.Module):
     """torch.nn.BatchNorm on [B, ..., C]; with `num_classes`, scale and bias per class.
 
-    Normalises with the biased variance and keeps the unbiased one; `momentum` is PyTorch's, the
-    weight of the new batch. Statistics are at least float32.
+    It normalises with the biased variance, but updates the running variance with the unbiased one;
+    `momentum` is PyTorch's, the weight of the new batch. Statistics are at least float32.
     """
 
     eps: float = 1e-5
@@ -231,7 +232,7 @@ class BatchNorm(nn.Module):
 def instance_norm(x: Array, eps: float = 1e-5) -> Array:
     """torch.nn.InstanceNorm2d without affine on [B, H, W, C]: each image and channel by itself.
 
-    Divides by the biased standard deviation; a 1x1 image would become 0. Moments are at least
+    It divides by the biased standard deviation, so a 1x1 image would become 0. Moments are at least
     float32.
     """
     h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -260,10 +261,10 @@ class Embed(nn.Module):
 
 
 class MinibatchStddev(nn.Module):
-    """One more channel: the standard deviation inside a group of the batch (ProGAN, section 3).
+    """Adds a channel with the standard deviation inside a group of the batch (ProGAN, section 3).
 
     [B, ..., C] → [B, ..., C + 1]. A group takes every (B / group size)-th example; its size is the
-    smaller of `group_size` and B. Raises ValueError when that does not divide B.
+    smaller of `group_size` and B. Raises ValueError if that does not divide B.
     """
 
     group_size: int = 4
@@ -332,8 +333,9 @@ def average_pool(x: Array) -> Array:
 def max_pool(x: Array) -> Array:
     """Largest of 2x2 pixels: [B, H, W, C] → [B, H / 2, W / 2, C], an odd last row left out.
 
-    The derivative goes to the first of the largest, as in PyTorch. JAX's own of a maximum asks
-    which values equal it; XLA may compute those once more, rounded otherwise, and then none does.
+    The derivative goes to the first of the largest values, as in PyTorch. JAX's derivative of a
+    maximum goes to the values that equal it; but XLA may compute the values a second time with
+    other rounding, and then none of them does.
     """
     h, w = (n // 2 * 2 for n in x.shape[1:3])
     above, below = (_larger(x[:, row:h:2, 0:w:2], x[:, row:h:2, 1:w:2]) for row in (0, 1))
@@ -341,5 +343,5 @@ def max_pool(x: Array) -> Array:
 
 
 def _larger(a: Array, b: Array) -> Array:
-    """The larger one; NaN where either is."""
+    """The larger value; NaN if either is NaN."""
     return jnp.where((a >= b) | jnp.isnan(a), a, b)

@@ -1,10 +1,10 @@
 """LPIPS: how different two images look, from the features of a classifier of photographs.
 
 Zhang et al. 2018, https://arxiv.org/abs/1801.03924, version 0.1. Equation 1: the features of five
-layers, scaled to unit length over the channels at every pixel; their squared differences, weighted
-per channel by heads trained on people's judgements, averaged over pixels and summed over layers.
-The layers are relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 of VGG16 or relu1 to relu5 of AlexNet,
-which is torchvision's, of one tower. gan_jax.interop.lpips reads trained weights.
+layers are scaled to unit length over the channels at every pixel; their squared differences are
+weighted per channel by heads trained on people's judgements, averaged over pixels and summed over
+layers. The layers are relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 of VGG16, or relu1 to relu5 of
+torchvision's AlexNet, which has one tower. gan_jax.interop.lpips reads trained weights.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ PyTree = Any
 SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 EPS = 1e-10  # added to the length of a pixel's features
-SMALLEST = {"vgg16": 16, "alexnet": 31}  # sides of which something is left behind the last pool
+SMALLEST = {"vgg16": 16, "alexnet": 31}  # sides of which a pixel is left after the last pool
 
 
 class Convolution(NamedTuple):
@@ -38,7 +38,8 @@ class Convolution(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What lies between two feature maps: pool: side of the window in front, 0 for none."""
+    """The layers between two feature maps: a pool with windows of side `pool` (0: none), then
+    convolutions."""
 
     pool: int
     convolutions: tuple[Convolution, ...]
@@ -100,7 +101,7 @@ class Lpips(nn.Module):
         both = jnp.concatenate([x, y])  # [2 * B, H, W, 3]
         for level, h in enumerate(Features(self.kind, name="features")(both)):
             of_x, of_y = jnp.split(_unit_length(h), 2)
-            # The head is linear: behind the mean it costs one product per image, not per pixel.
+            # the head is linear, so after the mean it costs one product per image, not per pixel
             difference = jnp.mean(jnp.square(of_x - of_y), (1, 2), keepdims=True)  # [B, 1, 1, C]
             head = layers.Conv(
                 1, 1, use_bias=False, kernel_init=initializers.ones, name=f"head_{level}"
@@ -138,7 +139,7 @@ def lpips(kind: str) -> Distance:
         return network.init(key, x, y)[0]
 
     def apply(params: PyTree, x: Array, y: Array) -> Array:
-        # A figure to compare with others': accelerators round products to 8 or 11 bits by default.
+        # values must be comparable with others', and accelerators round products to 8 or 11 bits
         with jax.default_matmul_precision("highest"):
             return network.apply(params, {}, x, y)[0]
 
@@ -148,7 +149,7 @@ def lpips(kind: str) -> Distance:
 def _unit_length(h: Array) -> Array:
     """The features of every pixel divided by their Euclidean length plus EPS."""
     h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
-    # The root has no derivative where all features are 0, but there relu passes none on.
+    # where all features are 0 the root has no derivative, but there relu passes none on
     return h / (jnp.sqrt(jnp.sum(jnp.square(h), axis=-1, keepdims=True)) + EPS)
 
 

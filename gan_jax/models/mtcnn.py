@@ -1,9 +1,9 @@
 """MTCNN: three small networks that find faces and five points in each, coarse to fine.
 
-Zhang et al. 2016, https://arxiv.org/abs/1604.02878. P-Net looks at every 12x12 window of an image
-in many sizes; R-Net and O-Net judge what is left at 24x24 and 48x48 and move the boxes; O-Net also
-places the points. Boxes are (x1, y1, x2, y2) in pixels, both ends inside the box, (0, 0) the first
-pixel. gan_jax.interop.mtcnn reads trained weights.
+Zhang et al. 2016, https://arxiv.org/abs/1604.02878. P-Net classifies every 12x12 window of an image
+in many sizes; R-Net and O-Net classify the windows that are left at 24x24 and 48x48 and move their
+boxes; O-Net also places the points. Boxes are (x1, y1, x2, y2) in pixels, both ends inside the box,
+(0, 0) the first pixel. gan_jax.interop.mtcnn reads trained weights.
 
 P-Net's images are padded to sides that are powers of two, so a folder of photographs compiles some
 ten programs; no output that is used sees the padding. R-Net and O-Net run on batches of BATCH.
@@ -26,7 +26,7 @@ PyTree = Any
 
 SMALLEST_FACE = 20  # px, the side of the smallest face that is looked for
 FACTOR = 0.85  # between two sizes of the pyramid
-THRESHOLDS = (0.6, 0.7, 0.9)  # probability of a face behind P-Net, R-Net and O-Net
+THRESHOLDS = (0.6, 0.7, 0.9)  # least probability of a face according to P-Net, R-Net and O-Net
 LARGEST = 2048  # px: the longer side of the largest image in the pyramid
 WINDOW, STRIDE = 12, 2  # of P-Net
 BATCH = 64
@@ -58,8 +58,8 @@ class _Layers(nn.Module):
 class PNet(_Layers):
     """x [1, H, W, 3] in about [-1, 1] → probabilities [1, h, w] and box offsets [1, h, w, 4].
 
-    H and W are even. valid: int32 [2], height and width before padding. Of the cells the first
-    ceil((height - 2) / 2) - 4 rows count, and as many columns by the width.
+    H and W are even. valid: int32 [2], height and width before padding. Only the first
+    ceil((height - 2) / 2) - 4 rows of cells count, and likewise for columns and the width.
     """
 
     @nn.compact
@@ -107,7 +107,7 @@ def _pool(x: Array, beyond: int) -> Array:
 
 
 def networks() -> dict[str, Network]:
-    """The three networks: apply(params, {}, images [, valid]) as their classes say."""
+    """The three networks by name: apply(params, {}, images [, valid]), see their classes."""
     return {"pnet": functional(PNet()), "rnet": functional(RNet()), "onet": functional(ONet())}
 
 
@@ -133,7 +133,8 @@ class Detector:
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes [N, 4] and points (x, y) [N, 5, 2] of the faces in an image uint8 [H, W, 3].
 
-        Above 3413 px a side the smallest face that is found grows with the image, by LARGEST.
+        In images of more than 3413 px a side the smallest face that is found grows with the image,
+        because the pyramid ends at LARGEST.
         """
         sums = integral(image)
         boxes = self._proposed(sums)
@@ -197,7 +198,7 @@ def _compiled(name: str) -> Any:
     network = networks()[name]
 
     def apply(params: PyTree, *inputs: Array) -> Any:
-        # thresholds decide: accelerators round products to 8 or 11 bits by default
+        # accelerators round products to 8 or 11 bits by default, which thresholds would amplify
         with jax.default_matmul_precision("highest"):
             return network.apply(params, {}, *inputs)[0]
 
@@ -232,7 +233,7 @@ def normalised(pixels: np.ndarray) -> np.ndarray:
 def integral(image: np.ndarray) -> np.ndarray:
     """Sums over all pixels above and left, uint32 [H + 1, W + 1, 3].
 
-    They may wrap around 2^32; a difference over at most 2^24 pixels is right nevertheless.
+    They may wrap around 2^32, but differences over at most 2^24 pixels are right nevertheless.
     """
     sums = np.zeros((image.shape[0] + 1, image.shape[1] + 1, image.shape[2]), np.uint32)
     np.cumsum(image, axis=0, dtype=np.uint32, out=sums[1:, 1:])
@@ -245,7 +246,7 @@ def resized(
 ) -> np.ndarray:
     """The area (y1, x1, y2, x2), ends outside, as float32 [height, width, 3] in [0, 255].
 
-    Each pixel is the mean over the whole pixels that it touches; outside the image lies zero.
+    Each pixel is the mean over the whole pixels that it touches; outside the image all is zero.
     """
     y1, x1, y2, x2 = area
     above, below = _spans(y2 - y1, height)
@@ -268,8 +269,11 @@ def _spans(length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
 def suppress(
     boxes: np.ndarray, scores: np.ndarray, most: float, of_smaller: bool = False
 ) -> np.ndarray:
-    """Indices of the boxes [N, 4] that stay, the best first: none overlaps a better one by more
-    than `most`, the intersection over the union, or over the smaller of the two."""
+    """Non-maximum suppression: indices of the boxes [N, 4] that remain, the best first.
+
+    No remaining box overlaps a better one by more than `most`, measured as intersection over union,
+    or with `of_smaller` over the smaller of the two boxes.
+    """
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2] + 1, 0)
     areas = sides[:, 0] * sides[:, 1]
     left, kept = np.argsort(-scores, kind="stable"), []
@@ -286,12 +290,12 @@ def suppress(
 
 
 def moved(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Boxes [N, 4] whose every corner goes by its offset [N, 4] times the box's width or height."""
+    """Boxes [N, 4] with each coordinate moved by its offset [N, 4] times the width or height."""
     return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
 
 
 def squared(boxes: np.ndarray) -> np.ndarray:
-    """Squares [N, 4] around the same middles, as large as the longer side."""
+    """Squares [N, 4] around the same centres, with the longer side of each box as their side."""
     sides = boxes[:, 2:] - boxes[:, :2]
     middle, half = boxes[:, :2] + sides / 2, sides.max(axis=1, keepdims=True) / 2
     return np.hstack([middle - half, middle + half])

@@ -1,4 +1,4 @@
-"""The networks as pairs of pure functions: all that the rest of the project sees of flax."""
+"""Networks as pairs of pure functions: all that the rest of the project sees of flax.linen."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ PyTree = Any
 class Network(NamedTuple):
     """A network without its parameters.
 
-    init(key, *inputs) → (params, stats), jittable. `stats` holds what is not trained, by flax
-    collection ({"batch_stats": {...}}), or is {}.
-    apply(params, stats, *inputs, train=False, key=None) → (output, stats): the statistics come back
-    updated when `train`, else as they were. `key` feeds dropout and is needed for it only.
+    init(key, *inputs) → (params, stats), jittable. `stats` holds the arrays that are not trained,
+    by flax collection ({"batch_stats": {...}}), or is {}.
+    apply(params, stats, *inputs, train=False, key=None) → (output, stats): the statistics are
+    updated if `train`, otherwise unchanged. `key` is only needed for dropout.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]

@@ -1,4 +1,4 @@
-"""Options of a config's section that the network chosen there does not have."""
+"""Options in a section of the config that the chosen network does not have."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from gan_jax.errors import UserError
 
 
 def unused(section: Mapping, usual: Mapping, has: Collection[str]) -> dict[str, Any]:
-    """The options that ask for something the network does not have, with their usual values.
+    """{option: default value} of the options that are set although the network does not have them.
 
     Args:
-      section: what a config says, by option; "name" names the network and is left out.
-      usual: the section's defaults. A value that equals its default asks for nothing.
+      section: the section of a config; "name" names the network and is left out.
+      usual: the section's defaults. An option with its default value does not count as set.
       has: the options of the network.
     """
     return {
@@ -22,7 +22,7 @@ def unused(section: Mapping, usual: Mapping, has: Collection[str]) -> dict[str, 
 
 
 def refuse(key: str, network: str, options: Collection[str], has: Collection[str]) -> None:
-    """Raises UserError where there are `options` at all, which `network` does not have.
+    """Raises UserError if there are any `options`, which `network` does not have.
 
     `key` is the section's full name, such as "config.model.gen".
     """

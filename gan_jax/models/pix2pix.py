@@ -6,8 +6,8 @@
     logits, _ = disc.apply(disc_params, disc_stats, condition, image, train=True)
 
 `original` is the U-Net of Isola et al. 2017 as junyanz' PyTorch code builds it, `pytorch_gan` that
-of PyTorch-GAN's pix2pix. They differ in where norm, activation and dropout stand, in the last
-layer, and in what the skips carry.
+of PyTorch-GAN's pix2pix. They differ in the places of norm, activation and dropout, in the last
+layer, and in which maps the skips connect.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
 
 
 def defaults() -> dict[str, Any]:
-    """The section `model` of a config. "" stands for the family's own value."""
+    """The section `model` of a config. "" means the family's own value."""
     shared = dict(
         name="pytorch_gan",  # | original
         width=64,  # channels of the first convolution
@@ -50,7 +50,7 @@ def defaults() -> dict[str, Any]:
     return dict(
         gen=dict(
             shared,
-            depth=0,  # how often the image is halved; 0: down to 1x1, or to an odd size
+            depth=0,  # how often the image is halved; 0: as often as possible, to an odd size
             dropout=0.5,
             dropout_place="junyanz",  # original: | torch7
             skips=True,  # False: an encoder-decoder
@@ -69,7 +69,7 @@ def build(model: Any, resolution: int, outputs: int) -> tuple[Network, Network]:
     Args:
         model: mapping with gen and disc.
         resolution: side of the square images in pixels.
-        outputs: channels that the generator makes; layers take the inputs' from what they get.
+        outputs: channels of the generator's output; those of the inputs follow from the arrays.
 
     Raises UserError, naming the key, for values that are not accepted.
     """
@@ -79,7 +79,7 @@ def build(model: Any, resolution: int, outputs: int) -> tuple[Network, Network]:
 
 
 def discriminator(section: Any, resolution: int) -> Discriminator:
-    """The discriminator's module; for its `map_size` and `strides`."""
+    """The discriminator's module, which also has `map_size` and `strides`."""
     disc = _module("disc", DISCRIMINATORS, section)
     if section["name"] == "original" and not 0 <= disc.layers <= MOST_LAYERS:
         raise UserError(f"config.model.disc.layers={disc.layers}: accepted are 0 to {MOST_LAYERS}")
@@ -93,9 +93,9 @@ def discriminator(section: Any, resolution: int) -> Discriminator:
 
 
 def depth(wanted: int, resolution: int) -> int:
-    """How often the generator halves the image: `wanted`, or as often as it stays whole.
+    """How often the generator halves the image: `wanted`, or if that is 0 as often as possible.
 
-    Raises UserError where the image cannot be halved that often, or less than twice.
+    Raises UserError if the image cannot be halved that often, or not even twice.
     """
     whole = (resolution & -resolution).bit_length() - 1
     found = wanted or whole
@@ -110,10 +110,10 @@ def depth(wanted: int, resolution: int) -> int:
 
 
 def unused(model: Any) -> dict[str, Any]:
-    """Options of a section like `defaults` gives that the chosen networks do not have.
+    """Options in a section like `defaults` that are set although the chosen networks lack them.
 
-    By key, such as "gen.dropout_place", with their usual values; options that have those are not
-    named. Before such options were refused they were ignored, so configs of older runs hold some.
+    Returns {key: default value}, with keys such as "gen.dropout_place". Such options used to be
+    ignored before they were refused, so configs of older runs may hold some.
     """
     found = {}
     for part, known in (("gen", GENERATORS), ("disc", DISCRIMINATORS)):
@@ -125,13 +125,13 @@ def unused(model: Any) -> dict[str, Any]:
 
 
 def _options(kind: type[Backbone], usual: Mapping[str, Any]) -> list[str]:
-    """The options of a section that a network has; `usual`: the section's defaults."""
+    """The options of a section that a network has; `usual` holds the section's defaults."""
     fields = {"init" if f == "init_name" else f for f in kind.__dataclass_fields__}
     return [option for option in usual if option in fields and option != "name"]
 
 
 def _module(part: str, known: Mapping[str, type[Backbone]], section: Any) -> Any:
-    """The module that the section config.model.`part` names, or UserError."""
+    """The module that the section config.model.`part` names. Raises UserError for its values."""
     key, usual, name = f"config.model.{part}", defaults()[part], section["name"]
     one_of(f"{key}.name", name, known)
     has = _options(known[name], usual)

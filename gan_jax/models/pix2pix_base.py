@@ -16,8 +16,8 @@ WIDEST = 8  # channels grow up to this many times the width
 class Backbone(nn.Module):
     """What generators and discriminators share: width, norm, and how weights start.
 
-    init: normal (of deviation init_gain), xavier (scaled by init_gain), kaiming, orthogonal (scaled
-    by init_gain). torch_bias: biases start as PyTorch's own do, else at 0.
+    init_name: normal (of deviation init_gain), xavier (scaled by init_gain), kaiming, orthogonal
+    (scaled by init_gain). torch_bias: biases start as in PyTorch, otherwise at 0.
     """
 
     width: int = 64
@@ -27,9 +27,10 @@ class Backbone(nn.Module):
     torch_bias: bool = False
 
     def weights(self, fan_in: int, transposed: bool = False) -> dict[str, Callable[..., Array]]:
-        """Kernel and bias initialisers of a layer; a transposed one swaps its fans, as PyTorch."""
-        # kernels are [kh, kw, in, out]; PyTorch reads the fan-in off the second axis of its own
-        # [out, in, kh, kw], and of [in, out, kh, kw] where the layer is transposed
+        """Kernel and bias initialisers of a layer; if transposed, fan-in and fan-out are swapped as
+        in PyTorch."""
+        # kernels are [kh, kw, in, out]; PyTorch takes the fan-in from the second axis of its own
+        # [out, in, kh, kw], and also from that of [in, out, kh, kw] if the layer is transposed
         axes = dict(in_axis=-1, out_axis=-2) if transposed else {}
         gain = self.init_gain
         kernel = {
@@ -51,7 +52,7 @@ class Backbone(nn.Module):
         padding: int = 1,
         use_bias: bool = False,
     ) -> Array:
-        """A convolution with this network's first weights: stride 2 halves the size."""
+        """A convolution with this network's initialisation; stride 2 halves the size."""
         start = self.weights(kernel**2 * x.shape[-1])
         return Conv(features, kernel, strides, padding, use_bias, name=name, **start)(x)
 
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
         return ConvTranspose(features, use_bias=use_bias, name=name, **start)(x)
 
     def normalise(self, x: Array, train: bool, name: str) -> Array:
-        """Batch, instance or no norm. A 1x1 map is left alone: its own mean is all it has."""
+        """Batch, instance or no norm. A 1x1 map is left as it is: instance norm would make it 0."""
         if self.norm == "none" or x.shape[1:3] == (1, 1):
             return x
         if self.norm == "instance":

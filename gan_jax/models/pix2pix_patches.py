@@ -1,4 +1,4 @@
-"""The discriminators of pix2pix: each logit judges one patch of the image."""
+"""The discriminators of pix2pix: each logit classifies one patch of the image."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from gan_jax.models.pix2pix_base import Backbone
 class Discriminator(Backbone):
     """condition, image [B, H, W, C] in [-1, 1] → logits [B, h, w, 1], one per patch.
 
-    conditional: False shows the image alone.
+    conditional: if False, the discriminator only sees the image.
     """
 
     conditional: bool = True
@@ -78,8 +78,10 @@ class PyTorchGanDiscriminator(Discriminator):
 
 
 def receptive_field(strides: list[tuple[int, int]]) -> int:
-    """Side in pixels of what one output of a stack of (kernel size, stride) convolutions sees:
-    from the last layer to the first, r ← r · stride + (kernel − stride), r = 1 at first."""
+    """The side in pixels of the receptive field of a stack of (kernel size, stride) convolutions.
+
+    From the last layer to the first, r ← r · stride + (kernel − stride), starting with r = 1.
+    """
     side = 1
     for kernel, stride in reversed(strides):
         side = side * stride + kernel - stride

@@ -1,4 +1,4 @@
-"""The generators of pix2pix: U-Nets that halve an image down to 1x1 or an odd size, and back."""
+"""The generators of pix2pix: U-Nets that halve an image to 1x1 or an odd size, and back."""
 
 import flax.linen as nn
 import jax
@@ -27,16 +27,17 @@ class Generator(Backbone):
         return nn.Dropout(self.dropout, deterministic=not active)(x) if self.dropout else x
 
     def joined(self, *parts: Array) -> Array:
-        """Two maps as one; the first alone where there are no skips."""
+        """Maps [B, H, W, C] joined along their channels."""
         return jnp.concatenate(parts, axis=-1)
 
 
 class OriginalGenerator(Generator):
     """U-Net of the paper: activation → convolution → norm, on the way up → dropout.
 
-    No norm behind the first and the last convolution down. `dropout_place`: "junyanz" drops at
-    every inner level but the innermost that has 8 width channels on both sides, "torch7" at the
-    three innermost. Convolutions have biases unless they feed batch norm; the last one always has.
+    There is no norm after the first and the last convolution on the way down. `dropout_place`:
+    "junyanz" has dropout at every level with 8 width channels on both sides except the innermost,
+    "torch7" at the three innermost levels. Convolutions have biases unless batch norm follows; the
+    last one always has.
     """
 
     dropout_place: str = "junyanz"
@@ -62,18 +63,18 @@ class OriginalGenerator(Generator):
         return jnp.tanh(self.deconv(jax.nn.relu(x), "decoder_1", self.outputs, True))
 
     def drops(self, level: int) -> bool:
-        """Whether features of the deconvolution out of this level are dropped."""
+        """Whether dropout follows the deconvolution out of this level."""
         if self.dropout_place == "torch7":
             return level > self.depth - 3
         return 5 <= level < self.depth
 
 
 class PyTorchGanGenerator(Generator):
-    """PyTorch-GAN's U-Net: convolution → norm → activation → dropout, no biases but the last.
+    """PyTorch-GAN's U-Net: convolution → norm → activation → dropout; only the last has a bias.
 
-    No norm behind the first and the last convolution down; dropout from the fourth level on, both
-    ways. The last layer is a nearest-neighbour upsampling, a row and a column of zeros at the top
-    and the left, and a convolution.
+    There is no norm after the first and the last convolution on the way down; dropout is used from
+    the fourth level on, down and up. The last layer is a nearest-neighbour upsampling, a row and a
+    column of zeros at the top and the left, and a convolution.
     """
 
     norm: str = "instance"

@@ -1,8 +1,9 @@
 """The growing generator and discriminator of ProGAN (Karras et al. 2018, section 2 to 4, table 2).
 
-All parameters exist from the beginning. A call names the side it works at, so a compiled step holds
-only the levels it uses, and the weight `fade` of the next lower side, which may be traced: 1 at the
-start of a fade, 0 at its end and after it. Images come and go at that side, not at the final one.
+All parameters exist from the beginning. A call is given the side at which it works, so that a
+compiled step only contains the levels that it uses, and the weight `fade` of the next lower side,
+which may be traced: 1 at the start of a fade, 0 at its end and after it. Inputs and outputs are
+images of that side, not of the final one.
 """
 
 import math
@@ -31,12 +32,12 @@ def defaults() -> dict:
         fmap_decay=1.0,
         fmap_max=512,
         z_dim=0,  # 0: as many as the lowest block has channels
-        conditional=True,  # draw a class on demand, where the data has classes
-        equalized=True,  # scale weights when they are used, not when they are drawn
+        conditional=True,  # make images of a given class, if the data has classes
+        equalized=True,  # scale weights when they are used, not when they are initialised
         pixel_norm=True,  # gen
         normalize_latents=True,  # gen
         leaky=True,  # gen; False: plain ReLU
-        fused_scale=True,  # resize inside the convolutions; disc then rectifies after that
+        fused_scale=True,  # resize inside the convolutions; disc then applies its ReLU afterwards
         minibatch_stddev=4,  # group size, 0: none
         dtype="float32",  # | bfloat16 | float16, of activations; weights stay float32
     )
@@ -49,7 +50,7 @@ def channels(resolution: int, base: int, decay: float, most: int) -> int:
 
 
 def latent_size(model: Any) -> int:
-    """The latents' length: config.model.z_dim, or what the lowest stage would have."""
+    """The length of latents: config.model.z_dim, or the channels of the lowest block."""
     return model.z_dim or channels(2, model.fmap_base, model.fmap_decay, model.fmap_max)
 
 
@@ -77,8 +78,8 @@ def build(
 
 
 def in_use(params: dict, side: int) -> list[str]:
-    """The layers of either network that training at `side` or before it updates: the blocks and
-    the colours of that side and of lower ones."""
+    """The layers of either network that have been updated once training reaches `side`: the blocks
+    and colour layers of that side and of lower ones."""
     return [name for name in params if int(re.search(r"\d+", name)[0]) <= side]
 
 
@@ -92,11 +93,10 @@ def pixel_norm(x: Array, eps: float = 1e-8) -> Array:
 class Weighted(nn.Module):
     """A dense layer (kernel_size 0) or a convolution with He's constant at run time.
 
-    The kernel is drawn from N(0, 1) and multiplied by gain / √fan_in at every use; without
-    `equalized` the factor goes into the draw. `resize` "up" doubles the sides before the
-    convolution, "down" halves them after it, by nearest neighbour and by means of 2x2; `fused` does
-    so by one convolution with a 4x4 kernel. The bias [O] is a parameter, added by the caller's
-    order: after resizing.
+    The kernel starts as N(0, 1) and is multiplied by gain / √fan_in at every use; without
+    `equalized` the initial values are multiplied instead. `resize` "up" doubles the sides before
+    the convolution by nearest neighbour, "down" halves them after it by means of 2x2; with `fused`
+    one convolution with a 4x4 kernel does both. The bias [O] is added after resizing.
     """
 
     features: int
@@ -126,8 +126,7 @@ class Weighted(nn.Module):
 
 
 def _weights(layer: Any, x: Array, shape: tuple[int, ...], factor: float) -> tuple[Array, Array]:
-    """Kernel and bias as they are used on x: the kernel times `factor`, both in x's precision
-    where that is lower."""
+    """The kernel times `factor`, and the bias, both in x's precision if that is lower."""
     draw = initializers.normal(1.0 if layer.equalized else factor)
     kernel = layer.param("kernel", draw, shape)
     bias = layer.param("bias", initializers.zeros, (layer.features,))
@@ -159,7 +158,7 @@ class _Growing(nn.Module):
         return channels(side, self.fmap_base, self.fmap_decay, self.fmap_max)
 
     def cast(self, x: Array) -> Array:
-        """Activations in half precision where asked for; otherwise as they are."""
+        """x in half precision if `dtype` asks for it; otherwise unchanged."""
         return x if self.dtype == "float32" else x.astype(self.dtype)
 
     def layer(self, name: str, features: int, **options) -> Weighted:
@@ -167,7 +166,7 @@ class _Growing(nn.Module):
 
 
 class Generator(_Growing):
-    """z [N, z_dim] and one-hot labels [N, L] → images [N, side, side, C], range open."""
+    """z [N, z_dim] and one-hot labels [N, L] → images [N, side, side, C], not limited in range."""
 
     channels: int = 3
     pixel_norm: bool = True
@@ -178,7 +177,7 @@ class Generator(_Growing):
     def __call__(
         self, z: Array, label: Array, side: int, fade: Array | float, train: bool = False
     ) -> Array:
-        del train  # nothing here has two ways to work
+        del train  # training and inference are the same here
         rectify = leaky_relu if self.leaky else jax.nn.relu
 
         def finish(h):
@@ -187,7 +186,7 @@ class Generator(_Growing):
         x = jnp.concatenate([z, label.astype(z.dtype)], axis=-1)
         x = self.cast(pixel_norm(x) if self.normalize_latents else x)
         width = self.width(SMALLEST)
-        # the bias is one per channel: the dense layer is a convolution of a 1x1 image in disguise
+        # one bias per channel, since the dense layer is a transposed convolution of a 1x1 image
         x = Spread(width, equalized=self.equalized, name="block4_dense")(x)
         x = finish(self.layer("block4_conv", width)(finish(x)))
         lower = image = None
@@ -205,7 +204,7 @@ class Generator(_Growing):
 
 
 class Spread(nn.Module):
-    """The dense layer that makes a map of a vector: [N, Z] → [N, 4, 4, C], a bias per channel."""
+    """The dense layer from a vector to a map: [N, Z] → [N, 4, 4, C], with one bias per channel."""
 
     features: int
     equalized: bool = True
@@ -220,7 +219,7 @@ class Spread(nn.Module):
 class Discriminator(_Growing):
     """Images [N, side, side, C] → (score [N], logits of the class [N, L]).
 
-    The label is not looked at; it is an argument so that both networks are called alike.
+    The label is not used; it is an argument so that both networks have the same signature.
     """
 
     classes: int = 0
@@ -248,7 +247,7 @@ class Discriminator(_Growing):
                 image = average_pool(image)
                 below = see(image, at // 2)
                 x = _mix(x, below, fade) if at == side else x
-        if self.group > 1:  # as in the original, a group of one is none
+        if self.group > 1:  # as in the original, a group of one means no such channel
             h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             x = MinibatchStddev(self.group)(h).astype(x.dtype)
         x = leaky_relu(self.layer("block4_conv", self.width(SMALLEST))(x))

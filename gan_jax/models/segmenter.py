@@ -1,12 +1,13 @@
-"""A small fully convolutional network that names the class of every pixel of a photo.
+"""A small fully convolutional network that classifies every pixel of a photo.
 
     net = segmenter(classes=12, resolution=256, width=16)
     params, stats = net.init(key, x)
     logits, stats = net.apply(params, stats, x, train=True, key=key)
 
-Three strided convolutions, residual blocks at an eighth of the size, three transposed convolutions
-with skips: the idea is that of FCN (Long et al. 2015) and U-Net (Ronneberger et al. 2015), the
-architecture our own. Nothing in it depends on the size, so weights trained at one fit every other.
+It has three strided convolutions, residual blocks at an eighth of the size, and three transposed
+convolutions with skips. The idea is that of FCN (Long et al. 2015) and U-Net (Ronneberger et al.
+2015), the architecture is our own. Nothing in it depends on the size, so weights trained at one
+size can be used at any other.
 """
 
 import flax.linen as nn
@@ -19,15 +20,15 @@ from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
 
 HALVINGS = 3
-BLOCKS = 4  # of two 3x3 convolutions: each widens what a logit sees by 4 · 8 pixels
+BLOCKS = 4  # of two 3x3 convolutions; each widens the receptive field by 4 · 8 pixels
 DROPOUT = 0.25
 
 
 class Segmenter(nn.Module):
     """x [B, H, W, C] in [-1, 1] → logits [B, H, W, classes]; batch norm throughout.
 
-    A logit sees 166x166 pixels: 22 by the convolutions down, 128 more by the blocks, 14 by those
-    up, 2 by the last. The last skip is the photo itself, where edges are as sharp as they get.
+    A logit sees 166x166 pixels: 22 from the convolutions down, 128 more from the blocks, 14 from
+    those up, 2 from the last. The last skip is the photo itself, which has the sharpest edges.
     """
 
     classes: int
@@ -56,7 +57,7 @@ class Segmenter(nn.Module):
         return layers.Conv(self.classes, 3, 1, 1, weight_init="he", name="logits")(h)
 
     def residual(self, x: Array, name: str, train: bool) -> Array:
-        """x + two 3x3 convolutions of it, each behind batch norm and ReLU (He et al. 2016b)."""
+        """x + two 3x3 convolutions of it, each after batch norm and ReLU (He et al. 2016b)."""
         h = x
         for index in range(2):
             h = jax.nn.relu(layers.BatchNorm(name=f"{name}_norm_{index}")(h, train))
@@ -69,8 +70,8 @@ class Segmenter(nn.Module):
 def segmenter(classes: int, resolution: int, width: int = 16) -> Network:
     """apply(images [B, H, W, C] in [-1, 1]) → logits [B, H, W, classes].
 
-    Training needs a key, for dropout. `resolution` is that of the images it will be trained on; H
-    and W may be any multiples of 8.
+    Training needs a key, for dropout. `resolution` is that of the training images; H and W may be
+    any multiples of 8.
 
     Raises UserError for a resolution that cannot be halved three times, and a width below 1.
     """

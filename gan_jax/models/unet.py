@@ -1,8 +1,8 @@
 """The U-Net of guided-diffusion, its super-resolution form, and its encoder as a classifier.
 
-Dhariwal & Nichol 2021 (arXiv 2105.05233), https://github.com/openai/guided-diffusion. A class is
-added to the embedding of time; class -1 adds nothing, which is how a network that was trained with
-dropped labels is asked for an image of no class (Ho & Salimans 2022).
+Dhariwal & Nichol 2021 (arXiv 2105.05233), https://github.com/openai/guided-diffusion. An embedding
+of the class is added to that of the time. Class -1 adds nothing: with it a network that was trained
+with dropped labels makes unconditional images (Ho & Salimans 2022).
 """
 
 import math
@@ -36,7 +36,7 @@ POOLS = ("attention", "adaptive", "spatial", "spatial_v2")
 HIDDEN = 2048  # of the classifier's spatial pools
 NO_CLASS = -1
 
-# by image size, of guided-diffusion and, for 32, improved-diffusion
+# by image size, from guided-diffusion and, for 32, improved-diffusion
 MULTIPLIERS = {
     512: (0.5, 1, 1, 2, 2, 4, 4),
     256: (1, 1, 2, 2, 4, 4),
@@ -52,16 +52,16 @@ def defaults() -> dict:
     return dict(
         num_channels=128,
         num_res_blocks=2,  # per level
-        channel_mult=(),  # of num_channels, per level, fractions too; (): by the image size
-        attention_resolutions=(16, 8),  # sides in pixels of the maps that attend
+        channel_mult=(),  # multiples of num_channels by level, fractions too; (): by image size
+        attention_resolutions=(16, 8),  # sides in pixels of the maps with attention
         num_heads=4,
         num_heads_upsample=0,  # of the decoder; 0: num_heads
         num_head_channels=0,  # above 0: channels per head, in place of num_heads
         dropout=0.0,
-        class_cond=False,  # images of a class, where the data has classes
+        class_cond=False,  # whether the network is given the class of the image
         scale_shift_norm=True,  # the embedding scales and shifts; False: it is added
         resblock_updown=False,  # residual blocks that resize; False: strided and plain convolutions
-        attention_order="legacy",  # | new, of queries, keys and values among the channels
+        attention_order="legacy",  # | new: order of queries, keys and values among the channels
         norm_groups=32,
         remat="none",  # | attention | blocks: recomputed in the backward pass, saves memory
         dtype="float32",  # | bfloat16 | float16, of convolutions; weights stay float32
@@ -88,7 +88,7 @@ def classifier_defaults() -> dict:
 class UNet(nn.Module):
     """x [B, H, W, C], time [B], label int [B] (−1: none) → [B, H, W, out_channels].
 
-    `low_resolution` [B, h, w, C] is enlarged to x's size and read beside it. At the start of
+    `low_resolution` [B, h, w, C] is enlarged to x's size and concatenated with x. At the start of
     training the output is 0.
     """
 
@@ -139,7 +139,7 @@ class UNet(nn.Module):
 class Classifier(nn.Module):
     """The encoder as a classifier of noisy images: x [B, H, W, C], time [B] → logits [B, K].
 
-    `side`: of the smallest map, which fixes the attention pool's positions.
+    `side` is that of the smallest map, which determines the attention pool's positions.
     """
 
     trunk: Trunk
@@ -173,7 +173,8 @@ class Classifier(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """What the mean of a map's pixels attends to (CLIP's): [B, side, side, C] → [B, outputs]."""
+    """CLIP's attention pool, in which the mean of a map's pixels attends to all of them:
+    [B, side, side, C] → [B, outputs]."""
 
     heads: int
     outputs: int
@@ -208,7 +209,7 @@ class _Table(nn.Module):
 
 
 def _cast(x: Array, dtype: str) -> Array:
-    """x in half precision where asked for; else in the type it has, which may be float64."""
+    """x in half precision if `dtype` asks for it; otherwise unchanged, even if it is float64."""
     return x if dtype == "float32" else x.astype(dtype)
 
 
@@ -219,12 +220,12 @@ def unet(
 
     Args:
       resolution: side of the images in pixels.
-      channels, outputs: of an image, and of what the network says of it.
-      classes: of the data; 0 without.
-      upsampler: reads a smaller image too.
+      channels, outputs: channels of an image, and of the network's output.
+      classes: number of classes of the data; 0 without labels.
+      upsampler: whether the network also reads the image at a lower resolution.
 
-    apply(params, {}, x, time, label, low_resolution) → [B, H, W, outputs]. Raises UserError naming
-    the key where the options do not go together.
+    apply(params, {}, x, time, label, low_resolution) → [B, H, W, outputs]. Raises a UserError that
+    names the key if the options do not go together.
     """
     if model.class_cond and not classes:
         raise UserError(
@@ -243,7 +244,7 @@ def unet(
 def noisy_classifier(model: Any, resolution: int, classes: int, key: str = "model") -> Network:
     """The classifier that a section describes (see `classifier_defaults`).
 
-    apply(params, {}, x, time) → logits [B, classes]. `key`: of the section, for errors.
+    apply(params, {}, x, time) → logits [B, classes]. `key` is that of the section, for errors.
     """
     one_of(f"config.{key}.pool", model.pool, POOLS)
     trunk = _trunk(model, resolution, False, key)
@@ -286,7 +287,7 @@ def _check(model: Any, key: str) -> None:
 
 
 def _check_groups(trunk: Trunk, key: str) -> None:
-    """UserError where group norm does not divide the channels of a level."""
+    """Raises UserError if the number of groups does not divide the channels of a level."""
     for level, factor in enumerate(trunk.multipliers):
         width = trunk.channels(level)
         if width < 1 or width % trunk.groups:
@@ -298,7 +299,7 @@ def _check_groups(trunk: Trunk, key: str) -> None:
 
 
 def _check_heads(trunk: Trunk, count: int, key: str) -> None:
-    """UserError where an attending level's channels do not divide."""
+    """Raises UserError if `count` does not divide the channels of a level with attention."""
     levels = {int(math.log2(factor)) for factor in trunk.attention} | {len(trunk.multipliers) - 1}
     for level in sorted(levels):
         if count < 1 or trunk.channels(level) % count:
@@ -308,7 +309,7 @@ def _check_heads(trunk: Trunk, count: int, key: str) -> None:
 
 
 def _multipliers(model: Any, resolution: int, upsampler: bool, key: str) -> tuple[float, ...]:
-    """Channels of every level as multiples of num_channels: those of the section, or the usual."""
+    """Channels of every level as multiples of num_channels: the section's, or the usual ones."""
     known = UPSAMPLER_MULTIPLIERS if upsampler else MULTIPLIERS
     chosen = tuple(model.channel_mult)
     if not chosen:
@@ -330,7 +331,7 @@ def _multipliers(model: Any, resolution: int, upsampler: bool, key: str) -> tupl
 
 
 def _attention(model: Any, resolution: int, levels: int, key: str) -> tuple[int, ...]:
-    """Factors of the levels whose maps attend."""
+    """The factors 2^level of the levels with attention."""
     sides = [resolution // 2**level for level in range(levels)]
     for side in model.attention_resolutions:
         if side not in sides:

@@ -1,7 +1,7 @@
 """The blocks of guided-diffusion's networks (Dhariwal & Nichol 2021, appendix; Ho et al. 2020).
 
-Layers carry the names of the reference's checkpoint files, with "_" before a number where those
-have a dot: "input_blocks.3.0.in_layers.2" is the layer "in_layers_2" of "input_blocks_3_0".
+Layers have the names of the reference's checkpoint files, with "_" in place of a dot before a
+number: "input_blocks.3.0.in_layers.2" is the layer "in_layers_2" of "input_blocks_3_0".
 """
 
 import math
@@ -22,10 +22,10 @@ ZERO = {"kernel_init": initializers.zeros, "bias_init": initializers.zeros}
 
 @dataclass(frozen=True)
 class Trunk:
-    """What an encoder, and the decoder that mirrors it, are made of.
+    """The options of an encoder and of the decoder that mirrors it.
 
     Level i has `width` · multipliers[i] channels and works on maps smaller by 2^i; `attention`
-    holds the factors 2^i of the levels that attend.
+    holds the factors 2^i of the levels with attention.
     """
 
     width: int
@@ -42,25 +42,26 @@ class Trunk:
     remat: str = "none"
 
     def channels(self, level: int) -> int:
-        """Channels of a level, cut to a whole number."""
+        """Channels of a level, rounded down to a whole number."""
         return int(self.multipliers[level] * self.width)
 
     def residual(self, features: int, name: str, resample: str = ""):
-        """A residual block, recomputed in the backward pass where the options say so."""
+        """A residual block, which is recomputed in the backward pass if `remat` is "blocks"."""
         block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat == "blocks" else ResBlock
         return block(
             features, self.dropout, self.scale_shift, self.groups, resample, name=name
         )  # fmt: skip
 
     def attend(self, x: Array, name: str, heads: int | None = None) -> Array:
-        """Self-attention of the map x, with `heads` in place of the trunk's own number."""
+        """Self-attention of the map x; `heads` overrides the trunk's own number."""
         count = x.shape[-1] // self.head_channels if self.head_channels else heads or self.heads
         block = Attention if self.remat == "none" else nn.remat(Attention)
         return block(count, self.order, self.groups, name=name)(x)
 
 
 class GroupNorm(nn.Module):
-    """torch.nn.GroupNorm on [B, ..., C], ε 1e-5: moments in float32 at least, x's type back."""
+    """torch.nn.GroupNorm on [B, ..., C], ε 1e-5; moments are float32 at least, the result has x's
+    type."""
 
     groups: int = 32
 
@@ -77,8 +78,8 @@ class GroupNorm(nn.Module):
 def normalized(x: Array, scale: Array, bias: Array, groups: int) -> Array:
     """Group norm of [B, P, C] with `scale` and `bias` [C].
 
-    Sums over pixels come before those over the channels of a group, and the derivative is spelled
-    out: as JAX derives it from means over groups it takes three times as long on a CPU
+    Sums over pixels come before those over the channels of a group, and the derivative is written
+    out: JAX's own derivative of means over groups takes three times as long on a CPU
     (benchmarks/diffusion.py).
     """
     return _normalize(x, scale, bias, groups)[0]
@@ -108,7 +109,7 @@ normalized.defvjp(_normalize, _normalize_back)
 
 
 def _group_means(values: Array, groups: int) -> Array:
-    """[B, C] → the mean of each one's group, [B, C]."""
+    """[B, C] → the mean over the group of each channel, [B, C]."""
     size = values.shape[1] // groups
     means = jnp.mean(values.reshape(-1, groups, size), axis=2)
     return jnp.repeat(means, size, axis=1)
@@ -152,8 +153,8 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over all pixels of [B, H, W, C], added to its input.
 
-    `order` says how the 3C channels of queries, keys and values lie: "legacy" head by head, "new"
-    kind by kind. The softmax is taken in float32 at least.
+    `order` is that of the 3C channels of queries, keys and values: "legacy" has them head by head,
+    "new" kind by kind. The softmax is computed in float32 at least.
     """
 
     heads: int
@@ -178,7 +179,7 @@ def attention(qkv: Array, heads: int, order: str) -> Array:
         q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, heads, 3, depth), 3, 0)
     else:
         q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, heads, depth), 2, 0)
-    scale = depth**-0.25  # on each factor: in half precision the product would overflow first
+    scale = depth**-0.25  # on both factors, because the product could overflow in half precision
     logits = jnp.einsum("bthd,bshd->bhts", q * scale, k * scale)
     wide_logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     weights = jax.nn.softmax(wide_logits, axis=-1).astype(qkv.dtype)
@@ -202,8 +203,9 @@ class Upsample(nn.Module):
 
 
 def timestep_embedding(time: Array, width: int) -> Array:
-    """[B], whole or fractional → [B, width]: cosines, then sines, of `time` times frequencies that
-    fall geometrically from 1 to 1/10000 (exclusive); an odd width ends in a zero."""
+    """Times [B], whole or fractional → [B, width]: cosines, then sines, of `time` multiplied by
+    frequencies that fall geometrically from 1 to 1/10000 (exclusive); an odd width ends in a zero.
+    """
     half = width // 2
     time = jnp.asarray(time)
     time = time.astype(jnp.promote_types(time.dtype, jnp.float32))
@@ -222,7 +224,7 @@ def embed_time(time: Array, width: int) -> Array:
 def encode(trunk: Trunk, x: Array, embedding: Array, train: bool) -> list[Array]:
     """The maps of every level from an image: stem, blocks and downsamplers, in order.
 
-    Called inside a module, whose layers these become.
+    It must be called inside a module, which gets the layers.
     """
     h = Conv(trunk.channels(0), 3, padding=1, follow_input=True, name="input_blocks_0_0")(x)
     maps, last = [h], len(trunk.multipliers) - 1

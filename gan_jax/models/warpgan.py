@@ -7,11 +7,11 @@
     points, displacements = gen.controls(params, code)
 
 A caricature is the texture warped so that each control point moves by its displacement. The style
-encoder reads a style code off an image; at generation codes may as well be drawn from N(0, I).
+encoder computes a style code from an image; for generation codes may also be sampled from N(0, I).
 Points and displacements are (y, x) in pixels of the image.
 
-Both networks have a head that fixes the image size in the original, "flat", and one that does not,
-"pooled". The flat warp head holds 134 of the generator's 144 million parameters at 256 pixels.
+Both networks have a choice of heads: "flat", the original's, works for one image size only, and
+"pooled" for any. The flat warp head has 134 of the generator's 144 million parameters at 256 px.
 """
 
 from collections.abc import Callable
@@ -40,10 +40,10 @@ from gan_jax.models.warpgan_blocks import (
 )
 
 HEADS = ("pooled", "flat")
-REDUCTION = 4  # the content code's pixels are so many pixels wide
-SMALLEST = 32  # side that five halvings in the discriminator bring to 1
-LEAST = 16  # side that the pooled warp head can still halve
-SPREAD = 50 / 256  # deviation of control points around the centre at the start, of the side
+REDUCTION = 4  # a pixel of the content code covers this many pixels of the image per side
+SMALLEST = 32  # the side that five halvings in the discriminator reduce to 1
+LEAST = 16  # the smallest side that the pooled warp head can still halve
+SPREAD = 50 / 256  # initial deviation of control points from the centre, as a share of the side
 GRID = 4  # cells of the pooled warp head along either side
 UNIT = 1 / 128  # of the side: a 1 at the outputs of the pooled warp head
 
@@ -60,7 +60,7 @@ def defaults() -> dict[str, Any]:
         disc_width=32,  # channels of the discriminator's first convolution; 2 to 16 times follow
         disc_head="flat",  # the original's, for one image size | pooled: any image size
         bottleneck=512,  # numbers in the discriminator's embedding
-        logit_scale=1.0,  # of the identity logits, which read a vector of length 1; the original's
+        logit_scale=1.0,  # of identity logits, whose input has length 1; as in the original
         keep_prob=1.0,  # below 1: dropout in the warp head and before the embedding
     )
 
@@ -75,7 +75,8 @@ class Generator(NamedTuple):
     controls(params, content, train=False, key=None) → points, displacements [B, P, 2]
 
     Images are in [-1, 1], their height and width divisible by 4 and at least 16; `key` is for
-    dropout. UserError for other sizes, and for another one than built for with the flat warp head.
+    dropout. Raises UserError for other sizes; a flat warp head only accepts the size it was built
+    for.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -121,7 +122,7 @@ def build(
 def modules(
     model: Any, resolution: int, num_classes: int, channels: int = 3
 ) -> tuple["GeneratorModule", "Discriminator"]:
-    """The modules behind `build`, for those who want to look at activations."""
+    """The modules behind `build`, for access to their activations."""
     _check(model, resolution)
     gen = GeneratorModule(
         width=model["width"], blocks=model["blocks"], style_size=model["style_size"],
@@ -138,7 +139,7 @@ def modules(
 
 
 class GeneratorModule(nn.Module):
-    """The five parts; methods as `Generator` describes them."""
+    """The five parts of the generator; for the methods see `Generator`."""
 
     width: int
     blocks: int
@@ -180,9 +181,9 @@ class GeneratorModule(nn.Module):
 class WarpController(nn.Module):
     """Content code [B, h, w, F] → control points and their displacements, [B, points, 2] each.
 
-    Points are `point_mean`, trained but the same for all images, plus an offset for each image.
-    The head with `side` 0 reads a grid of means and works in parts of height and width; the flat
-    one reads every pixel of images of that side and works in pixels.
+    Points are `point_mean`, a parameter that all images share, plus an offset for each image. With
+    `side` 0 the head is pooled: it reads a grid of means, and its outputs are shares of height and
+    width. The flat head reads every pixel of images of that side, and its outputs are in pixels.
     """
 
     width: int
@@ -199,7 +200,7 @@ class WarpController(nn.Module):
         else:
             for number in range(2):
                 x = ReflectConv(self.features, 4, 2, reflect=1, name=f"conv{number}")(x)
-                # not instance norm: its mean over a map says nothing, and small maps become 0
+                # not instance norm, after which means over a map are 0, as are the smallest maps
                 x = jax.nn.relu(LayerNorm(name=f"conv{number}_norm")(x))
             x = grid_pool(x, GRID)
         h = hidden(x.reshape(x.shape[0], -1), self.width)
@@ -218,7 +219,7 @@ class WarpController(nn.Module):
 
 
 def _around_centre(side: int) -> Callable[..., Array]:
-    """Draws coordinates around the centre of an image of that side."""
+    """An initialiser of coordinates around the centre of an image of that side."""
 
     def draw(key: Array, shape: tuple[int, ...]) -> Array:
         return side * (0.5 + SPREAD * jax.random.normal(key, shape))
@@ -229,8 +230,8 @@ def _around_centre(side: int) -> Callable[..., Array]:
 class Discriminator(nn.Module):
     """Images [B, H, W, C] → patch logits, identity logits, embeddings, as `build` describes.
 
-    There is one patch for every 32x32 pixels. Its three classes are caricature, photo, generated;
-    each identity comes as the same three.
+    There is one patch for every 32x32 pixels. Its three classes are caricature, photo and
+    generated; each identity has three classes in the same way.
     """
 
     width: int
@@ -254,14 +255,14 @@ class Discriminator(nn.Module):
 
 
 def _dropout(module: nn.Module, x: Array, keep_prob: float, train: bool) -> Array:
-    """Dropout inside a module: some values become 0, the others grow by 1 / keep_prob. It acts in
-    training only, and only where there is a key."""
+    """Dropout inside a module: some values become 0, the others are divided by keep_prob. It is
+    only active in training, and only if there is a key."""
     active = train and module.has_rng("dropout")
     return nn.Dropout(1 - keep_prob, deterministic=not active)(x)
 
 
 def _check_size(images: Array) -> None:
-    """UserError for images that the content encoder cannot halve twice."""
+    """Raises UserError for images that the content encoder cannot halve twice."""
     height, width = images.shape[1:3]
     if min(height, width) < LEAST or height % REDUCTION or width % REDUCTION:
         raise UserError(
@@ -271,7 +272,7 @@ def _check_size(images: Array) -> None:
 
 
 def _check_side(head: str, size: Any, side: int) -> None:
-    """UserError for images of another size than a flat head was built for."""
+    """Raises UserError for images of another size than a flat head was built for."""
     if tuple(size) != (side, side):
         raise UserError(
             f"config.model.{head}='flat' is for images of {side}x{side} pixels, not "

@@ -1,6 +1,6 @@
 """Norms, blocks, encoders and the decoder of WarpGAN (Shi, Deb and Jain 2019).
 
-Padding is by reflection everywhere, and moments are taken in float32 at least.
+Padding is by reflection everywhere, and moments are computed in float32 at least.
 """
 
 import flax.linen as nn
@@ -28,7 +28,7 @@ class InstanceNorm(nn.Module):
 
 
 class AdaptiveInstanceNorm(nn.Module):
-    """[B, H, W, C] normalised like InstanceNorm; scale and bias [B, C] come from elsewhere."""
+    """[B, H, W, C] normalised like InstanceNorm; scale and bias [B, C] are inputs."""
 
     @nn.compact
     def __call__(self, x: Array, scale: Array, bias: Array) -> Array:
@@ -66,8 +66,8 @@ class ReflectConv(Conv):
 class ResBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), 3x3 convolutions without biases, nothing after the sum.
 
-    Instance norm with its own scales and biases, or adaptive, where `scale` and `bias` [B, C] are
-    given.
+    The norm is instance norm with its own scales and biases, or adaptive instance norm if `scale`
+    and `bias` [B, C] are given.
     """
 
     @nn.compact
@@ -85,7 +85,7 @@ class ResBlock(nn.Module):
 
 
 def _down(x: Array, width: int, number: int, use_bias: bool) -> Array:
-    """The convolutions that both encoders begin with; the second and the third halve the image."""
+    """Convolution `number` 0 to 2 of an encoder, the same in both; 1 and 2 halve the image."""
     kernel, strides, reflect = ((7, 1, 3), (4, 2, 1), (4, 2, 1))[number]
     features, name = width * 2**number, f"conv{number}"
     return ReflectConv(
@@ -94,8 +94,8 @@ def _down(x: Array, width: int, number: int, use_bias: bool) -> Array:
 
 
 def trunk(x: Array, width: int) -> Array:
-    """What a discriminator and a classifier of identities begin with, inside either module: images
-    [B, H, W, C] → [B, H/32, W/32, 16 width], by "conv1" to "conv5"."""
+    """The first layers, "conv1" to "conv5", of a discriminator and of a classifier of identities,
+    inside either module: images [B, H, W, C] → [B, H/32, W/32, 16 width]."""
     for number in range(5):
         conv = ReflectConv(
             width * 2**number, 4, 2, use_bias=True, weight_init="xavier", reflect=1,
@@ -113,7 +113,7 @@ def embedded(x: Array, size: int) -> Array:
 
 
 class StyleEncoder(nn.Module):
-    """Images [B, H, W, C] → style codes [B, size]; no norm, since that would take style away."""
+    """Images [B, H, W, C] → style codes [B, size]; no norm, since that would remove style."""
 
     width: int
     size: int
@@ -165,7 +165,7 @@ def hidden(x: Array, width: int, number: str = "") -> Array:
 class Decoder(nn.Module):
     """Content code [B, h, w, 4 width], scale and bias [B, 4 width] → images [B, 4h, 4w, channels].
 
-    The last kernel starts at 0: images are grey then.
+    The last kernel starts at 0, so that images are grey at first.
     """
 
     width: int
@@ -188,7 +188,7 @@ class Decoder(nn.Module):
 def grid_pool(x: Array, side: int) -> Array:
     """Means over the cells of a side x side grid: [B, H, W, C] → [B, side, side, C].
 
-    Any H and W: a pixel that two cells share counts in each by the part that lies in it.
+    H and W may be any: a pixel that two cells share counts in each by the part that lies in it.
     """
     rows, columns = (jnp.asarray(_cells(n, side), x.dtype) for n in x.shape[1:3])
     return jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns)

@@ -1,7 +1,7 @@
 """One file for each --mode, with its own flags and `main(config, workdir) -> int`.
 
 `main` gets the config of --config, ready to be used, or None, and the folder that --workdir names,
-or "". It returns the exit status. What a mode does as a function is in `gan_jax.modes.work`.
+or "". It returns the exit status. The work itself is done by functions in `gan_jax.modes.work`.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Mode(NamedTuple):
 
 MODES = {
     "train": Mode("gan_jax.modes.train", "trains, or continues a run that was stopped"),
-    "sample": Mode("gan_jax.modes.sample", "draws images with a trained model"),
+    "sample": Mode("gan_jax.modes.sample", "makes images with a trained model"),
     "evaluate": Mode("gan_jax.modes.evaluate", "measures a saved state: losses and image quality"),
     "metrics": Mode(
         "gan_jax.modes.metrics", "compares any two sets of images: FID, KID and others"

@@ -1,4 +1,4 @@
-"""Finds the faces in photos, turns them upright and cuts them out, all of one size.
+"""Finds the faces in photos, turns them upright and cuts them out, all in the same size.
 
 python launch.py --mode=align --input=DIR --out=DIR --landmarks=FILE
 python launch.py --mode=align --input=DIR --out=DIR --detector=WEIGHTS --faces=all

@@ -12,18 +12,18 @@ from gan_jax.modes import face_flags, flags
 FLAGS = flags.FlagValues()
 INPUT = flags.images(FLAGS, "The photos: one image, a folder or a .zip.")
 OUT = flags.out(FLAGS, "Folder for the files; empty: caricatures/ in the run's folder.")
-NUM_STYLES = flags.integer(FLAGS, "num_styles", 5, "Random styles of each photo.")
+NUM_STYLES = flags.integer(FLAGS, "num_styles", 5, "How many random styles each photo gets.")
 SCALE = flags.string(
     FLAGS, "scale", "1", "Factors of the warp, such as 0,0.5,1,2; 0: texture only."
 )
-STYLE_FROM = flags.place(FLAGS, "style_from", "", "An image whose style is taken too.")
+STYLE_FROM = flags.place(FLAGS, "style_from", "", "An image whose style is used as well.")
 STYLE_SEED = flags.integer(
     FLAGS, "style_seed", 2020, "Seed of the first random style; the others have the next ones."
 )
 LANDMARKS = face_flags.landmarks(FLAGS)
 DETECTOR = face_flags.detector(FLAGS)
 FACES = face_flags.faces(FLAGS)
-FREE_SIZE = flags.switch(FLAGS, "free_size", False, "Take aligned faces of any size as they are.")
+FREE_SIZE = flags.switch(FLAGS, "free_size", False, "Accept aligned faces of any size.")
 STATE = flags.state(FLAGS)
 RENAMED = {"seed": "style_seed"}
 

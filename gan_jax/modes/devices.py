@@ -1,4 +1,4 @@
-"""Where a command computes."""
+"""The devices on which a command computes."""
 
 import os
 
@@ -7,8 +7,8 @@ from gan_jax.modes.flags import General
 
 
 def prepare(general: General) -> None:
-    """Loads jax and has it compute where the flags say; see `open_devices`."""
-    # read when the first device is opened, so it is not too late where jax is imported already
+    """Loads jax and makes it compute where the flags say; see `open_devices`."""
+    # XLA reads this when the first device is opened, so it works even if jax is imported already
     if not general.preallocate.value:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
@@ -22,9 +22,9 @@ def prepare(general: General) -> None:
 
 
 def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) -> None:
-    """Joins the cluster, chooses where to compute, and makes sure that it is there.
+    """Joins the cluster, chooses the kind of device, and makes sure that there is one.
 
-    Raises UserError where there is no such cluster or device.
+    Raises UserError if there is no such cluster or device.
     """
     if platform:
         jax.config.update("jax_platforms", platform)

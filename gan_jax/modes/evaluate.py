@@ -13,7 +13,7 @@ SAMPLING = flags.Sampling(FLAGS)
 
 
 def main(config, workdir: str) -> int:
-    """Prints the scores and writes evaluate.json; `config` says what is measured."""
+    """Prints the scores and writes evaluate.json; `config`, if given, says what is measured."""
     from gan_jax import evaluating
 
     places = flags.data_places(DATA.value, workdir)

@@ -1,4 +1,4 @@
-"""Writes a run's network as a .pt file in guided-diffusion's names.
+"""Writes a run's network as a .pt file that guided-diffusion can read.
 
 python launch.py --mode=export --workdir=runs/d --out=model.pt
 python launch.py --mode=export --workdir=runs/d --state=best --weights=raw --out=raw.pt

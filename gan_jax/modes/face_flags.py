@@ -4,12 +4,12 @@ from gan_jax.modes.flags import FlagHolder, FlagValues, place, string
 
 
 def landmarks(own: FlagValues) -> FlagHolder[str]:
-    """--landmarks: where the faces are."""
+    """--landmarks: a file that says where the faces are."""
     return place(own, "landmarks", "", "File of lines with a path and five points x y.")
 
 
 def detector(own: FlagValues) -> FlagHolder[str]:
-    """--detector: what finds the faces."""
+    """--detector: the network that finds the faces."""
     return place(
         own,
         "detector",
@@ -19,7 +19,7 @@ def detector(own: FlagValues) -> FlagHolder[str]:
 
 
 def faces(own: FlagValues) -> FlagHolder[str]:
-    """--faces: which of several."""
+    """--faces: which of several faces in one image."""
     return string(
         own, "faces", "largest", "Which of several faces in one image: largest, central or all."
     )

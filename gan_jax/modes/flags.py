@@ -1,8 +1,8 @@
 """The flags that several modes share, and the general ones that every mode has.
 
 A mode makes a `FlagValues` of its own and defines in it exactly the flags that it reads. The
-functions here define one flag each and return its holder; `.value` is there once launch.py has
-parsed the command line.
+functions here define one flag each and return its holder, whose `.value` can be read once launch.py
+has parsed the command line.
 """
 
 import os
@@ -67,7 +67,7 @@ class General(NamedTuple):
 
 
 def general(own: FlagValues, argv: list[str] | None = None) -> General:
-    """Defines the general flags. `argv` is the whole command line: --config.x=y are found there."""
+    """Defines the general flags. `argv` is the whole command line, which may hold --config.x=y."""
     return General(
         config_flags.DEFINE_config_file(
             "config",
@@ -88,7 +88,7 @@ def general(own: FlagValues, argv: list[str] | None = None) -> General:
             flag_values=own,
         ),
         switch(
-            own, "preallocate", True, "GPU: take most of the memory at once, or as it is needed."
+            own, "preallocate", True, "GPU: take most of the memory at once, not as it is needed."
         ),
         switch(own, "distributed", False, "Join the other hosts of a TPU pod or cluster first."),
         place(own, "compilation_cache", "", "Folder where compiled steps are kept between runs."),
@@ -106,23 +106,23 @@ def images(own: FlagValues, help: str) -> FlagHolder[str]:
 
 
 def state(own: FlagValues) -> FlagHolder[str]:
-    """--state: which of a run's states."""
+    """--state: which of a run's states is used."""
     return string(own, "state", "newest", "State of the run: newest, best, or a step.")
 
 
 def weights(own: FlagValues) -> FlagHolder[str]:
-    """--weights: averaged ones or not."""
+    """--weights: the averaged weights or the raw ones."""
     return string(own, "weights", "", "ema or raw; empty: ema where there is one.")
 
 
 def seeds(own: FlagValues, default: str) -> FlagHolder[str]:
-    """--seeds: which images are drawn."""
+    """--seeds: which images are sampled."""
     return string(
         own,
         "seeds",
         default,
-        "Which images to draw, one for each seed, such as 0-63 or 1,5,8-11. A seed is the same "
-        "image whatever is drawn beside it.",
+        "Which images to make, one for each seed, such as 0-63 or 1,5,8-11. A seed gives the same "
+        "image whatever other seeds there are.",
     )
 
 
@@ -132,13 +132,13 @@ def classes(own: FlagValues) -> FlagHolder[str]:
         own,
         "classes",
         "",
-        "Classes by name or number, such as cat,dog or 3-5, cycled over the images; empty: the "
-        "class that a seed stands for, or that the input brings.",
+        "Classes by name or number, such as cat,dog or 3-5, cycled over the images; empty: each "
+        "seed has its own class, or the input says it.",
     )
 
 
 def count(own: FlagValues, help: str) -> FlagHolder[int]:
-    """--count: at most so many images."""
+    """--count: the largest number of images."""
     return integer(own, "count", 0, help)
 
 
@@ -156,7 +156,7 @@ def data(own: FlagValues) -> FlagHolder[str]:
 def data_places(text: str, workdir: str) -> Mapping[str, str]:
     """The places that --data names, by keys of config.data.
 
-    Raises UserError for keys and places that do not exist, and where no run is named.
+    Raises UserError for keys and places that do not exist, and if no run is named.
     """
     from gan_jax import config as configs
 
@@ -167,13 +167,13 @@ def data_places(text: str, workdir: str) -> Mapping[str, str]:
 
 
 def need_workdir(workdir: str, mode: str) -> None:
-    """Raises UserError where no run is named."""
+    """Raises UserError if no run is named."""
     if not workdir:
         raise UserError(f"--workdir is missing: --mode={mode} needs the folder of a run")
 
 
 class Sampling:
-    """The flags of a diffusion model's sampling, which other models do without."""
+    """The flags for sampling from a diffusion model, which other models do not have."""
 
     def __init__(self, own: FlagValues):
         """Defines them."""
@@ -210,9 +210,9 @@ class Sampling:
         )
 
     def adjust(self, weights: str = "") -> Callable:
-        """A function that makes of a model one that is sampled as the flags say.
+        """A function from a model to the same model, sampled as the flags say.
 
-        `weights` are those whose drawing shows its progress.
+        `weights` names the weights for which sampling shows its progress; "" means "ema".
         """
         from gan_jax.run import sampler_settings
 

@@ -1,4 +1,4 @@
-"""What the modes have in common that do one task on every image of a folder."""
+"""The flags of modes that run one task on every image of a folder, and the call of that task."""
 
 import os
 
@@ -8,7 +8,7 @@ RENAMED = {"seeds": "first_seed"}
 
 
 class FolderFlags:
-    """The flags of such a mode, and the call of its task."""
+    """The flags of a mode for folders, and the call of its task."""
 
     def __init__(self, own: flags.FlagValues):
         """Defines them."""

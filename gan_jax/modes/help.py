@@ -1,4 +1,4 @@
-"""What --help prints: the modes with a line each, or the flags of one mode with two examples."""
+"""The text of --help: the modes with a line each, or the flags of one mode with two examples."""
 
 import re
 import textwrap
@@ -11,7 +11,7 @@ WIDTH = 100
 
 
 def text(argv: list[str], usage: str) -> str:
-    """The help that a command line asks for; `usage` is the text on all modes.
+    """The help that a command line asks for; `usage` is the text that is shown without a mode.
 
     Raises UsageError for a mode that does not exist.
     """
@@ -40,12 +40,12 @@ def described(own: flags.FlagValues) -> list[str]:
 
 
 def _in_order(own: flags.FlagValues) -> list[absl_flags.Flag]:
-    # a FlagValues lists its names by the alphabet, and the flags of each module as they came
+    # a FlagValues lists its names alphabetically, but the flags of a module as they were defined
     return [flag for found in own.flags_by_module_dict().values() for flag in found]
 
 
 def _without_values(text: str) -> str:
-    # absl puts the values that an enum accepts before its help, which has them already
+    # absl puts the accepted values of an enum in front of its help, which lists them already
     return re.sub(r"^<[^>]*>: ", "", text)
 
 

@@ -1,4 +1,4 @@
-"""Makes a run from a .pt file in guided-diffusion's names; it samples, is evaluated and trains.
+"""Makes a run from a .pt file of guided-diffusion, to sample from, evaluate or train further.
 
     python launch.py --mode=import --from=256x256_diffusion.pt --workdir=runs/e
     python launch.py --mode=import --from=lsun_cat.pt --workdir=runs/cats \\
@@ -12,7 +12,7 @@ FROM = flags.place(FLAGS, "from", "", "A .pt file in guided-diffusion's names.")
 
 
 def main(config, workdir: str) -> int:
-    """Writes the run; what the shapes in the file leave open comes from `config`."""
+    """Writes the run; what the shapes in the file do not tell comes from `config`."""
     from gan_jax.modes.work import import_file
 
     import_file.import_file(FROM.value, workdir, config)

@@ -12,6 +12,6 @@ RENAMED = folder_flags.RENAMED
 
 
 def main(config, workdir: str) -> int:
-    """Runs the task on every image and writes the results."""
+    """Encodes and decodes every image and writes the results."""
     FOLDER.run("invert", "inverted", config, workdir)
     return 0

@@ -11,7 +11,7 @@ from gan_jax.modes import flags
 FLAGS = flags.FlagValues()
 OUT = flags.out(FLAGS, "Folder for the files; empty: likelihood/ in the run's folder.")
 STATE = flags.state(FLAGS)
-COUNT = flags.count(FLAGS, "At most so many images; 0: all.")
+COUNT = flags.count(FLAGS, "At most this many images; 0: all.")
 DATA = flags.data(FLAGS)
 SAMPLING = flags.Sampling(FLAGS)
 

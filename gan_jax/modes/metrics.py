@@ -17,21 +17,21 @@ METRICS = flags.string(
     FLAGS, "metrics", "fid", "What to measure, separated by commas; see docs/metrics.md."
 )
 INCEPTION = flags.place(
-    FLAGS, "inception", "", "Weights of the Inception network; empty: genuine ones named before."
+    FLAGS, "inception", "", "Weights of the Inception network; empty: cached by an earlier use."
 )
 RESIZE = flags.string(
-    FLAGS, "resize", "tf1", "How images come to Inception's size: tf1, clean, bilinear."
+    FLAGS, "resize", "tf1", "How images are resized for Inception: tf1, clean, bilinear."
 )
-LPIPS = flags.place(FLAGS, "lpips", "", "Weights of LPIPS; empty: genuine ones named before.")
+LPIPS = flags.place(FLAGS, "lpips", "", "Weights of LPIPS; empty: cached by an earlier use.")
 FEATURE_CLASSIFIER = flags.place(
     FLAGS, "feature_classifier", "", "The run of a classifier whose features metrics compare."
 )
-COUNT = flags.count(FLAGS, "At most so many images of each set; 0: all.")
+COUNT = flags.count(FLAGS, "At most this many images of each set; 0: all.")
 DEEP_BITS = flags.integer(
     FLAGS, "deep_bits", 16, "How many bits grey images of 16 bits a pixel use, 9 to 16."
 )
 FEW = flags.switch(
-    FLAGS, "few", False, "A Frechet distance of fewer images than features, marked as biased."
+    FLAGS, "few", False, "Allow a Frechet distance of fewer images than features, which is biased."
 )
 SEED = flags.integer(
     FLAGS, "seed", 2020, "Seed of the random numbers: of subsets, orders and directions."

@@ -1,6 +1,6 @@
-"""The command line: which mode it names, that mode's flags, and what to say of a mistake.
+"""The command line: which mode it names, that mode's flags, and messages about mistakes.
 
-Nothing here imports jax: help and mistakes are answered at once. (A config file may import it.)
+Nothing here imports jax, so help and messages appear at once. (A config file may import it.)
 """
 
 import difflib
@@ -30,15 +30,15 @@ FLAG_OF = {
 
 
 class UsageError(UserError):
-    """A command line that is not understood."""
+    """A command line that cannot be parsed."""
 
 
 class Command(NamedTuple):
-    """A command line that was understood.
+    """A parsed command line.
 
     Attributes:
-      name: of the mode.
-      mode: its module; its flags have their values.
+      name: the mode's name.
+      mode: the mode's module, whose flags now have their values.
       general: the flags of every mode.
       flags: all flags of the command.
     """
@@ -59,7 +59,7 @@ def load(name: str) -> ModuleType:
 
 
 def argument(argv: list[str], name: str) -> str | None:
-    """The last value that a command line gives a flag, before --name=VALUE are parsed; or None."""
+    """The last value that a command line gives a flag, or None, found before flags are parsed."""
     found = None
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
         if word == "--":
@@ -77,9 +77,9 @@ def wants_help(argv: list[str]) -> bool:
 
 
 def parse(argv: list[str]) -> Command:
-    """Understands a command line; `argv` begins with the program's name.
+    """Parses a command line; `argv` begins with the program's name.
 
-    Raises UsageError for what is not understood.
+    Raises UsageError for anything that it cannot parse.
     """
     argv = with_home(_with_flag_files(argv))
     name = argument(argv, "mode") or "train"
@@ -113,7 +113,7 @@ def _parsed(every: flags.FlagValues, argv: list[str], name: str) -> list[str]:
     try:
         rest = every(argv)
         if every["config"].value is not None:
-            _ = every["config"].value.system  # a file that could not be loaded says so on first use
+            _ = every["config"].value.system  # a file that cannot be loaded fails on first use
         return rest
     except absl_flags.UnrecognizedFlagError as error:
         refuse(error.flagname, name, every)
@@ -147,7 +147,7 @@ def refuse(flag: str, name: str, every: flags.FlagValues) -> NoReturn:
 
 
 def _advice(flag: str, name: str, every: flags.FlagValues) -> str:
-    """The nearest flag of the mode, else of another one, else where to find them."""
+    """A hint at the nearest flag of the mode, else of another mode, else at --help."""
     if near := difflib.get_close_matches(flag, every, 1):
         return f"did you mean --{near[0]}?"
     elsewhere = {known: mode for mode in reversed(MODES) for known in load(mode).FLAGS}
@@ -157,7 +157,7 @@ def _advice(flag: str, name: str, every: flags.FlagValues) -> str:
 
 
 def with_home(argv: list[str]) -> list[str]:
-    """The arguments with ~ in --config replaced, which is read before all flags are."""
+    """The arguments with ~ replaced in --config, which is read before the flags are parsed."""
     found = list(argv)
     for i, word in enumerate(argv):
         name, equals, value = word.partition("=")
@@ -176,7 +176,8 @@ def config_path(argv: list[str]) -> tuple[str, str]:
 
 
 def unknown_key(argv: list[str]) -> str:
-    """What to say of the first --config.x=y whose key the config does not have; "" if all are."""
+    """A message about the first --config.x=y whose key the config does not have; "" if there is
+    none."""
     from gan_jax import config as configs
 
     path, variant = config_path(argv)
@@ -197,7 +198,7 @@ def unknown_key(argv: list[str]) -> str:
 
 
 def message(error: UserError, command: Command) -> str:
-    """The message of an error; a parameter's name becomes the flag that gave its value."""
+    """The message of an error, in which a parameter's name is replaced by the flag for it."""
     text = str(error)
     if isinstance(error, ArgumentError):
         name = error.name if error.name in command.flags else FLAG_OF.get(error.name)

@@ -1,4 +1,4 @@
-"""Writes one HTML page about a run that opens anywhere.
+"""Writes a single HTML page about a run, which opens in any browser without other files.
 
 python launch.py --mode=report --workdir=runs/a
 python launch.py --mode=report --workdir=runs/a --out=a.html

@@ -1,4 +1,4 @@
-"""Draws images with a trained model.
+"""Makes images with a trained model.
 
 python launch.py --mode=sample --workdir=runs/a --seeds=0-63 --format=grid,png
 python launch.py --mode=sample --workdir=runs/d --sampler=ddim --steps=25 --classifier=runs/c
@@ -16,17 +16,17 @@ FORMAT = flags.string(FLAGS, "format", "grid", "grid, png, npz, adm, separated b
 STATE = flags.state(FLAGS)
 WEIGHTS = flags.weights(FLAGS)
 TRUNCATION = flags.number(
-    FLAGS, "truncation", 0.0, "Latents beyond ± this are drawn again; 0: none."
+    FLAGS, "truncation", 0.0, "Latents beyond ± this are sampled again; 0: no truncation."
 )
 STANDING = flags.integer(
-    FLAGS, "standing_stats", 0, "Measure batch statistics over so many batches first."
+    FLAGS, "standing_stats", 0, "Measure batch statistics over this many batches first."
 )
 DATA = flags.data(FLAGS)
 SAMPLING = flags.Sampling(FLAGS)
 
 
 def main(config, workdir: str) -> int:
-    """Draws one image per seed and writes them."""
+    """Makes one image per seed and writes them."""
     from gan_jax import config as configs
     from gan_jax.modes.work import sample
     from gan_jax.modes.work.model_choice import ModelChoice

@@ -1,4 +1,4 @@
-"""Standard output and error of a program that must not fail because of who reads them."""
+"""Standard output and error for a program that must not fail because nobody reads them."""
 
 import errno
 import io
@@ -9,7 +9,7 @@ GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a reader that left, a terminal t
 
 
 class _Lasting(io.FileIO):
-    """A stream of the process that goes on as the empty device when its reader is gone."""
+    """A stream of the process that turns into the null device when its reader is gone."""
 
     def write(self, data) -> int:
         try:
@@ -24,10 +24,10 @@ class _Lasting(io.FileIO):
 
 
 def make_lasting() -> None:
-    """Makes sys.stdout and sys.stderr such that printing never raises because of them.
+    """Replaces sys.stdout and sys.stderr, so that printing never raises.
 
     Characters that the terminal's encoding lacks become "?". When the reader is gone (`| head`, a
-    terminal that was closed) or there was none from the start (`>&-`), what is printed is lost and
+    terminal that was closed) or there was none from the start (`>&-`), what is printed is lost, and
     the program goes on.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):

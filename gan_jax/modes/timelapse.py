@@ -14,7 +14,7 @@ TIME_WARP = flags.number(
     FLAGS,
     "time_warp",
     1.5,
-    "The place in training goes as time to this power; above 1 the beginning gets more time.",
+    "Progress in training is time to this power; above 1 the beginning gets more time.",
 )
 WEIGHTS = flags.weights(FLAGS)
 RENAMED = {"warp": "time_warp"}

@@ -21,13 +21,13 @@ INSTEAD = {
     "seed": "--config.seed is the seed of all random numbers",
 } | dict.fromkeys(
     ("sampler", "eta", "guidance", "sampling", "classifier", "classifier_scale"),
-    "config.sampling says how images are drawn",
+    "config.sampling says how images are sampled",
 )
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: the state is saved, run it again to go on
 
 
 def main(config, workdir: str) -> int:
-    """Trains in `workdir`. Returns 0, or TERMINATED where a signal stopped the run."""
+    """Trains in `workdir`. Returns 0, or TERMINATED if a signal stopped the run."""
     if config is None:
         raise UserError("--config is missing: name an experiment, such as configs/dcgan_mnist.py")
     if DRY_RUN.value:

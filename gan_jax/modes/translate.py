@@ -13,6 +13,6 @@ RENAMED = folder_flags.RENAMED
 
 
 def main(config, workdir: str) -> int:
-    """Runs the task on every image and writes the results."""
+    """Translates every image and writes the results."""
     FOLDER.run("translate", "translated", config, workdir)
     return 0

@@ -12,6 +12,6 @@ RENAMED = folder_flags.RENAMED
 
 
 def main(config, workdir: str) -> int:
-    """Runs the task on every image and writes the results."""
+    """Enlarges every image and writes the results."""
     FOLDER.run("upsample", "upsampled", config, workdir)
     return 0

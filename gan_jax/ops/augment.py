@@ -1,7 +1,7 @@
 """Differentiable changes to images before the discriminator sees them: DiffAugment and noise.
 
-DiffAugment (Zhao 2020): every image gets its own draw, and one key gives the same draws to real and
-to fake images of the same batch size; gradients flow through to the generator.
+DiffAugment (Zhao 2020): every image gets its own random changes, and one key gives the same changes
+to real and fake images of the same batch size; gradients flow through to the generator.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def policy(names: tuple[str, ...]) -> Policy:
     """The chosen augmentations as one function of (images, key), applied in the order named.
 
     Args:
-      names: any of `color`, `translation`, `cutout`; () leaves images alone.
+      names: any of `color`, `translation`, `cutout`; () leaves images unchanged.
 
     Raises:
       UserError: an unknown name.
@@ -39,7 +39,7 @@ def policy(names: tuple[str, ...]) -> Policy:
             )
 
     def augment(x: Array, key: Array) -> Array:
-        # one key per kind, drawn by its fixed place: leaving one out does not change the others
+        # each kind has a fixed place among the keys, so leaving one out does not change the others
         keys = dict(zip(_AUGMENTATIONS, jax.random.split(key, len(_AUGMENTATIONS)), strict=True))
         for name in names:
             x = _AUGMENTATIONS[name](x, keys[name])
@@ -79,7 +79,7 @@ def translation(x: Array, key: Array) -> Array:
     lefts = jax.random.randint(key_x, (batch,), 0, 2 * most[1] + 1)
     padded = jnp.pad(x, [(0, 0), (most[0],) * 2, (most[1],) * 2, (0, 0)])
 
-    # a window per example: of five ways to write this the fastest on CPU, backward pass included
+    # the fastest of five ways to write this on a CPU, backward pass included
     def window(image: Array, top: Array, left: Array) -> Array:
         return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
 
@@ -115,9 +115,9 @@ def noise_sigma(step: Array | int, sigma: float, steps: int) -> Array:
 
 
 def _span(key: Array, batch: int, side: int) -> Array:
-    """Which of `side` places the cut covers, per example: bool [B, side]."""
+    """Which of the `side` places of an axis the cut covers, per example: bool [B, side]."""
     size = int(side * CUTOUT + 0.5)
-    # an even cut has its centre between pixels, hence one place more
+    # the centre of an even cut lies between pixels, so it has one more possible place
     centre = jax.random.randint(key, (batch, 1), 0, side + 1 - size % 2)
     offset = jnp.arange(side) - (centre - size // 2)
     return (offset >= 0) & (offset < size)

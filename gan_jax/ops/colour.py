@@ -26,7 +26,7 @@ def rgb_to_lab(x: Array) -> Array:
     curve = jnp.power((rgb + 0.055) / 1.055, 2.4)
     linear = jnp.where(rgb <= 0.04045, rgb / 12.92, curve)
     t = _times(linear, TO_XYZ / WHITE[:, None])
-    # the root of 0 has no slope, and a slope times zero would not be zero
+    # the derivative of the root at 0 is infinite, and infinity times the 0 of `where` is NaN
     root = jnp.cbrt(jnp.maximum(t, DELTA**3))
     f = jnp.where(t > DELTA**3, root, t / (3 * DELTA**2) + 4 / 29)
     fx, fy, fz = f[..., 0], f[..., 1], f[..., 2]

@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Moments:
-    """Mean and covariance of features that arrive in batches and are not kept.
+    """Mean and covariance of features that arrive in batches, without storing the features.
 
     Batches are merged by Chan's update (Chan, Golub & LeVeque 1979), so neither the order nor the
     size of batches matters beyond rounding.
@@ -18,8 +18,8 @@ class Moments:
 
     @classmethod
     def of(cls, mean: np.ndarray, cov: np.ndarray, count: int = 0) -> "Moments":
-        """Known moments [D], [D, D] of `count` features. With `count` 0 their number is not known,
-        and nothing can be added to them."""
+        """Moments [D], [D, D] of `count` features that were computed before. With `count` 0 the
+        number is not known, and no features can be added."""
         made = cls()
         made.count, made._mean = count, np.asarray(mean, np.float64)
         made._scatter = np.asarray(cov, np.float64) * max(count - 1, 1)
@@ -27,7 +27,7 @@ class Moments:
         return made
 
     def add(self, features: np.ndarray) -> None:
-        """Takes in features [N, D] of any float type.
+        """Adds features [N, D] of any float type.
 
         Raises:
           ValueError: not two axes, or another D than before.
@@ -55,14 +55,14 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """[D]. Raises ValueError before the first feature."""
+        """The mean, [D]. Raises ValueError before the first feature."""
         if self._mean is None:
             raise ValueError("no features were added")
         return self._mean
 
     @property
     def cov(self) -> np.ndarray:
-        """[D, D], divided by n - 1. Raises ValueError with fewer than two features."""
+        """The covariance, [D, D], divided by n - 1. Raises ValueError below two features."""
         if self._known:
             return self._scatter
         if self.count < 2:
@@ -83,7 +83,7 @@ def frechet_distance(
       cov_1, cov_2: [D, D], symmetric, positive semi-definite, possibly singular.
 
     Returns:
-      The squared distance; nan where an input is not finite.
+      The squared distance; nan if an input is not finite.
     """
     parts = [np.asarray(part, np.float64) for part in (mean_1, cov_1, mean_2, cov_2)]
     if not all(np.isfinite(part).all() for part in parts):

@@ -1,5 +1,5 @@
-"""Functions of several images at once, such as a minibatch standard deviation, over groups whose
-size does not depend on that of the batch."""
+"""Functions of several images at once, such as a minibatch standard deviation, applied to groups
+whose size does not depend on the batch size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,10 @@ from jax import Array
 
 
 def by_groups(function: Callable[..., Any], size: int, *arrays: Array) -> Any:
-    """`function` of every `size` consecutive rows of arrays [B, ...], joined again: [B, ...].
+    """Applies `function` to every `size` consecutive rows of arrays [B, ...] and joins the results:
+    [B, ...].
 
-    The rows of one group see each other and no others. A size of 0 or 1 is one group of all.
+    A size of 0 or 1 means a single group of all rows.
 
     Raises:
       ValueError: a size that does not divide B.

@@ -17,14 +17,14 @@ def to_unit(pixels: Array | np.ndarray) -> Array:
 def to_uint8(x: Array | np.ndarray) -> Array:
     """[...] in [-1, 1] → uint8: (x + 1)·127.5 in float32, clamped to 0..255, truncated.
 
-    As guided-diffusion does it; the order matters, x·127.5 + 127.5 differs on 95 of 256 values.
-    `to_unit` may round to just below its grid value, so a round trip can lose one level.
+    This is what guided-diffusion does. The order matters: x·127.5 + 127.5 differs for 95 of 256
+    values. `to_unit` may round to just below its grid value, so a round trip can lose one level.
     """
     return jnp.clip((jnp.asarray(x, jnp.float32) + 1) * 127.5, 0, 255).astype(jnp.uint8)
 
 
 def flip(x: Array, mirrored: Array) -> Array:
-    """x [B, H, W, C] with the examples where `mirrored` (bool [B]) is true turned left to right."""
+    """x [B, H, W, C], with examples mirrored left to right where `mirrored` (bool [B]) is true."""
     return jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
 
 
@@ -70,7 +70,7 @@ def ssim_terms(x: Array, y: Array, data_range: float) -> tuple[Array, Array]:
     size = min(SSIM_WINDOW, *x.shape[1:3])
     weights = _gaussian(size, SSIM_SIGMA * size / SSIM_WINDOW)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    # variances do not depend on the level; taking it off first keeps them exact in float32
+    # variances do not depend on the mean level; subtracting it first keeps them exact in float32
     level = jnp.mean(x, axis=(1, 2), keepdims=True)
     x, y = x - level, y - level
     mx, my, xx, yy, xy = _blur(jnp.stack([x, y, x * x, y * y, x * y]), weights)
@@ -95,7 +95,7 @@ def _gaussian(size: int, sigma: float) -> list[float]:
     """`size` weights that sum to 1; an even size has its centre between two pixels."""
     places = np.arange(size) - (size - 1) / 2
     weights = np.exp(-0.5 * np.square(places / sigma))
-    # Python's floats leave the images their dtype
+    # with Python floats as weights, images keep their dtype
     return (weights / weights.sum()).tolist()
 
 

@@ -1,6 +1,6 @@
 """Losses on arrays: the adversarial family on logits, and distances between paired images.
 
-Discriminators give logits everywhere; no loss here expects a probability.
+Discriminators always return logits; no loss here expects a probability.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Adversarial(NamedTuple):
     boundary: float
     """The logit at which the discriminator is undecided."""
     real_target: float
-    """What a real image's target is: 1, or less with one-sided label smoothing."""
+    """The target of real images: 1, or less with one-sided label smoothing."""
 
     def generator(self, fake_logits: Array) -> Array:
         """The generator's loss, a scalar."""
@@ -47,7 +47,7 @@ class Adversarial(NamedTuple):
     def discriminator_metrics(
         self, real_logits: Array, fake_logits: Array, real_loss: Array, fake_loss: Array
     ) -> dict[str, Array]:
-        """The metrics of a discriminator: its losses, and how often it is right, in [0, 1]."""
+        """The metrics of a discriminator by name: its losses, and its accuracies in [0, 1]."""
         return {
             "loss/disc_real": real_loss,
             "loss/disc_fake": fake_loss,
@@ -75,7 +75,7 @@ def adversarial(name: str, real_target: float = 1.0) -> Adversarial:
     - `hinge`: (Lim & Ye 2017) max(0, 1 - real) + max(0, 1 + fake), generator -fake.
     - `wasserstein`: fake - real, generator -fake; needs a penalty or clipping (penalties.py).
 
-    A flipped example plays the other role: with hinge and wasserstein too.
+    With every loss, also hinge and wasserstein, a flipped example is treated as the other kind.
 
     Args:
       name: one of the five above.
@@ -83,7 +83,7 @@ def adversarial(name: str, real_target: float = 1.0) -> Adversarial:
         (Salimans 2016), which only the cross entropies and least squares can express.
 
     Raises:
-      UserError: unknown name, or a real target that this loss has no meaning for.
+      UserError: unknown name, or a real target that this loss cannot express.
     """
     if name not in _LOSSES:
         raise UserError(
@@ -106,8 +106,8 @@ def adversarial(name: str, real_target: float = 1.0) -> Adversarial:
 def binary_cross_entropy(logits: Array, targets: Array | float) -> Array:
     """-t log σ(x) - (1-t) log(1-σ(x)), element by element.
 
-    Two softplus terms rather than relu(x) - t·x + log1p(e^-|x|), whose derivative at 0 is wrong by
-    1/2: a discriminator that starts at zero would get it.
+    It has two softplus terms instead of relu(x) - t·x + log1p(e^-|x|), because JAX's derivative of
+    the latter is wrong by 1/2 at 0, where a discriminator with zero weights starts.
     """
     return targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)
 

@@ -16,17 +16,17 @@ SMALLEST_SIDE = 2 ** (len(WEIGHTS) - 1)
 def ms_ssim(x: Array | np.ndarray, y: Array | np.ndarray, data_range: float) -> Array:
     """Multi-scale structural similarity per pair, in [0, 1], 1 for equal images: [B].
 
-    The product of the contrast-structure terms of the first four levels and the whole SSIM of the
-    fifth, each to its level's exponent. Negative terms count as 0; there the gradient is not
-    finite, so this is a measure, not a loss.
+    It is the product of the contrast-structure terms of the first four levels and the whole SSIM of
+    the fifth, each to the power of its level's exponent. Negative terms count as 0; the gradient is
+    not finite there, so this is a metric and cannot be a loss.
 
     Args:
-      x, y: [B, H, W, C], both sides at least 16, from 0 (no light) to data_range. As `images.ssim`
-        it is not invariant under shifts: give x + 1 for images in [-1, 1].
+      x, y: [B, H, W, C], both sides at least 16, from 0 (no light) to data_range. Like
+        `images.ssim` it is not invariant under shifts: give x + 1 for images in [-1, 1].
       data_range: 255 for uint8 values, 2 for [-1, 1] plus 1.
 
     Raises:
-      ValueError: two shapes, or a side below 16.
+      ValueError: different shapes, or a side below 16.
     """
     terms = ms_ssim_terms(x, y, data_range)
     factors = jnp.concatenate([terms[:-1, 1], terms[-1:, 0]]).clip(0)  # [level, B]
@@ -37,8 +37,8 @@ def ms_ssim_terms(x: Array | np.ndarray, y: Array | np.ndarray, data_range: floa
     """SSIM and its contrast-structure part at every level: [level, (ssim, cs), B].
 
     Arguments and errors as of `ms_ssim`. Each term is a mean over positions and channels. From one
-    level to the next the sides are halved by 2×2 means. The window is 11×11 of σ 1.5; a level with
-    a shorter side has one of that side and of σ in proportion, as in the original.
+    level to the next the sides are halved by 2×2 means. The window is 11×11 with σ 1.5; for a level
+    with a shorter side it has that side and σ in proportion, as in the original.
     """
     x, y = images.floats(x), images.floats(y)
     if x.shape != y.shape:

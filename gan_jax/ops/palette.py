@@ -1,4 +1,4 @@
-"""Label maps as pictures: the class of a pixel is the palette colour that it is nearest to."""
+"""Label maps as pictures: the class of a pixel is that of the palette colour nearest to it."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ Palette = Array | np.ndarray | Sequence[Sequence[int]]
 def nearest(images: Array | np.ndarray, palette: Palette) -> Array:
     """Index of the nearest palette colour of every pixel: [..., 3] → int32 [...].
 
-    By squared distance in RGB; where two are equally near, the lower index. Whole values are
-    compared exactly.
+    Distances are squared distances in RGB, exact for whole numbers; of two equally near colours
+    the one with the lower index is taken.
 
     Args:
       images: [..., 3] in 0..255, whole numbers or not.

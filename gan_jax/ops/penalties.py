@@ -20,14 +20,15 @@ def gradient_penalty(
 ) -> Array:
     """mean (‖∇ₓ D(x)‖₂ - target)² at x = α·real + (1-α)·fake (Gulrajani 2017, eq. 3), a scalar.
 
-    The norm is taken over all axes but the first and has gradient 0 where it is 0. Batch statistics
-    in the critic would mix the examples' gradients: use none. The caller multiplies by λ (10).
+    The norm is taken over all axes but the first, and its gradient is 0 where it is 0. The critic
+    must not use batch statistics, which would mix the examples' gradients. The caller multiplies by
+    λ (10).
 
     Args:
       critic: images → logits.
       real, fake: [B, ...].
       alpha: [B, 1, ...], uniform in [0, 1].
-      target: the norm aimed at.
+      target: the norm at which the penalty is 0.
     """
     mixed = alpha * real + (1 - alpha) * fake
     return jnp.mean(jnp.square(gradient_norms(critic, mixed) - target))
@@ -49,9 +50,9 @@ def orthogonal(params: PyTree, form: str = "biggan") -> Array:
     - `biggan`: Σ ‖WᵀW ∘ (1 - I)‖²_F, off-diagonal only, norms stay free (Brock 2019; β = 1e-4).
     - `brock`: Σ ‖WᵀW - I‖²_F, norms pulled to 1 as well (Brock 2017).
 
-    W is every leaf called `kernel` with two axes or more, as [inputs, outputs]: outputs are its
-    last axis. Tables of embeddings are called so too and count; biases and norms' scales do not. A
-    kernel with more outputs than inputs cannot reach 0.
+    W is every leaf called `kernel` with two axes or more, as a matrix [inputs, outputs]: outputs
+    are its last axis. Tables of embeddings are also called `kernel` and count; biases and scales of
+    norms do not. A kernel with more outputs than inputs cannot reach 0.
 
     Raises:
       UserError: another form.
@@ -75,7 +76,7 @@ def orthogonal(params: PyTree, form: str = "biggan") -> Array:
 def mode_seeking(images_1: Array, images_2: Array, z_1: Array, z_2: Array) -> Array:
     """1 / (d(G(z₁), G(z₂)) / d(z₁, z₂) + 1e-5), d = mean |difference| (MSGAN, Mao 2019): a scalar.
 
-    Small where different latents give different images; the generator minimises it.
+    It is small if different latents give different images; the generator minimises it.
     """
     return 1 / (l1(images_1, images_2) / l1(z_1, z_2) + 1e-5)
 

@@ -1,4 +1,4 @@
-"""A history of generated images from which the discriminator is shown (Shrivastava et al. 2017)."""
+"""A pool of earlier fakes that the discriminator may be shown again (Shrivastava et al. 2017)."""
 
 from typing import NamedTuple
 
@@ -8,22 +8,23 @@ from jax import Array
 
 
 class Pool(NamedTuple):
-    """`images` [P, ...], of which the first `count` (int32 []) are filled."""
+    """`images` [P, ...], of which the first `count` (int32 []) places are filled."""
 
     images: Array
     count: Array
 
 
 def empty(size: int, shape: tuple[int, ...], dtype=jnp.float32) -> Pool:
-    """Room for `size` images of the given shape."""
+    """An empty pool with room for `size` images of the given shape."""
     return Pool(jnp.zeros((size, *shape), dtype), jnp.zeros((), jnp.int32))
 
 
 def query(pool: Pool, images: Array, key: Array) -> tuple[Pool, Array]:
-    """What the discriminator sees in place of `images` [B, ...], one after the other.
+    """The new pool, and the images [B, ...] that the discriminator sees in place of `images`.
 
-    Until the pool is full an image is stored and returned. Then, with probability 1/2 each, it is
-    returned, or it takes the place of a random stored one, which is returned instead.
+    Images are handled one after the other. Until the pool is full, an image is stored and returned.
+    After that, with probability 1/2 each, an image is returned as it is, or it replaces a random
+    stored one, which is returned instead.
     """
     size = pool.images.shape[0]
 

@@ -1,14 +1,14 @@
 """Progressive growing: which resolution, fade, batch and learning rate hold at an image count.
 
 Source: Karras et al., Progressive growing of GANs for improved quality, stability and variation,
-2018, section 2 and appendix A; presets and rounding as the authors' own code has them.
+2018, section 2 and appendix A; presets and rounding are those of the authors' own code.
 
 The level of detail (lod) is 0 at the final resolution R and grows by 1 with every halving. Training
 alternates: `training_kimg` thousand images at a whole lod, then `transition_kimg` thousand during
 which the lod falls by 1. Networks work at side R / 2^⌊lod⌋, so a fade already uses the new side;
-lod - ⌊lod⌋ is the weight of the old one. The schedule moves on every `repeats` iterations only;
+lod - ⌊lod⌋ is the weight of the old one. The schedule is looked up only every `repeats` iterations;
 these iterations are called a block here. Counts are Python integers and doubles, so they are exact;
-a compiled step computes in float32 the fade and the number of images, which only metrics use.
+a compiled step computes the fade and the number of images, a mere metric, in float32.
 """
 
 import math
@@ -23,13 +23,13 @@ from jax import Array
 from gan_jax.ops import images, pyramid
 
 TICKS = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}
-TICK_BASE = 160  # thousand images, at a resolution that the table does not have
-PER_DEVICE = {256: 16, 512: 8, 1024: 4}
+TICK_BASE = 160  # thousand images, at a resolution that TICKS does not have
+PER_DEVICE = {256: 16, 512: 8, 1024: 4}  # the largest batch of a device, by resolution
 PER_DEVICE_HALF = {512: 16, 1024: 8}  # float16: half the memory
 
 
 class Preset(NamedTuple):
-    """The original's settings for a number of GPUs, as its tables have them for RGB at 1024 px."""
+    """The original's settings for a number of GPUs, from its tables for RGB at 1024 px."""
 
     devices: int
     base: int
@@ -69,7 +69,7 @@ def preset_for(devices: int) -> str:
 
 @dataclass(frozen=True)
 class Growth:
-    """A schedule. Tables go by resolution; what they do not name has the base value."""
+    """A schedule. Tables have values by resolution; `base` or `rate` holds where they have none."""
 
     resolution: int  # the final one
     base: int  # images per step
@@ -78,14 +78,14 @@ class Growth:
     training_kimg: float = 600.0
     transition_kimg: float = 600.0
     repeats: int = 4
-    devices: int = 1  # batches are multiples of it, and at most `per_device` times it
+    devices: int = 1  # a batch is a multiple of this, and at most `per_device` times this
     per_device: dict[int, int] = field(default_factory=dict)
     rate: float = 0.001
     rates: dict[int, float] = field(default_factory=dict)
     ticks: dict[int, float] = field(default_factory=lambda: dict(TICKS))
 
     def lod(self, images: int) -> float:
-        """The level of detail after so many training images, 0 ≤ lod."""
+        """The level of detail, at least 0, after this many training images."""
         kimg = images / 1000
         length = self.training_kimg + self.transition_kimg
         phase = math.floor(kimg / length) if length > 0 else 0
@@ -123,16 +123,16 @@ class Span(NamedTuple):
     batch: int
     level: int  # ⌊lod⌋
     fading: bool  # ⌈lod⌉ > ⌊lod⌋
-    step: int  # where it begins
+    step: int  # the step at which it begins
     steps: int
-    images: int  # images taken before it
+    images: int  # training images before it
 
 
 def spans(growth: Growth, images: float = math.inf, steps: float = math.inf) -> list[Span]:
-    """The stages of a run that ends with the first block at which `images` have been taken, or
-    after exactly `steps` steps, whichever comes first; one of the two must be finite.
+    """The stages of a run that ends with the block in which `images` training images are reached,
+    or after exactly `steps` steps, whichever comes first; one of the two must be finite.
 
-    Raises ValueError where a batch would be smaller than 1 image.
+    Raises ValueError if a batch would be smaller than 1 image.
     """
     found: list[Span] = []
     taken = step = 0
@@ -144,8 +144,8 @@ def spans(growth: Growth, images: float = math.inf, steps: float = math.inf) -> 
 
 
 def _next_span(growth: Growth, taken: int, step: int, images: float, steps: float) -> Span:
-    """The span that begins at `step`, after `taken` images, where so many images and steps are
-    left of the run."""
+    """The span that begins at `step`, after `taken` images, if the run still has `images` images
+    and `steps` steps to go."""
     lod = growth.lod(taken)
     side, place = growth.side(lod), (math.floor(lod), math.ceil(lod))
     batch = growth.batch_size(side)
@@ -183,22 +183,22 @@ def _last(same, limit: float) -> int:
 
 
 class Tick(NamedTuple):
-    """The end of a tick: its step, and the images taken by then."""
+    """The end of a tick: its step, and the number of training images up to it."""
 
     step: int
     images: int
 
 
 def ticks(growth: Growth, run: Sequence[Span]) -> Iterator[Tick]:
-    """When results are shown: at the end of the first block that completes `tick_kimg` thousand
-    images since the last tick, and at the end of the run."""
+    """The ends of ticks, at which the original shows results: the end of the first block that
+    completes `tick_kimg` thousand images since the last tick, and the end of the run."""
     begun = end = 0
     for span in run:
         block, length = growth.repeats * span.batch, growth.tick_kimg(span.side) * 1000
         end = span.images + span.steps * span.batch
         while True:
             blocks = max(math.ceil((begun + length - span.images) / block), 1)
-            # where a tick is shorter than a block, the next one ends a block later
+            # if a tick is shorter than a block, the next one ends a block later
             blocks += span.images + blocks * block == begun
             if blocks * growth.repeats > span.steps:
                 break
@@ -229,7 +229,7 @@ def table(text: str, kind: type, key: str, error: type[Exception] = ValueError) 
 
 
 def _looked_up(run: Sequence[Span], step: Array):
-    """A function: values, one for each span, and their dtype → the value of the span at `step`."""
+    """A function (values, one for each span; dtype) → the value of the span that holds `step`."""
     place = jnp.searchsorted(np.array([s.step for s in run], np.int32), step, side="right") - 1
     return lambda values, dtype: jnp.asarray(np.array(values, dtype))[place]
 
@@ -237,9 +237,8 @@ def _looked_up(run: Sequence[Span], step: Array):
 def fade(growth: Growth, run: Sequence[Span], step: Array, side: int) -> Array:
     """The weight of the lower side at `step` (int32 []), for networks that work at `side`.
 
-    Float32 [] in [0, 1]. Where `run` says that another side is due at this step, 1 before the
-    fade to `side` and 0 after it: a state can be looked at with either. Beyond the end of the run
-    nothing fades.
+    Float32 [] in [0, 1]. If `run` has another side at this step, it is 1 before the fade to `side`
+    and 0 after it, so that a state can be sampled at any side. Beyond the end of the run it is 0.
     """
     at = _looked_up(run, step)
     begun, block = [], []
@@ -258,7 +257,7 @@ def fade(growth: Growth, run: Sequence[Span], step: Array, side: int) -> Array:
 
 
 def images_at(run: Sequence[Span], step: Array) -> Array:
-    """Training images taken before `step` (int32 []): float32 []."""
+    """The number of training images before `step` (int32 []): float32 []."""
     at = _looked_up(run, step)
     inside = (step - at([s.step for s in run], np.int32)) * at([s.batch for s in run], np.int32)
     return at([s.images for s in run], np.float32) + inside.astype(jnp.float32)
@@ -267,15 +266,15 @@ def images_at(run: Sequence[Span], step: Array) -> Array:
 def shrink(pixels: Array | np.ndarray, side: int, whole: bool = True) -> Array:
     """Means of blocks: [B, R, R, C] → [B, side, side, C] floats, R a multiple of `side`.
 
-    `whole` rounds to integers, halves to even, as the original's files of smaller images hold
-    them. Of uint8 pixels everything is exact in float32 up to R / side = 256.
+    `whole` rounds to integers, halves to even, as in the original's files of smaller images. For
+    uint8 pixels everything is exact in float32 up to R / side = 256.
     """
     x = images.floats(pixels)
     batch, size, _, channels = x.shape
     if size == side:
         return x
     block = size // side
-    # rows first, which lie in one piece: on a CPU several times faster than both at once
+    # rows first, since they are contiguous: several times faster on a CPU than both axes at once
     x = jnp.sum(x.reshape(batch, side, block, size * channels), axis=2)
     x = jnp.sum(x.reshape(batch, side, side, block, channels), axis=3) / block**2
     return jnp.round(x) if whole else x

@@ -50,8 +50,8 @@ def down(x: Array | np.ndarray) -> Array:
 def up(x: Array | np.ndarray) -> Array:
     """Twice the sides, smoothly: [B, H, W, C] → [B, 2H, 2W, C], sides of 2 or more.
 
-    Equals zeros put between the pixels, then the filter of `down` with four times the weight. Each
-    place meets either three of the five weights or two, so the zeros are never made.
+    It equals putting zeros between the pixels and then applying the filter of `down` with four
+    times the weight. Each place meets three of the five weights or two, so no zeros are stored.
     """
     x = floats(x)
     for axis in (1, 2):
@@ -74,8 +74,8 @@ def laplacian(x: Array | np.ndarray, levels: int) -> list[Array]:
       levels: 1 or more; level i has sides H/2^i, W/2^i.
 
     Returns:
-      What each halving loses, x - up(down(x)), and last the coarsest image itself. `reconstruct`
-      inverts it.
+      The detail that each halving loses, x - up(down(x)), and last the coarsest image itself.
+      `reconstruct` is the inverse.
 
     Raises:
       ValueError: a side that cannot be halved that often, or no levels.

@@ -1,6 +1,7 @@
-"""Resizing as two small matrices times the image: exact, differentiable, one form for every rule.
+"""Resizing as a product of the image with two small matrices, one for each axis.
 
-Each rule is a matrix of weights per axis, made in float64 on the host from static sizes.
+Each rule is a function from static sizes to a matrix of weights, made in float64 on the host. That
+is exact, differentiable, and has the same form for every rule.
 """
 
 import math
@@ -14,7 +15,7 @@ from jax import Array
 def tf1_bilinear(images: Array, height: int, width: int) -> Array:
     """TensorFlow 1's bilinear: source = target · in/out, no half-pixel centre, no antialias.
 
-    It made the images that the Inception network of the metrics was given.
+    The original FID resizes images for the Inception network in this way.
 
     Args:
       images: [..., H, W, C]; integers become float32, values keep their range.
@@ -45,8 +46,9 @@ def area(images: Array, height: int, width: int) -> Array:
 def antialiased(images: Array, height: int, width: int, filter: str = "bicubic") -> Array:
     """Pillow's resize of float images, clipped to 0..255 and not rounded: [..., H, W, C].
 
-    The filter is as wide as a target pixel where images shrink, and cut off and renormalised at the
-    borders. With "bicubic" (a = -0.5) the "clean" resize of Parmar et al. 2022.
+    Where images shrink, the filter is widened to the size of a target pixel; at the borders it is
+    cut off and renormalised. With "bicubic" (a = -0.5) it is the "clean" resize of Parmar et al.
+    2022.
 
     Args:
       images: [..., H, W, C] in 0..255.
@@ -56,8 +58,8 @@ def antialiased(images: Array, height: int, width: int, filter: str = "bicubic")
 
 
 def on_host(rule, image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One of the functions above for one image [H, W, C] in numpy, for sets whose images have many
-    sizes: nothing is compiled. float32 [height, width, C]."""
+    """Applies `rule`, one of the functions above, to one image [H, W, C] in numpy: float32
+    [height, width, C]. Nothing is compiled, which suits sets whose images have many sizes."""
     matrices = {
         tf1_bilinear: _tf1_bilinear,
         bilinear: _half_pixel_bilinear,
@@ -137,7 +139,7 @@ def _area(source: int, target: int) -> np.ndarray:
 
 
 def _interpolation(places: np.ndarray, source: int) -> np.ndarray:
-    """Weights [target, source] that read between the two pixels around each place ≥ 0."""
+    """Weights [target, source] that interpolate between the two pixels around each place ≥ 0."""
     lower = np.minimum(np.floor(places).astype(int), source - 1)
     upper = np.minimum(lower + 1, source - 1)
     share = places - lower

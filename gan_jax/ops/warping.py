@@ -1,7 +1,7 @@
 """Warping images by control points: a polyharmonic spline of the flow, then bilinear sampling.
 
-Points, displacements and flows are (y, x) in pixels, images [B, H, W, C]. The arithmetic of
-TensorFlow's sparse_image_warp, which WarpGAN (Shi et al. 2019) uses, in other coordinates.
+Points, displacements and flows are (y, x) in pixels, images are [B, H, W, C]. The arithmetic is
+that of TensorFlow's sparse_image_warp, which WarpGAN (Shi et al. 2019) uses, in other coordinates.
 
 A spline of order k is f(q) = Σ_j w_j φ(|q - p_j|²) + v·(q, 1). Its weights solve
 (Φ + λ) w + (p, 1) v = values with Σ_j w_j = 0 and Σ_j w_j p_j = 0, where
@@ -22,11 +22,11 @@ import numpy as np
 from jax import Array, lax
 
 NEAREST = 1e-10  # smallest squared distance that φ is taken at, in the units of the points
-# Points whose bounding box is this much smaller than the queries' reach are taken as one place:
-# coordinates of its size would have queries where φ has no digits left.
+# Points whose bounding box is this much smaller than the queries' reach count as one place: in
+# coordinates of the box's size φ would have no digits left at the queries.
 SMALLEST_BOX = 1e-3
 AFFINE = 0.25  # weight of (p, 1) in the system, so that it does not outweigh the few digits of Φ
-# Eigenvalues of the system below so many roundings of the largest one carry no information.
+# Eigenvalues of the system below this many roundings of the largest one carry no information.
 ROUNDINGS = 8
 UNROLLED = 4  # points per pass over all queries; more would take longer to compile
 
@@ -44,12 +44,12 @@ def interpolate_spline(
     """The spline through `values` at `points`, at `query`.
 
     Args:
-      points: [B, N, 2], anywhere, outside an image and coincident too: weights and gradients stay
-        finite, and coincident points of different values share their mean.
+      points: [B, N, 2]. They may lie outside an image, and they may coincide: weights and gradients
+        stay finite, and coincident points with different values get the mean of the values.
       values: [B, N, C].
       query: [B, M, 2].
       order: k ≥ 1.
-      regularization: λ ≥ 0, added to the diagonal; above 0 the spline only comes near the values.
+      regularization: λ ≥ 0, added to the diagonal; above 0 the spline only approximates the values.
 
     Returns:
       [B, M, C], float32 or wider.
@@ -100,7 +100,7 @@ def sparse_flow(
 
     Args:
       source: [B, N, 2] in pixels.
-      destination: [B, N, 2]. Here the spline has the values destination - source.
+      destination: [B, N, 2], the points at which the spline has the values destination - source.
       height, width: of the flow.
       order, regularization: of the spline.
       boundary_points: how many points of each edge are held in place, evenly spaced and corners
@@ -156,9 +156,9 @@ def dense_image_warp(image: Array, flow: Array) -> Array:
 
 
 def sample_bilinear(image: Array, at: Array) -> Array:
-    """Bilinear samples; outside, the nearest place of the border.
+    """Bilinear samples of an image; outside of it, those at the nearest place of its border.
 
-    The derivative by `at` is that of the cell that a place lies in. At whole numbers it is 0,
+    The derivative by `at` is that inside the cell in which a place lies. At whole numbers it is 0,
     except in the last row and column, as in the original.
 
     Args:
@@ -181,13 +181,13 @@ def sample_bilinear(image: Array, at: Array) -> Array:
     share = at - first
     share = jnp.where(share <= 0, 0, jnp.where(share > 1, 1, share))
     fy, fx = share[..., :1], share[..., 1:]
-    # Every pixel beside its three neighbours to the right and below, so that a sample is one row,
-    # and the gradient of the image adds up rows: four times as fast as corner by corner.
+    # Every pixel is put beside its three neighbours to the right and below, so that a sample reads
+    # one row, and the gradient by the image adds rows: four times as fast as corner by corner.
     flat = jnp.pad(image.reshape(-1, c), ((0, w + 1), (0, 0)))
     cells = jnp.concatenate([flat[n : n + b * h * w] for n in (0, 1, w, w + 1)], axis=1)
     y, x = first[..., 0].astype(jnp.int32), first[..., 1].astype(jnp.int32)
     index = (jnp.arange(b, dtype=jnp.int32)[:, None, None] * h + y) * w + x
-    # "clip": a coordinate that is not a number must not read outside of memory
+    # "clip", because a coordinate that is NaN must not read outside of memory
     corners = jnp.split(cells.at[index].get(mode="clip"), 4, axis=-1)
     above = (1 - fx) * corners[0] + fx * corners[1]
     below = (1 - fx) * corners[2] + fx * corners[3]
@@ -214,7 +214,7 @@ def _boundary(height: int, width: int, count: int) -> np.ndarray:
 
 
 def _frame(points: Array, query: Array) -> Frame:
-    """A frame that the spline does not depend on, so it has no derivative."""
+    """The frame to solve in. The spline does not depend on it, so it has no derivative."""
     points, query = lax.stop_gradient((points, query))
     low, high = (f(points, axis=1, keepdims=True) for f in (jnp.min, jnp.max))
     centre = (low + high) / 2
@@ -225,7 +225,8 @@ def _frame(points: Array, query: Array) -> Frame:
     box = length(high - low)
     reach = jnp.max(length(query - centre), axis=1, keepdims=True)
     size = jnp.where(box > SMALLEST_BOX * reach, box, jnp.where(reach > 0, reach, 1))
-    # few bits each, so that coordinates are exact: weights of close points cancel to the last digit
+    # a size and centre of few bits keep coordinates exact, which is needed since the weights of
+    # close points cancel to the last digit
     size = jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1] - 1)
     centre = jnp.round(centre / size * 64) * (size / 64)
     return Frame(centre, size)
@@ -273,10 +274,10 @@ def _evaluate(
     order: int,
     size: Array | float = 1.0,
 ) -> list[Array]:
-    """One array [B, ...] for each channel of w.
+    """The spline at all queries, as one array [B, ...] for each channel of w.
 
-    A pass over all queries for each few points, which the gradient repeats: a matrix of φ for every
-    query and point would be many times the size of the image.
+    It passes over all queries for a few points at a time, and the gradient repeats these passes: a
+    matrix of φ for every query and point would be many times the size of the image.
     """
     y, x = at
 
@@ -329,7 +330,8 @@ _solve.defvjp(_solve_forward, _solve_backward)
 
 
 def _solve_once_more(matrix: Array, vectors: Array, gain: Array, right: Array) -> Array:
-    """With one refinement: eigenvectors alone leave ten times the error of an LU solve."""
+    """A solution with one step of refinement, without which its error would be ten times that of an
+    LU solve."""
 
     def inverse(x):
         return _product(vectors, gain[..., None] * _product(vectors.mT, x))

@@ -1,4 +1,4 @@
-"""A trained WarpGAN as functions of photos, and its warp alone."""
+"""A trained WarpGAN as functions of photos, and its warp on its own."""
 
 from collections.abc import Sequence
 
@@ -33,12 +33,12 @@ class Painter:
         }
 
     def _call(self, name: str, batch: dict) -> dict[str, np.ndarray]:
-        # the key of Sampler: a seed means the same style here and in a grid
+        # the same key as in Sampler, so that a seed has the same style here and in a grid
         state, stage = self.model.state, self.model.stage
         return jax.device_get(self._run[name](state, batch, jax.random.key(0), stage))
 
     def random_styles(self, seeds: Sequence[int]) -> np.ndarray:
-        """Style codes [N, S] of seeds, each a function of its own."""
+        """Style codes [N, S] of seeds [N]; each is a function of its seed alone."""
         return self._call("random_style", {"seed": np.asarray(seeds, np.int32)})["style"]
 
     def style_of(self, image: np.ndarray) -> np.ndarray:
@@ -71,7 +71,8 @@ class Painter:
 def warp(
     image: np.ndarray, points: np.ndarray, displacements: np.ndarray, scale: float = 1.0
 ) -> np.ndarray:
-    """Warps any image so that each control point moves by its displacement times `scale`.
+    """Warps any image with a thin-plate spline, which moves each control point by its displacement
+    times `scale`.
 
     Args:
       image: uint8 [H, W, C].

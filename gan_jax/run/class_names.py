@@ -1,4 +1,4 @@
-"""Classes by name: how people ask for them, and what they are called in files and titles."""
+"""Names of classes: how people ask for classes, and what they are called in files and titles."""
 
 import re
 from collections.abc import Sequence
@@ -13,18 +13,20 @@ MOST_IN_RANGE = 10_000  # classes
 
 
 def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key: str) -> list[int]:
-    """The numbers of classes that are given by number (int), or by the words of a list.
+    """The numbers of classes that are given by number (int), or by the words of a list (str).
 
-    A word is a name, in any case where that is not ambiguous, else a number or a range of numbers
-    ("3-5"). Where all names are numbers themselves, numbers and ranges are of names alone. A name
-    with a comma is found in the words that it falls into.
+    A word is a name (upper or lower case does not matter unless it makes a difference between
+    names), or else a number or a range of numbers such as "3-5". If all names are numbers
+    themselves, numbers and ranges mean these names. A name that contains a comma is recognised from
+    the words into which the comma splits it.
 
     Args:
-        names: of all classes, () where they are not known.
+        classes: numbers and words.
+        names: of all classes, () if they are not known.
         known: how many classes there are.
         key: the argument that named the classes, for errors.
 
-    Raises ArgumentError for what is no class.
+    Raises ArgumentError for words and numbers that are not classes.
     """
     found, unknown, place = [], [], 0
     while place < len(classes):
@@ -40,7 +42,10 @@ def numbers(classes: Sequence[int | str], names: Sequence[str], known: int, key:
 
 
 def _first(classes: Sequence[int | str], names: Sequence[str]) -> tuple[int, list[int]]:
-    """(how many of the classes are taken, their numbers): one, or several words of one name."""
+    """(how many items of `classes` belong together, the numbers of their classes).
+
+    It is one item, or several words that make up one name.
+    """
     if not isinstance(classes[0], str):
         return 1, [int(classes[0])]
     for taken in range(len(classes), 1, -1):
@@ -82,8 +87,11 @@ def _accepted(names: Sequence[str], known: int) -> str:
 
 
 def disagree(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """The first class that two lists of names call differently, in words; "" where they agree, as
-    far as both are known. Names that only count, 0, 1, …, agree with any words."""
+    """A description of the first class that has different names in two lists; "" if there is none.
+
+    Only classes that both lists name are compared. Names that only count, 0, 1, …, agree with any
+    names that are words.
+    """
     both = are_numbers(ours) and are_numbers(theirs)
     counted = only_count(ours) or only_count(theirs)
     if not ours or not theirs or (counted and not both):
@@ -98,7 +106,7 @@ def title(label: int, names: Sequence[str]) -> str:
 
 
 def file_suffix(label: int, names: Sequence[str]) -> str:
-    """The end of the name of an image's file: "_class3", with another name "_class3_cat"."""
+    """The end of an image's file name: "_class3", or "_class3_cat" if the class has a name."""
     name = title(label, names)
     slug = re.sub(r"[^\w-]+", "-", name).strip("-")[:LONGEST]
     return f"_class{label}" + (f"_{slug}" if slug and name != str(label) else "")

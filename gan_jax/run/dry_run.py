@@ -1,4 +1,4 @@
-"""What a config amounts to before anything is trained: `launch.py --dry_run`."""
+"""`launch.py --dry_run`: the sizes and lengths that follow from a config, before any training."""
 
 import json
 
@@ -18,8 +18,9 @@ XLA_SIZES = ("argument", "output", "temp", "alias", "generated_code")
 def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
     """Prints the resolved config, parameter tables, stages and the exact bytes of the state.
 
-    With `compile_step` also XLA's own estimate of the memory of one training step. Returns "bytes"
-    by net, and then "xla" by kind.
+    With `compile_step` it also prints XLA's own estimate of the memory of one training step.
+    Returns {"bytes": {name of the net, or "state": bytes}}, with `compile_step` also {"xla": {kind:
+    bytes}}.
     """
     say(json.dumps(configs.plain(config), indent=2))
     experiment = Experiment(config)
@@ -43,7 +44,7 @@ def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
 
 
 def _size(tree) -> int:
-    """Bytes of the arrays of a tree."""
+    """Bytes of all arrays of a tree."""
     return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 

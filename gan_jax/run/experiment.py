@@ -1,4 +1,4 @@
-"""What a config stands for: data, system, devices and key, built once."""
+"""What a config describes, built once: data, system, devices and the root of random keys."""
 
 import functools
 import os
@@ -23,16 +23,16 @@ from gan_jax.ops.images import to_uint8
 from gan_jax.run import class_names
 from gan_jax.run import folder as folders
 
-MOST_PIXELS = 2**22  # drawn at once: 64 images of 256 px, 4 of 1024 px
-MOST_COLUMNS = 20  # one for each class
+MOST_PIXELS = 2**22  # sampled at once: 64 images of 256 px, 4 of 1024 px
+MOST_COLUMNS = 20  # of a grid that has a column for each class
 TITLES = ("input", "output", "target")  # columns of a translation's grid
 
 
 class Experiment:
-    """What a config stands for: data, system, mesh and key.
+    """What a config describes: data, system, mesh and key.
 
-    `config` is the resolved config, `facts` says what the system knows of the data, `mesh` holds
-    the devices, `key` is the root of all random keys.
+    `config` is the resolved config, `facts` is what the system knows about the data, `mesh` holds
+    the devices, and `key` is the root of all random keys.
     """
 
     def __init__(
@@ -44,11 +44,12 @@ class Experiment:
     ):
         """
         Args:
-          config: is resolved in place, see `config.resolve`.
-          facts: of a run that was trained before. Its data are then opened only when needed.
-          home: the folder of such a run: the data must be what it was trained on.
-          begun: whether the config is that of a run that exists: options that its networks ignore
-            are then no error.
+          config: resolved in place, see `config.resolve`.
+          facts: those of a run that was trained before; its data are then opened only when needed.
+          home: the folder of a run that was trained before; the data must be those it was trained
+            on.
+          begun: whether the config is that of an existing run; options that its networks do not
+            have are then ignored instead of refused.
 
         Raises UserError for a config whose values do not fit each other, the data or the devices.
         """
@@ -61,7 +62,7 @@ class Experiment:
         built = configs.as_built(config) if begun else config
         self.system: System = configs.SYSTEMS[config.system].make(built, self.facts)
         if not facts:
-            for stage in self.system.stages:  # too few images: said before anything compiles
+            for stage in self.system.stages:  # too few images: an error before anything compiles
                 self.data.epoch_steps(stage, self._batch_keys(stage))
         batch = "config.batch_size (times discriminator steps):"
         module = configs.SYSTEMS[config.system]
@@ -69,7 +70,7 @@ class Experiment:
         self.key = self.mesh.copy(jax.random.key(config.seed))
 
     def _batch_keys(self, stage: Stage) -> str:
-        """The keys of the config to lower where a stage's batch is too large."""
+        """The keys of the config that should be lowered if a stage's batch is too large."""
         named = getattr(configs.SYSTEMS[self.config.system], "BATCH", "").partition(":")[0]
         if named:
             return f"{named} or config.batch_size"
@@ -80,7 +81,7 @@ class Experiment:
     def data(self) -> data_room.Data:
         """This process's share of the images.
 
-        Raises UserError where they are gone, or are not what the run at `home` was trained on.
+        Raises UserError if they cannot be found, or are not those the run at `home` was trained on.
         """
         try:
             found = data_room.make(
@@ -125,7 +126,7 @@ class Experiment:
         return self.system.sample_step is not None and every.count > 0
 
     def batch(self, stage: Stage | None = None) -> Batch:
-        """Zeros with the shapes of a global batch of a stage; of the first one if none is given."""
+        """Zeros with the shapes of a global batch of `stage`, by default the first stage."""
         facts, size = self.facts, (stage or self.system.stages[0]).batch_size
         label = {"label": np.zeros((size,), np.int32)}
         image = np.zeros((size, facts.resolution, facts.resolution, facts.channels), np.uint8)
@@ -138,7 +139,7 @@ class Experiment:
 
     @functools.cached_property
     def carry(self) -> train_step.TrainCarry:
-        """The train carry as shapes. A step is traced for it: seconds for a large network."""
+        """The `TrainCarry` as shapes. Tracing a step for it takes seconds for a large network."""
         return train_step.shapes(self.system, self.key, self.batch())
 
     def shapes(self) -> dict:
@@ -146,11 +147,11 @@ class Experiment:
         return self.mesh.shape(self.carry._asdict())
 
     def fresh(self) -> train_step.TrainCarry:
-        """The train carry at step 0."""
+        """The `TrainCarry` at step 0, with arrays."""
         return train_step.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)
 
     def evaluated(self) -> list[str]:
-        """Names of the values that validation gives, without computing any."""
+        """Names of the values that validation gives, without running it."""
         size = self.system.stages[0].batch_size
         numbers = np.arange(size, dtype=np.int32)
         batch = {**self.batch(), "valid": np.ones(size, np.float32), "seed": numbers}
@@ -161,27 +162,27 @@ class Experiment:
         )
 
     def sampler(self, chunk: int = 64, step: Callable | None = None) -> Sampler:
-        """Draws images in chunks by the system's sample_step, or by a task of the same shape.
+        """A sampler that calls the system's sample_step, or a task like it, in chunks of images.
 
-        Chunks of large images are smaller, so that drawing takes no more memory than training.
+        Chunks of large images are smaller, so that sampling takes no more memory than training.
         """
         chunk = max(min(chunk, MOST_PIXELS // self.facts.resolution**2), 1)
         options = self.system.sampling_options
         return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int | str] = ()) -> Batch:
-        """What images are drawn from: `seed` [N], and `label` [N] or pairs of images.
+        """The batch from which images are sampled: `seed` [N], and `label` [N] or pairs of images.
 
-        The labels are `classes`, by number or name, in turn; or where none are given the class that
-        each seed stands for, whatever the other seeds are: see `seed_labels`.
+        The labels are `classes`, by number or name, repeated in turn. If none are given, each seed
+        has a class of its own, which does not depend on the other seeds: see `seed_labels`.
 
-        A system that translates gets `input` and `target` instead of labels: for seed n validation
-        pair n, or training pair n where there is no validation pair, counted from the first again
-        after the last. If it is labelled too, the pairs' own classes come along, and `classes`
-        replace them.
+        A system that translates gets `input` and `target` instead of labels: for seed n the
+        validation pair n, or the training pair n if there are no validation pairs; after the last
+        pair the numbers start over. If the system is labelled too, the batch also has the pairs'
+        own classes, or `classes` in their place.
 
-        Raises ArgumentError for seeds that are no such numbers, and for classes that the model
-        does not have.
+        Raises ArgumentError for seeds that are not whole numbers from 0 to 2^31 - 1, and for
+        classes that the model does not have.
         """
         seeds = list(seeds)
         if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
@@ -203,11 +204,11 @@ class Experiment:
 
     @property
     def drawn_classes(self) -> np.ndarray:
-        """The classes that are drawn where none are asked for: int32 [K], at least one."""
+        """The classes that are sampled if none are asked for: int32 [K], at least one."""
         return np.asarray(self.facts.drawn_classes, np.int32)
 
     def seed_labels(self, seeds: np.ndarray) -> np.ndarray:
-        """The class that each of `seeds` [N] stands for: int32 [N]."""
+        """The class that each of `seeds` [N] has if none is asked for: int32 [N]."""
         return self.drawn_classes[np.asarray(seeds) % len(self.drawn_classes)]
 
     def class_title(self, label: int) -> str:
@@ -220,16 +221,17 @@ class Experiment:
         Raises ArgumentError, with `key` as the argument's name, for one that does not exist.
         """
         names = self.facts.class_names
-        # runs of the first revision number their folders as text: there a number is no name
+        # runs of the first revision sorted their folders as text ("10" before "2"), and in them a
+        # number means the class of that number, not the folder of that name
         if self.config.data.reading == "first" and class_names.are_numbers(names):
             names = ()
         return class_names.numbers(classes, names, max(self.facts.num_classes, 1), key)
 
     def labels(self, count: int, classes: Sequence[int | str], key: str = "classes") -> np.ndarray:
-        """`classes`, at least one, by number or by name, in turn: int32 [count].
+        """`classes`, at least one, by number or by name, repeated in turn: int32 [count].
 
         Raises ArgumentError, with `key` as the argument's name, for classes that this model does
-        not have, or of which it has seen no image.
+        not have, or of which there was no training image.
         """
         if not self.system.labelled:
             raise ArgumentError(key, ": this model was trained without classes")
@@ -242,10 +244,10 @@ class Experiment:
         return np.resize(np.asarray(chosen, np.int32), count)
 
     def grid_batch(self) -> tuple[Batch, tuple[str, ...]]:
-        """The batch of the images that are drawn during training, and titles of their columns.
+        """The batch of the sample grid during training, and the titles of the grid's columns.
 
-        The seeds are the same during the whole run. There is a column for each class where they are
-        few, or one each for input, output and target; () means a square grid without titles.
+        The seeds are the same during the whole run. There is a column for each class if there are
+        few classes, or one each for input, output and target; () means a square grid, untitled.
         """
         count = self.config.run.sample_count
         if self.facts.input_channels:

@@ -1,4 +1,4 @@
-"""The faces of images: from a file of landmarks or by a detector, chosen, aligned and cut out."""
+"""Faces in images: found in a file of landmarks or by a detector, chosen, aligned and cut out."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,7 +22,8 @@ class NoFaceError(UserError):
 
 
 class Face(NamedTuple):
-    """box: x1, y1, x2, y2 [4]. points: (x, y) [5, 2] as gan_jax.data.alignment orders them."""
+    """A face in an image, in pixels: its box (x1, y1, x2, y2) [4], and its points (x, y) [5, 2] in
+    the order of gan_jax.data.alignment."""
 
     box: np.ndarray
     points: np.ndarray
@@ -43,9 +44,10 @@ class Faces:
         Args:
             landmarks: a file of `path x1 y1 … x5 y5` lines, see gan_jax.data.alignment.
             detector: MTCNN's weights, see gan_jax.interop.mtcnn; or a function of your own.
-            faces: of several: `largest`, `central` (nearest to the image's middle) or `all`.
-            size: pixels of a crop's side, 8 to 4096.
-            face_scale: how much of it the face fills: 0.7 leaves hair and chin, 1 crops tightly.
+            faces: which of several faces: `largest`, `central` (nearest to the image's middle) or
+                `all`.
+            size: the side of a crop in pixels, 8 to 4096.
+            face_scale: how much of the crop the face fills: 0.7 leaves hair and chin, 1 is tight.
 
         Raises UserError for an unknown or missing argument and for a file that cannot be used.
         """
@@ -71,7 +73,8 @@ class Faces:
             self._detect = detector if callable(detector) else _detector(detector)
 
     def knows(self, name: str) -> bool:
-        """Whether faces of the image can be known: it has a line, or there is a detector."""
+        """Whether faces of this image can be found: there is a detector, or the file has a line for
+        the image."""
         return self._detect is not None or alignment.key(name) in self.known
 
     def landmarks(self, image: np.ndarray, name: str) -> list[np.ndarray]:
@@ -124,9 +127,9 @@ def _detector(path: str) -> mtcnn.Detector:
 
 
 def chosen(faces: Sequence[Face], choose: str, height: int, width: int) -> list[Face]:
-    """Of `faces` the largest, the most central, or all from large to small, as `choose` says.
+    """The largest of `faces`, the most central one, or all from large to small.
 
-    `height` and `width` are the image's, in pixels.
+    `choose` is one of CHOICES; `height` and `width` are those of the image, in pixels.
     """
     boxes = np.array([face.box for face in faces], float)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)

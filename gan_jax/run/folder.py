@@ -1,4 +1,4 @@
-"""A run's folder: who owns it, which config it holds, which states can be read from it."""
+"""A run's folder: which process owns it, which config it holds, which states can be read."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from gan_jax.files import check_folder
 
 try:
     import fcntl
-except ImportError:  # not on Windows: two runs in one folder are then not noticed
+except ImportError:  # Windows has no fcntl: there, two runs in one folder go unnoticed
     fcntl = None
 
 _locks: dict[Path, Any] = {}
@@ -25,8 +25,8 @@ BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another proc
 def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
     """Makes the folder and locks it for this process (one of a run's processes is enough).
 
-    On a file system without locks (some of Lustre, NFS and FUSE) a line says that nobody guards it.
-    Raises ArgumentError when it cannot be written, or another process trains in it.
+    On a file system without locks (some of Lustre, NFS and FUSE) it only prints a warning. Raises
+    ArgumentError if the folder cannot be written, or another process trains in it.
     """
     folder = _checked(workdir)
     try:
@@ -57,7 +57,7 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
 
 
 def _checked(workdir: str | Path) -> Path:
-    """The folder as a path. Raises ArgumentError where no run could live in it."""
+    """The folder as a path. Raises ArgumentError if a run could not be stored in it."""
     if not str(workdir):
         raise ArgumentError(
             "workdir", " is empty: name the folder this run lives in, such as runs/a"
@@ -88,15 +88,15 @@ def release(folder: Path) -> None:
 
 
 def check(folder: Path, config: ConfigDict, say) -> bool:
-    """Whether the folder already holds this run; keys that a resumption may change (run.*, and
-    where the data are) may differ and are reported.
+    """Whether the folder already holds this run.
 
-    Raises UserError listing the keys when it holds another config, or when the number of steps
-    changed and a learning rate depends on it.
+    Keys that may change when a run resumes (run.*, and where the data are) may differ and are
+    reported. Raises a UserError that lists the keys if the folder holds another config, or if the
+    number of steps has changed and a learning rate depends on it.
     """
     if not (folder / "config.json").exists():
         return False
-    # keys that came after the run began have their defaults
+    # keys that were added to gan_jax after the run began get their defaults
     stored = configs.typed(read_config(folder)["config"])
     configs.prepare(stored)
     old = configs.plain(stored)
@@ -132,10 +132,11 @@ def _check_schedules(config: ConfigDict, old_steps: str) -> None:
 def check_facts(
     folder: Path, facts: Facts, remedy: str = "restore it, or name another folder"
 ) -> None:
-    """Raises ArgumentError when the data is not what the run began with: images would change sides
-    between training and validation, and epochs their length. An imported run has seen none yet.
+    """Raises ArgumentError if the data are not those that the run began with.
 
-    `remedy` ends the message.
+    With other data, images would move between training and validation, and epochs would change in
+    length. An imported run has seen no data yet, so unknown facts are not compared. `remedy` ends
+    the message.
     """
     stored = read_config(folder).get("data", facts._asdict())
     old = Facts.read(stored)._asdict()
@@ -163,7 +164,7 @@ def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json holds. Raises UserError when there is none or it is damaged."""
+    """The content of config.json. Raises UserError if there is none or it is damaged."""
     path = Path(folder) / "config.json"
     try:
         found = json.loads(path.read_text())
@@ -177,7 +178,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What summary.json holds, {} where there is none that can be read."""
+    """The content of summary.json, {} if there is none that can be read."""
     try:
         found = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
@@ -186,9 +187,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def state_path(folder: Path, state: str = "newest") -> Path:
-    """The folder of a saved state: "newest", "best", or a step as text.
+    """The folder of a saved state; `state` is "newest", "best", or a step as text.
 
-    Raises UserError where there is none.
+    "best" is the best state of the last stage that has one. Raises UserError if there is none.
     """
     if state == "best":
         best = saved_states.best_states_in(folder / "best")

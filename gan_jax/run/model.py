@@ -1,4 +1,4 @@
-"""A trained model, as code that wants images sees it."""
+"""A trained model: loading it, and making images and scores with it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,13 +22,13 @@ from gan_jax.run.experiment import Experiment
 class Model:
     """A trained model.
 
-    `config`, `experiment`, `state`, `step` (of training) and `stage` are there to look at.
+    Its `config`, `experiment`, `state`, `step` (of training) and `stage` may be read.
     """
 
     def __init__(
         self, experiment: Experiment, state: TrainState, step: int, stage: Stage | None = None
     ):
-        """`stage`: the one that the state belongs to; the last one where none is given."""
+        """`stage` is the one that the state belongs to, by default the last."""
         self.experiment, self.state, self.step = experiment, state, step
         self.stage = stage or experiment.last
         self.config = experiment.config
@@ -43,14 +43,14 @@ class Model:
     ) -> np.ndarray:
         """One image per seed, uint8 [N, H, W, C]; a seed gives the same image in any batch.
 
-        A model that translates makes them from the inputs of its validation images, in order.
+        A model that translates makes image n from the input of validation pair n.
 
         Args:
           seeds: integers ≥ 0.
           classes: class of each image, by number or name, cycled over the seeds; when empty, seed n
-            draws the class n modulo the number of classes.
-          truncation: latents beyond ± this value are drawn again; 0 for none.
-          weights: "ema" or "raw"; when empty, averaged ones where there are any.
+            has the class n modulo the number of classes.
+          truncation: latents beyond ± this value are sampled again; 0 for no truncation.
+          weights: "ema" or "raw"; when empty, the average of the weights if there is one.
 
         Raises UserError for classes or weights that this model does not have.
         """
@@ -68,10 +68,10 @@ class Model:
         return self.images(self.experiment.system.sample_step, batch, weights, len(batch["seed"]))
 
     def images(self, step: Callable, batch: Batch, weights: str, chunk: int) -> np.ndarray:
-        """What `step` draws for a batch with `seed` [N]: uint8 [N, H, W, C].
+        """The images that `step` makes for a batch with `seed` [N]: uint8 [N, H, W, C].
 
-        `step` is a system's sample_step or a task of the same shape. About `chunk` images are drawn
-        at a time, at most 64. `weights` as of `sample`.
+        `step` is a system's sample_step or a task like it. About `chunk` images are made at a time,
+        at most 64. `weights` is as in `sample`.
         """
         sampler = self._sampler(step, min(chunk, 64))
         names = sampler.names(self.state, batch, self.stage)
@@ -81,7 +81,8 @@ class Model:
         return sampler(self.state, batch, self.stage, (weights,))[weights]
 
     def standing_statistics(self, batches: int, size: int = 64) -> "Model":
-        """A model that draws with batch statistics of `batches` batches of `size` samples each.
+        """A model that samples with batch statistics measured over `batches` batches of `size`
+        samples each (Brock et al. 2019).
 
         Raises UserError for a system without batch statistics.
         """
@@ -92,7 +93,7 @@ class Model:
             raise ArgumentError(
                 "standing_stats", ": this system has no batch statistics to measure"
             )
-        # seeds far from those that people ask for
+        # seeds far away from those that people ask for, so that these are independent samples
         batch = self.experiment.sample_batch(range(10**9, 10**9 + batches * size))
         parts = {k: v.reshape(batches, size) for k, v in batch.items()}
         run = jax.jit(task.run, static_argnums=3)
@@ -108,7 +109,7 @@ class Model:
         )
 
     def features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits [B, K] and features [B, D] of uint8 images [B, H, W, C], for a classifier."""
+        """Logits [B, K] and features [B, D] of uint8 images [B, H, W, C]; for classifiers only."""
         if not hasattr(self, "_features"):
             run = self.experiment.system.tasks["features"].run
             self._features = jax.jit(run, static_argnums=3)
@@ -116,14 +117,14 @@ class Model:
         return np.asarray(out["logits"]), np.asarray(out["features"])
 
     def _sampler(self, step: Callable, chunk: int) -> Sampler:
-        # powers of two: a handful of compilations serve every number of seeds
+        # powers of two, so that a handful of compilations serve every number of seeds
         size = 1 << (chunk - 1).bit_length()
         if (step, size) not in self._samplers:
             self._samplers[step, size] = self.experiment.sampler(size, step)
         return self._samplers[step, size]
 
 
-Adjust = Callable[[Model], Model]  # what a mode does to a model before it uses it
+Adjust = Callable[[Model], Model]  # how a mode changes a model before it uses it
 
 
 def as_it_is(model: Model) -> Model:
@@ -140,7 +141,7 @@ def load(
       workdir: the run's folder.
       state: "newest" checkpoint, "best" state, or a step as text.
       data: where the run's data are now, by keys of config.data such as {"path": "faces.zip"};
-        where it recorded them when empty.
+        when empty, they are where the run's config says.
 
     Raises UserError when there is no such run or state.
     """
@@ -150,7 +151,7 @@ def load(
     facts = Facts.read(stored["data"]) if "data" in stored else None
     configs.move_data(config, dict(data or {}))
     config.run.devices = _devices(config, facts)
-    # an imported run has seen no data, and of one from before facts were kept nothing is known
+    # an imported run has seen no data, and runs of the first revision stored no facts
     home = folder if facts and facts.train_size else None
     experiment = Experiment(config, facts, home, begun=True)
     path = folders.state_path(folder, state)
@@ -167,9 +168,8 @@ def load(
 def measured(model: Model, config: ConfigDict | None) -> Model:
     """The model together with its data.
 
-    An imported run has seen no data: it gets those that `config` names, or without one those that
-    its own config names. Raises UserError where they cannot be opened, or are of another kind than
-    the model's.
+    An imported run has seen no data: it gets the data that `config` names or, if that is None, its
+    own config. Raises UserError if they cannot be opened, or are of another kind than the model's.
     """
     if model.experiment.facts.train_size:
         return model
@@ -192,7 +192,8 @@ def measured(model: Model, config: ConfigDict | None) -> Model:
 
 
 def _devices(config: ConfigDict, facts: Facts | None) -> int:
-    """As many devices as the run asks for, as far as they are here and divide its batches."""
+    """The largest number of devices, up to what the run asks for and what there is here, that
+    divides its batches."""
     here = len(jax.devices())
     wanted = min(config.run.devices or here, here)
     sizes = [config.batch_size]

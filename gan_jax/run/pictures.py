@@ -1,4 +1,4 @@
-"""The pictures that a run draws of itself: real images, sample grids, neighbours, curves."""
+"""The pictures in a run's folder: real images, sample grids, neighbours and curves."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from gan_jax.metrics import neighbours
 from gan_jax.report import curves, epochs, grids
 from gan_jax.run.experiment import Experiment
 
-FIRST_DRAWING = 20.0  # seconds from a run's start
-DRAWING = 0.05  # the share of the time that curves may take while a run goes on
-MOST_BYTES = 2**29  # of real images that samples are compared with
+FIRST_DRAWING = 20.0  # seconds after a run's start before curves are first drawn
+DRAWING = 0.05  # the share of a run's time that drawing curves may take
+MOST_BYTES = 2**29  # of the real images among which neighbours are searched
 
 
 def save_reals(experiment: Experiment, folder: Path) -> None:
-    """Writes reals.png: the first training images as a grid, of pairs each input beside its
+    """Writes reals.png, a grid of the first training images; for pairs, each input is beside its
     target."""
     if experiment.facts.input_channels:
         found = experiment.data.examples("train", 16)
@@ -38,7 +38,8 @@ def save_grid(path: Path, images: np.ndarray, titles: Sequence[str] = ()) -> np.
 
 
 class SampleGrid:
-    """The images that a run draws again and again: of fixed seeds, and at every stage of one size.
+    """The images that a run makes again and again from the same seeds, enlarged to the same size at
+    every stage.
 
     `titles` are those of the grid's columns; () for a square grid without titles.
     """
@@ -49,7 +50,7 @@ class SampleGrid:
         self.sampler = experiment.sampler(len(self.batch["seed"]))
 
     def draw(self, state: TrainState, stage: Stage) -> dict[str, np.ndarray]:
-        """Images uint8 [N, H, W, C] by name ("raw", "ema"); of pairs input, output and target in
+        """Images uint8 [N, H, W, C] by name ("raw", "ema"); for pairs, input, output and target in
         turn, [3N, H, W, 3]."""
         times = self.experiment.facts.resolution // stage.resolution
         made = self.sampler(state, self.batch, stage)
@@ -61,7 +62,7 @@ class SampleGrid:
 
     def prepare(self, state: TrainState, stage: Stage) -> None:
         """Compiles for a later stage, given a state as shapes."""
-        # the current stage, of half the resolution, still draws
+        # the current stage, of half the resolution, still makes images
         self.sampler.program.forget(lambda s: 2 * s.resolution >= stage.resolution)
         self.sampler.prepare(state, self.batch, stage)
 
@@ -78,7 +79,7 @@ class SampleGrid:
         indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
         distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
         sheet = grids.neighbour_sheet(samples, bank[indices], distances)
-        if jax.process_index() == 0:  # all processes take part in drawing samples
+        if jax.process_index() == 0:  # all processes take part in sampling, one of them writes
             grids.save_sheet(folder / "neighbours.png", sheet)
 
 

@@ -1,4 +1,4 @@
-"""A model to use: that of a run, or networks of a config with weights from a file."""
+"""Models to use: that of a run, or the networks of a config with weights from a file."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +29,11 @@ def opened(
     say=print,
     data: Mapping[str, str] | None = None,
 ) -> Model:
-    """The model of a run, or without `workdir` that of a config whose `restore` names weights.
+    """The model of a run or, if `workdir` is empty, of a config whose `restore` names weights.
 
-    `state` and `data` as of `load`; `data` only of a model that translates its validation images.
-    `mode` is named in errors. Raises UserError where neither a run nor weights are named.
+    `state` and `data` are as in `load`; `data` may only be given for a model that translates its
+    validation images. `mode` is named in errors. Raises UserError if neither a run nor weights are
+    named.
     """
     if str(workdir):
         model = load(workdir, state, data)
@@ -51,14 +52,15 @@ def opened(
 
 
 def from_config(config: ConfigDict, uses: Uses, say=print) -> Model:
-    """A model that was not trained here: networks of a config, weights that its `restore` names.
+    """A model that was not trained here: networks of a config, with weights that its `restore`
+    names.
 
     Args:
-      config: changed in place, so that it names no data any more.
-      uses: which nets of the system must have been named.
-      say: is told what was taken from the weights.
+      config: changed in place, so that it no longer names any data.
+      uses: gives the nets of the system for which weights must be named.
+      say: prints which weights were restored.
 
-    Raises UserError where a net is not named, or weights do not fit.
+    Raises UserError if weights for a net are not named, or do not fit.
     """
     _without_data(config)
     experiment = Experiment(config, _facts(config))
@@ -70,14 +72,14 @@ def from_config(config: ConfigDict, uses: Uses, say=print) -> Model:
                 f"config.restore.{net}=('net.pth', '*')",
             )
     state = restore_weights(experiment, experiment.fresh(), say).state
-    # what depends on the place in training is as after its end, at the full size
+    # whatever depends on the step, such as a fade, is as after the end of training, at full size
     state = state.replace(step=experiment.mesh.copy(np.int32(experiment.last.end + 1)))
     stage = dataclasses.replace(experiment.last, resolution=experiment.facts.resolution)
     return Model(experiment, state, 0, stage)
 
 
 def _without_data(config: ConfigDict) -> None:
-    """Lets the config name no data and one device, and checks it. In place."""
+    """Changes the config, in place, so that it names no data and one device, and checks it."""
     config.data.update(source="synthetic", path="", name="", path_b="")
     config.data.update(validation_path="", validation_path_b="", validation_split="")
     if config.data.pairs == "folders":
@@ -88,7 +90,8 @@ def _without_data(config: ConfigDict) -> None:
 
 
 def _facts(config: ConfigDict) -> Facts:
-    """What the data would say. Only the shapes of images and the number of classes count here."""
+    """Facts of data that are not there. Only the shapes of images and the number of classes matter
+    here."""
     options = config_data.read(config.data)
     channels = 1 if options.channels == "grey" else 3
     sources = (source for source, _ in config.restore.values() if source)

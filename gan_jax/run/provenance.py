@@ -1,4 +1,4 @@
-"""What a run was made with: config.json, with versions, git revision and facts of the data."""
+"""config.json: what a run was made with, its config, versions, git revision and facts."""
 
 import datetime
 import importlib.metadata
@@ -41,8 +41,8 @@ def write_config(folder: Path, config: ConfigDict, devices: int, facts: Facts) -
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that numbers depend on; "unknown" where one is
-    not installed as a package."""
+    """The versions of Python and of the packages on which results depend; "unknown" for one that
+    is not installed as a package."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str:
-    """The commit of the code, with "-dirty" where it was changed since; "" outside a checkout."""
+    """The commit of the code, with "-dirty" if files differ from it; "" outside a checkout."""
     describe = ("describe", "--always", "--dirty", "--abbrev=40")
     command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:

@@ -1,7 +1,7 @@
-"""Files of guided-diffusion as runs: the config that belongs to one, and the facts of its data.
+"""Files of guided-diffusion as runs: the config that belongs to a file, and the facts of its data.
 
-This is the one place where a run meets that program: `interop.guided_diffusion` reads its files and
-knows no config, and everything else in this folder knows neither.
+Only this file brings the two together: `interop.guided_diffusion` reads the files but knows no
+configs, and the rest of this folder knows nothing of that program.
 """
 
 import json
@@ -24,10 +24,10 @@ NETS = {"diffusion": "unet", "noisy_classifier": "classifier"}
 
 
 def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: int = 0) -> Facts:
-    """The facts of a network's data, as far as its shapes and its config tell them.
+    """The facts of a network's data, as far as they follow from its shapes and its config.
 
-    How many images there were is not known: 0. `resolution` is that of its images where neither
-    says it. Raises UserError where nothing does.
+    The number of images is not known, so it is 0. `resolution` is used if neither the shapes nor
+    the config give the resolution of the images. Raises UserError if nothing gives it.
     """
     told = guided_diffusion.architecture(tensors)
     options = config_data.read(config.data)
@@ -43,9 +43,10 @@ def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: 
 
 
 def check_fits(tensors: Mapping[str, np.ndarray], params: PyTree, key: str) -> None:
-    """Raises UserError where tensors differ from a network's parameters, which may be shapes.
+    """Raises UserError if tensors differ from a network's parameters in names or shapes.
 
-    The message begins with `key` and lists the first of them.
+    `params` may hold shapes instead of arrays. The message begins with `key` and lists the first
+    differences.
     """
     wrong = guided_diffusion.mismatches(tensors, params)
     if wrong:
@@ -53,14 +54,15 @@ def check_fits(tensors: Mapping[str, np.ndarray], params: PyTree, key: str) -> N
 
 
 def beside(path: Path) -> Path:
-    """The file with the config of a network that was exported."""
+    """The file with the config of an exported network, which lies beside its weights."""
     return path.with_suffix(f"{path.suffix}.json")
 
 
 def config_of(path: Path, tensors: Mapping[str, np.ndarray], key: str) -> ConfigDict:
-    """The config that belongs to a file, by the file beside it or by its name.
+    """The config that belongs to a file: that of the .json file beside it, or that of a released
+    file of this name.
 
-    Raises UserError that begins with `key` where neither says it.
+    Raises a UserError that begins with `key` if there is neither.
     """
     if beside(path).is_file():
         try:
@@ -79,10 +81,8 @@ def config_of(path: Path, tensors: Mapping[str, np.ndarray], key: str) -> Config
 
 
 def check_system(config: ConfigDict, kind: str, key: str) -> None:
-    """Raises UserError that begins with `key` where a config is for another network than a file's.
-
-    `kind` is the file's, as `guided_diffusion.identify` says.
-    """
+    """Raises a UserError that begins with `key` if a config is for another kind of network than a
+    file holds. `kind` is that of the file, as `guided_diffusion.identify` returns it."""
     wanted = SYSTEMS.get(kind, "diffusion")
     pairs = config.data.pairs if config.system == "diffusion" else ""
     enlarges = pairs == "upscale"

@@ -1,13 +1,13 @@
-"""A trained model that draws in another way: another sampler, more guidance, a classifier.
+"""A trained model that is sampled in another way: another sampler, more guidance, a classifier.
 
-Only some systems can be sampled in several ways. Their modules say what may be chosen:
+Only some systems can be sampled in several ways. Their modules offer these choices:
 
     resample(config, changes, nets)      changes keys of the section `sampling`
-    GUIDE                                the net that may guide the drawing, and its section
+    GUIDE                                the net that may guide sampling, and its section
     guide(config, theirs, source, scale), check_guide(key, theirs, known, config, facts),
     is_guided(config), rescale_guide(config, scale), knows_classes(config)
 
-The model is then built anew with the same weights.
+After a choice the model is built anew with the same weights.
 """
 
 from collections.abc import Mapping
@@ -39,15 +39,16 @@ def adjusted(
     classifier: str = "",
     classifier_scale: float | None = None,
 ) -> Model:
-    """The model with some keys of its section `sampling` changed, and guided by a classifier.
+    """The model with some keys of its section `sampling` changed, or guided by a classifier.
 
     Args:
       changes: by key, such as {"sampler": "ddim", "steps": "25"}; None leaves a key as it is.
-      classifier: folder of a noisy classifier's run, or its file in guided-diffusion's names.
-      classifier_scale: of its gradient; 1 where it is None. Without `classifier`, of the one that
-        guides the model already.
+      classifier: folder of a noisy classifier's run, or a file of one from guided-diffusion; ""
+        for none.
+      classifier_scale: the factor of the classifier's gradient; None means 1. Without
+        `classifier`, it is for the classifier that guides the model already.
 
-    Raises UserError for a model that is not sampled in this way, and values that do not fit it.
+    Raises UserError for a model that has no samplers, and for values that do not fit it.
     """
     changes = {k: v for k, v in changes.items() if v is not None}
     system = configs.SYSTEMS[model.config.system]
@@ -98,7 +99,7 @@ def parse(sampling: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Guide:
-    """A classifier that is to guide a model: a run, or a file in guided-diffusion's names."""
+    """A classifier that is to guide a model: a run, or a file of guided-diffusion."""
 
     source: str
     config: ConfigDict
@@ -107,7 +108,8 @@ class _Guide:
 
     @classmethod
     def read(cls, source: str, resolution: int) -> "_Guide":
-        """The classifier at `source`. `resolution`: of its images, where it does not say itself."""
+        """The classifier at `source`. `resolution` is that of its images if a file does not give
+        it."""
         path = Path(source)
         if path.is_dir():
             stored = folders.read_config(path)
@@ -120,13 +122,14 @@ class _Guide:
 
     @property
     def key(self) -> str:
-        """What errors call it."""
+        """The name of this classifier in errors."""
         return f"classifier={self.source}"
 
     def join(self, system: ModuleType, config: ConfigDict, facts: Facts, scale: float) -> Facts:
-        """Lets it guide the model that `config` and `facts` describe; returns the facts then.
+        """Makes the classifier guide the model that `config` and `facts` describe.
 
-        Changes `config` in place. Raises UserError where it does not fit the model.
+        Changes `config` in place and returns the facts of the guided model: a model without classes
+        gets those of the classifier. Raises UserError if the classifier does not fit the model.
         """
         system.check_guide(self.key, self.config, self.facts, config, facts)
         if system.knows_classes(config):
@@ -150,7 +153,7 @@ class _Guide:
             )
 
     def into(self, experiment: Experiment, net: str, state: TrainState) -> TrainState:
-        """The state with the classifier's weights as its net of this name."""
+        """The state with the classifier's weights as its net called `net`."""
         shapes = experiment.shapes()["state"].nets[net].params
         if self.tensors is None:
             found = read_arrays(self.source, net, self.key)

@@ -1,4 +1,4 @@
-"""What a person wants to know of a run before its first step and after its last one."""
+"""What is printed about a run before its first step and after its last one, and summary.json."""
 
 import re
 import resource
@@ -18,7 +18,7 @@ from gan_jax.run.experiment import Experiment
 
 
 def announce(experiment: Experiment, say) -> None:
-    """Says what a person wants to know before the first step: data, devices, sizes and rates."""
+    """Prints, before the first step, the data, devices, sizes of networks and learning rates."""
     devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
     say(f"data: {experiment.data.description}")
     say(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
@@ -33,8 +33,8 @@ def announce(experiment: Experiment, say) -> None:
 
 
 def _rate_line(rate, steps: int) -> str:
-    """The highest and the last learning rate, and their ratio: with a warm-up the first rate is no
-    basis for it."""
+    """A line with the highest and the last learning rate, and their ratio. It does not use the
+    first rate, which is small where there is a warm-up."""
     sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
     top, end = float(sampled.max()), float(sampled[-1])
     if top == end == float(sampled.min()):
@@ -47,7 +47,7 @@ def _rate_line(rate, steps: int) -> str:
 def summary(
     experiment: Experiment, folder: Path, outcome: Outcome, began: float, rule: Best
 ) -> dict:
-    """The content of summary.json. `began` is the time when this process began, in seconds."""
+    """The content of summary.json. `began` is when this process started, as in time.time()."""
     progress = outcome.progress
     return {
         "reason": outcome.reason,
@@ -69,7 +69,8 @@ def summary(
 
 
 def _last_scores(folder: Path) -> dict[str, float]:
-    """The scores of the last evaluation in metrics.jsonl, whichever process wrote it."""
+    """The scores of the last evaluation in metrics.jsonl, which an earlier process may have
+    written."""
     rows = [r for r in curves.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
     row = rows[-1] if rows else {}
     return {k: float(v) for k, v in row.items() if k not in ("step", "kind")}
@@ -86,7 +87,7 @@ def _last_grid(folder: Path) -> str:
 
 
 def peak_memory() -> dict[str, Any]:
-    """Peak bytes: the device's own statistics where it keeps them, else the process's maximum."""
+    """Peak bytes from the device's own statistics if it keeps any, else the process's maximum."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return {"bytes": int(stats["peak_bytes_in_use"]), "source": "device statistics"}
@@ -96,7 +97,7 @@ def peak_memory() -> dict[str, Any]:
 
 
 def show(summary: dict, say) -> None:
-    """Says what a person wants to know at the end."""
+    """Prints the summary of a run."""
     best = summary["best"]
     say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
     shown = {k: v for k, v in summary["scores"].items() if not k.startswith("class_fraction/")}

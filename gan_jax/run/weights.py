@@ -15,10 +15,10 @@ from gan_jax.run.experiment import Experiment
 
 
 def restore_weights(experiment: Experiment, carry: TrainCarry, say=print) -> TrainCarry:
-    """The train carry at step 0 with the weights that config.restore names for each net, by globs.
+    """The `TrainCarry` at step 0 with the weights that config.restore names for each net, by globs.
 
-    Averages begin at the new weights, moments at zero. `say` is told what was taken and what not.
-    Raises UserError where a source cannot be read or does not fit the net.
+    Averages start from the new weights, moments from zero. `say` prints which weights were restored
+    and which were not. Raises UserError if a source cannot be read or does not fit the net.
     """
     nets = dict(carry.state.nets)
     for name, (source, pattern) in experiment.config.restore.items():
@@ -40,8 +40,10 @@ def restore_weights(experiment: Experiment, carry: TrainCarry, say=print) -> Tra
 
 
 def _check_networks(experiment: Experiment, key: str, source: str) -> None:
-    """Raises UserError where a file says that its networks are others than the config's: some of
-    their layers would fit all the same."""
+    """Raises UserError if a file says that its networks differ from those of the config.
+
+    Without this check the layers that happen to fit would be restored.
+    """
     wrong = readers.differences(source, experiment.facts, experiment.config.model)
     if wrong:
         raise UserError(
@@ -54,13 +56,13 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     """Weights of one net by name ("params/…", "stats/…").
 
     Args:
-      source: the folder of a run, which gives its best state or else its newest; one saved state;
-        or a file that one of `interop.readers` recognises.
-      net: the net's name; a run's only net is taken whatever it is called.
+      source: the folder of a run, of which the best state is read, or the newest if there is no
+        best one; one saved state; or a file that one of `interop.readers` recognises.
+      net: the net's name; if a run has only one net, that is read whatever its name.
       key: what named the source, for errors.
 
-    A state gives averaged weights where it has them. Raises UserError where there is no such source
-    or net, or it cannot be read.
+    Of a state with averaged weights, the average is returned. Raises UserError if there is no such
+    source or net, or it cannot be read.
     """
     if reader := readers.find(source):
         return reader.arrays(source, net)
@@ -81,7 +83,8 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
 def _of_state(saved: Mapping[str, np.ndarray], net: str, key: str) -> dict[str, np.ndarray]:
     """The weights of a net among all arrays of a saved state, averaged ones where there are any."""
     nets = {k.split("/")[2] for k in saved if k.startswith("state/nets/")}
-    # the only net of a run, such as a classifier, may begin one of another name
+    # the only net of a run, such as a classifier, may give the first weights of a net of another
+    # name
     prefix = f"state/nets/{next(iter(nets)) if len(nets) == 1 else net}/"
     own = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
     own = {k.replace("opt/inner/", "opt/", 1): v for k, v in own.items()}  # of a loss scale

@@ -1,2 +1,5 @@
-"""One system a file, defaults() and make(config, facts) → System; larger ones have files of their
-own beside it, called after it. Systems never import each other."""
+"""One system per file, with defaults() and make(config, facts) → System.
+
+A larger system has more files beside it, whose names begin with its own. Systems never import each
+other.
+"""

@@ -1,17 +1,18 @@
-"""A small classifier of images, or of their pixels: its answers measure what a generator makes.
+"""A small classifier of images, or of their pixels, with which generated images are measured.
 
-Cross entropy, one optimizer. `config.model.output` says what has a class:
+It is trained with cross entropy and one optimizer. `config.model.output` says what has a class:
 
-`class`: an image. Its features feed the Fréchet distance and its classes the mode coverage of
-`gan`; labelled data sets only. With `config.model.name` "warpgan" the network is the trunk of the
-WarpGAN discriminator, its classes are identities and its features their embedding: it is what that
-discriminator begins with, and the recogniser of the metric rank1.
+`class`: a whole image. The features are used for the Fréchet distance and the classes for the mode
+coverage of `gan`; the data must be labelled. With `config.model.name` "warpgan" the network is the
+trunk of the WarpGAN discriminator, its classes are identities and its features their embedding. It
+gives that discriminator its first weights, and is the recogniser of the metric rank1.
 
-`pixels`: every pixel of a photo. The data are pairs of a photo and its label map, a picture; a
-pixel's class is the colour of `config.model.palette` that is nearest in the map. It reads photos
-that were generated from label maps for the FCN score of pix2pix (Isola et al. 2017, section 4).
+`pixels`: every pixel of a photo. The data are pairs of a photo and its label map, a picture; the
+class of a pixel is the colour of `config.model.palette` that is nearest to its colour in the map.
+For the FCN score of pix2pix (Isola et al. 2017, section 4) it classifies the pixels of photos that
+were generated from label maps.
 
-No reference: the architectures of the others are our own.
+There is no reference implementation: except for WarpGAN's, the architectures are our own.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,7 @@ from gan_jax.systems.classifier_config import unused as unused
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """What a config of this system stands for. No arrays but the palette."""
+    """What a config describes: network, optimizer and numbers. No arrays except the palette."""
 
     net: Network
     optimizer: optim.Optimizer
@@ -122,21 +123,21 @@ def forward(
 
 
 def truth(model: Classifier, batch: Batch) -> Array:
-    """The classes that are to be found: int32 [B], of pixels [B, H, W]."""
+    """The true classes: int32 [B], or of pixels [B, H, W]."""
     if model.palette is None:
         return batch["label"]
     return palette.nearest(batch["target"], model.palette)
 
 
 def cross_entropy(model: Classifier, logits: Array, label: Array) -> Array:
-    """[...] from logits [..., K] and label int [...]."""
+    """Cross entropy [...], with label smoothing, of logits [..., K] and labels int [...]."""
     targets = jax.nn.one_hot(label, model.num_classes)
     targets = optax.smooth_labels(targets, model.label_smoothing)
     return optax.softmax_cross_entropy(logits, targets)
 
 
 def predict(model: Classifier, state: TrainState, image: Array) -> tuple[Array, Array | None]:
-    """What `forward` gives of uint8 images, by the averaged weights."""
+    """The logits and features of `forward` for uint8 images, with the averaged weights."""
     params, stats = ema.averaged(state.nets["classifier"])
     return forward(model, params, stats, images.to_unit(image))[0]
 
@@ -160,7 +161,7 @@ def classes(
 def sample_step(
     model: Classifier, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> Images:
-    """One label map per photo, by the weights and by their average, where there is one."""
+    """One label map per photo, with the raw weights and, if there is one, with their average."""
     x, net = images.to_unit(batch["input"]), state.nets["classifier"]
     made = {"raw": _label_map(model, net.params, net.stats, x)}
     if ema.has_average(net):
@@ -172,7 +173,8 @@ def _label_map(model: Classifier, params: PyTree, stats: PyTree, x: Array) -> Ar
     """The colours, in [-1, 1], of the classes of photos x [B, H, W, C]."""
     (logits, _), _ = forward(model, params, stats, x)
     unit = images.to_unit(palette.colours(jnp.argmax(logits, -1), model.palette))
-    # a grey level that was rounded to just below its value would be cut to the one before
+    # rounding may have put a grey level just below a whole number, which would be cut to the level
+    # below it
     return jnp.minimum(unit + 1e-6, 1)
 
 
@@ -208,7 +210,7 @@ def build(config, facts: Facts) -> Classifier:
 
 
 def _network(model, facts: Facts) -> Network:
-    """The network of the classes of images."""
+    """The network that classifies whole images."""
     if model.name == "small":
         return classifier(facts.resolution, facts.channels, facts.num_classes, model.width)
     return identity_classifier(

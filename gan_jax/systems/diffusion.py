@@ -5,13 +5,14 @@ https://github.com/openai/guided-diffusion. Beside its discrete chain there are 
 the preconditioning of Karras et al. 2022 around the same U-Net (`config.diffusion.process`), and
 super-resolution, where the data are pairs with `config.data.pairs=upscale`.
 
-One update per step: draw a level of noise for every image, add the noise, learn what was added.
+There is one update per step: sample a level of noise for every image, add the noise, and let the
+network predict what was added.
 
-Deviations from the reference: microbatches average their gradients (it sums them); the learning
-rate is a function of the step (its annealing lags one update behind); what is drawn of levels and
-noise is a function of (seed, step); an update that is not finite is skipped in every precision, and
-too many in a row end the run; a chosen t's history is part of the checkpoint; classes may be
-dropped in training, for guidance without a classifier.
+Deviations from the reference: the gradients of microbatches are averaged (the reference sums them);
+the learning rate is a function of the step (the reference's annealing lags one update behind);
+sampled levels and noise are functions of (seed, step); an update that is not finite is skipped in
+every precision, and too many in a row end the run; the history of losses by which t may be sampled
+is part of the checkpoint; classes may be dropped in training, for guidance without a classifier.
 """
 
 from collections.abc import Mapping
@@ -59,13 +60,14 @@ __all__ = [
     "init", "is_guided", "knows_classes", "make", "resample", "rescale_guide", "train_step",
 ]  # fmt: skip
 
-FROZEN = (GUIDE,)  # nets that are used and not trained
-HALF_SCALE = dict(initial=2.0**20, growth_steps=1000)  # the reference's: 20 in log2, 1e-3 a step
+FROZEN = (GUIDE,)  # nets that are used but not trained
+# as in the reference: log2 of the scale begins at 20 and grows by 1e-3 per step
+HALF_SCALE = dict(initial=2.0**20, growth_steps=1000)
 
 
 @dataclass(frozen=True)
 class Diffusion:
-    """What a config of this system stands for. No arrays."""
+    """What a config describes: networks, process, sampling, optimizer and numbers. No arrays."""
 
     networks: networks.Networks
     process: processes.Process
@@ -80,7 +82,7 @@ class Diffusion:
 
 
 def init(diffusion: Diffusion, key: Array, batch: Batch, stage: Stage) -> TrainState:
-    """The state at step 0. Weights of a classifier that guides are restored into it."""
+    """The state at step 0. The weights of a guiding classifier are restored into it afterwards."""
     made = networks.init(diffusion.networks, key, batch)
     nets = {"unet": optim.new_net(diffusion.tx, *made["unet"])}
     nets |= {name: Net(*made[name], {}) for name in FROZEN if name in made}
@@ -95,7 +97,7 @@ def init(diffusion: Diffusion, key: Array, batch: Batch, stage: Stage) -> TrainS
 def train_step(
     diffusion: Diffusion, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> tuple[TrainState, Metrics]:
-    """One update. A batch may bring `level`, `noise` and `weight` in place of those drawn."""
+    """One update. A batch may bring `level`, `noise` and `weight`, which are otherwise sampled."""
     net, process = state.nets["unet"], diffusion.process
     *draw_keys, part_key = jax.random.split(key, 4)
     examples = noisy_examples(diffusion, batch, state.extra["levels"], draw_keys)
@@ -135,9 +137,9 @@ def train_step(
 def noisy_examples(
     diffusion: Diffusion, batch: Batch, history: PyTree, keys: list[Array]
 ) -> Examples:
-    """What is trained on: images [B, H, W, C], each with a level, noise and the weight of its loss.
+    """Training examples: images [B, H, W, C], each with a level, noise and the weight of its loss.
 
-    `keys` draw the level, the noise, and which images hide their class.
+    `keys` are three: for the levels, for the noise, and for which images hide their class.
     """
     level_key, noise_key, drop_key = keys
     found = networks.examples(diffusion.networks, batch)
@@ -155,7 +157,10 @@ def noisy_examples(
 def predicted(
     diffusion: Diffusion, params: PyTree, examples: Examples, key: Array | None = None
 ) -> tuple[Array, Array, dict[str, Array]]:
-    """(output, x, losses [B] by name) of noisy examples. `key` is for dropout, in training."""
+    """(the U-Net's output, the noisy images x, losses [B] by name) of noisy examples.
+
+    `key` is for dropout, in training; None means no dropout.
+    """
     image, level, noise = examples["image"], examples["level"], examples["noise"]
     x = diffusion.process.add_noise(image, level, noise)
     inputs = diffusion.process.inputs(x, level)
@@ -167,8 +172,11 @@ def predicted(
 
 
 def by_quarter(process: processes.Process, loss: Array, level: Array, known: Array) -> Array:
-    """The mean loss of each quarter of the levels, [4]. A quarter that the batch has no image of
-    repeats its last mean, or that of the batch where there is none (below 0)."""
+    """The mean loss of each quarter of the levels, [4].
+
+    A quarter without an image in the batch repeats its last mean, which is in `known` [4], or takes
+    the mean of the batch if it has none yet (`known` is below 0).
+    """
     last = jnp.where(known < 0, jnp.mean(loss), known)
     return loss_quarters.means(loss, process.quarter(level), last)
 
@@ -182,7 +190,7 @@ def next_extra(
         return jnp.where(skipped > 0, old, new)
 
     return {
-        # one loss that is not a number would make every weight one
+        # a single NaN among the losses would turn every weight into NaN
         "levels": jax.tree.map(unless_skipped, levels, old["levels"]),
         "quarters": jnp.where(jnp.isfinite(quarters), quarters, old["quarters"]),
         "skipped": skipped,
@@ -192,9 +200,9 @@ def next_extra(
 def eval_step(
     diffusion: Diffusion, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """Losses [B] of the averaged weights at levels spread evenly over those trained on; of a chain
-    also an estimate of its bits per dimension from the same outputs. An image's level and noise
-    are functions of its number in the set.
+    """Losses [B] with the averaged weights, at levels spread evenly over those of training; for a
+    chain also an estimate of its bits per dimension from the same outputs. The level and the noise
+    of an image are functions of its number in the set.
     """
     process, shape = diffusion.process, diffusion.networks.shape
     params, _ = ema.averaged(state.nets["unet"])
@@ -211,7 +219,10 @@ def eval_step(
 
 
 def bits_per_dim(process: processes.Discrete, output: Array, x: Array, examples: Examples) -> Array:
-    """An estimate of the whole bound from one level of each image, [B]."""
+    """An estimate of the variational bound, in bits per dimension, from one level per image: [B].
+
+    It is the bound's term at this level times the number of steps, plus the prior's term.
+    """
     chain, objective, level = process.chain, process.objective, examples["level"]
     known = gaussian_diffusion.predict(
         chain, output, x, level, target=objective.target, variance=objective.variance
@@ -244,7 +255,7 @@ def defaults() -> dict:
             min_snr=0.0,  # γ of min-SNR weighting; 0: none
             timestep_sampler="uniform",  # | loss_second_moment
             rescale_timesteps=False,  # the network sees t · 1000 / steps
-            respacing="",  # the steps that are trained on, as sampling.steps; "": all
+            respacing="",  # the steps that are trained on, written as in sampling.steps; "": all
         ),
         flow=dict(
             times="uniform",  # | logit_normal
@@ -267,10 +278,10 @@ def defaults() -> dict:
             churn_min=0.0,
             churn_max=0.0,  # 0: no limit
             churn_noise=1.0,
-            progress="",  # the weights, raw or ema, whose drawing shows a line on stderr
+            progress="",  # the weights, raw or ema, whose sampling shows its progress on stderr
         ),
         classifier=dict(
-            scale=0.0,  # of guidance by a classifier that restore.classifier names; 0: none
+            scale=0.0,  # of guidance by the classifier named in restore.classifier; 0: none
             **unet.classifier_defaults(),
         ),
         optim=dict(unet=optimizer),
@@ -279,7 +290,7 @@ def defaults() -> dict:
 
 
 def build(config, facts: Facts) -> Diffusion:
-    """What a config stands for. Raises UserError for values that are not accepted."""
+    """The model that a config describes. Raises UserError for values that are not accepted."""
     checked.check(config, facts)
     process, how = checked.process(config), checked.settings(config)
     chain = process.chain if isinstance(process, processes.Discrete) else None

@@ -1,7 +1,7 @@
-"""What may be chosen when a trained diffusion model draws: a sampler, more guidance, a classifier.
+"""Choices when sampling from a trained diffusion model: a sampler, more guidance, a classifier.
 
-The functions change a config, of which `diffusion.make` then builds a system that draws in another
-way. None of them touches weights.
+The functions change a config, from which `diffusion.make` then builds a system that samples in
+another way. None of them changes weights.
 """
 
 from collections.abc import Mapping
@@ -12,19 +12,20 @@ from gan_jax.core.system import Facts, Net
 from gan_jax.errors import UserError
 
 GUIDE = "classifier"
-"""The net whose gradient guides the drawing, and the section of the config that describes it."""
+"""The net whose gradient guides sampling, and the section of the config that describes it."""
 
 
 def resample(config: Any, changes: Mapping[str, Any], nets: Mapping[str, Net]) -> None:
-    """Changes keys of the section `sampling`, each value brought to the type that it has there.
+    """Changes keys of the section `sampling`, converting each value to the type of the old one.
 
     Args:
-      config: of the model, changed in place.
+      config: the model's config, changed in place.
       changes: new values by key, such as {"sampler": "ddim", "steps": "25"}.
-      nets: of the model's state. Where it has no average of the weights, the progress of drawing by
-        the average ("ema") becomes that of drawing by the weights themselves ("raw").
+      nets: the nets of the model's state. If there is no average of the weights, progress="ema"
+        becomes "raw", since progress can only be shown for weights that are sampled from.
 
-    Raises UserError for a key that the section does not have, and a value of another type.
+    Raises UserError for a key that the section does not have, and for a value that cannot be
+    converted.
     """
     for name, value in changes.items():
         if name not in config.sampling:
@@ -47,18 +48,18 @@ def is_guided(config: Any) -> bool:
 
 
 def knows_classes(config: Any) -> bool:
-    """Whether the U-Net itself was trained with classes. Otherwise they are those of its guide."""
+    """Whether the U-Net itself was trained with classes; otherwise the guide's classes count."""
     return config.model.class_cond
 
 
 def guide(config: Any, theirs: Any, source: str, scale: float) -> None:
-    """Lets a noisy classifier guide the model. Changes `config` in place.
+    """Makes a noisy classifier guide the model. Changes `config` in place.
 
     Args:
-      config: of the model.
+      config: the model's config.
       theirs: the classifier's config; see `check_guide`.
-      source: where its weights are, a folder or a file.
-      scale: of its gradient, above 0.
+      source: where the classifier's weights are, a folder or a file.
+      scale: the factor of its gradient, above 0.
     """
     config.classifier.update(theirs.model, scale=float(scale))
     config.restore.classifier = (source, "*")
@@ -71,10 +72,11 @@ def rescale_guide(config: Any, scale: float) -> None:
 
 
 def check_guide(key: str, theirs: Any, known: Facts, config: Any, facts: Facts) -> None:
-    """Raises UserError that begins with `key` for a network that cannot guide the model.
+    """Raises a UserError that begins with `key` if a network cannot guide the model.
 
-    That is one of another system, or trained on clean images, on images of another kind, or on
-    other noise. `theirs` and `known` are its config and facts, `config` and `facts` the model's.
+    It cannot if it belongs to another system, or was trained on clean images, on images of another
+    kind, or with other noise. `theirs` and `known` are its config and facts, `config` and `facts`
+    those of the model.
     """
     if theirs.system != "noisy_classifier":
         raise UserError(f"{key} is of config.system={theirs.system!r}: name a noisy_classifier")

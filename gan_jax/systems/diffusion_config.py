@@ -1,4 +1,4 @@
-"""A config of diffusion, checked, and the mathematics that it stands for."""
+"""Checks of a diffusion config, and the process, settings and chain that it describes."""
 
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError, at_least, one_of
@@ -28,7 +28,7 @@ def check(config, facts: Facts) -> None:
 
 
 def _check_classes(config) -> None:
-    """What needs a U-Net that is trained with classes."""
+    """Raises UserError for options that need a U-Net trained with classes, if it is not."""
     dropped, guidance = config.diffusion.label_dropout, config.sampling.guidance
     if not 0 <= dropped < 1:
         raise UserError(f"config.diffusion.label_dropout={dropped}: must lie in [0, 1)")
@@ -46,7 +46,7 @@ def _check_classes(config) -> None:
 
 
 def _check_guide(config, facts: Facts) -> None:
-    """What guidance by a classifier needs."""
+    """Raises UserError if guidance by a classifier is asked for but not possible."""
     scale = config.classifier.scale
     at_least("config.classifier.scale", scale, 0)
     if not scale:
@@ -66,7 +66,7 @@ def _check_guide(config, facts: Facts) -> None:
 
 
 def process(config) -> processes.Process:
-    """How noise is added and what the network learns of it.
+    """The process of a config: how noise is added, and what the network learns to predict.
 
     Raises UserError for values that are not accepted.
     """
@@ -97,9 +97,9 @@ def settings(config) -> sampling.Settings:
 
 
 def walked(config, chain: Chain | None, how: sampling.Settings) -> Chain | None:
-    """The steps of the chain that images are drawn along; None where the sampler walks no chain.
+    """The steps of the chain that sampling takes; None if the sampler does not walk a chain.
 
-    Raises UserError for steps that the network does not know.
+    Raises UserError for steps that the network was not trained on.
     """
     if chain is None or not how.walks_chain(config.diffusion.process):
         return None
@@ -121,7 +121,7 @@ def walked(config, chain: Chain | None, how: sampling.Settings) -> Chain | None:
 
 
 def _chain(section, respacing: str, key: str) -> Chain:
-    """The steps of the chain that a respacing keeps, which `key` gives; "" keeps all."""
+    """The steps of the chain that a respacing keeps; "" keeps all. `key` names it in errors."""
     noise_schedules.check(section.schedule, section.steps, "config.discrete")
     return noise_schedules.chain(
         section.schedule, section.steps, respacing, section.rescale_timesteps, key

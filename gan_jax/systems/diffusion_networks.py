@@ -1,4 +1,4 @@
-"""The networks of a diffusion model, and what they are shown."""
+"""The networks of a diffusion model, and their inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from gan_jax.ops.diffusion.processes import NetworkOf
 from gan_jax.systems.diffusion_choices import GUIDE
 
 Examples = dict[str, Array]
-"""What the U-Net is trained on, by name: "image" in [-1, 1] and where there are "label" and "low";
-with noise also "level", "noise" and "weight"."""
+"""What the U-Net is trained on: "image" in [-1, 1], "label" if it is conditioned on classes, "low"
+if it enlarges, and once noise has been chosen also "level", "noise" and "weight"."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The U-Net, what it is shown beside a noisy image, and the classifier that may guide it."""
+    """The U-Net, what its inputs are, and the classifier that may guide it."""
 
     unet: Network
     guide: Network | None
     shape: tuple[int, int, int]  # of an image: H, W, C
-    by_class: bool
-    upsampler: bool  # the U-Net is shown the image at a lower resolution
+    by_class: bool  # whether the U-Net is given the class of the image
+    upsampler: bool  # whether the U-Net is given the image at a lower resolution
 
 
 def build(config, facts: Facts, outputs: int) -> Networks:
@@ -53,11 +53,11 @@ def init(networks: Networks, key: Array, batch: Batch) -> dict[str, tuple[PyTree
 
 
 def examples(networks: Networks, batch: Batch) -> Examples:
-    """What the U-Net is shown of a training batch: image, class, low resolution."""
+    """The examples of a training batch, before any noise: image, class, image at low resolution."""
     found = {"image": images.to_unit(batch["target" if networks.upsampler else "image"])}
     if networks.by_class:
         found["label"] = batch["label"]
-    if networks.upsampler:  # the mean before it is rounded to a grey level
+    if networks.upsampler:  # batch["input"] is this mean too, but rounded to grey levels
         found["low"] = resize.area(found["image"], *batch["input"].shape[1:3])
     return found
 
@@ -65,8 +65,8 @@ def examples(networks: Networks, batch: Batch) -> Examples:
 def conditioned(
     networks: Networks, params: PyTree, label: Array | None, low: Array | None
 ) -> NetworkOf:
-    """The U-Net as a function of (x, time), for classes [B] and small images [B, h, w, C] that stay
-    the same."""
+    """The U-Net as a function of (x, time) alone, for given classes [B] and images at low
+    resolution [B, h, w, C]."""
     return lambda x, time: networks.unet.apply(params, {}, x, time, label, low)[0]
 
 

@@ -23,15 +23,15 @@ from gan_jax.systems import diffusion_networks as networks
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a trained model draws images."""
+    """How images are sampled from a trained model."""
 
     networks: networks.Networks
     settings: sampling.Settings
     process: Process
-    walked: Chain | None  # the steps of the chain that are kept; None where none is walked
+    walked: Chain | None  # the steps of the chain that sampling takes; None if it walks no chain
     guide_scale: float  # of the classifier's gradient
     decays: tuple[float, ...]  # of the averages of the weights
-    progress: str  # the weights whose drawing is reported on stderr; "" for none
+    progress: str  # the weights whose sampling is reported on stderr; "" for none
     draw: sampling.Draw
     draw_and_report: sampling.Draw
 
@@ -40,7 +40,7 @@ def build(
     config, nets: networks.Networks, settings: sampling.Settings, process: Process,
     walked: Chain | None,
 ) -> Sampling:  # fmt: skip
-    """How the model of a config draws images, from the parts that have been built of it."""
+    """How images are sampled from the model of a config, whose parts have been built already."""
     report = None
     if config.sampling.progress:
         report = ProgressBar(walked.steps if walked else settings.count())
@@ -58,7 +58,7 @@ def build(
 
 
 def latents(model: Sampling) -> int:
-    """The length of `z` where an image is a function of it; 0 where it is not."""
+    """The length of `z` if an image is a function of z alone; 0 if it is not."""
     if model.networks.upsampler or model.settings.random:
         return 0
     return math.prod(model.networks.shape)
@@ -82,9 +82,9 @@ def tasks(model: Sampling) -> dict[str, Task]:
 def sample_step(
     model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> Images:
-    """One image [H, W, C] per seed, by the weights and by each of their averages."""
-    # reported for one set of weights only: a callback keeps XLA from leaving out images that
-    # nobody asks for
+    """One image [H, W, C] per seed, with the raw weights and with each of their averages."""
+    # progress is reported for one set of weights only, because a callback keeps XLA from leaving
+    # out the images of the other weights, which may not be asked for
     return {
         name: drawn(model, params, state.nets, batch, key, report=name == model.progress)
         for name, params in weights_of(state.nets["unet"], model.decays).items()
@@ -94,7 +94,7 @@ def sample_step(
 def drawn(
     model: Sampling, params: PyTree, nets: Mapping[str, Net], batch: Batch, key: Array, report: bool
 ) -> Array:
-    """Images [N, H, W, C] in [-1, 1] for seeds [N], by one set of the U-Net's weights."""
+    """Images [N, H, W, C] in [-1, 1] for seeds [N], with one set of the U-Net's weights."""
     if "truncation" in batch:
         raise ArgumentError("truncation", ": diffusion models have no such trade; leave it out")
     shape, guide_by = model.networks.shape, model.settings.guidance
@@ -115,7 +115,7 @@ def drawn(
 
 
 def weights_of(net: Net, decays: tuple[float, ...]) -> dict[str, PyTree]:
-    """Parameters by name: raw, ema, and of further averages ema_<decay>."""
+    """Parameters by name: raw, ema, and ema_<decay> for further averages."""
     found = {"raw": net.params}
     if ema.has_average(net):
         for index in range(len(loss_scale.links(net.opt)["ema"].params)):
@@ -127,7 +127,7 @@ def weights_of(net: Net, decays: tuple[float, ...]) -> dict[str, PyTree]:
 def likelihood(
     model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """Bits per dimension of images by the averaged weights, along the steps that are kept; see
+    """Bits per dimension of images with the averaged weights, along the steps that are kept; see
     `bound.walk`. Noise is a function of `seed` [B] and of the place in the chain."""
     params, _ = ema.averaged(state.nets["unet"])
     shown = networks.examples(model.networks, batch)
@@ -138,7 +138,7 @@ def likelihood(
 
 
 def invert(model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
-    """Every image through the noise that DDIM makes of it, and back."""
+    """Encodes every image as noise by DDIM and decodes it again, with each set of weights."""
     label = batch["label"] if model.networks.by_class else None
     image = images.to_unit(batch["image"])
 

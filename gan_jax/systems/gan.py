@@ -8,9 +8,9 @@ Order of updates: `generator_first` (PyTorch-GAN) updates the generator, then sh
 discriminator the fakes made before that update; `discriminator_first` (StudioGAN) lets the
 discriminator take `disc_steps` steps, each on new images and new fakes, then updates the generator.
 
-Deviations: everything is a logit; real and fake have one declared range, [-1, 1]; with several
-discriminator steps every one of them draws its own fakes, in either order; several devices
-normalise with the statistics of the whole batch.
+Deviations: every discriminator returns logits; real images and fakes have the same declared range,
+[-1, 1]; with several discriminator steps each step makes its own fakes, in either order; on several
+devices batch norm uses the statistics of the whole batch.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ from gan_jax.systems.gan_standing_statistics import standing
 
 @dataclass(frozen=True)
 class Gan:
-    """What a config of this system stands for: networks, losses, optimizers, numbers. No arrays."""
+    """What a config describes: networks, losses, optimizers and numbers. No arrays."""
 
     facts: Facts
     stages: tuple[Stage, ...]
@@ -63,7 +63,7 @@ class Gan:
 
 
 def build(config, facts: Facts) -> Gan:
-    """What a config stands for. Raises UserError for values that are not accepted."""
+    """The GAN that a config describes. Raises UserError for values that are not accepted."""
     check(config, facts)
     model, loss = config.model, Loss(**config.loss)
     gen, disc = networks.build(model, facts.resolution, facts.channels, facts.num_classes)
@@ -111,7 +111,7 @@ def make(config, facts: Facts) -> System:
 
 
 def init(gan: Gan, key: Array, batch: Batch, stage: Stage) -> TrainState:
-    """Both networks at step 0."""
+    """The state with both networks at step 0."""
     gen_key, disc_key = jax.random.split(key)
     side = gan.facts.resolution
     label = jnp.zeros((2,), jnp.int32)
@@ -126,7 +126,7 @@ def init(gan: Gan, key: Array, batch: Batch, stage: Stage) -> TrainState:
 
 
 def drawn_labels(key: Array, count: int, facts: Facts) -> Array:
-    """Classes of fakes, int32 [count], drawn evenly from those that training images have."""
+    """Classes of fakes, int32 [count], sampled uniformly from those that training images have."""
     drawn = facts.drawn_classes
     places = jax.random.randint(key, (count,), 0, len(drawn))
     return jnp.asarray(drawn, jnp.int32)[places] if facts.empty_classes else places
@@ -142,9 +142,10 @@ def fake_inputs(gan: Gan, batch: Batch, count: int, key: Array) -> tuple[Array, 
 def discriminate(
     gan: Gan, params: PyTree, stats: PyTree, x: Array, label: Array, step: Array, keys: tuple
 ) -> tuple[Array, PyTree]:
-    """The discriminator's logits [B] on images as it sees them, noisy and augmented; statistics.
+    """The discriminator's logits [B] on images after instance noise and augmentation, and its new
+    statistics.
 
-    `keys`: of the noise, the augmentation and dropout.
+    `keys` are three: for the noise, the augmentation and dropout.
     """
     noise_key, augment_key, dropout_key = keys
     if gan.loss.noise:
@@ -193,7 +194,10 @@ def update_gen(gan: Gan, gen_net: Net, disc_net: Net, batch: Batch, extra: dict,
 def update_disc(
     gan: Gan, disc_net: Net, batch: Batch, fakes: tuple[Array, Array], extra: dict, key: Array
 ) -> tuple[Net, Metrics]:
-    """One update of the discriminator, from real images and fakes that no gradient flows into."""
+    """One update of the discriminator on real images and on `fakes`, (images, classes).
+
+    No gradient flows into the fakes.
+    """
     flip_key, alpha_key, real_noise, fake_noise, augment_key, *dropout = jax.random.split(key, 7)
     loss, x = gan.loss, images.to_unit(batch["image"])
     fake, fake_label = fakes
@@ -240,9 +244,9 @@ def disc_penalties(
     alpha: Array | None,
     key: Array,
 ) -> Metrics:
-    """The weighted penalties of the discriminator that the config asks for, by metric.
+    """The weighted penalties of the discriminator that the config asks for, by metric name.
 
-    `alpha` [B, 1, 1, 1] mixes real and fake for WGAN-GP; None draws it.
+    `alpha` [B, 1, 1, 1] mixes real and fake images for WGAN-GP; if it is None it is sampled.
     """
     loss, terms = gan.loss, {}
     if loss.gradient_penalty:
@@ -263,7 +267,7 @@ def train_disc(
 ) -> tuple[Net, Net, Metrics]:
     """`disc_steps` updates, each on its own slice of the batch and its own fakes.
 
-    Returns (generator, whose statistics the fakes have moved, discriminator, mean metrics).
+    Returns (generator with statistics updated by making the fakes, discriminator, mean metrics).
     """
 
     def one(carry, slice_):
@@ -284,7 +288,7 @@ def train_disc(
     )
     carry = (gen_net.stats, disc_net)
     if n == 1 or jax.default_backend() == "cpu":
-        # straight code: XLA's loops on a CPU run convolutions ten times slower and more
+        # unrolled, because inside a loop XLA on a CPU runs convolutions ten or more times slower
         rows = []
         for index in range(n):
             part = jax.tree.map(lambda a, index=index: a[index], parts)
@@ -356,7 +360,7 @@ def eval_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stag
 
 
 def sample_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
-    """One image per seed (and class): by the averaged weights, where there are any, and the raw."""
+    """One image per seed (and class), with the raw weights and, if there is one, their average."""
     z, net = latents_of(batch, key, gan.z_dim), state.nets["gen"]
     made = {"raw": gan.gen.apply(net.params, net.stats, z, batch["label"])[0]}
     if ema.has_average(net):
@@ -381,7 +385,7 @@ def standing_statistics(
 
 
 def tiny(config) -> None:
-    """Shrinks the networks, and how often the discriminator takes several steps. In place."""
+    """Shrinks the networks, and limits the discriminator to 2 steps per update. In place."""
     widths = {"dense": 8, "pytorch_gan_dense": 8, "resnet": 2}
     config.model.z_dim = 8
     for section in (config.model.gen, config.model.disc):

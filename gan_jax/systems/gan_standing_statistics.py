@@ -1,7 +1,7 @@
 """Batch statistics measured over many batches, in place of running ones (Brock et al. 2019).
 
-Training moves a running statistic a little at every step, while the weights change under it.
-Standing statistics belong to the weights as they are now.
+Training moves a running statistic a little at every step, while the weights go on changing.
+Standing statistics are those of the weights as they are now.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,12 @@ Forward = Callable[[PyTree, PyTree, Any], PyTree]
 
 
 def standing(net: Net, forward: Forward, batches: PyTree) -> Net:
-    """The net with statistics that are means over n batches, those of averaged weights too.
+    """The net with batch statistics that are means over n batches.
+
+    If the net has averaged weights, their statistics are measured as well.
 
     Args:
-      net: a net with batch statistics; ArgumentError for one without any.
+      net: a net with batch statistics; raises ArgumentError if it has none.
       forward: (params, stats, batch) → the statistics after one pass in training mode.
       batches: arrays [n, ...], n batches of what `forward` reads.
     """
@@ -41,7 +43,8 @@ def _measured(params: PyTree, stats: PyTree, forward: Forward, batches: PyTree) 
 
     def one(_, batch):
         new = forward(params, stats, batch)
-        # a running value moves by the momentum towards the batch's own, which follows from it
+        # one pass moves a running value by the momentum towards the batch's own value, so that can
+        # be computed from how far it moved
         return None, jax.tree.map(lambda a, b: a + (b - a) / BatchNorm.momentum, stats, new)
 
     def mean(path, old, found):

@@ -1,19 +1,20 @@
-"""A classifier of noisy images, which knows how noisy they are: what guides a diffusion model.
+"""A classifier of noisy images, which is given their noise level, to guide a diffusion model.
 
 Paper: Dhariwal & Nichol 2021, Diffusion models beat GANs on image synthesis. Reference:
 https://github.com/openai/guided-diffusion, classifier_train.py.
 
-An update: a time t for every image, uniform over the chain; x_t = q_sample(x_0, t); cross entropy
-of the class given x_t and t; AdamW, whose decay is of all parameters. With `noised` off images stay
-clean and t is 0. Gradients of microbatches are averaged. A linear rate is lr · (1 - s/N) with the
-step s of before the update, as in the reference's loop: the first update uses lr itself.
+An update samples a time t for every image, uniformly over the chain, adds noise, x_t =
+q_sample(x_0, t), and minimises the cross entropy of the class given x_t and t. The optimizer is
+AdamW with weight decay on all parameters. If `noised` is off, images stay clean and t is 0.
+Gradients of microbatches are averaged. A linear rate is lr · (1 - s/N), where s is the step before
+the update, as in the reference's loop: the first update uses lr itself.
 
-Deviations: classes are numbered by the data, there are as many logits as it has classes, and images
-may be grey; the reference has 1000 and RGB. Mirroring is of training images only, validation sees
-every held-out image once, with times spread evenly over each batch instead of drawn. The reference
-offers a sampler of times that weighs them, and ignores its weights; here t is uniform. Its float16
-adds 1e-3 to log2 of the loss scale at every good step; here the scale doubles after 1000 of them,
-and it is saved. A run whose gradients break `skip_limit` times in a row stops.
+Deviations: the data decide the number of classes and whether images are grey, where the reference
+has 1000 classes and RGB. Only training images are mirrored; validation sees every held-out image
+once, at times spread evenly over each batch instead of sampled. The reference offers a sampler that
+weights the times, but ignores its weights; here t is uniform. In float16 the reference adds 1e-3 to
+log2 of the loss scale at every good step; here the scale doubles after 1000 good steps, and is part
+of the checkpoint. A run stops when more than `skip_limit` updates in a row are not finite.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,14 +52,15 @@ from gan_jax.ops.diffusion import (
     timestep_sampler,
 )
 
-BEST = 5  # classes that may be named for accuracy@5
+BEST = 5  # how many of the likeliest classes accuracy@5 looks at
 SEEN_BY_QUARTER = ("loss", "accuracy@1")
-HALF_SCALE = dict(initial=2.0**16, growth_steps=1000)  # the reference's: 16 in log2, 1e-3 a step
+# as in the reference: log2 of the scale begins at 16 and grows by 1e-3 per step
+HALF_SCALE = dict(initial=2.0**16, growth_steps=1000)
 
 
 @dataclass(frozen=True)
 class NoisyClassifier:
-    """What a config of this system stands for. No arrays but the tables of its chain."""
+    """What a config describes: network, chain, optimizer and numbers. No arrays but the chain's."""
 
     net: Network
     chain: noise_schedules.Chain
@@ -86,7 +88,7 @@ def init(model: NoisyClassifier, key: Array, batch: Batch, stage: Stage) -> Trai
 def train_step(
     model: NoisyClassifier, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> tuple[TrainState, Metrics]:
-    """One update. A batch may bring `t` and `noise` in place of those drawn."""
+    """One update. A batch may bring `t` and `noise`, which are otherwise sampled."""
     old = state.nets["classifier"]
     t_key, noise_key, part_key = jax.random.split(key, 3)
 
@@ -132,9 +134,10 @@ def train_step(
 def noisy_examples(
     model: NoisyClassifier, batch: Batch, times: Callable[[int], Array], key: Array
 ) -> dict[str, Array]:
-    """What is classified: images `x` [B, H, W, C] at times `t` [B], with their classes `label` [B].
+    """The examples to classify: images `x` [B, H, W, C] at times `t` [B], with classes `label` [B].
 
-    `times(B)` where the batch brings no "t", and normal noise where it brings no "noise".
+    If the batch brings no "t", it is `times(B)`; if it brings no "noise", that is sampled with
+    `key`.
     """
     x = images.to_unit(batch["image"])
     if not model.noised:
@@ -156,8 +159,8 @@ def classify(model: NoisyClassifier, params: PyTree, x: Array, t: Array) -> Arra
 def scores(
     model: NoisyClassifier, params: PyTree, examples: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Of each image [B]: cross entropy, and whether its class is the likeliest, or among the five
-    likeliest."""
+    """For each image [B]: the cross entropy, whether its class is the likeliest, and whether it is
+    among the five likeliest."""
     logits, label = classify(model, params, examples["x"], examples["t"]), examples["label"]
     _, likeliest = jax.lax.top_k(logits, min(BEST, model.num_classes))
     hit = (likeliest == label[:, None]).astype(logits.dtype)
@@ -171,8 +174,11 @@ def scores(
 def by_quarter(
     model: NoisyClassifier, state: TrainState, each: Mapping[str, Array], t: Array
 ) -> dict[str, Array]:
-    """The mean [4] of each quarter of the times. A quarter that the batch has no image of repeats
-    its last mean, at the first step that of the batch."""
+    """The mean score of each quarter of the times, [4] by name.
+
+    A quarter without an image in the batch repeats its last mean, or takes the mean of the batch at
+    the first step.
+    """
     found = {}
     for name, last in state.extra["quarters"].items():
         begun = jnp.where(state.step == 0, jnp.mean(each[name]), last).astype(last.dtype)
@@ -184,8 +190,11 @@ def by_quarter(
 def eval_step(
     model: NoisyClassifier, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """Cross entropy and correctness of every image, at times spread over the whole chain, each
-    a function of the image's number in the set, as its noise is."""
+    """Cross entropy and correctness of every image [B], with the averaged weights.
+
+    Times are spread over the whole chain; the time and the noise of an image are functions of its
+    number in the set.
+    """
     t_key, noise_key = jax.random.split(key)
     numbers = numbers_of(batch, len(batch["image"]))
 
@@ -203,7 +212,7 @@ def eval_step(
 def features(
     model: NoisyClassifier, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """Logits [B, K] of uint8 images as they are, at t = 0; the features are the same."""
+    """Logits [B, K] of clean uint8 images, at t = 0. The features are the logits too."""
     x = images.to_unit(batch["image"])
     params, _ = ema.averaged(state.nets["classifier"])
     logits = classify(model, params, x, jnp.zeros(x.shape[0], jnp.int32))
@@ -224,7 +233,7 @@ def defaults() -> dict:
             rescale_timesteps=False,  # the network is given t · 1000 / steps
         ),
         loss=dict(
-            skip_limit=10,  # updates in a row that broken gradients may cost before the run stops
+            skip_limit=10,  # updates in a row that may be skipped as not finite
         ),
         optim=dict(classifier={**optim.defaults(), **optimizer}),
         best=dict(metric="val/accuracy@1", mode="max"),
@@ -232,7 +241,7 @@ def defaults() -> dict:
 
 
 def build(config, facts: Facts) -> NoisyClassifier:
-    """What a config stands for. Raises UserError for values that are not accepted."""
+    """The classifier that a config describes. Raises UserError for values that are not accepted."""
     _check(config, facts)
     chain, side = _chain(config.discrete), facts.resolution
     net = unet.noisy_classifier(config.model, side, facts.num_classes)

@@ -5,12 +5,12 @@ Paper: Isola et al. 2017 (pix2pix). References: PyTorch-GAN's pix2pix.py, a stud
 
 Order of updates: `generator_first` (PyTorch-GAN) or `discriminator_first` (junyanz, the paper's own
 code). Either way there is one forward pass of the generator, before both updates: the discriminator
-sees its fakes without a gradient, and the generator's gradient goes through the discriminator of
-before, or after, its update.
+sees its fakes without a gradient, and the generator's gradient goes through the discriminator as it
+is before its update, or after it.
 
-Deviations: logits everywhere; the discriminator reads fakes before real images in both orders,
-which only running batch statistics can tell; the paper's own code lets the generator learn from the
-discriminator's answers of before its update even when that comes first.
+Deviations: discriminators always return logits. In both orders the discriminator sees fakes before
+real images, which makes a difference only to running batch statistics. In the paper's own code the
+generator's loss uses the discriminator's outputs from before its update, even if that comes first.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ from gan_jax.systems.pix2pix_config import unused as unused
 
 @dataclass(frozen=True)
 class Pix2pix:
-    """What a config of this system stands for: networks, losses, optimizers, numbers. No arrays."""
+    """What a config describes: networks, losses, optimizers and numbers. No arrays."""
 
     facts: Facts
     stages: tuple[Stage, ...]
@@ -64,7 +64,7 @@ class Pix2pix:
 
 
 def build(config, facts: Facts) -> Pix2pix:
-    """What a config stands for. Raises UserError for values that are not accepted."""
+    """The model that a config describes. Raises UserError for values that are not accepted."""
     check(config, facts)
     lab, loss = config.data.pairs == "colorize", Loss(**config.loss)
     outputs = 2 if lab else facts.channels
@@ -114,7 +114,8 @@ def make(config, facts: Facts) -> System:
 
 
 def init(model: Pix2pix, key: Array, batch: Batch, stage: Stage) -> TrainState:
-    """Both networks at step 0, and an empty pool of fakes where there is one."""
+    """The state with both networks at step 0 and, if config.loss.pool_size is set, an empty pool
+    of fakes."""
     gen_key, disc_key = jax.random.split(key)
     side, inputs, outputs = model.facts.resolution, model.facts.input_channels, model.outputs
     x, y = (jnp.zeros((2, side, side, c)) for c in (inputs, outputs))
@@ -129,13 +130,14 @@ def init(model: Pix2pix, key: Array, batch: Batch, stage: Stage) -> TrainState:
 
 
 def unit_target(model: Pix2pix, batch: Batch) -> Array:
-    """What the generator should make, [B, H, W, outputs] in [-1, 1]."""
+    """The images that the generator should make, [B, H, W, outputs] in [-1, 1]."""
     y = images.to_unit(batch["target"])
     return colour.chroma(y) if model.lab else y
 
 
 def distance(model: Pix2pix, fake: Array, y: Array) -> Array:
-    """What the generator's images are away from their targets, element by element."""
+    """How far the generator's images are from their targets, element by element [B, H, W, C]: the
+    absolute or the squared difference."""
     return jnp.abs(fake - y) if model.loss.distance == "l1" else jnp.square(fake - y)
 
 
@@ -186,7 +188,8 @@ def update_gen(
 ) -> tuple[Net, PyTree, Metrics]:
     """One update of the generator: (generator, discriminator's statistics, metrics).
 
-    `made`: the fakes, the generator's statistics, and what pulls a gradient back to its weights.
+    `made`: the fakes, the generator's statistics, and the function that pulls a gradient by the
+    fakes back to its weights.
     """
     loss, (fake, stats, pull) = model.loss, made
 
@@ -215,8 +218,8 @@ def update_disc(
 ) -> tuple[Net, Metrics]:
     """One update of the discriminator.
 
-    `pairs`: inputs, targets, the fakes of this step, and what is shown as fake: inputs and fakes
-    stacked, perhaps of earlier steps.
+    `pairs`: inputs, targets, the fakes of this step, and the stacked inputs and fakes that the
+    discriminator is shown as fake, which may come from earlier steps.
     """
     x, y, fake, shown = pairs
     shown_x, shown_fake = shown[..., : x.shape[-1]], shown[..., x.shape[-1] :]
@@ -246,7 +249,8 @@ def update_disc(
 
 
 def picture(model: Pix2pix, x: Array, made: Array) -> Array:
-    """What a person sees of an output: [B, H, W, C] in [-1, 1]."""
+    """An output as a picture, [B, H, W, C] in [-1, 1]: if only colours were made, the input with
+    these colours."""
     return colour.coloured(x, made) if model.lab else made
 
 
@@ -261,7 +265,7 @@ def translated(
 ) -> Array:
     """Outputs for inputs [B, H, W, C], each a function of its input and its seed alone.
 
-    `mode`: whether features are dropped, and whether batch norm uses the image's own statistics.
+    `mode`: whether to apply dropout, and whether batch norm uses the image's own statistics.
     """
     drop, own_statistics = mode
     if not drop and not own_statistics:
@@ -276,7 +280,7 @@ def translated(
 
 
 def eval_step(model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Metrics:
-    """How far every output is from its target [B], with running statistics and without dropout."""
+    """Distances of every output from its target [B], with running statistics and no dropout."""
     loss, x, y = model.loss, images.to_unit(batch["input"]), unit_target(model, batch)
     params, stats = ema.averaged(state.nets["gen"])
     fake, _ = model.gen.apply(params, stats, x)
@@ -292,7 +296,7 @@ def eval_step(model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage
     # the mean over images of a value that may be infinite: a perfect copy counts as 100 dB
     values["psnr"] = jnp.minimum(images.psnr(seen, wanted, 2.0), 100.0)
     if model.facts.resolution >= images.SSIM_WINDOW:
-        # luminance is compared as light, from 0 up: SSIM changes when both images are shifted
+        # SSIM changes when both images are shifted, and is defined for luminances from 0 up
         values["ssim"] = images.ssim(seen + 1, wanted + 1, 2.0)
     if model.test.train_mode_loss:
         numbers = numbers_of(batch, x.shape[0])
@@ -304,7 +308,7 @@ def eval_step(model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage
 def sample_step(
     model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> Images:
-    """One image per input: by the averaged weights, where there are any, and by the raw."""
+    """One image per input, with the raw weights and, if there is one, with their average."""
     x, net = images.to_unit(batch["input"]), state.nets["gen"]
     mode = (model.test.dropout, model.test.norm == "batch")
 
@@ -319,7 +323,7 @@ def sample_step(
 
 
 def tiny(config) -> None:
-    """Shrinks the networks to what images of 16 px allow. In place."""
+    """Shrinks the networks, so that they fit images of 16 px. In place."""
     config.data.load_resolution = config.data.resolution + 2
     config.model.gen.width = config.model.disc.width = 4
     if config.model.disc.name == "original":

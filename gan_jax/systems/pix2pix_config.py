@@ -12,7 +12,7 @@ from gan_jax.models import pix2pix as networks
 
 ORDERS = ("generator_first", "discriminator_first")
 DISTANCES = ("l1", "l2")
-MARGIN = 1 / 100  # a halving rate that ends above this share of its start is worth a word
+MARGIN = 1 / 100  # a halving rate that ends above this share of its start deserves a notice
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,15 @@ def defaults() -> dict:
         loss=asdict(Loss()),
         test=asdict(Test()),
         optim=dict(gen=optimizer(), disc=optimizer()),
-        quality=dict(metrics=("fid", "kid")),  # there are no classes to judge by
+        quality=dict(metrics=("fid", "kid")),  # the usual metrics need classes
     )
 
 
 def unused(config) -> dict[str, Any]:
-    """Options that the chosen networks do not have, by key such as "model.gen.dropout_place".
+    """Options that are set although the chosen networks do not have them, with their defaults.
 
-    Only those that differ from their usual values, which are given. `make` refuses them.
+    Returns {key: default value}, with keys such as "model.gen.dropout_place". `make` refuses a
+    config with such options; see `gan_jax.config.as_built`.
     """
     return {f"model.{key}": value for key, value in networks.unused(config.model).items()}
 
@@ -95,7 +96,7 @@ def check(config, facts: Facts) -> None:
 
 
 def patch_notices(config, facts: Facts) -> list[str]:
-    """The patches that the discriminator judges, in words."""
+    """A line about the patches that the discriminator classifies."""
     module = networks.discriminator(config.model.disc, facts.resolution)
     field = networks.receptive_field(module.strides())
     count = module.map_size(facts.resolution)
@@ -103,8 +104,8 @@ def patch_notices(config, facts: Facts) -> list[str]:
 
 
 def halving_notices(config, stages: Sequence[Stage], epoch_steps: Sequence[int]) -> list[str]:
-    """A line for each halving rate that ends high, with a period that would bring it down if one
-    does."""
+    """A line for each halving rate that ends high, with a period at which it would end low enough,
+    if there is one."""
     epochs, notes = math.ceil(stages[-1].end / epoch_steps[0]), []
     for name, section in config.optim.items():
         schedule = section.schedule

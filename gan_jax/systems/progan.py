@@ -4,15 +4,15 @@ Paper: Karras, Aila, Laine and Lehtinen, Progressive growing of GANs for improve
 stability and variation, 2018. Reference: the authors' TensorFlow code, and for CIFAR-10 their
 Theano code (order "joint").
 
-Order of an iteration: the discriminator learns from real images and from fakes with the classes of
-the real ones; the average of the generator takes in its weights; the generator learns from other
-fakes, with classes drawn from those of the batch. Every stage has one resolution and batch size and
-is either a fade or not; moments are reset when one begins.
+Order of an iteration: the discriminator is updated on real images and on fakes with the same
+classes; the moving average of the generator is updated; the generator is updated on other fakes,
+with classes sampled from those of the batch. Every stage has one resolution and batch size and
+either is a fade or has none; moments are reset when a stage begins.
 
-Deviations: images stay at the resolution that is being trained. In the original they are always of
-the final size, enlarged by nearest neighbour, where the norm of the critic's gradient is that at
-the small side divided by 2^⌊lod⌋: the penalty is computed from this norm, so losses and gradients
-are the same. Real images are shrunk on the device from the final size, with the same rounding.
+Deviations: images have the resolution that is being trained. In the original they always have the
+final size, enlarged by nearest neighbour, which divides the norm of the critic's gradient by
+2^⌊lod⌋. The penalty here uses the norm divided in the same way, so losses and gradients are the
+same. Real images are shrunk on the device from the final size, with the same rounding.
 
 The losses are in `progan_losses`; how a config becomes a schedule is in `progan_schedule`.
 """
@@ -49,7 +49,7 @@ from gan_jax.ops.groups import by_groups
 from gan_jax.systems import progan_losses as losses
 from gan_jax.systems import progan_schedule
 
-BATCH = "config.growth.batch: a step's"  # what to change where a batch does not divide
+BATCH = "config.growth.batch: a step's"  # begins the message about a batch that does not divide
 AUTO = {
     "growth.preset": progressive_growing.preset_for
 }  # what "auto" becomes, given the number of devices
@@ -75,9 +75,9 @@ def defaults() -> dict:
             gen_rates="",  # in place of optim.gen.lr, such as "1024:0.0015"; "": the preset's
             disc_rates="",
             ticks="",  # thousand images in a tick, "4:160"; "": the original's
-            repeats=4,  # the schedule moves on after so many steps
+            repeats=4,  # the schedule is looked up once for this many steps
             reset=True,  # Adam's moments, where a fade begins and where it ends
-            round_pixels=True,  # shrunk real images have whole grey levels
+            round_pixels=True,  # whether shrunk real images are rounded to whole grey levels
         ),
         model={**networks.defaults(), "minibatch_stddev": -1},  # -1: the preset's, or 4
         loss=dict(
@@ -99,7 +99,7 @@ def defaults() -> dict:
 
 @dataclass(frozen=True)
 class ProGan:
-    """What a config of this system stands for. No arrays."""
+    """What a config describes: networks, optimizers, schedule and numbers. No arrays."""
 
     gen: Any  # see models.progan.build
     disc: Any
@@ -118,7 +118,7 @@ class ProGan:
 
 
 class Level(NamedTuple):
-    """What the networks work at."""
+    """The resolution at which the networks work, and how far the next lower one is blended in."""
 
     side: int  # in pixels
     fade: Array | float  # weight of the next lower side, 0 to 1
@@ -143,7 +143,7 @@ def make(config, facts: Facts) -> System:
 
 
 def build(config, facts: Facts) -> ProGan:
-    """Networks, optimizers and schedule of a config; raises UserError for what is not accepted."""
+    """The GAN that a config describes. Raises UserError for values that are not accepted."""
     growth, run = progan_schedule.checked_plan(config, facts)
     model = progan_schedule.model_section(config)
     classes = facts.num_classes if model.conditional else 0
@@ -170,7 +170,7 @@ def build(config, facts: Facts) -> ProGan:
 
 
 def init(gan: ProGan, key: Array, batch: Batch, stage: Stage) -> TrainState:
-    """The state at step 0: both networks with the layers of every resolution."""
+    """The state at step 0: both networks, with the layers of every resolution."""
     gen_key, disc_key = jax.random.split(key)
     side = gan.growth.resolution
     label = jnp.zeros((2, gan.classes))
@@ -189,9 +189,9 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update of the discriminator and one of the generator.
 
-    A batch holds `image` uint8 [B, R, R, C] of the final size R and `label` int32 [B]. In place of
-    what is drawn or computed here it may bring `real`, `z_disc`, `z_gen`, `label_gen`, `mixing`
-    and `fade`.
+    A batch holds `image` uint8 [B, R, R, C] of the final size R and `label` int32 [B]. It may also
+    bring `real`, `z_disc`, `z_gen`, `label_gen`, `mixing` and `fade`, which are otherwise sampled
+    or computed here.
     """
     given = "fade" in batch
     level = Level(stage.resolution, batch["fade"]) if given else scheduled_level(gan, state, stage)
@@ -221,9 +221,9 @@ def train_step(
 def update_in_turn(
     gan: ProGan, state: TrainState, inputs: losses.Inputs, level: Level, fakes_for_gen, stage: Stage
 ) -> tuple[dict[str, Net], Metrics]:
-    """The discriminator's update, then the generator's against the discriminator so updated.
+    """The discriminator's update, then the generator's against the updated discriminator.
 
-    `fakes_for_gen()` gives the latents and the one-hot classes of the generator's own fakes.
+    `fakes_for_gen()` returns the latents and the one-hot classes of the generator's own fakes.
     """
     gen, disc = state.nets["gen"], state.nets["disc"]
     gen_scale, disc_scale = (loss_scale.loss_scale(net.opt) for net in (gen, disc))
@@ -252,7 +252,7 @@ def update_in_turn(
 def update_jointly(
     gan: ProGan, state: TrainState, inputs: losses.Inputs, level: Level, stage: Stage
 ) -> tuple[dict[str, Net], Metrics]:
-    """Both updates from the same fakes and the same networks."""
+    """Both updates from the same fakes, each with the other network as it was before the step."""
     gen, disc = state.nets["gen"], state.nets["disc"]
     gen_scale, disc_scale = (loss_scale.loss_scale(net.opt) for net in (gen, disc))
     enlarged = gan.growth.resolution // level.side
@@ -275,7 +275,7 @@ def update_jointly(
 def update(
     gan: ProGan, name: str, net: Net, grads: PyTree, state: TrainState, stage: Stage
 ) -> tuple[Net, Metrics]:
-    """One update of the network called `name`, by gradients that carry its loss scale."""
+    """One update of the network called `name`; its gradients are multiplied by its loss scale."""
     tx, rate_at = gan.optimizers[name]
     rate, scale = rate_at(state.step), loss_scale.loss_scale(net.opt)
     metrics = {
@@ -284,7 +284,7 @@ def update(
     }
     if gan.half:
         metrics[f"loss_scale/{name}"] = scale
-    # layers of sides to come have no gradient and no moments yet: nothing to compute there
+    # layers of larger sides have zero gradients and moments so far, so there is nothing to compute
     used = networks.in_use(net.params, stage.resolution)
     part = optim.step(
         optim.select_layers(net, used), tx, {k: grads[k] for k in used}, net.stats,
@@ -297,11 +297,11 @@ def update(
 def eval_step(
     gan: ProGan, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """The critic's scores of held-out images, minus those of what the averaged generator makes
-    from latents drawn for each image's number in the set.
+    """The critic's scores [B] of held-out images, minus its scores of fakes by the averaged
+    generator; with classes also whether it classifies either correctly.
 
-    The minibatch standard deviation is that of consecutive images of the set, in groups as large
-    as in training.
+    The latents of a fake are a function of the image's number in the set. The minibatch standard
+    deviation is that of consecutive images of the set, in groups as large as in training.
     """
     level = scheduled_level(gan, state, stage)
     real, label = real_images(gan, batch, level), one_hot(gan, batch["label"])
@@ -319,7 +319,8 @@ def eval_step(
 
 
 def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
-    """One image [side, side, C] for each seed (and class): from the averaged weights, and raw."""
+    """One image [side, side, C] in [-1, 1] per seed (and class), with the raw weights and, if there
+    is one, with their average."""
     level = scheduled_level(gan, state, stage)
     z, net = latents_of(batch, key, gan.latents), state.nets["gen"]
     label = one_hot(gan, batch["label"])
@@ -333,7 +334,7 @@ def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage:
 
 
 def enter_stage(gan: ProGan, state: TrainState, stage: Stage) -> TrainState:
-    """Fresh moments, where the config asks for them; averages stay."""
+    """The state with fresh moments, if the config asks for them; averages stay as they are."""
     if not gan.reset:
         return state
     nets = {
@@ -343,7 +344,7 @@ def enter_stage(gan: ProGan, state: TrainState, stage: Stage) -> TrainState:
 
 
 def scheduled_level(gan: ProGan, state: TrainState, stage: Stage) -> Level:
-    """The stage's side, and the fade that the schedule says at this step."""
+    """The stage's side, and the fade that the schedule has at this step."""
     side = stage.resolution
     return Level(side, progressive_growing.fade(gan.growth, gan.run, state.step, side))
 
@@ -372,7 +373,7 @@ def latents(gan: ProGan, batch: Batch, name: str, count: int, key: Array) -> Arr
 
 
 def classes_for_gen(gan: ProGan, batch: Batch, key: Array) -> Array:
-    """Classes for the generator's fakes, drawn from those of the batch: one-hot [B, classes]."""
+    """Classes for the generator's fakes, sampled from those of the batch: one-hot [B, classes]."""
     if "label_gen" in batch:
         return one_hot(gan, batch["label_gen"])
     label = batch["label"]

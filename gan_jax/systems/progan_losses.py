@@ -1,7 +1,7 @@
 """ProGAN's losses: WGAN-GP with drift (Karras et al. 2018, appendix A.1), and AC-GAN's classes.
 
-A critic takes images [B, side, side, C] to (score [B], logits of the class [B, classes]). Without
-labels there are no columns, and no loss of them.
+A critic maps images [B, side, side, C] to (score [B], logits of the class [B, classes]). Without
+labels `classes` is 0, and the losses have no terms for classes.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Critic = Callable[[Array], tuple[Array, Array]]
 
 
 class Inputs(NamedTuple):
-    """What the discriminator learns from in one step."""
+    """The inputs of the discriminator's loss in one step."""
 
     real: Array  # [B, side, side, C] in [-1, 1]
     label: Array  # [B, classes], one-hot
@@ -26,9 +26,10 @@ class Inputs(NamedTuple):
 
 
 def gen_loss(weights: Any, critic: Critic, fake: Array, label: Array) -> tuple[Array, Metrics]:
-    """-mean D(fake), and the cross entropy with the classes asked for: (sum of the terms, terms).
+    """-mean D(fake), plus the cross entropy with the classes the fakes were made for.
 
-    `weights`: the section `loss` of the config, here and below.
+    `weights` is the section `loss` of the config, here and below. Returns (sum of the terms, terms
+    by metric name).
     """
     score, logits = critic(fake)
     terms = {"loss/gen": -jnp.mean(score)}
@@ -45,13 +46,15 @@ def disc_loss(
     scale: Array | float,
     enlarged: int,
 ) -> tuple[Array, Metrics]:
-    """mean D(fake) - mean D(real) + λ / target² · mean (‖∇D‖ - target)² + ε · mean D(real)², and
-    the cross entropies of real images and fakes: (sum of the terms, metrics).
+    """mean D(fake) - mean D(real) + λ / target² · mean (‖∇D‖ - target)² + ε · mean D(real)², plus
+    the cross entropies of real images and fakes.
 
     Args:
-      fake: [B, side, side, C]; has no gradient here.
-      scale: what the loss is multiplied by before it is differentiated.
-      enlarged: how many times the final side is this one; the norm is divided by it.
+      fake: [B, side, side, C]; no gradient flows into it.
+      scale: the factor of the loss before it is differentiated.
+      enlarged: the final side divided by this one; the norm of the gradient is divided by it.
+
+    Returns (sum of the terms, metrics).
     """
     real, label = inputs.real, inputs.label
     fake = jax.lax.stop_gradient(fake)

@@ -1,7 +1,7 @@
 """ProGAN's schedule, read from a config: its checks, its stages, its optimizers.
 
-What a schedule is says `gan_jax.ops.progressive_growing`; presets hold the original's settings for
-a number of GPUs. `plan` comes first; every other function takes what it returns.
+`gan_jax.ops.progressive_growing` explains what a schedule is; its presets are the settings of the
+original for a number of GPUs. `plan` comes first; the other functions take what it returns.
 """
 
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ def plan(config, facts: Facts) -> tuple[Growth, list[Span]]:
 
 
 def checked_plan(config, facts: Facts) -> tuple[Growth, list[Span]]:
-    """`plan`, after all checks; raises UserError for values that are not accepted together."""
+    """`plan` together with all checks; raises UserError for values that do not go together."""
     _check_names(config)
     _check_sides(config, facts.resolution)
     _check_preset(config)
@@ -53,7 +53,7 @@ def checked_plan(config, facts: Facts) -> tuple[Growth, list[Span]]:
 
 
 def stages(growth: Growth, run: list[Span]) -> tuple[Stage, ...]:
-    """A stage for each span, with the steps at which a tick ends, numbered from 1."""
+    """A stage for each span. `Stage.ticks` holds the steps at which ticks end, numbered from 1."""
     ends = {tick.step: n for n, tick in enumerate(progressive_growing.ticks(growth, run), start=1)}
 
     def ticks_in(span: Span) -> dict[int, int]:
@@ -66,9 +66,9 @@ def stages(growth: Growth, run: list[Span]) -> tuple[Stage, ...]:
 def optimizers(
     config, stages: tuple[Stage, ...], train_size: int, half: bool
 ) -> dict[str, optim.Optimizer]:
-    """The optimizers of "gen" and "disc": broken updates are skipped, and rates go by resolution.
+    """The optimizers of "gen" and "disc", whose learning rates may depend on the resolution.
 
-    `half`: for float16, with a loss scale.
+    They skip updates that are not finite. `half` adds a loss scale, for float16.
     """
     epoch_steps = [max(train_size // stage.batch_size, 1) for stage in stages]
     made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
@@ -90,7 +90,7 @@ def model_section(config) -> SimpleNamespace:
 
 
 def notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
-    """A line for every resolution, and one where the run ends before the last resolution."""
+    """A line for every resolution, and one more if the run ends before the last resolution."""
     lines = []
     for side in dict.fromkeys(s.resolution for s in stages):
         own = [s for s in stages if s.resolution == side]
@@ -117,7 +117,8 @@ def _table(config, key: str, kind: type) -> dict:
 
 
 def _growth(config, facts: Facts) -> Growth:
-    """The schedule. Batches that the config gives are not limited by what a device holds."""
+    """The schedule. Batch sizes that the config gives are not limited by what a device can hold;
+    those of a preset are."""
     section, preset = config.growth, _preset(config)
     own_batch = bool(config.batch_size or section.batch)
     half = config.model.dtype != "float32"
@@ -181,7 +182,7 @@ def _length_of_a_side(growth: Growth) -> float:
 
 def _check_names(config) -> None:
     one_of("config.loss.order", config.loss.order, ORDERS)
-    # "auto" has become one of them
+    # "auto" has been replaced by one of these already
     presets = ("none", *progressive_growing.PRESETS)
     one_of("config.growth.preset", config.growth.preset, presets)
     one_of("config.model.dtype", config.model.dtype, networks.DTYPES)
@@ -204,7 +205,7 @@ def _check_sides(config, side: int) -> None:
 
 
 def _check_preset(config) -> None:
-    """Without a preset, the config has to say lengths and a batch itself."""
+    """Raises UserError if the config names no preset and leaves out a length or a batch size."""
     growth = config.growth
     if growth.preset != "none":
         return
@@ -251,7 +252,7 @@ def _check_numbers(config, side: int) -> None:
 
 
 def _check_groups(config, run: list[Span]) -> None:
-    """Groups of the minibatch standard deviation must divide every batch."""
+    """Raises UserError unless the groups of the minibatch standard deviation divide every batch."""
     group = model_section(config).minibatch_stddev
     for span in run:
         if group > 1 and span.batch % min(group, span.batch):

@@ -8,9 +8,10 @@ come from B's content. The discriminator tells caricatures, photos and generated
 patches and, in 3·C classes, by identity. Both networks take one step from one forward pass at the
 old weights.
 
-Deviations: identities are drawn without replacement within an epoch, where the original draws each
-batch anew; a batch of one pair is the original's batch of 2; the rates go on past the last step,
-which the original refuses; `keep_prob`, which the original feeds to nothing, drops features.
+Deviations: identities are sampled without replacement within an epoch, where the original samples
+each batch independently; a batch of one pair is a batch of 2 in the original; learning rates are
+defined beyond the last step, where the original fails; `keep_prob`, which the original never uses,
+is the keep probability of dropout.
 """
 
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def defaults() -> dict:
             identity_weight=1.0,  # of the 3·C classes
             patch_weight=2.0,  # of the 3 classes of patches
             reconstruction_weight=10.0,  # of images rendered in their own style, not warped
-            style_reconstruction=0.0,  # of random styles, as read off what was made in them
+            style_reconstruction=0.0,  # of random styles, recovered from their textures
             scale=1.0,  # of the displacements in training
             regularization=1e-6,  # λ of the spline: 0 passes through the points
         ),
@@ -81,13 +82,13 @@ def defaults() -> dict:
 
 @dataclass(frozen=True)
 class WarpGan:
-    """What a config of this system stands for. No arrays."""
+    """What a config describes: networks, optimizers, losses and numbers. No arrays."""
 
     gen: networks.Generator
     disc: Any  # see models.warpgan.build
     optimizers: Mapping[str, Any]  # "gen", "disc": its chain `tx` and its `rate` at a step
     loss: SimpleNamespace  # the section config.loss
-    decays: Mapping[str, float]  # λ of the weight decay that is a loss, by network
+    decays: Mapping[str, float]  # λ of weight decay as a term of the loss, by network
     stages: tuple[Stage, ...]
     resolution: int
     channels: int
@@ -114,7 +115,7 @@ def make(config, facts: Facts) -> System:
 
 
 def build(config, facts: Facts) -> WarpGan:
-    """Networks and optimizers of a config; raises UserError for what is not accepted."""
+    """The GAN that a config describes. Raises UserError for values that are not accepted."""
     _check(config)
     gen, disc = networks.build(config.model, facts.resolution, facts.num_classes, facts.channels)
     stages, epoch_steps = single_stage(
@@ -157,8 +158,8 @@ def train_step(
     """One step of both networks from one forward pass.
 
     A batch holds photos `input` and caricatures `target`, uint8 [B, H, W, C], and their identities
-    `label` int32 [B]. It may bring its styles, `z` [B, style_size], and identities of the
-    caricatures that are not those of their photos, `target_label`.
+    `label` int32 [B]. It may also bring styles, `z` [B, style_size], which are otherwise sampled,
+    and `target_label` [B], identities of the caricatures that differ from those of the photos.
     """
     gen, disc = state.nets["gen"], state.nets["disc"]
     a, b = standardised(batch["target"]), standardised(batch["input"])
@@ -189,7 +190,7 @@ def train_step(
 
 
 def render(gan: WarpGan, params: PyTree, a: Array, b: Array, z: Array, key) -> terms.Rendered:
-    """Every image of a training step. `key`: of dropout; None: no dropout."""
+    """Every image of a training step. `key` is for dropout; None means no dropout."""
     content_a, content_b = jnp.split(gan.gen.content(params, jnp.concatenate([a, b])), 2)
     own = gan.gen.style(params, jnp.concatenate([a, b]))
     texture = gan.gen.texture(
@@ -213,7 +214,7 @@ def warp(gan: WarpGan, image: Array, points: Array, displacements: Array, scale:
 def losses(
     gan: WarpGan, gen_params: PyTree, disc_params: PyTree, pairs: terms.Pairs, key: Array
 ) -> tuple[Array, Array, tuple[Array, Array, Metrics]]:
-    """(generator's loss, discriminator's loss, both and the metrics), without weight decay."""
+    """(generator's loss, discriminator's loss, (both again, metrics)), without weight decay."""
     gen_key, disc_key = jax.random.split(key)
     made = render(gan, gen_params, pairs.a, pairs.b, pairs.z, gen_key)
     seen = jnp.concatenate([pairs.a, pairs.b, made.ba])
@@ -245,9 +246,11 @@ def update(
 def eval_step(
     gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """Of each pair [B]: how far reconstructions are in units of [-1, 1], what the discriminator
-    makes of the warped photo under a random style, a function of the photo's number in the set,
-    and the length of its displacements in pixels."""
+    """For each pair [B]: the reconstruction errors in units of [-1, 1], the discriminator's loss
+    for passing the warped photo off as a caricature, and the length of its displacements in pixels.
+
+    The photo's style is random, a function of its number in the set.
+    """
     a, b = standardised(batch["target"]), standardised(batch["input"])
     params, _ = ema.averaged(state.nets["gen"])
     z = latents_of({"seed": numbers_of(batch, len(b))}, key, gan.style_size)
@@ -265,7 +268,8 @@ def eval_step(
 
 
 def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
-    """A caricature of every photo `input`, in a style of its seed, or `z` [N, style_size]."""
+    """A caricature of every photo `input`, in the style of its seed, or in `z` [N, style_size];
+    with the raw weights and, if there is one, with their average."""
     x, net = standardised(batch["input"]), state.nets["gen"]
     z = latents_of(batch, key, gan.style_size)
     weights = {"raw": net.params}
@@ -273,7 +277,7 @@ def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage
         weights["ema"] = ema.averaged(net)[0]
     made = [textured(gan, params, x, z) for params in weights.values()]
     texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
-    # one warp: two at once, beside convolutions of YNNPACK, can wait for each other for ever
+    # a single warp for all: two at once, beside convolutions of YNNPACK, can deadlock
     one = jnp.ones(len(texture), x.dtype)
     warped = unit_of(warp(gan, texture, points, displacements, one)[0])
     return dict(zip(weights, jnp.split(warped, len(weights)), strict=True))
@@ -309,11 +313,11 @@ def tasks(gan: WarpGan) -> dict[str, Task]:
 def caricature(
     gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
-    """All that one pass makes of photos `input`, in styles `style` [N, style_size] and with the
+    """Everything that one pass makes from photos `input`, with styles `style` [N, style_size] and
     displacements times `scale` [N]: images [N, H, W, C] in [-1, 1], points and flow."""
     x, (params, _) = standardised(batch["input"]), ema.averaged(state.nets["gen"])
     texture, points, displacements = textured(gan, params, x, batch["style"])
-    # texture and photo have one geometry: they are warped as one image
+    # texture and photo are warped in the same way, so they are warped as one image
     both, flow = warp(gan, jnp.concatenate([texture, x], -1), points, displacements, batch["scale"])
     image, warped = jnp.split(both, 2, -1)
     pictures = {"image": image, "texture": texture, "warped": warped}
@@ -361,7 +365,7 @@ def _per_image(values: Array) -> Array:
 
 
 def _notices(config) -> tuple[str, ...]:
-    """A line where the discriminator starts without knowing identities."""
+    """A line, if the discriminator does not start from a classifier of identities."""
     if config.restore.disc[0]:
         return ()
     return (

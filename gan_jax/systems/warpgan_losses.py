@@ -1,7 +1,7 @@
 """WarpGAN's losses (Shi et al. 2019, section 3): patches, identities, reconstruction, styles.
 
-A is a caricature, B a photo of the same identity and BA what is generated from B. All three go to
-the discriminator at once; what belongs to each is a tuple in this order.
+A is a caricature, B a photo of the same identity and BA the image generated from B. All three go
+through the discriminator in one batch; tuples hold their values in this order.
 """
 
 from collections.abc import Mapping
@@ -46,9 +46,10 @@ class Answer(NamedTuple):
 
 
 def disc_losses(weights: Any, classes: int, answer: Answer, labels: Labels) -> Metrics:
-    """Each patch and each image is what it is: caricature, photo or generated.
+    """The discriminator's cross entropies: for each patch, whether it is of a caricature, a photo
+    or a generated image; for each image, this and its identity.
 
-    `weights`: the section `loss` of the config; `classes`: the number C of identities, here and
+    `weights` is the section `loss` of the config and `classes` the number C of identities, here and
     below.
     """
     kinds = (CARICATURE, PHOTO, GENERATED)
@@ -60,8 +61,8 @@ def disc_losses(weights: Any, classes: int, answer: Answer, labels: Labels) -> M
 
 
 def gen_losses(weights: Any, classes: int, answer: Answer, pairs: Pairs, made: Rendered) -> Metrics:
-    """What is generated should pass for a caricature of its photo's identity, and images rendered
-    in their own style should stay themselves."""
+    """The generator's losses: what it makes should be classified as a caricature with its photo's
+    identity, and images rendered in their own style should not change."""
     wanted = pairs.labels[GENERATED] + CARICATURE * classes
     return {
         "loss/identity_gen": weights.identity_weight
@@ -75,7 +76,8 @@ def gen_losses(weights: Any, classes: int, answer: Answer, pairs: Pairs, made: R
 
 
 def style_loss(weights: Any, read: Array, z: Array) -> Metrics:
-    """How far the styles read off textures [B, style_size] are from those they were made in."""
+    """The mean distance of the styles recovered from textures, `read` [B, style_size], from the
+    styles z that they were made with."""
     away = jnp.mean(jnp.abs(read.astype(jnp.float32) - z))
     return {"loss/style_reconstruction": weights.style_reconstruction * away}
 
@@ -90,7 +92,8 @@ def weight_decay(decays: Mapping[str, float], nets: Mapping[str, Net]) -> Array:
 
 
 def accuracies(classes: int, answer: Answer, labels: Labels) -> Metrics:
-    """How often the discriminator is right about generated patches, and about who a photo shows."""
+    """How often the discriminator classifies generated patches, and the identity of photos,
+    correctly."""
     patch = jnp.argmax(answer.patches[GENERATED], -1) == GENERATED
     share = jnp.mean(patch, dtype=jnp.float32)
     photo = jnp.argmax(answer.identities[PHOTO], -1) == labels[PHOTO] + PHOTO * classes
@@ -111,7 +114,7 @@ def _patch(logits, kind: int):
 
 
 def _kernel_squares(params: PyTree) -> Array:
-    """Σ w² over the kernels, what weight decay touches, a scalar."""
+    """Σ w² over the kernels, the parameters that weight decay applies to, a scalar."""
     mask = optim.decay_mask("kernels")(params)
     squares = jax.tree.map(lambda w, on: jnp.sum(jnp.square(w)) if on else 0.0, params, mask)
     return sum(jax.tree.leaves(squares))

@@ -1,4 +1,4 @@
-"""A folder of photographs becomes a folder of aligned faces."""
+"""Makes a folder of aligned faces from a folder of photographs."""
 
 import io
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ from gan_jax.run.faces import Detect, Faces, NoFaceError
 LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop
 QUALITY = 95  # of JPEG
 MOST_NAMED = 5  # images left out that are named on the console
-MUCH = 0.1  # share of pixels from outside their images above which it is said
-TIGHTEST = 1.0  # --face_scale that is advised: above it the face itself is cut off
+MUCH = 0.1  # a larger share of pixels from outside their images is reported
+TIGHTEST = 1.0  # the largest --face_scale that is advised: above it the face itself is cut off
 
-# of a crop: points [5, 2], and height and width of its image
+# where a crop lies: points [5, 2], and height and width of its image
 Place = tuple[np.ndarray, int, int]
 
 
 @dataclass
 class Aligned:
-    """What has been made so far.
+    """The results so far.
 
     Attributes:
-      made: the name of the image that each file was cut from.
-      left_out: why an image has no crop.
+      made: for each file that was written, the name of the image that it was cut from.
+      left_out: for each image without a crop, the reason.
       places: where each crop lies in its image.
     """
 
@@ -54,17 +54,17 @@ def run(
     """Aligns the faces of every image of the folder or zip `source`; returns the files.
 
     Each image is written under its own path; spaces in the names of folders become underscores.
-    .jpg and .jpeg are written as JPEG, all others as .png. A file that exists is replaced when its
-    crop is made. `choose="all"` writes several faces of one image as name_1, name_2, from large to
-    small. An image without a face or a line, or one that cannot be read, is left out, named on the
-    console and in not_aligned.txt, and the others go on.
+    .jpg and .jpeg are written as JPEG, all others as .png, and existing files are replaced.
+    `choose="all"` writes several faces of one image as name_1, name_2, from large to small. An
+    image without a face or a line in the landmarks file, or one that cannot be read, is left out
+    and named on the console and in not_aligned.txt.
 
     `landmarks`, `detector`, `choose`, `size`, `scale`: see gan_jax.run.faces.Faces.
 
-    Where much of the crops lies outside their images it is said how much, and what lessens it.
+    If much of the crops lies outside their images, a note says how much, and how to reduce it.
 
-    Raises UserError for wrong settings, for two images with one output, for an output folder in the
-    input, and where not one image could be aligned.
+    Raises UserError for wrong settings, for two images with the same output, for an output folder
+    inside the input, and if none of the images could be aligned.
     """
     if not source:
         raise UserError("--input is missing: --mode=align reads a folder or zip of images")
@@ -125,7 +125,7 @@ def _cut(faces: Faces, image: np.ndarray, name: str) -> list[tuple[np.ndarray, P
 
 
 def _targets(names: list[str]) -> dict[str, PurePosixPath]:
-    """Where each image goes, from the output folder. UserError where two would meet."""
+    """The output path of each image, below the output folder. UserError if two are the same."""
     found: dict[str, PurePosixPath] = {}
     origin: dict[PurePosixPath, str] = {}
     for name in names:
@@ -147,7 +147,7 @@ def _numbered(target: PurePosixPath, count: int) -> list[PurePosixPath]:
 
 
 def _check_apart(out: Path, source: Path, targets: Iterable[PurePosixPath]) -> None:
-    """UserError where a file to write would lie among those to read."""
+    """Raises UserError if a file to write would lie among the files to read."""
     inner, outer = source.resolve(), out.resolve()
     if outer.is_relative_to(inner) or any((outer / t).is_relative_to(inner) for t in targets):
         raise UserError(
@@ -157,7 +157,7 @@ def _check_apart(out: Path, source: Path, targets: Iterable[PurePosixPath]) -> N
 
 
 def _check_known(faces: Faces, names: list[str]) -> None:
-    """UserError where the file of landmarks has a line for none of the images."""
+    """Raises UserError if the file of landmarks has no line for any of the images."""
     if not any(faces.knows(name) for name in names):
         raise UserError(
             f"--landmarks={faces.file} has no line for any of {len(names)} images; paths are those "
@@ -175,7 +175,7 @@ def _save(path: Path, image: np.ndarray) -> None:
 
 
 def _list(folder: Path, left_out: dict[str, str]) -> None:
-    """Writes the images left out with their reasons, or removes the list of another run."""
+    """Writes the images left out with their reasons; if there are none, removes an old list."""
     path = folder / LEFT_OUT
     if left_out:
         lines = [f"{name}\t{reason}\n" for name, reason in left_out.items()]
@@ -185,7 +185,7 @@ def _list(folder: Path, left_out: dict[str, str]) -> None:
 
 
 def _summary(faces: Faces, names: list[str], folder: Path, done: Aligned) -> str:
-    """What was done, in one line, or two where images were left out."""
+    """A summary in one line, or in two if images were left out."""
     aligned, crops, left_out = set(done.made.values()), len(done.made), done.left_out
     side = f"{faces.size}x{faces.size}"
     text = f"{len(aligned)} of {len(names)} images aligned, {crops} crops of {side} in {folder}"
@@ -200,7 +200,8 @@ def _summary(faces: Faces, names: list[str], folder: Path, done: Aligned) -> str
 
 
 def _scale_notes(places: list[Place], scale: float) -> list[str]:
-    """Lines on the scale of the crops: what a run has to be told, what lies outside the images."""
+    """Lines about the scale of the crops: the key that a run has to set, and what lies outside the
+    images."""
     notes = []
     if scale != alignment.SCALE:
         notes.append(f"train with --config.data.face_scale={scale:g}, so that the run knows it")

@@ -29,10 +29,10 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Styles:
-    """The styles and scales that a photo is drawn in.
+    """The styles and scales in which a photo is drawn.
 
     Attributes:
-      num_styles: random styles, of the seeds `style_seed`, `style_seed` + 1, …
+      num_styles: the number of random styles; their seeds are `style_seed`, `style_seed` + 1, …
       scale: factors of the displacements; 0 does not warp, negative ones warp the other way.
       style_from: an image whose style comes before the random ones; "" for none.
       style_seed: the seed of the first random style.
@@ -49,12 +49,12 @@ ONE_SCALE = Styles()
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the faces of photos come to the model's size.
+    """How faces of the model's size are cut out of photos.
 
     Attributes:
-      landmarks, detector, faces: for photos that are not aligned, as of `Faces`; the scale is that
-        of the run's config.data.face_scale.
-      free_size: aligned images of other sizes than the model was trained on, as they are.
+      landmarks, detector, faces: for photos that are not aligned, see `Faces`; the scale is the
+        run's config.data.face_scale.
+      free_size: whether aligned images may have other sizes than the model was trained on.
     """
 
     landmarks: str = ""
@@ -77,13 +77,14 @@ def run(
 ) -> list[Path]:
     """Caricatures of an image, or of every image of a folder or zip; returns the files.
 
-    For each photo a folder of its name: style<i>_scale<s>.png, style<i>_texture.png (not warped),
-    the same two of reference (the style of `style_from`), warped_scale<s>.png (the photo's own
-    texture) and warp.json (points and displacements). In the folder sheets/ contact_sheet.png, and
-    for each photo a folder with overlay.png (control points and arrows for scale 1), sweep.png (a
-    row for each style, a column for each scale) and styles.png (from the first style to the last).
+    Writes for each photo a folder of its name with style<i>_scale<s>.png, style<i>_texture.png (not
+    warped), the same two for "reference" (the style of `style_from`), warped_scale<s>.png (the
+    photo's own texture) and warp.json (points and displacements). The folder sheets/ gets
+    contact_sheet.png and for each photo a folder with overlay.png (control points and arrows for
+    scale 1), sweep.png (a row for each style, a column for each scale) and styles.png (from the
+    first style to the last).
 
-    Raises UserError for images that are not aligned, unless `alignment` says what to do.
+    Raises UserError for images that are not aligned, unless `alignment` says how to align them.
     """
     out = Path(out)
     _check_numbers(styles)
@@ -98,7 +99,7 @@ def run(
     for name, photo in photos.read(source, "--input"):
         drawing = Drawing(name, photo, painter.draw(photo, codes, styles.scale), codes)
         files += _write(out, painter, drawing, names, styles.scale)
-        # the scale nearest to 1 for the sheet of all
+        # the contact sheet shows the scale nearest to 1
         best = int(np.argmin(np.abs(np.asarray(styles.scale) - 1)))
         rows.append([photo, *drawing.made["image"][:, best]])
         say(f"{name}: {len(codes)} styles at {len(styles.scale)} scales")
@@ -108,7 +109,7 @@ def run(
 
 
 def _codes(painter: Painter, photos: "Photos", styles: Styles) -> tuple[np.ndarray, list[str]]:
-    """The style codes [N, S], and what each is called."""
+    """The style codes [N, S], and their names."""
     first = styles.style_seed
     codes = painter.random_styles(range(first, first + styles.num_styles))
     names = [f"style {i}" for i in range(1, len(codes) + 1)]
@@ -120,7 +121,7 @@ def _codes(painter: Painter, photos: "Photos", styles: Styles) -> tuple[np.ndarr
 
 
 def _contact_sheet(out: Path, rows: list[list[np.ndarray]], names: list[str]) -> Path:
-    """Every photo beside its styles, as far as they are of the first one's size."""
+    """A sheet of photos beside their styles; photos of another size than the first are left out."""
     alike = [row for row in rows if row[0].shape == rows[0][0].shape][:MOST_SHOWN]
     titles = ("photo", *names)
     sheet = grids.grid(
@@ -130,7 +131,7 @@ def _contact_sheet(out: Path, rows: list[list[np.ndarray]], names: list[str]) ->
 
 
 class Drawing(NamedTuple):
-    """One photo uint8 [H, W, C], what `Painter.draw` made of it, and the styles [N, S] it did."""
+    """One photo uint8 [H, W, C], the result of `Painter.draw` for it, and its styles [N, S]."""
 
     name: str
     photo: np.ndarray
@@ -141,7 +142,7 @@ class Drawing(NamedTuple):
 def _write(
     out: Path, painter: Painter, drawing: Drawing, names: list[str], scales: Sequence[float]
 ) -> list[Path]:
-    """The files of one photo."""
+    """Writes the files of one photo and returns them."""
     sheets = _sheets(painter, drawing, scales)
     files = [save_sheet(out, f"{drawing.name}/{k}.png", sheet) for k, sheet in sheets.items()]
     folder, made = out / drawing.name, drawing.made
@@ -184,7 +185,7 @@ def _sheets(painter: Painter, drawing: Drawing, scales: Sequence[float]) -> dict
 
 
 class Photos:
-    """Reads the faces in images, each of a size that the model accepts."""
+    """Reads faces from images, in sizes that the model accepts."""
 
     def __init__(self, model: Model, alignment: Alignment):
         """Raises UserError for an alignment that is not possible."""
@@ -192,14 +193,14 @@ class Photos:
         self.free_size = alignment.free_size
         self.faces = None
         if alignment.landmarks or alignment.detector:
-            # as large in their crops as those of the run's training images
+            # faces fill their crops as much as in the run's training images
             self.faces = Faces(
                 alignment.landmarks, alignment.detector, alignment.faces, self.facts.resolution,
                 model.config.data.face_scale,
             )  # fmt: skip
 
     def read(self, source: str, key: str) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, uint8 [H, W, C]) of the faces in an image, folder or zip that `key` names."""
+        """(name, uint8 [H, W, C]) of the faces in an image, folder or zip; `key` is for errors."""
         if self.faces is None:
             yield from self.read_aligned(source, key)
             return
@@ -210,7 +211,7 @@ class Photos:
                 yield shown, decode.to_channels(crop, self.facts.channels)
 
     def read_aligned(self, source: str, key: str) -> Iterator[tuple[str, np.ndarray]]:
-        """The same of images that are aligned faces already."""
+        """`read` for images that are aligned faces already."""
         for name, path, image in self._images(source, key):
             yield name, self._fitting(decode.to_channels(image, self.facts.channels), path, key)
 
@@ -229,7 +230,8 @@ class Photos:
             yield name, *inputs.raw(i)
 
     def _fitting(self, image: np.ndarray, name: str, key: str) -> np.ndarray:
-        """An image of the model's size, or with `free_size` of a size that divides by 4."""
+        """The image itself if it has the model's size; with `free_size`, cut to sides that divide
+        by 4. UserError for other sizes."""
         side = self.facts.resolution
         height, width = image.shape[:2]
         if self.free_size and self.model.config.model.warp_head == "pooled":
@@ -250,7 +252,7 @@ class Photos:
 
 
 def _check_numbers(styles: Styles) -> None:
-    """UserError for numbers that are not accepted."""
+    """Raises UserError for numbers that are not accepted."""
     count, seed = styles.num_styles, styles.style_seed
     if count < 0 or (not count and not styles.style_from):
         raise UserError(f"--num_styles={count}: at least 1, or 0 with --style_from")

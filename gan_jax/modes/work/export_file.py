@@ -1,4 +1,4 @@
-"""The network of a run as a .pt file in guided-diffusion's names."""
+"""Writes the network of a run as a .pt file that guided-diffusion can read."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ from gan_jax.run.model import load
 def export_file(
     workdir: str | Path, out: str | Path, state: str = "newest", weights: str = "", say=print
 ) -> Path:
-    """Writes a run's network as a .pt file in guided-diffusion's names, and its config beside it.
+    """Writes a run's network as a .pt file with guided-diffusion's names, and its config beside it.
 
-    `weights`: "ema" or "raw"; averaged ones where there are any when empty. Raises UserError for a
-    run of another system.
+    `weights` is "ema" or "raw"; when empty, the average of the weights if there is one. Raises
+    UserError for a run of another system.
     """
     path = check_file(out)
     if path.suffix not in (".pt", ".pth"):

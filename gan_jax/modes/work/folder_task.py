@@ -1,4 +1,4 @@
-"""A task that only some systems can do, run on a folder of images."""
+"""Runs a task that only some systems have on every image of a folder."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,14 +25,14 @@ MOST_SHOWN = 40  # rows of the contact sheet
 
 @dataclass(frozen=True)
 class Options:
-    """How the images of a folder are read and drawn.
+    """How the images of a folder are read and processed.
 
     Attributes:
-      weights: "ema" or "raw"; averaged ones where there are any when empty.
+      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
       layout: what an image holds: "single", "side_by_side" (input and target) or "auto".
       first_seed: image i has the seed `first_seed` + i.
-      classes: a labelled model draws image i for these in turn, or without any for the class that
-        an npz gives it.
+      classes: for a labelled model, the classes of the images, in turn; when empty, those that an
+        npz gives them.
     """
 
     weights: str = ""
@@ -45,7 +45,7 @@ DEFAULTS = Options()
 
 
 class Result(NamedTuple):
-    """What became of one image: uint8 [H, W, C] each, `target` where it is known."""
+    """The result for one image, uint8 [H, W, C] each; `target` is None if it is not known."""
 
     name: str
     input: np.ndarray
@@ -63,11 +63,11 @@ def run(
 ) -> list[Path]:
     """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
 
-    Writes one PNG per image under its own name, sheets/contact_sheet.png, and where targets are
-    known scores.json. `chosen` is a run's folder or a choice of a model.
+    Writes one PNG per image under its own name, sheets/contact_sheet.png and, if targets are known,
+    scores.json. `chosen` is a run's folder or a choice of a model.
 
-    Raises UserError for a model that has no such task, for images that cannot be read, and for a
-    labelled model without classes.
+    Raises UserError for a model that has no such task, for images that cannot be read, and if a
+    labelled model gets no classes.
     """
     if not source:
         raise UserError(f"--input is missing: --mode={name} reads a folder, zip or npz of images")
@@ -79,7 +79,7 @@ def run(
 
     model = ModelChoice.of(chosen).open(uses, name, say)
     facts = model.experiment.facts
-    channels = facts.input_channels or facts.channels  # of single images where there are no pairs
+    channels = facts.input_channels or facts.channels  # without pairs the model takes its images
     inputs = Inputs(source, model.config.data, channels, facts.channels, options.layout)
     if not 0 <= options.first_seed <= 2**31 - 1 - len(inputs):
         raise UserError(
@@ -102,7 +102,7 @@ def run(
 
 
 def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iterator[Result]:
-    """Every image in turn, drawn many at a time."""
+    """The results of all images in turn; CHUNK of them are processed at a time."""
     labels = _labels(model.experiment, inputs, options.classes)
     for first in range(0, len(inputs), CHUNK):
         rows = range(first, min(first + CHUNK, len(inputs)))
@@ -120,9 +120,9 @@ def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iter
 
 
 def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Path]:
-    """scores.json with the means, or none where there are no scores."""
+    """Writes scores.json with the means and returns its path; nothing if there are no scores."""
     path = folder / "scores.json"
-    if path.exists():  # that of another run of this
+    if path.exists():  # written by an earlier call
         path.unlink()
     if not scores:
         return []
@@ -163,7 +163,7 @@ def _sheet(shown: list[Result]) -> np.ndarray:
 
 
 def find(system: System, name: str) -> Task:
-    """The task called `name`; UserError where this system has no such task on images."""
+    """The task called `name`; UserError if this system has no such task on images."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
     if name not in reading:
         has = ", ".join(reading) or "none"
@@ -172,7 +172,7 @@ def find(system: System, name: str) -> Task:
 
 
 def _scores(made: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """L1 in units of [-1, 1], PSNR in dB and SSIM of one image as it was written."""
+    """L1 in units of [-1, 1], PSNR in dB and SSIM of one uint8 image [H, W, C]."""
     found = {
         "l1": float(np.mean(np.abs(made.astype(float) - target)) / 127.5),
         "psnr": min(float(images.psnr(made[None], target[None], 255.0)[0]), 100.0),

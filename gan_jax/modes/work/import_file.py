@@ -1,4 +1,4 @@
-"""Weights in a .pt file of guided-diffusion as the folder of a run."""
+"""Makes the folder of a run from the weights in a .pt file of guided-diffusion."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +23,13 @@ def import_file(
 ) -> Path:
     """Makes `workdir` a run at step 0 whose weights, and averages, are those of a .pt file.
 
-    What the shapes leave open comes from `config`, else from the file beside it that `export_file`
-    has written, else from the config of the released file of that name. Such a run samples; it
-    trains on when its config is trained there, and is evaluated with one that names data.
+    What the shapes do not tell comes from `config`, else from the file beside it that `export_file`
+    has written, else from the config of the released file of that name. The run can be sampled
+    from at once. To train it further, train its config in this folder; to evaluate it, give a
+    config that names data.
 
     Raises UserError for a file of another network, with the first tensors that differ, and for a
-    folder that holds a run already. The file is read without running what it holds.
+    folder that holds a run already. The file is read without running any code in it.
     """
     path = Path(source)
     if not str(source):
@@ -79,15 +80,15 @@ def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
 def _begun(
     experiment: Experiment, net: str, tensors: Mapping[str, np.ndarray], key: str
 ) -> TrainCarry:
-    """The state at step 0 with the weights of one net, and their averages, from a state dict; see
-    `check_fits` for `key`."""
+    """The `TrainCarry` at step 0, in which the weights of one net, and their averages, are those of
+    a state dict; see `check_fits` for `key`."""
     system, stage, batch = experiment.system, experiment.system.stages[0], experiment.batch()
     shapes = train_step.shapes(system, experiment.key, batch)
     released.check_fits(tensors, shapes.state.nets[net].params, key)
     params, _ = guided_diffusion.to_trees(tensors)
 
     def begin(root, batch, params) -> TrainCarry:
-        # the weights that `init` would draw are used nowhere, so nothing is drawn
+        # the weights that `init` samples are not used, so jit leaves their sampling out
         state = system.init(root, batch, stage)
         nets = {**state.nets, net: optim.restarted(state.nets[net], params, {})}
         rest = jax.tree.map(_zeros, shapes._replace(state=None))

@@ -1,6 +1,6 @@
-"""The video of a walk through the latents of a model.
+"""A video of a walk through the latents of a model.
 
-As generate_interpolation_video in ProGAN's util_scripts.py (Karras et al. 2018).
+It follows generate_interpolation_video in ProGAN's util_scripts.py (Karras et al. 2018).
 """
 
 import math
@@ -16,8 +16,8 @@ from gan_jax.modes.work.model_choice import ModelChoice, drawn_by
 from gan_jax.report import grids
 from gan_jax.run.model import Model
 
-MOST_LATENTS = 2**29  # numbers, 2 GiB: a trajectory is smoothed as a whole
-PIXELS = 2**26  # bytes of images drawn at a time
+MOST_LATENTS = 2**29  # numbers, 2 GiB, because trajectories are smoothed as a whole
+PIXELS = 2**26  # bytes of images made at a time
 NARROWEST = 256  # pixels of a frame; small images are enlarged
 
 
@@ -26,10 +26,10 @@ class Motion:
     """How a video moves.
 
     Attributes:
-      seconds: until it repeats.
+      seconds: how long it lasts until it repeats.
       fps: frames per second, at most 90.
-      smoothing: standard deviation, in seconds, of the Gaussian that smooths the latents; the
-        higher, the slower they move; 0 for latents that jump.
+      smoothing: standard deviation, in seconds, of the Gaussian that smooths the latents. The
+        higher it is, the more slowly they move; with 0 they jump.
     """
 
     seconds: float = 10.0
@@ -70,10 +70,10 @@ def interpolate(
     Args:
       chosen: a run's folder, or a choice of one of its states.
       out: the .webp file, or a folder for interpolation.webp.
-      seeds: one cell of the grid each; a cell moves alike whatever the others are.
-      classes: class of each cell, cycled over them; when empty, the class that its seed stands
-        for, as in `Model.sample`.
-      weights: "ema" or "raw"; averaged ones where there are any when empty.
+      seeds: one for each cell of the grid; how a cell moves does not depend on the other cells.
+      classes: class of each cell, cycled over them; when empty, each seed has its own class, as in
+        `Model.sample`.
+      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
       motion: length and speed.
       columns: cells in a row; 0 for a square.
 
@@ -102,7 +102,7 @@ def interpolate(
 
 
 def _latent_length(model: Model) -> int:
-    """How many numbers a generator reads. UserError for a system that has no latents."""
+    """How many numbers a latent has. Raises UserError for a system that has no latents."""
     length = model.experiment.system.latents
     if length:
         return length
@@ -116,11 +116,11 @@ def _latent_length(model: Model) -> int:
 
 
 def latents(seeds: Sequence[int], frames: int, length: int, sigma: float) -> np.ndarray:
-    """What a generator gets for every frame: float32 [frames, cells, length].
+    """The latents of every frame: float32 [frames, cells, length].
 
     Standard normals, smoothed over time by a Gaussian of `sigma` frames with the end joined to the
-    beginning, and brought to an RMS of 1. The original takes the RMS over all cells and one
-    random stream for them; here a cell has its own of both, so it is a function of its seed.
+    beginning, and scaled to an RMS of 1. The original has one random stream and one RMS for all
+    cells; here each cell has its own, so that it is a function of its seed.
     """
     cells = [_trajectory(int(seed), frames, length, sigma) for seed in seeds]
     return np.stack(cells, axis=1)
@@ -136,7 +136,7 @@ def _trajectory(seed: int, frames: int, length: int, sigma: float) -> np.ndarray
 
 
 def _images(model: Model, cells: dict, z: np.ndarray, weights: str) -> Iterator[np.ndarray]:
-    """Every cell of every frame in turn, uint8 [H, W, C], drawn many at a time."""
+    """Every cell of every frame in turn, uint8 [H, W, C], made many at a time."""
     facts, total = model.experiment.facts, z.shape[0] * z.shape[1]
     flat = z.reshape(total, -1)
     chunks = max(PIXELS // (64 * facts.resolution**2 * facts.channels), 1)

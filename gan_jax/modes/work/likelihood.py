@@ -23,18 +23,19 @@ TERMS = ("vb", "xstart_mse", "mse")
 def run(
     chosen: str | Path | ModelChoice, out: str | Path, count: int = 0, say=print
 ) -> dict[str, float]:
-    """The variational bound of validation images, of training images where there are no others.
+    """Computes the variational bound of the validation images, or of the training images if there
+    are none; returns the scores.
 
-    Walks the steps that `sampling.steps` keeps, "" all of them. Nothing is mirrored: an image is
-    scored as it is. Writes to `out`: likelihood.json; vb_terms.npz, xstart_mse_terms.npz and
+    It walks the steps of the chain that `sampling.steps` keeps; "" keeps all. Images are not
+    mirrored. Writes to `out`: likelihood.json; vb_terms.npz, xstart_mse_terms.npz and
     mse_terms.npz, each with `t` and the mean over images, `arr_0`, from t = 0 up; bits.npz with
-    those of every image; bound.png, the terms over t.
+    the bits per dimension of every image; bound.png, the terms over t.
 
     Args:
       chosen: a run's folder, or a choice of one of its states; an imported run is scored on the
         data of the choice's `config`.
       out: the folder for the files.
-      count: at most so many images; 0: all.
+      count: the largest number of images; 0: all.
 
     Raises UserError for a model that has no such bound.
     """
@@ -75,7 +76,7 @@ def run(
 
 
 def _task(model: Model) -> Task:
-    """What scores images. UserError for a model that has no bound."""
+    """The task that scores images. Raises UserError for a model that has no bound."""
     task = model.experiment.system.tasks.get("likelihood")
     if task is None:
         raise UserError(
@@ -106,7 +107,7 @@ def _terms(model: Model, task: Task, split: str, count: int) -> dict[str, np.nda
 
 
 def _write(folder: Path, terms: dict[str, np.ndarray]) -> None:
-    """The arrays and the plot."""
+    """Writes the arrays and the plot."""
     t = np.asarray(terms["t"][0], np.int64)
     means = {name: np.mean(terms[name], axis=0) for name in TERMS}
     for name, values in means.items():

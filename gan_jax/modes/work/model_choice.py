@@ -1,4 +1,4 @@
-"""Which trained model a mode works with."""
+"""The choice of the trained model that a mode works with."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from gan_jax.run.pretrained import opened
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A state of a run, or without a run the weights that a config's `restore` names.
+    """A state of a run or, without a run, the weights that a config's `restore` names.
 
     Attributes:
       workdir: the run's folder; "" for none.
       state: "newest" checkpoint, "best" state, or a step as text.
-      config: without a run, one whose `restore` names weights.
+      config: without a run, a config whose `restore` names weights.
       adjust: applied to the model before it is used.
       data: where the run's data are now, by keys of config.data; see `gan_jax.run.model.load`.
     """
@@ -36,14 +36,14 @@ class ModelChoice:
         return run if isinstance(run, cls) else cls(run)
 
     def open(self, uses: Callable[[System], Sequence[str]], mode: str, say=print) -> Model:
-        """The model. `uses` says which nets of a system must have weights.
+        """The model. `uses` gives the nets of a system that must have weights.
 
-        Raises UserError where there is no such model; the message names `mode`.
+        Raises UserError if there is no such model; the message names `mode`.
         """
         model = opened(self.workdir, self.state, self.config, uses, mode, say, self.data)
         return self.adjust(model)
 
 
 def drawn_by(system: System) -> Sequence[str]:
-    """The net of a system that draws images: its first one."""
+    """The net of a system that makes images, in a list: its first net with a learning rate."""
     return [*system.rates][:1]

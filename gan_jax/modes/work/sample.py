@@ -1,4 +1,4 @@
-"""Samples of a model as files."""
+"""Writes samples of a model into files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ def numbers(text: str, key: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How images are drawn.
+    """How images are sampled.
 
     Attributes:
-      weights: "ema" or "raw"; averaged ones where there are any when empty.
-      truncation: latents beyond ± this are drawn again; 0 for none.
+      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+      truncation: latents beyond ± this are sampled again; 0 for no truncation.
       standing_stats: over how many batches batch statistics are measured first; 0 for none.
     """
 
@@ -56,9 +56,9 @@ DEFAULTS = Drawing()
 
 @dataclass(frozen=True)
 class Samples:
-    """Images uint8 [N, H, W, C] of a model, with the `seeds` and the `batch` they are of.
+    """Images uint8 [N, H, W, C] of a model, with the `seeds` and the `batch` they were made from.
 
-    `classes` are those that were asked for; without any an image is of the class of its seed.
+    `classes` are those that were asked for; if there are none, each image has its seed's class.
     """
 
     model: Model
@@ -82,18 +82,18 @@ def sample(
     drawing: Drawing = DEFAULTS,
     say=print,
 ) -> list[Path]:
-    """Draws one image per seed into `out`; returns the files.
+    """Makes one image per seed and writes them into `out`; returns the files.
 
     Args:
       chosen: a run's folder, or a choice of one of its states.
       seeds, classes: see `Model.sample`.
       formats: `grid` (sheets/grid.png), `png` (seed<NNNNNN>.png, with the class if it has one),
-        `npz` (images uint8 [N, H, W, C], seeds, labels, of translations also input and target),
+        `npz` (images uint8 [N, H, W, C], seeds, labels; for translations also input and target),
         `adm` (samples_NxHxWxC.npz as guided-diffusion writes it: arr_0, and int64 labels as arr_1
-        where images are of a class).
-      drawing: how they are drawn.
+        if images are made for a class).
+      drawing: how images are sampled.
 
-    Raises UserError for formats that there are not and for a model that does not draw so.
+    Raises UserError for unknown formats, and for a model that cannot be sampled in this way.
     """
     if not formats:
         raise UserError(f"--format is empty: accepted are {', '.join(FORMATS)}")
@@ -129,10 +129,8 @@ def _write_grid(samples: Samples, folder: Path) -> list[Path]:
 
 
 def _columns(samples: Samples) -> int:
-    """Where classes come in turn: columns of one class each, as near to a square as that allows.
-
-    0 everywhere else.
-    """
+    """The number of a grid's columns if classes come in turn, so that each column has one class and
+    the grid is as nearly square as that allows; else 0."""
     experiment, labels, count = samples.model.experiment, samples.labels, len(samples.images)
     kinds = len(experiment.chosen(samples.classes)) or len(experiment.drawn_classes)
     if not experiment.system.labelled or not 1 < kinds <= MOST_COLUMNS or count % kinds:

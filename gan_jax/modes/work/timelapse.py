@@ -1,6 +1,6 @@
-"""The video of a run's training, from the sample grids that it wrote.
+"""A video of a run's training, from the sample grids that it wrote.
 
-As generate_training_video in ProGAN's util_scripts.py (Karras et al. 2018).
+It follows generate_training_video in ProGAN's util_scripts.py (Karras et al. 2018).
 """
 
 import math
@@ -16,7 +16,7 @@ from gan_jax.modes.work import video_file
 from gan_jax.report import video
 from gan_jax.run import folder as folders
 
-HOLD = 1000  # milliseconds that the video stays at its end
+HOLD = 1000  # milliseconds for which the last picture stays
 
 
 def timelapse(
@@ -28,18 +28,18 @@ def timelapse(
     weights: str = "",
     say=print,
 ) -> Path:
-    """The run's own sample grids one after the other: the same latents while it learned.
+    """A video of the run's sample grids, which show the same latents all through training.
 
     Args:
       workdir: the run's folder, with pictures in samples/.
       out: the .webp file, or a folder for timelapse.webp.
       seconds: length, without the second for which the last picture stays.
-      fps: frames a second, at most 90.
+      fps: frames per second, at most 90.
       time_warp: after a share t of the time, training is at t ** time_warp of its steps; above 1
         the beginning gets more time, 1 keeps an even pace.
-      weights: "ema" or "raw"; averaged ones where there are any when empty.
+      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
 
-    Returns the file. Raises UserError where there are no pictures and for values that are not
+    Returns the file. Raises UserError if there are no pictures, and for values that are not
     accepted.
     """
     frames = video_file.frame_count(seconds, fps)
@@ -56,7 +56,7 @@ def timelapse(
     def shown() -> Iterator[tuple[np.ndarray, int]]:
         for step, milliseconds in _schedule(steps, frames, seconds, time_warp):
             with _opened(pictures[step]) as picture:
-                # growing networks: early grids are smaller
+                # early grids of growing networks may be smaller
                 fitting = picture.convert("RGB").resize(size, Image.Resampling.NEAREST)
             names = (f"step {step:,}", f"step {steps[-1]:,}")
             part = step / steps[-1] if steps[-1] else 1.0
@@ -87,10 +87,10 @@ def _pictures(folder: Path, weights: str) -> dict[int, Path]:
 def _schedule(
     steps: Sequence[int], frames: int, seconds: float, time_warp: float
 ) -> list[tuple[int, int]]:
-    """Which step's picture is shown, and for how many milliseconds, in order.
+    """(step of the picture that is shown, milliseconds for which it is shown), in order.
 
-    Frame i of n shows the newest picture that was there at ((i / (n - 1)) ** time_warp) of the last
-    step, at least the first one; frames that show the same picture become one.
+    Frame i of n shows the newest picture from up to ((i / (n - 1)) ** time_warp) of the last step,
+    or the first picture if there is none yet. Frames that show the same picture become one.
     """
     shown: list[tuple[int, int]] = []
     for frame, milliseconds in enumerate(video_file.durations(frames, seconds)):

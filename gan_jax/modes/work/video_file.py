@@ -9,13 +9,16 @@ from gan_jax.errors import UserError
 from gan_jax.files import check_file, writing
 from gan_jax.report import video
 
-FASTEST = 90  # frames per second: browsers show those of a webp below 11 ms for 100
+FASTEST = 90  # frames per second: browsers show frames of less than 11 ms for 100 ms
 LONGEST = 3600  # seconds
 OTHER_FORMATS = (".apng", ".avi", ".gif", ".jpg", ".mkv", ".mov", ".mp4", ".png", ".webm")
 
 
 def frame_count(seconds: float, fps: float) -> int:
-    """How many frames a video of this length has, at least 2. UserError for what is refused."""
+    """How many frames a video of this length has, at least 2.
+
+    Raises UserError for values that are not accepted.
+    """
     if not 0 < seconds <= LONGEST:
         raise UserError(f"--seconds={seconds:g}: accepted are lengths above 0, up to {LONGEST}")
     if not 0 < fps <= FASTEST:
@@ -29,13 +32,13 @@ def frame_count(seconds: float, fps: float) -> int:
 
 
 def durations(frames: int, seconds: float) -> list[int]:
-    """Milliseconds of each frame: whole ones, such as 33, 33, 34, that sum up to the length."""
+    """Milliseconds of each frame: whole numbers, such as 33, 33, 34, that add up to the length."""
     ends = [round(1000 * seconds * (frame + 1) / frames) for frame in range(frames)]
     return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def target(out: str | Path, name: str) -> Path:
-    """The file to write. UserError where it could not be, before any work."""
+    """The path of the file to write. Raises UserError, before any work, if it cannot be written."""
     path = Path(out)
     if not path.is_dir() and path.suffix.lower() in OTHER_FORMATS:
         raise UserError(f"--out={out}: videos are written as .webp; name such a file, or a folder")
@@ -48,7 +51,7 @@ def target(out: str | Path, name: str) -> Path:
 def save(path: Path, frames: Iterator[tuple[np.ndarray, int]]) -> int:
     """Writes frames uint8 [H, W, 3], each with its milliseconds; returns how many there were.
 
-    Raises UserError for frames that are too large, and where the file cannot be written.
+    Raises UserError for frames that are too large, and if the file cannot be written.
     """
 
     def checked() -> Iterator[tuple[np.ndarray, int]]:

@@ -13,8 +13,8 @@ def walk(chain: Chain, predict_at: PredictAt, image: Array, noise_at: NoiseAt) -
     """`vb`, `xstart_mse` and `mse` [B, T] of images [B, H, W, C] at every step `t` that the chain
     keeps, the least noisy first; `prior` and `total` [B] in bits per dimension.
 
-    `predict_at` and `noise_at` are those of `chain_samplers.ancestral`; every step has noise of its
-    own.
+    `predict_at` and `noise_at` are as in `chain_samplers.ancestral`; every step has its own noise.
+    The terms are those of `gaussian_diffusion.bound_terms`.
     """
     count = image.shape[0]
 

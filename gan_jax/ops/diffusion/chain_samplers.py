@@ -1,8 +1,8 @@
 """Sampling along a discrete chain: ancestral steps, DDIM, and DDIM backwards.
 
-x is in the variance-preserving coordinates of the chain, x_t = √ᾱ_t x_0 + √(1-ᾱ_t) eps. What the
-network knows, its labels, the clamp of x_0 and guidance without a classifier are inside the
-caller's `predict_at`; randomness comes in through `noise_at`, so every function here is pure.
+x is in the variance-preserving coordinates of the chain, x_t = √ᾱ_t x_0 + √(1-ᾱ_t) eps. The network
+with its labels, the clamp of x_0 and guidance without a classifier are inside the caller's
+`predict_at`; randomness comes in through `noise_at`, so every function here is pure.
 
 Sources: Ho 2020 (algorithm 2), Song 2020 (DDIM, equations 12 and 16), Dhariwal & Nichol 2021
 (algorithms 1 and 2: a classifier's gradient) as guided-diffusion has them. Tables are combined in
@@ -22,14 +22,14 @@ from gan_jax.ops.diffusion.gaussian_diffusion import Prediction, gather
 from gan_jax.ops.diffusion.noise_schedules import Chain
 
 PredictAt = Callable[[Array, Array], Prediction]
-"""(x [B, H, W, C], index int32 []) → what the network makes of x there."""
+"""(x [B, H, W, C], index int32 []) → the network's prediction for x at that index."""
 NoiseAt = Callable[[Array], Array]
 """Number of a step, int32 [] → standard normal [B, H, W, C]."""
 ScoreAt = Callable[[Array, Array], Array]
 """(x [B, H, W, C], index int32 []) → scale · ∇ₓ log p(y | x), [B, H, W, C]."""
 Report = Callable[[int], None]
-"""Called on the host with the number of the step that has ended, 1..T, in order; steps of one body
-of an unrolled loop may come in any order."""
+"""Called on the host with the number of the step that has ended, 1..T, in order, except that the
+steps within one body of an unrolled loop may come in any order."""
 
 
 class Loop(NamedTuple):
@@ -45,10 +45,10 @@ PLAIN_LOOP = Loop()
 
 
 def ancestral_step(prediction: Prediction, t: Array, z: Array, score: Array | None = None) -> Array:
-    """A draw from p(x_{t-1} | x_t) = N(mean, variance); at index 0 the mean itself.
+    """A sample from p(x_{t-1} | x_t) = N(mean, variance); at index 0 the mean itself.
 
     Args:
-      prediction: what the network makes of x_t, [B, H, W, C].
+      prediction: the network's prediction for x_t, [B, H, W, C].
       t: index in the chain, int [] or [B].
       z: standard normal [B, H, W, C].
       score: scale · ∇ₓ log p(y | x_t), which moves the mean by variance times it.
@@ -76,7 +76,7 @@ def ddim_step(
 
     Args:
       chain: the kept steps.
-      prediction: what the network makes of x_t.
+      prediction: the network's prediction for x_t.
       x: x_t.
       t: index in the chain, int [] or [B].
       z: standard normal [B, H, W, C]; not read where eta is 0.
@@ -225,7 +225,7 @@ def scan(
       loop: how the loop is compiled and reported.
     """
 
-    def tell(number: np.ndarray, _: np.ndarray) -> None:
+    def report(number: np.ndarray, _: np.ndarray) -> None:
         if number:
             loop.report(int(number))
 
@@ -234,9 +234,9 @@ def scan(
         types = jax.tree.map(lambda leaf: leaf.dtype, state)
         state, x0 = step(state, row)
         if loop.report is not None:
-            # the element makes the host wait for the network, not only for the counter
-            jax.debug.callback(tell, number, x0[(0,) * x0.ndim])
-        # networks may answer in another type than that of x
+            # passing an element of x0 makes the report wait for the network, not just the counter
+            jax.debug.callback(report, number, x0[(0,) * x0.ndim])
+        # a network's output may have another type than x
         state = jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), state, types)
         return state, x0 if trajectory else None
 

@@ -1,6 +1,6 @@
 """Gaussians element by element: divergence, distribution function, likelihood of grey levels.
 
-In the forms of Ho 2020, for training and evaluating diffusion. All arguments are broadcast.
+They have the forms of Ho 2020, for training and evaluating diffusion. All arguments are broadcast.
 """
 
 import math
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 
 _LEAST = 1e-12  # the least probability of a grey level
-_EDGE = 0.999  # pixels beyond it are in the outermost bins, which reach to infinity
+_EDGE = 0.999  # pixels beyond ± this are in the outermost bins, which reach to infinity
 
 
 def kl(mean1: Array, log_variance1: Array, mean2: Array, log_variance2: Array) -> Array:
     """KL(N(mean1, …) ‖ N(mean2, …)) in nats, element by element; the arguments are broadcast."""
     ratio = log_variance1 - log_variance2
-    # expm1: where the variances are nearly equal, exp(ratio) - 1 - ratio would lose its digits
+    # expm1, because exp(ratio) - 1 - ratio loses its digits where the variances are nearly equal
     mahalanobis = jnp.square(mean1 - mean2) * jnp.exp(-log_variance2)
     return 0.5 * (jnp.expm1(ratio) - ratio + mahalanobis)
 

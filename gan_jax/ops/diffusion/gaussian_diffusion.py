@@ -25,10 +25,10 @@ LOSSES = ("mse", "rescaled_mse", "kl", "rescaled_kl")
 
 
 class Objective(NamedTuple):
-    """What a network of a chain says, and what it is trained for; see `predict` and `losses`."""
+    """What a network of a chain predicts, and its loss; see `predict` and `losses`."""
 
     target: str
-    """What its first C channels aim at, one of `TARGETS`."""
+    """What its first C channels predict, one of `TARGETS`."""
     variance: str
     """One of `VARIANCES`; a learned one takes C channels more."""
     loss: str = "mse"
@@ -48,8 +48,8 @@ class Prediction(NamedTuple):
 
 
 def check(target: str, variance: str, loss: str = "mse", min_snr: float = 0.0) -> None:
-    """Raises UserError for a name that `predict` and `losses` do not know, and for a `min_snr`
-    where no weight is defined."""
+    """Raises UserError for names that `predict` and `losses` do not accept, and for a `min_snr`
+    with a target or loss for which no weight is defined."""
     for key, found, accepted in (
         ("target", target, TARGETS),
         ("variance", variance, VARIANCES),
@@ -134,15 +134,15 @@ def predict(
     clip: bool = True,
     hook: Callable[[Array], Array] | None = None,
 ) -> Prediction:
-    """What a network's output at x = x_t says of x_{t-1}.
+    """The distribution of x_{t-1} that follows from a network's output at x = x_t.
 
     Args:
-      output: [B, H, W, C], or [B, H, W, 2C] where the variance is learned: the last C channels are
-        its logarithm (`learned`), or where it lies between the logarithms of the posterior
+      output: [B, H, W, C], or [B, H, W, 2C] if the variance is learned: then the last C channels
+        are its logarithm (`learned`), or that logarithm's place between those of the posterior
         variance (-1) and β (1) (`learned_range`; not clamped).
-      target: what the first C channels aim at: `epsilon`, `start_x`, `previous_x` (the posterior
+      target: what the first C channels predict: `epsilon`, `start_x`, `previous_x` (the posterior
         mean, taken as it is) or `v`.
-      clip: whether x_0 is clamped to [-1, 1], and the mean made from that.
+      clip: whether x_0 is clamped to [-1, 1] before the mean is computed from it.
       hook: applied to x_0 before it is clamped.
 
     Raises:
@@ -176,7 +176,7 @@ def _variances(
         log_variance = gather(chain.posterior_log_variance, t, x)
         return gather(chain.posterior_variance, t, x), log_variance
     if variance == "fixed_large":
-        # β is as good a variance but at index 0, where the likelihood would suffer (Ho 2020)
+        # β is as good a variance, except at index 0, where the likelihood would suffer (Ho 2020)
         large = np.append(chain.posterior_variance[1], chain.betas[1:])
         return gather(large, t, x), gather(np.log(large), t, x)
     log_variance = spread
@@ -196,7 +196,7 @@ def losses(
     t: Array,
     objective: Objective,
 ) -> dict[str, Array]:
-    """The training loss of each example and its terms: `loss`, and `mse`, `vb` where they exist.
+    """The training loss [B] of each example and its terms: `loss`, and `mse`, `vb` if they exist.
 
     - `mse`: mean squared error of the output against its target; with a learned variance plus the
       term of the bound in bits, which trains the variance alone (no gradient through the mean).
@@ -281,8 +281,8 @@ def bound_terms(
 
 
 def prior_bits(chain: Chain, x0: Array) -> Array:
-    """KL(q(x_T | x_0) ‖ N(0, 1)) in bits per dimension: what the noisiest step still tells of the
-    image, [B]."""
+    """KL(q(x_T | x_0) ‖ N(0, 1)) in bits per dimension, [B]: the information about the image that
+    the noisiest step still holds."""
     signal = chain.alphas_cumprod[-1]
     log_variance = jnp.asarray(np.log1p(-signal), x0.dtype)
     zero = jnp.zeros((), x0.dtype)
@@ -290,5 +290,5 @@ def prior_bits(chain: Chain, x0: Array) -> Array:
 
 
 def _mean(x: Array) -> Array:
-    """Over all axes but the first: [B, ...] → [B]."""
+    """The mean over all axes but the first: [B, ...] → [B]."""
     return jnp.mean(x, axis=tuple(range(1, x.ndim)))

@@ -1,4 +1,4 @@
-"""What steers the drawing of images: a class, with or without a classifier, and the range of x_0.
+"""What steers sampling: a class, with or without a classifier, and the range of x_0.
 
 A network is a function of (x [B, H, W, C], time [B]), see `processes.NetworkOf`.
 """
@@ -15,8 +15,8 @@ from gan_jax.ops.diffusion.processes import NetworkOf
 def classifier_free(
     conditional: NetworkOf, plain: NetworkOf, scale: float, channels: int
 ) -> NetworkOf:
-    """The network that answers plain + scale · (conditional - plain) in its first `channels`, and
-    as the conditional one in the others (Ho & Salimans 2022; scale 1 is no guidance)."""
+    """A network whose output is plain + scale · (conditional - plain) in its first `channels`, and
+    that of the conditional network in the others (Ho & Salimans 2022; scale 1 is no guidance)."""
 
     def network(x: Array, time: Array) -> Array:
         given, free = conditional(x, time), plain(x, time)

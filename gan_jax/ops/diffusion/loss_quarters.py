@@ -1,7 +1,7 @@
-"""Quarters of the time of a diffusion chain, for which its losses are logged apart.
+"""Quarters of the time of a diffusion chain, for which losses are logged separately.
 
-A mean over all t hides what happens: near t = 0 and near t = T the losses differ by orders of
-magnitude. Quarter k of a chain of T steps holds the t with ⌊4t/T⌋ = k (Nichol & Dhariwal's log).
+A mean over all t hides much, since losses near t = 0 and near t = T differ by orders of magnitude.
+Quarter k of a chain of T steps holds the t with ⌊4t/T⌋ = k, as in the logs of Nichol & Dhariwal.
 """
 
 import itertools
@@ -18,7 +18,7 @@ def names(steps: int) -> tuple[str, ...]:
     """Names of the quarters of 0..steps-1, as metrics have them: ("t0-249", "t250-499", …).
 
     Raises:
-      UserError: fewer than four steps, of which some quarter would hold none.
+      UserError: fewer than four steps, so that some quarter would be empty.
     """
     if steps < COUNT:
         raise UserError(f"a chain of {steps} steps: at least {COUNT} are needed, one a quarter")
@@ -41,6 +41,6 @@ def means(values: jax.Array, quarter: jax.Array, last: jax.Array) -> jax.Array:
     """
     member = quarter[None, :] == jnp.arange(COUNT)[:, None]  # [4, B]
     count = jnp.sum(member, axis=1)
-    # not a product: a value that is not finite would reach the other quarters as 0 · inf
+    # `where` and not a product, because 0 · inf would make the other quarters NaN
     total = jnp.sum(jnp.where(member, values[None, :], 0), axis=1)
     return jnp.where(count > 0, total / jnp.maximum(count, 1), last).astype(last.dtype)

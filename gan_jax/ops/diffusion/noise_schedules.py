@@ -16,16 +16,15 @@ from gan_jax.ops.diffusion import loss_quarters
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
-# the largest β of a schedule that is given by ᾱ: a step that left no signal would end it
+# the largest β of a schedule that is given by ᾱ; β = 1 would leave no signal at all
 _MOST = 0.999
 
 
 def check(name: str, steps: int, key: str) -> None:
-    """Checks a schedule and its length.
+    """Checks a schedule and its length; `key` is that of the config section, for messages.
 
     Raises:
-      UserError: names `key`, that of the section, where `betas` would raise, or where a quarter of
-        the chain would have no step.
+      UserError: if `betas` would raise one, or a quarter of the chain would have no step.
     """
     one_of(f"{key}.schedule", name, SCHEDULES)
     try:
@@ -138,7 +137,7 @@ def _sections(steps: int, counts: list[int], where: str) -> np.ndarray:
             section = f"section {index + 1} of {len(counts)}" if len(counts) > 1 else "the chain"
             raise UserError(f"{where}: {section} has {size} steps, {count} cannot be kept of them")
         stride = (size - 1) / (count - 1) if count > 1 else 1
-        place = 0.0  # a running sum, rounded half to even: the published step lists came so
+        place = 0.0  # a running sum, rounded half to even, which gives the published step lists
         for _ in range(count):
             kept.append(start + round(place))
             place += stride

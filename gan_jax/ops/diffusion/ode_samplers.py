@@ -5,8 +5,8 @@ exploding": s is σ of Karras 2022, and a discrete chain is one of these after x
 σ = √(1/ᾱ - 1)), or a = 1 - s, b = s (flow matching, Lipman 2023; s is t). The network is a function
 denoise(x, s) → x_0. In both cases the probability flow is dx/ds = (x - x_0)/s.
 
-Every sampler is one scan. What depends on the levels alone is computed in float64 on the host and
-cast to the type of x. Noise is asked for by the number of the step, 0..n-1 from the noisiest on.
+Every sampler is one scan. What depends only on the levels is computed in float64 on the host and
+cast to the type of x. Noise is a function of the number of the step, 0..n-1 from the noisiest on.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Denoise = Callable[[Array, Array], Array]
 
 
 class Path(NamedTuple):
-    """The levels of a sampler, and what they mean."""
+    """The levels that a sampler walks through, and the kind of path they belong to."""
 
     levels: np.ndarray
     """float64 [n + 1], strictly falling; the last is 0."""
@@ -100,7 +100,7 @@ def uniform(steps: int, shift: float = 1.0) -> Path:
     if steps < 1 or not 0 < shift < np.inf:
         raise ValueError(f"steps {steps}, shift {shift}: accepted are steps ≥ 1, shift > 0")
     t = np.arange(steps, -1, -1) / steps
-    return Path(t / (t + (1 - t) / shift), True)  # so written that 1 stays 1 exactly
+    return Path(t / (t + (1 - t) / shift), True)  # in this form 1 stays exactly 1
 
 
 def chain_time(chain: Chain) -> Callable[[Array], Array]:
@@ -212,9 +212,9 @@ def heun(
 ) -> Array | tuple[Array, Array]:
     """Second order, two evaluations a step but one in the last (Karras 2022, algorithm 2).
 
-    After `churn`, Euler's step to σ', and the mean of the slopes (x - x_0)/σ at both ends of it;
-    the step to 0 is Euler's. One row of the scan is one evaluation, so that the network stands in
-    the compiled program once.
+    After `churn` it takes Euler's step to σ', and then repeats the step with the mean of the slopes
+    (x - x_0)/σ at its two ends; the step to 0 is Euler's. One row of the scan is one evaluation, so
+    that the compiled program contains the network only once.
 
     Args:
       noise_at: the noise of a step, by its number; not called without churn.
@@ -248,7 +248,7 @@ def heun(
 
 
 class _Evaluations(NamedTuple):
-    """What `heun` knows of each of its 2n - 1 evaluations, one array entry each."""
+    """Tables for the 2n - 1 evaluations of `heun`, with one array entry for each."""
 
     first: np.ndarray  # 1 at the start of a step, 0 at its end
     level: np.ndarray  # where the network is evaluated

@@ -1,7 +1,7 @@
-"""Three ways to add noise, what a network learns of it, and how it takes noise away again.
+"""Three ways to add noise, what a network learns to predict, and how that takes noise away again.
 
 `discrete`: T steps of a schedule (Ho et al. 2020; guided-diffusion). `flow`: a straight line from
-image to noise whose velocity is learnt (flow matching, Lipman et al. 2023). `edm`: preconditioning
+image to noise whose velocity is learned (flow matching, Lipman et al. 2023). `edm`: preconditioning
 by σ and log-normal σ (Karras et al. 2022, table 1). The network is the same function of (x, time)
 for all; x, images and noise are [B, H, W, C], a level is [B]: an index, a time in [0, 1], or a σ.
 """
@@ -24,12 +24,12 @@ from gan_jax.ops.diffusion.noise_schedules import Chain
 
 PROCESSES = ("discrete", "flow", "edm")
 FLOW_TIMES = ("uniform", "logit_normal")
-FLOW_SCALE = 1000  # what the network sees of a flow's time, so that its embedding resolves it
+FLOW_SCALE = 1000  # a flow's time is multiplied by it, so that the network's embedding resolves it
 
 NetworkOf = Callable[[Array, Array], Array]
 """(x [B, H, W, C], time [B]) → [B, H, W, C·outputs]."""
 Finish = Callable[[Array], Array]
-"""Applied to every x_0 [B, H, W, C] that is predicted: a clamp, or nothing."""
+"""A function applied to every predicted x_0 [B, H, W, C]: a clamp, or the identity."""
 
 
 class Sigmas(NamedTuple):
@@ -47,38 +47,38 @@ class Process(Protocol):
     """Pure functions around a network; see the module for shapes."""
 
     outputs: int
-    """How many numbers the network gives for each channel: 2 where it learns a variance."""
+    """How many outputs the network has for each channel: 2 if it learns a variance, else 1."""
     quarters: tuple[str, ...]
     """Names of the quarters of the distribution of levels."""
 
     def history(self) -> Any:
-        """The arrays that the choice of levels begins with; {} where it needs none."""
+        """The arrays with which the choice of levels begins; {} if it needs none."""
 
     def draw(self, key: Array, history: Any, count: int) -> tuple[Array, Array]:
-        """Levels to train on and the weights of their losses, [B] each."""
+        """Samples levels to train on; returns them and the weights of their losses, [B] each."""
 
     def spread(self, u: Array) -> Array:
-        """Uniform numbers in [0, 1), [B] → levels of the distribution that is trained on."""
+        """Uniform numbers in [0, 1), [B] → levels distributed as in training."""
 
     def remember(self, history: Any, level: Array, losses: Array) -> Any:
-        """The history after the losses, [B] and without weights, at these levels."""
+        """The history after a step with these levels [B] and unweighted losses [B]."""
 
     def add_noise(self, image: Array, level: Array, noise: Array) -> Array:
-        """x at a level."""
+        """The noisy image x at a level."""
 
     def inputs(self, x: Array, level: Array) -> tuple[Array, Array]:
-        """What the network is given for x at a level: an image, and its time [B]."""
+        """The network's inputs for x at a level: an image, and its time [B]."""
 
     def losses(
         self, output: Array, image: Array, x: Array, noise: Array, level: Array
     ) -> dict[str, Array]:
-        """`loss` and its terms, [B] each, of the network's output at x."""
+        """`loss` and its terms, [B] each, for the network's output at x."""
 
     def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
-        """denoise(x, s) → x_0 along a path of levels."""
+        """A function denoise(x, s) → x_0, for a path of levels."""
 
     def path(self, steps: int) -> ode_samplers.Path:
-        """The path that Heun's method walks, and all other samplers but those of a chain."""
+        """The path of Heun's method, and of all other samplers except those of a chain."""
 
     def start(self, path: ode_samplers.Path) -> float:
         """Standard deviation of x at the beginning of a path."""
@@ -94,7 +94,7 @@ class Discrete(Process):
     chain: Chain
     objective: Objective
     by_loss: bool
-    """Whether t is drawn in proportion to the losses, see `timestep_sampler`; else evenly."""
+    """Whether t is sampled in proportion to the losses, see `timestep_sampler`; else uniformly."""
     sigmas: Sigmas
     outputs: int
     quarters: tuple[str, ...]
@@ -170,7 +170,7 @@ def discrete(
 
 
 class Continuous(Process):
-    """What `flow` and `edm` have in common: a level is a number, drawn without a history."""
+    """What `flow` and `edm` have in common: a level is a number, sampled without a history."""
 
     outputs = 1
     edges: np.ndarray
@@ -232,7 +232,7 @@ def flow(*, times: str, logit_mean: float, logit_std: float, shift: float) -> Fl
 
     Args:
       times: "uniform", or "logit_normal", the logistic function of a normal (Esser et al. 2024).
-      logit_mean, logit_std: of that normal.
+      logit_mean, logit_std: mean and standard deviation of that normal.
       shift: moves the sampler's steps, see `ode_samplers.uniform`.
 
     Raises UserError for values that are not accepted.
@@ -255,7 +255,7 @@ def flow(*, times: str, logit_mean: float, logit_std: float, shift: float) -> Fl
 class Edm(Continuous):
     """x = image + σ noise; x_0 = c_skip x + c_out F(c_in x, ln σ / 4). A level is σ.
 
-    The loss is λ(σ)·|x_0 - image|² with λ = 1/c_out², so it begins at one for every σ.
+    The loss is λ(σ)·|x_0 - image|² with λ = 1/c_out², so that it starts near 1 for every σ.
     """
 
     distribution: Callable[[Array], Array]
@@ -306,7 +306,7 @@ class Edm(Continuous):
 def edm(*, sigma_data: float, mean: float, std: float, sigmas: Sigmas = WHOLE_PATH) -> Edm:
     """The process of Karras et al. 2022, ln σ ~ N(mean, std²).
 
-    The path is that of equation 5, from σ 80 to 0.002 where `sigmas` does not say otherwise.
+    The path is that of equation 5, from σ 80 to 0.002 unless `sigmas` says otherwise.
     Raises UserError for values that are not accepted.
     """
     above("config.edm.sigma_data", sigma_data, 0)
@@ -324,7 +324,7 @@ def _edges(spread: Callable[[Array], Array]) -> np.ndarray:
 
 
 def _inside(u: Array) -> Array:
-    """Away from 0, where a normal quantile is infinite."""
+    """u kept away from 0 and 1, where the normal quantile is infinite."""
     return jnp.clip(u, 1e-6, 1 - 1e-6)
 
 
@@ -334,7 +334,7 @@ def _tall(values: Array) -> Array:
 
 
 def _mean(x: Array) -> Array:
-    """Over all axes but the first."""
+    """The mean over all axes but the first: [B, ...] → [B]."""
     return jnp.mean(x, axis=tuple(range(1, x.ndim)))
 
 

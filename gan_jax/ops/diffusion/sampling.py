@@ -1,4 +1,4 @@
-"""From noise to images: a sampler, its steps and guidance, chosen once, as one function."""
+"""From noise to images: a sampler with its steps and guidance, built once as one function."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,13 +45,13 @@ class Settings(NamedTuple):
 
     @property
     def random(self) -> bool:
-        """Whether noise is drawn on the way, beside that which an image begins with."""
+        """Whether the sampler adds noise on the way, besides that from which an image starts."""
         noisy_ddim, noisy_heun = self.eta > 0, self.churn > 0
         return {"ancestral": True, "ddim": noisy_ddim, "heun": noisy_heun}.get(self.sampler, False)
 
     def check(self, process: str, target: str) -> None:
-        """Raises UserError for values that are not accepted, or not with this process or, of a
-        chain, its target."""
+        """Raises UserError for values that are not accepted at all, or not together with this
+        process or, for a chain, its target."""
         key = "config.sampling"
         if self.sampler not in SAMPLERS[process]:
             raise UserError(
@@ -81,11 +81,11 @@ class Settings(NamedTuple):
             )
 
     def walks_chain(self, process: str) -> bool:
-        """Whether `steps` says which steps of a chain are kept; else it is a number."""
+        """Whether `steps` says which steps of a chain are kept; otherwise it is a number."""
         return process == "discrete" and self.sampler != "heun"
 
     def count(self) -> int:
-        """`steps` as a number. Raises UserError where it is none."""
+        """`steps` as a number. Raises UserError if it is not one."""
         if not (self.steps.isascii() and self.steps.isdigit()) or int(self.steps) < 1:
             raise UserError(
                 f"config.sampling.steps={self.steps!r}: the sampler {self.sampler} takes a number "
@@ -100,12 +100,12 @@ def make(
     walked: Chain | None,
     report: Report | None = None,
 ) -> Draw:
-    """The function that draws images.
+    """The function that samples images.
 
     Args:
-      settings: which have been checked.
-      process: what the network has learnt.
-      walked: the steps of its chain that are kept, where the sampler walks one; else None.
+      settings: settings that have been checked.
+      process: the process with which the network was trained.
+      walked: the kept steps of the chain, if the sampler walks one; else None.
       report: called with the number of steps that are done.
     """
     loop = chain_samplers.Loop(report)
@@ -157,14 +157,14 @@ def _along_path(settings: Settings, process: Process, walked: Chain | None, loop
 
 
 def _threshold(settings: Settings) -> Callable[[Array], Array] | None:
-    """What is applied to every x_0 before it is clamped."""
+    """The function applied to every x_0 before it is clamped, if any."""
     return dynamic_threshold(settings.percentile) if settings.clip == "dynamic" else None
 
 
 def _path(settings: Settings, process: Process) -> ode_samplers.Path:
     try:
         return process.path(settings.count())
-    except ValueError as error:  # σ beyond the process's own other end
+    except ValueError as error:  # the chosen σ lies beyond the path's other end
         raise UserError(f"config.sampling: {error}") from None
 
 
@@ -175,7 +175,7 @@ def predictor(
     clip: bool = True,
     hook: Callable[[Array], Array] | None = None,
 ) -> chain_samplers.PredictAt:
-    """(x, index) → what a network of (x, time) says of x at that step of the chain.
+    """A function (x, index) → the prediction of a network of (x, time) at that step of the chain.
 
     `clip` and `hook` are those of `gaussian_diffusion.predict`.
     """
@@ -202,8 +202,8 @@ def _score_at(chain: Chain, score: NetworkOf) -> chain_samplers.ScoreAt:
 
 
 def _guided(denoise: ode_samplers.Denoise, time_of, score: NetworkOf) -> ode_samplers.Denoise:
-    """x_0 moved as the score form of guidance moves it: eps by -√(1 - ᾱ) · score at √ᾱ x, so x_0 by
-    σ √(1 - ᾱ) · score."""
+    """A denoiser whose x_0 is moved by guidance with a score: eps moves by -√(1 - ᾱ) · score at
+    √ᾱ x, so x_0 moves by σ √(1 - ᾱ) · score."""
 
     def guided(x: Array, sigma: Array) -> Array:
         signal = jax.lax.rsqrt(1 + sigma**2)
