@@ -13,7 +13,7 @@ Three kinds of file, distinguished by their content:
     features/conv_2/bias      net.slice2.5.bias         VGG16_0/Conv_2/bias
     head_1/kernel             lin1.model.1.weight       NetLinLayer_1/Conv_0/kernel
 
-PyTorch's convolutions are transposed from [O, I, H, W] to [H, W, I, O]; the others are laid out as here.
+PyTorch's convolutions are transposed from [O, I, H, W] to [H, W, I, O]; the others are not.
 """
 
 import functools
