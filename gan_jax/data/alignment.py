@@ -1,9 +1,9 @@
-"""Faces brought to one place: five landmarks, the similarity that fits them, the crop.
+"""Alignment of faces: five landmarks, the similarity transform that fits them, the crop.
 
 Points are (x, y) in pixels of the image, (0, 0) the centre of the first pixel, in the order left
-eye, right eye, nose, left and right corner of the mouth; left and right as the picture shows them,
-and the picture as a viewer shows it, turned as its EXIF tag says.
-https://github.com/seasonSH/WarpGAN fits and crops by the same template.
+eye, right eye, nose, left and right corner of the mouth. Left and right are those of the picture as
+a viewer shows it, turned as its EXIF tag says. https://github.com/seasonSH/WarpGAN fits and crops
+with the same template.
 """
 
 import math
@@ -28,20 +28,20 @@ TEMPLATE = np.array(
 POINTS = len(TEMPLATE)
 SCALE = 0.7  # of WarpGAN's crops: how much of the side the face fills
 LARGEST_SCALE = 10.0
-GRID = 64  # places along a side at which `outside` looks
-SMALLEST_SPREAD = 1.0  # px: points nearer to each other than this show no face
+GRID = 64  # places per side that `outside` tests
+SMALLEST_SPREAD = 1.0  # px: points nearer to each other than this cannot be a face
 _FORM = "a line is `path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`"
 
 
 def read_landmarks(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
     """Reads `path x1 y1 … x5 y5` lines: {key of the path: points [5, 2] of each of its faces}.
 
-    Spaces, tabs and commas separate; a path may contain spaces. Several lines of one path are
-    several faces; a repeated line counts once. Empty lines are passed over.
+    Entries are separated by spaces, tabs and commas; a path may contain spaces. Several lines with
+    the same path are several faces; a repeated line counts once. Empty lines are skipped.
 
     Raises:
-        ArgumentError "landmarks": no such file, no text, or no line at all.
-        UserError: a line of another form, with its number.
+        ArgumentError: names "landmarks"; there is no such file, it is not text, or has no lines.
+        UserError: names a line that has another form.
     """
     try:
         text = Path(path).read_text("utf-8-sig")
@@ -67,7 +67,8 @@ def read_landmarks(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
 
 
 def key(name: str) -> str:
-    """The path under which an image is looked up: `/` between folders, whose spaces are `_`."""
+    """The path under which an image is looked up: with `/` between folders, and `_` in place of
+    spaces in their names."""
     *folders, file = [p for p in name.strip().replace("\\", "/").split("/") if p not in ("", ".")]
     return "/".join([*(folder.replace(" ", "_") for folder in folders), file])
 
@@ -101,11 +102,11 @@ def _number(text: str) -> float | None:
 
 
 def similarity(points: np.ndarray, size: int = 256, scale: float = SCALE) -> np.ndarray:
-    """The matrix [2, 3] that takes (x, y, 1) of the image to (x, y) of a crop of `size` pixels.
+    """The matrix [2, 3] that maps (x, y, 1) of the image to (x, y) of a crop of `size` pixels.
 
-    Rotation, one scale and a shift, with or without a reflection, whichever leaves the smaller sum
-    of squares. The fit goes from the template to the image, where its errors are measured, and is
-    inverted: with points as complex numbers, w ≈ a z + b or w ≈ a conj(z) + b.
+    It is a rotation, one scale and a shift, with or without a reflection, whichever gives the
+    smaller sum of squared errors. The fit goes from the template to the image, where errors are
+    measured, and is then inverted: with points as complex numbers, w ≈ a z + b or a conj(z) + b.
 
     Raises ValueError for points [5, 2] that lie on one spot.
     """
@@ -130,10 +131,11 @@ def similarity(points: np.ndarray, size: int = 256, scale: float = SCALE) -> np.
 
 
 def crop(image: np.ndarray, matrix: np.ndarray, size: int = 256) -> np.ndarray:
-    """The crop uint8 [size, size, C] that `matrix` [2, 3] takes from an image uint8 [H, W, C].
+    """The crop uint8 [size, size, C] of an image uint8 [H, W, C], where `matrix` [2, 3] maps places
+    of the image to the crop.
 
-    Bilinear; outside the image lies zero. An image that is at least twice as fine as the crop is
-    averaged over blocks of whole pixels first, since two neighbours would miss what lies between.
+    It is bilinear; outside the image all is zero. An image with at least twice the resolution of
+    the crop is averaged over blocks of whole pixels first, to avoid aliasing.
     """
     inverse = np.linalg.inv(matrix[:, :2])
     shift = -inverse @ matrix[:, 2]
@@ -143,7 +145,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int = 256) -> np.ndarray:
         inverse, shift = inverse / blocks, (shift - (blocks - 1) / 2) / blocks
     row, column = np.mgrid[:size, :size]
     x, y = (m[0] * column + m[1] * row + s for m, s in zip(inverse, shift, strict=True))
-    # far outside all is zero, and an index stays an index
+    # far outside all is zero; clipping keeps the indices valid
     height, width = image.shape[:2]
     x, y = np.clip(x, -2, width + 1), np.clip(y, -2, height + 1)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -166,8 +168,8 @@ def align(
 
 
 def outside(points: np.ndarray, height: int, width: int, scale: float = SCALE) -> float:
-    """The share, 0 to 1, of the crop of the face with these points [5, 2] that lies outside an
-    image of this height and width, and so is black."""
+    """The share, 0 to 1, of the crop of the face with these points [5, 2] that is black, because it
+    lies outside an image of this height and width."""
     matrix = similarity(points, GRID, scale)
     inverse = np.linalg.inv(matrix[:, :2])
     places = np.stack(np.mgrid[:GRID, :GRID][::-1], axis=-1) - matrix[:, 2]  # x, y

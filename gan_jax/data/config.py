@@ -1,4 +1,4 @@
-"""The section `config.data`: its defaults, and the checks that make an `Options` of it."""
+"""The section `config.data`: its defaults, and its checked form, `Options`."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,10 +15,10 @@ class Options:
     path: str = ""  # folder: directory or .zip; npz: the file; idx: directory; tfds: data_dir
     name: str = ""  # tfds: the data set's name
     train_split: str = "train"  # tfds: a split; folder: a sub-folder, read when both are named
-    validation_split: str = ""  # "": the source's own, else a fraction; "fraction": always cut it
+    validation_split: str = ""  # "": the source's own, else a fraction; "fraction": always that
     validation_path: str = ""  # folder: a second directory or .zip, all of it for validation
-    validation_fraction: float = 0.1  # of the images, where nothing above decides
-    split_seed: int = 0  # of the permutation that cuts the fraction
+    validation_fraction: float = 0.1  # of the images, if no key above decides
+    split_seed: int = 0  # of the permutation from which the fraction is taken
     resolution: int = 28  # side of the square images delivered, in pixels
     channels: str = "as_is"  # grey | rgb | as_is: grey if all images are. Alpha is dropped
     resize: str = "none"  # none | crop | random_crop | squash | jitter | plain_crop
@@ -28,8 +28,8 @@ class Options:
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
-    # how folders and zips are read: auto: as docs/data.md says; first: as the first revision of
-    # gan_jax did, for runs that began with it: three formats, splits of exact names, text classes
+    # how folders and zips are read: auto: as in docs/data.md; first: as in the first revision of
+    # gan_jax, for runs that began with it: three formats, splits of exact names, text classes
     reading: str = "auto"
     deep_bits: int = 16  # of grey files with 16 bits a pixel: how many of them are used, 9 to 16
     # pairs of an input and a target: none | side_by_side | folders | colorize | inpaint | upscale
@@ -38,7 +38,7 @@ class Options:
     direction: str = "a_to_b"  # | b_to_a; side_by_side: A is the left half; folders: `path` holds A
     path_b: str = ""  # folders: the B of every A, under the same name
     validation_path_b: str = ""  # folders: the B of validation_path
-    input_channels: str = "same"  # of pairs: | grey | rgb, where the input's are not the target's
+    input_channels: str = "same"  # of pairs: as the target's | grey | rgb
     factor: int = 4  # upscale: the input's side is resolution / factor
     on_error: str = "raise"  # raise | skip, for images that cannot be read
     limit: int = 0  # use only the first n training examples; 0: all
@@ -50,8 +50,8 @@ class Options:
     validation_list: str = ""
     preprocess_train: str = ""  # identities: named operations, e.g. "random_flip; random_shift 8"
     preprocess_validation: str = ""
-    face_scale: float = alignment.SCALE  # identities: the scale that their faces were aligned at
-    identities: int = 100  # of drawn_faces, as all that follows
+    face_scale: float = alignment.SCALE  # identities: the scale at which their faces were aligned
+    identities: int = 100  # of drawn_faces, like all keys that follow
     validation_identities: int = 20
     photos: int = 6  # of each identity
     caricatures: int = 6
@@ -71,7 +71,7 @@ ACCEPTED = {
     "input_channels": ("same", "grey", "rgb"),
 }
 MADE = ("colorize", "inpaint", "upscale")  # pairs whose input is made from the target
-RANDOM = ("random_crop", "jitter", "plain_crop")  # ways to resize that draw a place in training
+RANDOM = ("random_crop", "jitter", "plain_crop")  # ways to resize with a random crop in training
 LOWEST = {
     "resolution": 1,
     "pad": 0,
@@ -97,7 +97,7 @@ def read(config: Any) -> Options:
     """Reads `config.data` (any object with these attributes) and checks every value.
 
     Raises UserError for a value of the wrong type, a word that is not accepted, a number out of
-    range, or a key that makes no sense with the source.
+    range, and a key that has no meaning for the source.
     """
     values = {}
     for field in fields(Options):
@@ -147,7 +147,7 @@ def _check(options: Options) -> None:
 
 
 def _check_source(options: Options) -> None:
-    """What the source needs, and what only a folder has."""
+    """Raises UserError for keys that the source lacks or cannot have."""
     needs = {"idx": "path", "npz": "path", "folder": "path", "tfds": "name"}.get(options.source)
     if needs and not getattr(options, needs):
         raise UserError(
@@ -169,7 +169,7 @@ def _check_source(options: Options) -> None:
 
 
 def _check_folders(options: Options) -> None:
-    """Pairs from two folders, and the keys that only they have."""
+    """Raises UserError for keys that pairs from two folders lack, or that only they can have."""
     folders = options.pairs == "folders"
     if folders and options.source != "folder":
         raise UserError(
@@ -194,7 +194,7 @@ def _check_folders(options: Options) -> None:
 
 
 def _check_pairs(options: Options) -> None:
-    """What pairs of a kind leave no choice about."""
+    """Raises UserError for values of keys about which the kind of pairs leaves no choice."""
     if options.pairs in (*MADE, "identities") and options.direction != "a_to_b":
         made = "makes the input from the target"
         how = "has photos as inputs" if options.pairs == "identities" else made
@@ -216,7 +216,7 @@ def _check_pairs(options: Options) -> None:
 
 
 def _check_no_identities(options: Options) -> None:
-    """The keys of pairs=identities, where pairs is something else."""
+    """Raises UserError for keys of pairs=identities if pairs is something else."""
     keys = ("train_list", "validation_list", "preprocess_train", "preprocess_validation")
     for key in keys:
         if getattr(options, key):

@@ -1,4 +1,4 @@
-"""One split of a data set: its images made ready, from memory or decoded when asked for."""
+"""One split of a data set: its images, prepared in memory or decoded when they are needed."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -20,16 +20,18 @@ class Examples:
     def __init__(
         self, source: Source, indices: np.ndarray, class_count: int, options: Options
     ) -> None:
-        """`class_count` 0: there are no labels, whatever the source says."""
+        """`class_count` 0 means that there are no labels, even if the source has some."""
         self.source = source
         self.indices = indices
         self.class_count = class_count
         self.options = options
-        self.unreadable: set[int] = set()  # rows; others stand in for them
+        self.unreadable: set[int] = set()  # rows, which are replaced by other rows
         self.prepare: Prepare | None = None
-        self.squares: np.ndarray | None = None  # [n, R, R, C], when kept and no crop is random
-        self.bases: list[np.ndarray] | None = None  # n x [h, w, C], when kept for random crops
-        self.labels: np.ndarray | None = None  # [n], when the images are kept
+        # set by `keep`: squares [n, R, R, C] if no crop is random, else bases n x [h, w, C]; labels
+        # [n] with either
+        self.squares: np.ndarray | None = None
+        self.bases: list[np.ndarray] | None = None
+        self.labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -38,7 +40,7 @@ class Examples:
         return self.source.name(int(self.indices[row]))
 
     def scan(self, pool: Executor) -> list[Shape | None]:
-        """The shape of every image from its header; None where it cannot be read."""
+        """The shape of every image, read from its header; None for one that cannot be read."""
 
         def shape(row: int) -> Shape | None:
             try:
@@ -52,8 +54,8 @@ class Examples:
     def keep(self, pool: Executor, budget: int, shapes: list[Shape | None], augment: bool) -> int:
         """Reads everything into memory if it fits into `budget` bytes; returns the bytes taken.
 
-        `shapes` may be empty where the source did not give them. `augment`: random crops will be
-        asked for, so whole images are kept.
+        `shapes` may be empty if they are not known. `augment` says that random crops will be asked
+        for, so that whole images must be kept.
         """
         depth, size, pad = self.prepare.depth, self.options.resolution, 2 * self.options.pad
         whole_images = augment and self.options.resize in RANDOM
@@ -90,7 +92,8 @@ class Examples:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 [b, R, R, depth] and labels int32 [b] of the given rows [b].
 
-        `seeds` [b] asks for the training form: each seed decides its image's crop and flip.
+        With `seeds` [b] images are augmented as in training: each seed determines the crop and the
+        flip of its image.
         """
         if self.squares is not None:
             images, labels = self.squares[rows], self.labels[rows]
@@ -130,7 +133,7 @@ class Examples:
         )
 
     def stand_ins(self, row: int) -> Iterable[int]:
-        """The row, and those that stand in for it in this order where it cannot be read."""
+        """The row itself, then the rows that replace it, in this order, if it cannot be read."""
         return ((row + offset) % len(self) for offset in range(len(self)))
 
     def _label(self, i: int) -> int:
@@ -154,7 +157,7 @@ class Examples:
 
 
 def _each(pool: Executor, function: Callable, count: int) -> list:
-    """[function(0), …, function(count - 1)], in chunks: a task of its own costs more than a row."""
+    """[function(0), …, function(count - 1)], in chunks, since a task costs more than a row."""
     chunks = [range(first, min(first + 64, count)) for first in range(0, count, 64)]
     parts = pool.map(lambda rows: [function(row) for row in rows], chunks)
     return [result for part in parts for result in part]

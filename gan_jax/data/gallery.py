@@ -1,7 +1,7 @@
-"""Who is on which image: the identities of a data set, and their split.
+"""The identities of a data set: which images show them, and how they are split.
 
-A file belongs to an identity by its folder or by a list (`identity_lists`). The identities that are
-trained on and those that are held out are never the same.
+A file belongs to an identity because of its folder, or because of a list (`identity_lists`). No
+identity is both in training and held out.
 """
 
 import os
@@ -27,7 +27,7 @@ class Gallery:
 
     source: Source
     names: tuple[str, ...]
-    marks: tuple[frozenset[str], ...]  # what tells each from all others: folders, files, labels
+    marks: tuple[frozenset[str], ...]  # what identifies each one: folders, files, labels
     photos: tuple[tuple[int, ...], ...]  # the numbers of each one's images in the source
     caricatures: tuple[tuple[int, ...], ...]
     left_out: tuple[str, ...] = ()  # who lacks a photo or a caricature, and which of the two
@@ -57,11 +57,11 @@ def gallery(
         keys: the identity of each image, strings or numbers.
         photos: which images are photos; the others are caricatures.
         names: the name of each key.
-        where: the config key and value that led here, for messages.
-        marks: what tells each key from others; None: its name.
-        skip: identities without a photo or a caricature that can be read are left out.
+        where: the config key and value that name the source, for messages.
+        marks: what identifies each key; None: its name.
+        skip: whether identities without a readable photo or caricature are left out.
 
-    Raises UserError for identities without a photo or without a caricature; with `skip` where
+    Raises UserError for identities without a photo or without a caricature; with `skip` only if
     nobody is left.
     """
     grouped = _grouped(keys, photos)
@@ -106,10 +106,10 @@ def _grouped(keys: Sequence, photos: Sequence[bool]) -> dict:
 
 
 def _without_readable(source: Source, grouped: dict) -> dict:
-    """{key: "photo" or "caricature"} of the identities with no readable image of that kind.
+    """{key: "photo" or "caricature"} for the identities with no readable image of that kind.
 
-    Images that are computed can always be read. One readable image of a group is enough: the others
-    are not looked at.
+    Computed images can always be read. The first readable image of a group is enough, so the others
+    are not opened.
     """
     if all(source.known):
         return {}
@@ -135,9 +135,9 @@ def _without_readable(source: Source, grouped: dict) -> dict:
 def divide(options: Options, opened: Opened | None) -> tuple[dict[str, Gallery], tuple[str, ...]]:
     """The identities of each split, {"train": …, "validation": …}, and remarks on their files.
 
-    `opened` is a source whose names say who is shown; None: the files of config.data.path.
+    `opened` is a source whose names say who is shown; None means the files of config.data.path.
 
-    Raises UserError for an identity in both splits, and for what `gallery` and the lists refuse.
+    Raises UserError for an identity in both splits, and as `gallery` and the lists do.
     """
     remarks: tuple[str, ...] = ()
     if opened is None and options.train_list:
@@ -238,11 +238,11 @@ def _by_list(
     photos: Sequence[bool],
     where: str,
 ) -> Gallery:
-    """The identities of a list: its folders, or its labels where it has some.
+    """The identities of a list: its labels if it has any, else its folders.
 
-    A label is named by its folder where it has exactly one, and no other label is in it. Labels
-    with folders of their own (not in `several`) are told apart by these, since each list may count
-    from 0.
+    A label gets the name of its folder if it has exactly one, in which there is no other label.
+    Labels with folders of their own (not in `several`) are identified by these, since every list
+    may number its labels from 0.
     """
     if not listed.labelled:
         alone = next((i for i, folder in enumerate(folders) if not folder), None)

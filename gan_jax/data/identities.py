@@ -1,7 +1,4 @@
-"""Photos and caricatures of one person as rows: a photo and a caricature of the same identity.
-
-Who is on which image is known from a `Gallery`.
-"""
+"""Rows of a photo and a caricature of the same identity; a `Gallery` says who each image shows."""
 
 from concurrent.futures import Executor
 from itertools import pairwise
@@ -18,9 +15,9 @@ from gan_jax.errors import UserError
 
 
 class IdentityImages(Examples):
-    """All images of a gallery, each group of photos or of caricatures of an identity in a row.
+    """All images of a gallery, where the photos of an identity, and its caricatures, are adjacent.
 
-    Where an image cannot be read (config.data.on_error=skip), another of its group stands in.
+    An image that cannot be read (config.data.on_error=skip) is replaced by another of its group.
     """
 
     def __init__(self, members: Gallery, options: Options) -> None:
@@ -42,15 +39,15 @@ class IdentityImages(Examples):
 class IdentityExamples:
     """One split as rows of a photo and a caricature of the same identity.
 
-    Training: a row for each identity, and a seed chooses its photo and its caricature. Validation:
-    a row for each photo, the k-th of an identity with its k-th caricature, from the first again
-    after the last; the first photos of all identities come before the second ones, so that a few
-    rows show many people.
+    Training has a row for each identity, and a seed chooses its photo and its caricature.
+    Validation has a row for each photo: the k-th photo of an identity with its k-th caricature,
+    starting over after the last one. The first photos of all identities come before the second
+    ones, so that a few rows show many people.
 
     Attributes:
         images: all photos and caricatures, one by one.
-        names: of the identities; labels count in their order.
-        marks: what tells each of them from others: "folder …", "file …", "label …", or the name.
+        names: names of the identities, in the order of their labels.
+        marks: what identifies each of them: "folder …", "file …", "label …", or the name.
         left_out: who lacks a photo or a caricature, and which (config.data.on_error=skip).
     """
 
@@ -90,7 +87,7 @@ class IdentityExamples:
 
     @property
     def prepare(self) -> Prepare:
-        """The channels of photo and caricature, which are stacked."""
+        """How the stacked channels of photo and caricature are prepared."""
         return Prepare(self.options, 2 * self.images.prepare.parts)
 
     @property
@@ -103,9 +100,9 @@ class IdentityExamples:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Photos and caricatures stacked, uint8 [b, R, R, 2 C], and labels int32 [b] of rows [b].
 
-        `seeds` [b] asks for the training form: each seed decides its row's photo and caricature,
-        and the crop, the flip and the preprocessing of either. Without seeds: the first photo and
-        the first caricature, with config.data.preprocess_validation.
+        With `seeds` [b] rows are made as in training: each seed determines its row's photo and
+        caricature, and the crop, the flip and the preprocessing of both. Without seeds they are the
+        first photo and the first caricature, with config.data.preprocess_validation.
         """
         groups = [(self.photos[row], self.caricatures[row]) for row in rows]
         if seeds is None:
@@ -129,17 +126,19 @@ class IdentityExamples:
         if not pipeline:
             return images
         if seeds is None:
-            return preprocess.run(pipeline, images, np.random.default_rng(0))  # nothing is drawn
-        # each image draws from its own seed: the number of processes changes nothing
+            # nothing in this pipeline is random
+            return preprocess.run(pipeline, images, np.random.default_rng(0))
+        # each image has its own seed, so that the number of processes changes nothing
         draws = (np.random.default_rng((int(seed), 2)) for seed in seeds)
         pairs = zip(images, draws, strict=True)
         return np.concatenate([preprocess.run(pipeline, image[None], rng) for image, rng in pairs])
 
     def truth(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """{"landmarks", "displacement"} float32 [n, L, 2] of the photos of these rows [n] as
-        `gather` delivers them without seeds: (y, x) pixels, and how far each landmark moves.
+        """{"landmarks", "displacement"}, float32 [n, L, 2], (y, x) in pixels, of the photos that
+        `gather` returns for these rows [n] without seeds: where each landmark lies, and how far it
+        moves in the caricature.
 
-        Raises UserError where the source does not know its landmarks.
+        Raises UserError if the source does not know its landmarks.
         """
         if not hasattr(self.source, "truth"):
             raise UserError(
@@ -163,7 +162,7 @@ class IdentityExamples:
 
 
 def describe(splits: dict[str, IdentityExamples]) -> str:
-    """How many identities and images each split has, in words:
+    """A description of how many identities and images each split has:
     "100 train identities (600 photos, 600 caricatures) + …"."""
     said = []
     for name, examples in splits.items():
@@ -178,7 +177,7 @@ def describe(splits: dict[str, IdentityExamples]) -> str:
 
 
 def describe_left_out(splits: dict[str, IdentityExamples]) -> str:
-    """Who is left out and why, as the end of a line that begins elsewhere; "" for nobody."""
+    """A description of who is left out and why, as the end of another line; "" for nobody."""
     names = [*dict.fromkeys(name for part in splits.values() for name in part.left_out)]
     if not names:
         return ""

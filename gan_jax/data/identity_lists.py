@@ -1,4 +1,4 @@
-"""Whom each file shows: lists of faces, and the two layouts of folders of faces."""
+"""Which identity each file shows, by lists of faces and by the two layouts of folders of faces."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LAYOUTS = (
     "<identity>/P….jpg (photo) and <identity>/C….jpg (caricature), or photos/<identity>/….jpg and "
     "caricatures/<identity>/….jpg"
 )
-# a path, a label, a kind, with spaces or a comma between them; all the rest belongs to the path
+# a path, a label, a kind, with spaces or a comma between them; anything else belongs to the path
 _GAP = r"(?:\s*,\s*|\s+)"
 _LINE = re.compile(rf"(\S+?)(?:{_GAP}(\d+))?(?:{_GAP}(photo|caricature|p|c))?", re.ASCII | re.I)
 _FORM = (
@@ -30,13 +30,14 @@ class FaceList:
     """The lines of a list of faces.
 
     Attributes:
-        paths: as they are in the list.
-        lines: the number of each one's line, from 1.
-        labels: int32 [N], the list's own unchanged, or the place of the file's folder among all
-            folders in sorted order.
-        photos: bool [N], what the list says, or whether the file's name starts with P.
-        labelled: whether the list brings the labels.
-        told: whether every line says if it is a photo or a caricature.
+        paths: the paths as written in the list.
+        lines: the number of the line of each path, from 1.
+        labels: int32 [N], the list's own, or if it has none the place of the file's folder among
+            all folders in sorted order.
+        photos: bool [N], whether the list says photo, or if it does not say, whether the file's
+            name starts with P.
+        labelled: whether the list has labels.
+        told: whether every line of the list says if it is a photo or a caricature.
     """
 
     paths: tuple[str, ...]
@@ -55,10 +56,10 @@ class FaceList:
 def parse_list(text: str, where: str) -> FaceList:
     """Lines `path[ label][ photo|caricature]`, separated by spaces or a comma.
 
-    P and C stand for the kinds too, in capitals or not. Empty lines are ignored.
+    P and C may be written for the kinds, in upper or lower case. Empty lines are ignored.
 
-    Raises UserError, naming `where` and the line, for anything else, for labels or kinds on some
-    of the lines only, and for a list without a line.
+    Raises a UserError that names `where` and the line for anything else, for labels or kinds on
+    only some of the lines, and for an empty list.
     """
     lines, found = [], []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -85,7 +86,7 @@ def parse_list(text: str, where: str) -> FaceList:
 
 
 def _all_or_none(lines: list[int], values: tuple[str | None, ...], what: str, where: str) -> bool:
-    """Whether the lines have a value; UserError where some have one and others have none."""
+    """Whether the lines have a value. Raises UserError if only some of them have one."""
     missing = [line for line, value in zip(lines, values, strict=True) if value is None]
     if missing and len(missing) < len(lines):
         raise UserError(
@@ -96,9 +97,9 @@ def _all_or_none(lines: list[int], values: tuple[str | None, ...], what: str, wh
 
 
 def read_list(path: str, key: str, files: Files) -> FaceList:
-    """The list in a file, which the config key `key` names; its paths are those of `files`.
+    """The list in a file, which the config key `key` names; its paths must be among `files`.
 
-    Raises UserError as `parse_list` does, and for a path that is not there or comes twice.
+    Raises UserError as `parse_list` does, and for a path that does not exist or is listed twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -119,10 +120,11 @@ def read_list(path: str, key: str, files: Files) -> FaceList:
 
 
 def kinds(paths: list[str], plain: bool, where: str, also: str = "") -> list[tuple[str, bool]]:
-    """(the folder that stands for the identity, whether it is a photo) of each path.
+    """(folder of the identity, whether it is a photo) for each path.
 
-    Raises UserError, naming `where`, for paths that are neither photos nor caricatures; `also` says
-    what else would be accepted.
+    `plain` says that there are folders `photos` and `caricatures` at the top. Raises a UserError
+    that names `where` for paths that are neither photos nor caricatures; `also` is added to the
+    message.
     """
     found, strays = [], []
     for path in paths:
@@ -146,10 +148,10 @@ def kinds(paths: list[str], plain: bool, where: str, also: str = "") -> list[tup
 
 
 def sides(listed: FaceList, plain: bool, where: str) -> list[tuple[str, bool]]:
-    """What `kinds` says of the paths of a list, where the list itself does not tell the kinds.
+    """(folder of the identity, whether it is a photo) for each path of a list.
 
-    Raises UserError, naming the line, for a kind that its folder of photos or of caricatures
-    contradicts, and as `kinds` does.
+    Kinds come from the list, or from `kinds` if the list has none. Raises a UserError that names
+    the line for a kind that contradicts the folder, `photos` or `caricatures`, and as `kinds` does.
     """
     if not listed.told:
         also = ", or photo or caricature at the end of every line of the list"

@@ -1,10 +1,10 @@
 """A set of images named by one string, for metrics: in order, in batches, nothing cropped.
 
     DIR, FILE.zip            image files, sub-folders included, sorted by path
-    FILE.npz, FILE.npz:NAME  uint8 [N, H, W] or [N, H, W, C]; NAME where the file holds several
+    FILE.npz, FILE.npz:NAME  uint8 [N, H, W] or [N, H, W, C]; NAME if the file holds several arrays
     tfds:NAME, tfds:NAME:SPLIT   a prepared data set below TFDS_DATA_DIR; without SPLIT: test
 
-An npz is read as a stream, so that a file of many gigabytes needs the memory of a batch.
+An npz is read as a stream, so that a file of many gigabytes only needs the memory of a batch.
 """
 
 import dataclasses
@@ -42,25 +42,28 @@ Images = list[np.ndarray] | np.ndarray
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images in order. `batches(size)` gives uint8 images of 1 or 3 channels, as an array
-    [size, H, W, C] where all have one shape and as a list where not; the last batch is shorter."""
+    """Images in order.
+
+    `batches(size)` yields uint8 images of 1 or 3 channels: an array [size, H, W, C] if all of a
+    batch have the same shape, else a list; the last batch may be shorter.
+    """
 
     title: str
     count: int
     batches: Callable[[int], Iterator[Images]]
     labels: np.ndarray | None = None  # int [count]
     class_names: tuple[str, ...] = ()
-    shape: tuple[int, int, int] | None = None  # height, width, channels, where one is known for all
-    files: tuple[str, ...] = ()  # their names; () where images have none
+    shape: tuple[int, int, int] | None = None  # height, width, channels, if known to be the same
+    files: tuple[str, ...] = ()  # names of the images' files; () if they have none
     names: tuple[str, ...] = ()  # the same without endings
-    remarks: tuple[str, ...] = ()  # lines to show a person: what is passed over, and why
-    unlabelled: str = ""  # why there are no labels, where files might have had some
+    remarks: tuple[str, ...] = ()  # lines to show a person: what is left out, and why
+    unlabelled: str = ""  # why there are no labels, if files might have had some
 
     def __len__(self) -> int:
         return self.count
 
     def file(self, row: int) -> str:
-        """What image `row` is called in a message: its file, or its number."""
+        """The name of image `row` in messages: its file, or its number."""
         return f"{self.title}/{self.files[row]}" if self.files else f"{self.title}[{row}]"
 
 
@@ -83,20 +86,20 @@ _NPZ = re.compile(r"(?P<file>.*\.npz)(?::(?P<array>.+))?", re.IGNORECASE | re.DO
 
 
 def refuse_npy(word: str, key: str) -> None:
-    """UserError where a word names the file of a single array, which an .npz is made of."""
+    """Raises UserError if a word names an .npy, the file of a single array without a name."""
     if is_npy(Path(word)) or is_npy(Path(word.rpartition(":")[0])):
         raise UserError(f"{key}={word}: {NPY}")
 
 
 def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> ImageSet:
-    """Opens what `word` names; see the top of this file.
+    """Opens the set that `word` names; see the top of this file.
 
     Args:
       key: the argument or flag that named it, for messages.
-      limit: at most so many images, spread evenly over the set; 0 for all.
+      limit: at most this many images, spread evenly over the set; 0 for all.
       bits: how many bits grey files of 16 bits use.
 
-    Raises UserError for what does not exist, cannot be read or holds no images.
+    Raises UserError for a set that does not exist, cannot be read or holds no images.
     """
     if not word:
         raise UserError(f"{key} is missing: name a folder, a .zip, an .npz or tfds:NAME")
@@ -112,8 +115,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
             ".npz or tfds:NAME[:SPLIT]"
         )
     files = listing.open_files(word, key)
-    # pairs are found by name, so an ending must not decide the order: a.b.jpg is before a.jpg,
-    # a.png before a.q.png
+    # pairs have the same name without the ending, so endings must not influence the order
     names = sorted(listing.image_names(files, key), key=lambda n: n.rpartition(".")[0].split("/"))
     splits = _splits(names)
     labels, class_names, unlabelled = _classes(files, names, splits)
@@ -128,7 +130,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
 
 
 def _splits(names: list[str]) -> str:
-    """A remark where all folders at the top are splits, which are not classes; else ""."""
+    """A remark if all folders at the top are splits, and so are not classes; else ""."""
     tops = {name.partition("/")[0].lower() for name in names if "/" in name}
     if not tops or not tops <= set(SPLIT_FOLDERS):
         return ""
@@ -137,7 +139,7 @@ def _splits(names: list[str]) -> str:
 
 
 def _classes(files: Files, names: list[str], splits: str) -> tuple[list[int], tuple[str, ...], str]:
-    """(labels, class names, why there are none); most metrics do without classes."""
+    """(labels, class names, why there are none). No error, since most metrics need no classes."""
     unlabelled = splits
     if not splits:
         try:
@@ -152,7 +154,7 @@ def _tfds(word: str, key: str, limit: int) -> ImageSet:
     _, name, split = [*word.split(":", 2), ""][:3]
     try:
         opened = open_tfds(Options(source="tfds", name=name, train_split=split or "test"))
-    except UserError as error:  # it speaks of config.data
+    except UserError as error:  # its message is about config.data
         raise UserError(f"{key}={word}: cannot be read below TFDS_DATA_DIR ({error})") from error
     labelled = bool(opened.class_names)
     return _of_source(opened.train, labelled, opened.class_names, word, key, limit)
@@ -219,7 +221,7 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
 
 
 def _members(archive: zipfile.ZipFile, path: Path, array: str, key: str):
-    """(the name of the array of images, the labels beside it or None); `array` "" chooses one."""
+    """(name of the array of images, the labels that belong to it or None); `array` "" finds one."""
     held = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
     name = array or next((n for n in ARRAYS if n in held), "")
     if name not in held:
@@ -250,7 +252,7 @@ def _stream(path: Path, member: str, shape, rows: np.ndarray, size: int, key: st
             _header(file)
             at, part = 0, []
             for row in rows:
-                free = (int(row) - at) * length  # a compressed member cannot be jumped over
+                free = (int(row) - at) * length  # a compressed member cannot seek, so it is read
                 while free > 0:
                     skipped = len(file.read(min(free, 2**24)))
                     if not skipped:

@@ -1,4 +1,4 @@
-"""Images to give a trained model: a folder or zip of them, single ones or pairs beside each other,
+"""Images as inputs of a trained model: a folder or zip of single images or of pairs side by side,
 or an .npz of samples."""
 
 import dataclasses
@@ -17,20 +17,19 @@ from gan_jax.data.sources.decode import UnreadableError
 from gan_jax.data.sources.folders import FileSource
 from gan_jax.errors import ArgumentError, UserError
 
-RESERVED = ("contact_sheet", "grid")  # names of sheets, which readers of images leave out
+RESERVED = ("contact_sheet", "grid")  # names of sheets, which are not read as images
 LAYOUTS = ("auto", "single", "side_by_side")
 CHUNK = 64  # images of an npz read at a time
 
 
 class Inputs:
-    """The images of a folder, a zip or an .npz, brought to what a model was trained on.
+    """The images of a folder, a zip or an .npz, prepared like a model's training images.
 
     Attributes:
-        names: one output name per image, each only once: its path without the ending ("a/b"), or in
-            an .npz its number ("000000").
-        remarks: lines to show a person: which files are passed over, and why.
-        labels: int32 [N], the class numbers that an .npz brings; None where it brings none, and of
-            files.
+        names: a unique output name for each image: its path without the ending ("a/b"), or in an
+            .npz its number ("000000").
+        remarks: lines to show a person: which files are left out, and why.
+        labels: int32 [N], the class numbers in an .npz; None if it has none, and for files.
     """
 
     def __init__(
@@ -45,16 +44,16 @@ class Inputs:
         """
         Args:
           path: a folder or .zip of images, or an .npz as guided-diffusion writes its samples: arr_0
-            uint8 [N, H, W, C], and where it has classes arr_1 integers [N]; it is read whole.
+            uint8 [N, H, W, C], and if there are classes arr_1 integers [N]; it is read into memory.
           config: the model's section `config.data`.
-          input_channels, channels: of the model's inputs and targets.
-          layout: `single`, `side_by_side` (an input and its target, as the model was trained on),
-            or `auto`: side by side where the model was trained on such pictures and the picture is
-            twice as wide as high.
-          key: what named `path`, for messages.
+          input_channels, channels: those of the model's inputs and targets.
+          layout: `single`, `side_by_side` (an input and its target, as in the model's training), or
+            `auto`: side by side if the model was trained on such pictures and the picture is twice
+            as wide as high.
+          key: the argument or flag that named `path`, for messages.
 
         Raises UserError for a path without images, an image without a readable header, an .npz
-        without such arrays, and an unknown layout.
+        without these arrays, and an unknown layout.
         """
         self.options, self.layout, self._key = config_data.read(config), layout, key
         self._check_layout()
@@ -81,16 +80,16 @@ class Inputs:
             )
 
     def _make_ready(self, input_channels: int, channels: int) -> None:
-        """What brings an image to the model's size: never a random crop, and never the error that
-        training raises for another size."""
-        faces = self.options.pairs == "identities"  # squashing would change them
+        """Makes the preparation of images for the model. It never crops at random, and brings
+        images of any size to the model's, also where training would raise an error."""
+        faces = self.options.pairs == "identities"  # squashing would change their proportions
         instead = {"none": "crop" if faces else "squash", "jitter": "squash", "random_crop": "crop"}
         resize = instead.get(self.options.resize, self.options.resize)
         beside = dataclasses.replace(self.options, resize=resize, pairs="side_by_side")
         single = dataclasses.replace(self.options, resize=resize, pairs="none")
         self._pair = Prepare(beside, (input_channels, channels))
         self._input, self._target = Prepare(single, (input_channels,)), Prepare(single, (channels,))
-        # such as the validation photos of a model trained on identities; nothing in it is random
+        # for a model trained on identities: as its validation photos; nothing in it is random
         self._steps = preprocess.parse(self.options.preprocess_validation)
 
     def _open_files(self, path: str) -> None:
@@ -104,8 +103,10 @@ class Inputs:
             self.remarks.append(f"left out, since unreadable: {len(named) - len(paths)} images")
 
     def _readable(self, files: listing.Files, paths: list[str]) -> list[str]:
-        """The images with a header, or UserError for one without; config.data.on_error=skip leaves
-        those out. Looked at before anything is written."""
+        """The images with a readable header; it is checked before anything is written.
+
+        Raises UserError for an image without one, unless config.data.on_error=skip leaves it out.
+        """
         good, bad = [], []
         for path in paths:
             try:
@@ -122,9 +123,9 @@ class Inputs:
         return len(self.names)
 
     def raw(self, i: int) -> tuple[str, np.ndarray]:
-        """(name, image uint8 [H, W, C] as it is in the file) of image i; the name is its path.
+        """(path, image uint8 [H, W, C] as it is in the file) of image i.
 
-        Raises UserError, naming the image, where it cannot be read.
+        Raises a UserError that names the image if it cannot be read.
         """
         name = self._source.name(i)
         try:
@@ -133,10 +134,10 @@ class Inputs:
             raise UserError(f"{self._key}: cannot read {error}; replace or remove it") from error
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(input, target or None) of image i, uint8 [R, R, C] each; of config.data.pairs=upscale
+        """(input, target or None) of image i, uint8 [R, R, C] each; with config.data.pairs=upscale
         the input is [R / factor, R / factor, C].
 
-        Raises UserError, naming the image, where it cannot be read.
+        Raises a UserError that names the image if it cannot be read.
         """
         name = self._source.name(i)
         try:
@@ -149,7 +150,7 @@ class Inputs:
             target = self._target.square(self._target.base(image, name), name)
             made = pairs.made_input(target, self.options)
             grey = self.options.pairs == "colorize" and image.shape[2] == 1
-            return made, None if grey else target  # a grey photo does not say what colours it had
+            return made, None if grey else target  # the colours of a grey photo are not known
         trained = self.options.pairs == "side_by_side"
         beside = trained and image.shape[1] == 2 * image.shape[0]
         if self.layout == "side_by_side" or (self.layout == "auto" and beside):
@@ -162,8 +163,11 @@ class Inputs:
         return square, None
 
     def _upscaled(self, image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """A small image as it is, or cropped to the input's side; of one that is as large as the
-        target, in its short side and padded as in training, the centre is the target."""
+        """(input, target or None) of a model that enlarges.
+
+        An image whose short side, padded as in training, is at least the target's has its centre as
+        the target. A smaller one is the input itself, cropped to the input's side if necessary.
+        """
         side = pairs.input_side(self.options)
         whole = self._target.base(image, name)
         if image.shape[:2] != (side, side) and min(whole.shape[:2]) >= self.options.resolution:
@@ -184,9 +188,9 @@ def _samples(path: str, key: str) -> tuple[ArraySource, np.ndarray | None]:
 
 
 def _output_names(paths: list[str]) -> list[str]:
-    """A name for what is made of each image, each only once: its path without the ending, with the
-    ending where two would be equal, and with a number where they still are. No name leads out of
-    the folder, whatever an archive's names say."""
+    """A unique output name for each image: its path without the ending, with the ending if two
+    would be equal, and with a number if they still are. No name leads out of the output folder,
+    even if a name in an archive does."""
     inside = ["/".join(p for p in path.split("/") if p not in ("", "..")) for path in paths]
     stems = [name.rpartition(".")[0] for name in inside]
     shared, taken, names = Counter(stems), set(RESERVED), []

@@ -1,4 +1,4 @@
-"""`config.data` → Data: opens the source, cuts the splits, checks the files, fills the memory."""
+"""`config.data` → Data: opens the source, makes splits, checks files, keeps images in memory."""
 
 import dataclasses
 import os
@@ -39,14 +39,14 @@ def make(
 
     Args:
         config: any object with the attributes of `defaults()`.
-        process_index, process_count: which share of every batch to deliver.
-        seed: of the training order, crops and flips.
-        workers: threads that make batches; 0 makes each batch when it is asked for.
+        process_index, process_count: which share of every batch this process delivers.
+        seed: seed of the training order, crops and flips.
+        workers: threads that make batches; with 0 each batch is made when it is needed.
 
-    The images' headers are looked at before anything is trained, and decoded images are kept in
-    memory if they fit into data.cache_mb, the training images first.
+    The images' headers are read at once, before any training, and decoded images are kept in memory
+    if they fit into data.cache_mb, the training images first.
 
-    Raises UserError for everything the config or the files can have wrong.
+    Raises UserError for everything that can be wrong with the config or the files.
     """
     options = config_data.read(config)
     found = _open(options)
@@ -68,19 +68,19 @@ def make(
 
 
 def class_names(config: Any) -> tuple[str, ...]:
-    """The names of the classes that `make` would find, () without labels. Nothing else is checked.
+    """The names of the classes that `make` would find, () without labels.
 
-    Raises UserError as `make` does.
+    Nothing else is checked. Raises UserError as `make` does.
     """
     return _open(config_data.read(config)).class_names
 
 
 class Opening(NamedTuple):
-    """What the sources of a config hold, before any image is read."""
+    """The splits and classes of a config's sources, before any image is read."""
 
     splits: dict[str, Examples | identities.IdentityExamples]
     class_names: tuple[str, ...]
-    labels_from: str  # where the labels come from, in words
+    labels_from: str  # a description of where the labels come from
     remarks: tuple[str, ...]  # lines to show a person
 
 
@@ -105,9 +105,9 @@ def _open(options: Options) -> Opening:
 
 
 def _prepare(splits: dict[str, Examples | identities.IdentityExamples], options: Options) -> int:
-    """Checks every image's shape and keeps images in memory as far as data.cache_mb goes, the
-    training images first; returns the channels, 1 or 3."""
-    # what is read, checked and kept: each image on its own
+    """Checks the shape of every image and keeps images in memory as far as data.cache_mb allows,
+    the training images first; returns the channels, 1 or 3."""
+    # a split whose rows are made of several images has the single ones as `images`
     stored = {name: getattr(examples, "images", examples) for name, examples in splits.items()}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         shapes = {name: _shapes(examples, options, pool) for name, examples in stored.items()}
@@ -122,7 +122,7 @@ def _prepare(splits: dict[str, Examples | identities.IdentityExamples], options:
 
 
 def _empty_classes(train: Examples | identities.IdentityExamples, classes: int) -> tuple[int, ...]:
-    """The classes that no training image is of, where labels are known without reading images."""
+    """The classes without training images; () if labels are not known before images are read."""
     labels = getattr(train.source, "labels", None)
     if not classes or labels is None or not isinstance(train, Examples):
         return ()
@@ -131,7 +131,7 @@ def _empty_classes(train: Examples | identities.IdentityExamples, classes: int) 
 
 
 def _divide(opened: Opened, options: Options) -> dict[str, tuple[Any, np.ndarray]]:
-    """Which images of which source each split has: {"train": …, "validation": …}."""
+    """(source, numbers of its images) of each split: {"train": …, "validation": …}."""
     permute = np.random.default_rng(options.split_seed).permutation
     count = len(opened.train)
     if opened.validation is None:
@@ -141,7 +141,7 @@ def _divide(opened: Opened, options: Options) -> dict[str, tuple[Any, np.ndarray
         order = permute(count)
         train, validation = order[held_out:], (opened.train, order[:held_out])
     else:
-        # The first n of a directory would be of one class: give it a fixed random order.
+        # the first n images of a directory are of one class, so it gets a fixed random order
         order = permute if opened.sorted_by_class else np.arange
         train = order(count)
         validation = (opened.validation, order(len(opened.validation)))
@@ -165,7 +165,7 @@ def _check_shapes(splits: dict[str, Examples], shapes: dict[str, list], options:
 def _shapes(
     examples: Examples, options: Options, pool: Executor
 ) -> list[tuple[int, int, int] | None]:
-    """Every image's shape, by row; [] where nothing needs them."""
+    """The shape of every image, by row; [] if they are not needed."""
     height, width, channels = examples.source.known
     if height and width and channels:
         found = [examples.source.known] * len(examples)
@@ -181,7 +181,7 @@ def _shapes(
 
 
 def _parts(channels: int, options: Options) -> tuple[int, ...]:
-    """The channels of the images that travel together: (input, target), or of the only one."""
+    """The channels of the images in a stack: (input, target), or those of a single image."""
     if options.pairs not in pairs.STACKED:
         return (channels,)
     return pairs.channels(options, channels), channels
@@ -227,7 +227,7 @@ def _describe(found: Opening, channels: int, options: Options) -> str:
 
 
 def _pairing(options: Options) -> str:
-    """Which image of a pair is made into which, in words."""
+    """A description of which image of a pair is the input and which the target."""
     if options.pairs in pairs.STACKED:
         a, b = ("A", "B") if options.direction == "a_to_b" else ("B", "A")
         sides = {"side_by_side": "left and right halves", "folders": "path and path_b"}

@@ -1,8 +1,8 @@
-"""Pairs of an input and a target image: cut from one picture, read from two folders, or made;
-those of a person's photo and caricature are joined in `identities`.
+"""Pairs of an input and a target image: cut from one picture, read from two folders, or made from
+the target. Pairs of a photo and a caricature of one person are made in `identities`.
 
-Until a batch is delivered a pair travels as one array, its channels stacked: what happens to the
-one happens to the other, crops and flips included.
+Until a batch is delivered, a pair is one array with stacked channels, so that everything done to
+one image is done to the other too, crops and flips included.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ THRESHOLD, SLOPE = (6 / 29) ** 3, (29 / 3) ** 3
 
 
 class PairedFiles:
-    """Two lists of files of the same names, delivered as pictures with A at the left of B."""
+    """Two lists of files with the same names, as pictures that show A at the left of B."""
 
     known = (0, 0, 0)
 
@@ -95,9 +95,9 @@ def open_folders(options: Options) -> Opened:
 
 
 def matched(a: FileSource, b: FileSource) -> PairedFiles:
-    """The pairs of two lists of files: equal paths, whatever the ending.
+    """The pairs of two lists of files: those whose paths are equal without the ending.
 
-    Raises UserError that lists up to ten names without a partner.
+    Raises a UserError that lists up to ten names without a partner.
     """
     stems = [{name.rpartition(".")[0]: name for name in source.names} for source in (a, b)]
     for source, found in zip((a, b), stems, strict=True):
@@ -122,7 +122,7 @@ def matched(a: FileSource, b: FileSource) -> PairedFiles:
 
 
 def channels(options: Options, targets: int) -> int:
-    """Channels of the inputs that go with targets of so many; 0 where there are no pairs."""
+    """The channels of the inputs of targets with `targets` channels; 0 if there are no pairs."""
     if options.pairs in STACKED:
         return {"same": targets, "grey": 1, "rgb": 3}[options.input_channels]
     return {"none": 0, "colorize": 1}.get(options.pairs, targets)
@@ -134,7 +134,7 @@ def input_side(options: Options) -> int:
 
 
 def half_shape(shape: tuple[int, int, int], name: str) -> tuple[int, int, int]:
-    """The shape of either half of a side-by-side picture; UserError for an odd width."""
+    """The shape of either half of a side-by-side picture. Raises UserError for an odd width."""
     height, width, channels = shape
     if width % 2:
         raise UserError(
@@ -152,7 +152,7 @@ def halves(image: np.ndarray, direction: str, name: str) -> tuple[np.ndarray, np
 
 
 def made_input(images: np.ndarray, options: Options) -> np.ndarray:
-    """The input that goes with target images uint8 [..., H, W, C].
+    """The inputs that are made from target images uint8 [..., H, W, C].
 
     colorize: CIE lightness as 255 L*/100, one channel. inpaint: the images with the central square
     of half their side white. upscale: their `block_mean`.
@@ -171,8 +171,8 @@ def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
     """uint8 [..., H, W, C] → [..., H / factor, W / factor, C]: the mean of each block of factor x
     factor pixels, rounded to the nearest level, halves up.
 
-    guided-diffusion's super_res_train takes the same mean (area down-sampling) and leaves it
-    unrounded; rounded, an input in training is what a file of small images holds.
+    guided-diffusion's super_res_train takes the same mean (area down-sampling) but does not round
+    it; with rounding, inputs in training are like those from a file of small images.
     """
     *leading, height, width, depth = images.shape
     sums = np.zeros((*leading, height // factor, width // factor, depth), np.int64)
@@ -204,8 +204,8 @@ _GREY_LIGHTNESS = _lightness(_LINEAR)
 def batch(
     stack: np.ndarray, label: np.ndarray, options: Options, inputs: int
 ) -> dict[str, np.ndarray]:
-    """{"input", "target"} of stacked images uint8 [B, R, R, inputs + targets], or of the images
-    that inputs are made from; with "label" [B] where the pairs keep their classes."""
+    """{"input", "target"} from stacked images uint8 [B, R, R, inputs + targets], or from targets
+    alone if inputs are made from them; with "label" [B] if the pairs keep their classes."""
     if options.pairs in (*STACKED, "identities"):
         made = {"input": stack[..., :inputs], "target": stack[..., inputs:]}
     else:

@@ -48,7 +48,7 @@ class Classes(NamedTuple):
     """The classes of a data set; () without labels."""
 
     names: tuple[str, ...]
-    empty: tuple[int, ...]  # numbers of those that no training image is of
+    empty: tuple[int, ...]  # numbers of those without training images
 
 
 class Data:
@@ -57,16 +57,15 @@ class Data:
     Attributes:
         sizes: number of images, {"train": N, "validation": M}; M may be 0. With
             config.data.pairs=identities N counts identities, and M photos of those held out.
-        channels: 1 or 3; of pairs, the channels of the targets.
-        input_channels: of the inputs of pairs; 0 where there are no pairs.
+        channels: 1 or 3; for pairs, those of the targets.
+        input_channels: the channels of the inputs of pairs; 0 if there are no pairs.
         resolution: side of the square images in pixels.
         num_classes: 0 without labels.
         class_names: one name per class.
-        empty_classes: numbers of the classes that no training image is of.
+        empty_classes: numbers of the classes without training images.
         identity_names: with config.data.pairs=identities the names by split, in the order of the
             labels; else {}.
-        identity_marks: in the same form, what tells each of them from others ("folder …",
-            "file …").
+        identity_marks: in the same form, what identifies each of them ("folder …", "file …").
         description: one line for the console.
     """
 
@@ -82,9 +81,9 @@ class Data:
     ) -> None:
         """
         Args:
-          seed: of the training order, crops and flips.
-          workers: threads that make batches, and that decode what is not kept in memory; 0 makes
-            each batch when it is asked for.
+          seed: seed of the training order, crops and flips.
+          workers: threads that make batches, and that decode images that are not in memory; with 0
+            each batch is made when it is needed.
         """
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.channels = splits["train"].prepare.parts[-1]
@@ -111,9 +110,9 @@ class Data:
     def epoch_steps(self, stage: Stage, keys: str = "config.batch_size") -> int:
         """Steps per epoch, floor(N / batch size): the remainder of an epoch is dropped.
 
-        `keys`: the config keys that set the batch size, for the message.
+        `keys` are the config keys that set the batch size, for the message.
 
-        Raises UserError when the training images do not fill one batch.
+        Raises UserError if the training images do not fill one batch.
         """
         count = self.sizes["train"]
         if count < stage.batch_size:
@@ -128,18 +127,20 @@ class Data:
         return count // stage.batch_size
 
     def __call__(self, split: str, stage: Stage, step: int) -> Iterator[Batch]:
-        """Batches of this process: "image" uint8 [b, R, R, C] and "label" int32 [b] (0 unlabelled);
-        of pairs "input" and "target", uint8 [b, R, R, C] each; of pairs="upscale" "input" is
-        [b, R / factor, R / factor, C], and "label" comes along; of pairs="identities" "input" is
-        a photo, "target" a caricature and "label" numbers the split's identities, which in a
-        training batch are all different.
+        """Batches of this process, b of the B rows of a global batch.
+
+        They have "image" uint8 [b, R, R, C] and "label" int32 [b] (0 without labels). Pairs have
+        "input" and "target" instead, uint8 [b, R, R, C] each. With pairs="upscale", "input" is
+        [b, R / factor, R / factor, C], and there is also "label". With pairs="identities", "input"
+        is a photo, "target" a caricature, and "label" the number of the identity in the split;
+        identities of a training batch are all different.
 
         Args:
-            split: "train": without end, reshuffled every epoch, starting with the batch that
-                follows `step` done steps. "validation": every image once, in a fixed order, the
-                last batch filled up from the first image on, with "valid" float32 [b] (1 for an
-                image, 0 for filling).
-            stage: its batch size counts over all processes, its start selects the order.
+            split: "train": endless, reshuffled every epoch, beginning with the batch that follows
+                `step` completed steps. "validation": every image once, in a fixed order; the last
+                batch is padded with the first images, and "valid" float32 [b] is 1 for images and
+                0 for padding.
+            stage: its batch size is over all processes, and its start selects the order.
             step: global step; stage.start is the beginning of the stage's stream.
 
         A training batch is a function of (seed, stage.start, step), random crops and flips
@@ -168,8 +169,8 @@ class Data:
         return self._batch(*self._splits[split].gather(rows, self._pool))
 
     def truth(self, split: str, rows: np.ndarray) -> Batch:
-        """Where the landmarks of the inputs `rows` lie, and how far they move in a caricature:
-        "landmarks" and "displacement", float32 [n, L, 2], (y, x) in pixels.
+        """Where the landmarks of the inputs in `rows` [n] lie, and how far they move in a
+        caricature: "landmarks" and "displacement", float32 [n, L, 2], (y, x) in pixels.
 
         Raises UserError for data other than drawn faces.
         """
@@ -188,8 +189,8 @@ class Data:
     def _train(self, stage: Stage, own: slice) -> grain.MapDataset:
         """The stage's stream, by position: element k is the batch of step stage.start + k.
 
-        An epoch's order is drawn at once: grain's own shuffle computes each index alone, which
-        costs 8 microseconds per image, and 80 where a set has only a few hundred of them.
+        The order of an epoch is computed at once: grain's own shuffle computes each index alone,
+        which takes 8 microseconds per image, and 80 if a set has only a few hundred of them.
         """
         examples, size, steps = self._splits["train"], stage.batch_size, self.epoch_steps(stage)
         entropy = (self._seed, zlib.crc32(b"train"), stage.start)
@@ -206,12 +207,12 @@ class Data:
             return self._batch(*examples.gather(rows(position)[own], self._pool))
 
         def augmented(position: int, rng: np.random.Generator) -> Batch:
-            # One seed per image of the whole batch: the number of processes changes none of them.
+            # one seed for each image of the global batch, so the number of processes has no effect
             seeds = rng.integers(0, 2**63, size=size)
             return self._batch(*examples.gather(rows(position)[own], self._pool, seeds[own]))
 
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        positions = grain.MapDataset.range(2**62).seed(seed)  # endless: the loop stops it
+        positions = grain.MapDataset.range(2**62).seed(seed)  # as good as endless
         drawn = self._options.flip or self._options.resize in RANDOM
         if drawn or self.identity_names:
             return positions.random_map(augmented)  # rng is a function of (seed, position)
@@ -226,7 +227,7 @@ class Data:
             yield batch | {"valid": valid}
 
     def _read(self, stream: grain.MapDataset, position: int) -> Iterator[Batch]:
-        # After .batch() an element is a batch: grain's default of 500 buffered ones fills memory.
+        # an element is a whole batch: grain's default of 500 buffered elements would fill memory
         ahead = grain.ReadOptions(num_threads=self._workers, prefetch_buffer_size=4)
         batches = iter(stream.to_iter_dataset(ahead))
         try:

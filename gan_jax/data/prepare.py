@@ -1,4 +1,4 @@
-"""What happens to every image between its source and a batch: halves, channels, padding, shape."""
+"""What is done to every image between its source and a batch: halves, channels, padding, shape."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from gan_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Prepare:
-    """The steps in their order, fixed for one run: `base`, then `square`.
+    """The steps of the preparation, which are the same for a whole run: `base`, then `square`.
 
-    `parts` are the channels of the images that are stacked: (3,) for plain ones, (1, 3) for pairs
-    of a grey input and a coloured target.
+    `parts` are the channels of the images in a stack: (3,) for single images, (1, 3) for pairs of a
+    grey input and a coloured target.
     """
 
     options: Options
@@ -24,11 +24,11 @@ class Prepare:
 
     @property
     def depth(self) -> int:
-        """Channels of the stack."""
+        """The number of channels of the stack."""
         return sum(self.parts)
 
     def base(self, image: np.ndarray, name: str) -> np.ndarray:
-        """uint8 [h, w, 1..4] → [h + 2 pad, w + 2 pad, depth]; of pairs the halves are stacked."""
+        """uint8 [h, w, 1..4] → [h + 2 pad, w + 2 pad, depth]; the halves of pairs are stacked."""
         images = [image]
         if self.options.pairs in pairs.STACKED:
             images = pairs.halves(image, self.options.direction, name)
@@ -43,8 +43,8 @@ class Prepare:
     def square(self, image: np.ndarray, name: str, seed: int | None = None) -> np.ndarray:
         """uint8 [h, w, depth] → [resolution, resolution, depth].
 
-        `seed` asks for the training form of random crops, the same for every part of the stack;
-        without it a crop is central.
+        With `seed` crops are random as in training, the same for every part of the stack; without
+        it they are central.
         """
         if len(self.parts) == 1:
             return self._square(image, name, seed)
@@ -81,10 +81,10 @@ class Prepare:
 def check_shapes(
     shapes: Iterable[tuple[tuple[int, int, int] | None, str]], options: Options
 ) -> None:
-    """UserError for shapes that config.data.resize cannot bring to config.data.resolution.
+    """Raises UserError for shapes that config.data.resize cannot bring to config.data.resolution.
 
-    `shapes` are (shape in the source, before padding; name of the image), of all splits together;
-    a shape of None stands for an unreadable image.
+    `shapes` are pairs (shape in the source, before padding; name of the image) of all splits
+    together; the shape of an unreadable image is None.
     """
     pad = 2 * options.pad
     if options.resize == "plain_crop":
@@ -111,7 +111,7 @@ def check_shapes(
 
 
 def too_small(name: str, shape: tuple[int, ...], options: Options) -> str:
-    """The message for an image that config.data.resize=plain_crop cannot cut a square from."""
+    """The message for an image that is too small for config.data.resize=plain_crop."""
     return (
         f"{name} is {shape[1]}x{shape[0]} (width x height), smaller than the crop, "
         f"config.data.resolution={options.resolution}: lower it, or set "
@@ -120,7 +120,7 @@ def too_small(name: str, shape: tuple[int, ...], options: Options) -> str:
 
 
 def wrong_size(name: str, shape: tuple[int, ...], options: Options) -> str:
-    """The message for an image that does not have config.data.resolution under
+    """The message for an image of another size than config.data.resolution, with
     config.data.resize=none."""
     height, width = shape[:2]
     padded = f" with config.data.pad={options.pad}" if options.pad else ""

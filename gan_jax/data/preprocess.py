@@ -1,9 +1,9 @@
 """Named operations on batches of images, and lists of them such as "random_flip; random_shift 8".
 
-The names, and what each does, are those of WarpGAN's image processing: the operations that turn one
-uint8 image into one. Two differ: `padding` makes room for its right side, and `random_shift` goes
-both ways. Images are uint8 [N, H, W, C]. An operation that draws has a function of the numbers
-drawn; `run` draws them.
+The operations and their names are those of WarpGAN's image processing, as far as they turn one
+uint8 image into one. Two differ: `padding` also pads the right side, and `random_shift` shifts in
+both directions. Images are uint8 [N, H, W, C]. The function of a random operation takes the random
+numbers as arguments; `run` samples them.
 """
 
 from collections.abc import Callable
@@ -18,25 +18,25 @@ Size = tuple[int, int]  # height, width in pixels
 
 
 def resize(images: np.ndarray, size: Size) -> np.ndarray:
-    """[N, *size, C], by Pillow's bilinear filter, which is smoothed where it shrinks."""
+    """Images resized to [N, *size, C] by Pillow's bilinear filter, which is antialiased."""
     return np.stack([resize_uint8(image, *size, "bilinear") for image in images])
 
 
 def padding(images: np.ndarray, widths: tuple[int, int, int, int]) -> np.ndarray:
-    """Black added at the top, bottom, left and right: [N, H + t + b, W + l + r, C]."""
+    """Images with black added at the top, bottom, left and right: [N, H + t + b, W + l + r, C]."""
     top, bottom, left, right = widths
     return np.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
 
 
 def random_crop(images: np.ndarray, size: Size, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """[N, *size, C]: of each image the rectangle whose top left corner is at its y, x [N]."""
+    """Crops [N, *size, C]: of each image the rectangle whose top left corner is at its y, x [N]."""
     height, width = size
     corners = zip(images, y, x, strict=True)
     return np.stack([image[i : i + height, j : j + width] for image, i, j in corners])
 
 
 def center_crop(images: np.ndarray, size: Size) -> np.ndarray:
-    """[N, *size, C]; the corner lies at half the difference, rounded half to even."""
+    """Central crops [N, *size, C]; the corner is at half the difference, rounded half to even."""
     _check_fits("center_crop", images, size)
     height, width = size
     top, left = (round((n - m) / 2) for n, m in zip(images.shape[1:3], size, strict=True))
@@ -49,12 +49,12 @@ def flip(images: np.ndarray) -> np.ndarray:
 
 
 def random_flip(images: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """The images whose u [N], in [0, 1), is 0.5 or more, mirrored left to right."""
+    """Images mirrored left to right where their u [N], in [0, 1), is 0.5 or more."""
     return np.where((u >= 0.5)[:, None, None, None], flip(images), images)
 
 
 def random_shift(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Each image moved down by its y and right by its x [N] pixels; what is uncovered is black."""
+    """Each image shifted down by its y and right by its x [N] pixels; the rest becomes black."""
     shifted = np.zeros_like(images)
     height, width = images.shape[1:3]
     for image, out, i, j in zip(images, shifted, y, x, strict=True):
@@ -81,7 +81,7 @@ def _check_fits(name: str, images: np.ndarray, size: Size) -> None:
         )
 
 
-# What `run` draws for one batch
+# Sampling the random numbers of one batch, for `run`
 
 
 def _draw_crop(images: np.ndarray, rng: np.random.Generator, size: Size) -> np.ndarray:
@@ -100,7 +100,7 @@ def _draw_downsample(images: np.ndarray, rng: np.random.Generator, least: float)
     return random_downsample(images, least + (1 - least) * rng.random(len(images)))
 
 
-# From words to the arguments of the functions; ValueError where they are not accepted.
+# From words to the arguments of the functions; they raise ValueError for other words.
 
 
 def _whole(words: list[str], counts: tuple[int, ...], lowest: int) -> list[int]:
@@ -193,10 +193,10 @@ Pipeline = tuple[Operation, ...]
 
 
 def parse(text: str, key: str = "preprocess") -> Pipeline:
-    """Operations in their order, from "name argument argument; name …"; () of an empty text.
+    """The operations of a text such as "name argument argument; name …"; () for an empty text.
 
-    Raises UserError, naming `key`, for a name that is not in the registry and arguments that it
-    does not take.
+    Raises a UserError that names `key` for a name that is not in the registry, and for arguments
+    that an operation does not accept.
     """
     found: list[Operation] = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
@@ -216,9 +216,9 @@ def parse(text: str, key: str = "preprocess") -> Pipeline:
 
 
 def run(pipeline: Pipeline, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The operations in turn on images uint8 [N, H, W, C], uint8 too.
+    """Applies the operations one after the other to images uint8 [N, H, W, C]; returns uint8.
 
-    What is random is drawn from `rng`, for each image on its own. Raises UserError for a crop that
+    Random numbers come from `rng`, different ones for each image. Raises UserError for a crop that
     is larger than the images.
     """
     for operation in pipeline:
@@ -229,8 +229,8 @@ def run(pipeline: Pipeline, images: np.ndarray, rng: np.random.Generator) -> np.
 def delivered(text: str, key: str, resolution: int, training: bool) -> Pipeline:
     """The pipeline of `config.data.preprocess_train` or `preprocess_validation`, called `key`.
 
-    Raises UserError where it does not turn one uint8 image of side `resolution` into one of the
-    same side, and where it draws though it is not for `training`.
+    Raises UserError if it does not turn an image of side `resolution` into one of the same side,
+    and if it has random operations although it is not for `training`.
     """
     pipeline = parse(text, key)
     for operation in pipeline:

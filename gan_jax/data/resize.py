@@ -1,4 +1,4 @@
-"""Crops and resizes on uint8 images with Pillow, equal to the reference to the last bit.
+"""Crops and resizes of uint8 images with Pillow, bitwise equal to the reference.
 
 The crops are those of guided-diffusion (`image_datasets.py`, center_crop_arr and random_crop_arr);
 the float resize is clean-fid's (PIL, one float channel at a time).
@@ -40,7 +40,7 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
 def random_crop_at(
     image: np.ndarray, size: int, smaller_dim_size: int, crop_y: int, crop_x: int
 ) -> np.ndarray:
-    """The crop of `random_crop` for given draws.
+    """The crop of `random_crop` for given random numbers.
 
     Args:
         image: uint8 [H, W, C].
@@ -53,8 +53,8 @@ def random_crop_at(
 
 
 def cut(image: np.ndarray, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """A square [size, size, C] of the pixels of [H, W, C] as they are: a random one, or without
-    `rng` the central one."""
+    """A square [size, size, C] cut out of [H, W, C] without scaling: a random one, or the central
+    one if `rng` is None."""
     free = (image.shape[0] - size, image.shape[1] - size)
     top, left = (int(rng.integers(n + 1)) for n in free) if rng else (n // 2 for n in free)
     return image[top : top + size, left : left + size]
@@ -80,7 +80,7 @@ def resize_float(image: np.ndarray, height: int, width: int, filter: str = "bicu
 
 
 def _halvings(height: int, width: int, short_side: int) -> list[tuple[int, int]]:
-    """The shapes passed through while the short side is at least twice the one wanted."""
+    """The shapes after each halving, while the short side is at least twice `short_side`."""
     shapes = []
     while min(height, width) >= 2 * short_side:
         height, width = height // 2, width // 2

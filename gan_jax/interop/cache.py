@@ -1,4 +1,4 @@
-"""The cache of weights: what a user has named once is found again."""
+"""The cache of weights: a file that a user has named once is used again later."""
 
 import os
 from collections.abc import Callable
@@ -13,8 +13,8 @@ def folder() -> Path:
 
 
 def keep(path: Path, write: Callable[[], None]) -> None:
-    """Lets `write` make the file `path`. A disk that does not allow it is no error: the user can
-    name the file again."""
+    """Calls `write`, which writes the file `path`. It is no error if the disk does not allow it:
+    the user can name the file again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write()

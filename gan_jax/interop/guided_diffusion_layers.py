@@ -71,8 +71,8 @@ def bare(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def identify(state_dict: Mapping[str, np.ndarray]) -> str | None:
-    """Whose network a state dict is: "diffusion unet", "super-resolution unet", "noisy classifier",
-    or None where it is none of guided-diffusion's.
+    """The kind of network in a state dict: "diffusion unet", "super-resolution unet" or "noisy
+    classifier", or None if it is not from guided-diffusion.
 
     A U-Net whose stem reads more channels than an image has is taken for one that enlarges: more
     than it gives (6, RGB), or as many and 2, 6 or 8 (gray, RGB, RGBA with learned variances).

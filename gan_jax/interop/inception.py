@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
 
 def load(path: str | os.PathLike[str], key: str) -> Weights:
-    """The weights of a file, or without one those that an earlier call left in the cache.
+    """The weights of a file, or, without one, those that an earlier call put into the cache.
 
     Args:
         path: as for `read`; "" for the cache.
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str], key: str) -> Weights:
     if path:
         weights = read(path)
         if weights.name == GENUINE:
-            # no fingerprint vouches for logits, the published file's checksum does
+            # the fingerprint does not cover the logits; the checksum of the published file does
             logits = weights.has_logits and _sha256(Path(path)).startswith(PUBLISHED)
             kept = {k: v for k, v in weights.params.items() if logits or k != "fc"}
             if not _kept(cached, logits):

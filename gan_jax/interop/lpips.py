@@ -1,6 +1,6 @@
 """Trained weights of LPIPS, from files that a user names, as gan_jax.models.lpips takes them.
 
-Three kinds of file, told apart by what is in them:
+Three kinds of file, distinguished by their content:
 
 - a PyTorch state dict of the whole `lpips.LPIPS` module, `torch.save(lpips.LPIPS(net="vgg")
   .state_dict(), path)` or net="alex", https://github.com/richzhang/PerceptualSimilarity
@@ -13,7 +13,7 @@ Three kinds of file, told apart by what is in them:
     features/conv_2/bias      net.slice2.5.bias         VGG16_0/Conv_2/bias
     head_1/kernel             lin1.model.1.weight       NetLinLayer_1/Conv_0/kernel
 
-PyTorch's convolutions turn from [O, I, H, W] into [H, W, I, O]; the others are laid out as here.
+PyTorch's convolutions are transposed from [O, I, H, W] to [H, W, I, O]; the others are not.
 """
 
 import functools
@@ -190,9 +190,9 @@ def _unfit(path: Path, source: _Source, name: str, expected: str) -> UserError:
 
 
 def _is_spare(path: Path, source: _Source, name: str, tensor: np.ndarray) -> bool:
-    """Whether it is one of the tensors that PyTorch's module holds and does not need.
+    """Whether it is one of the tensors that PyTorch's module holds but does not need.
 
-    Raises UserError where its value differs from what the other tensors imply.
+    Raises UserError if its value differs from what the other tensors imply.
     """
     if not source.torch:
         return False

@@ -12,7 +12,7 @@
 
 The layers are conv1 to conv3, conv4_1 (not a face, a face) and conv4_2 (offsets of x1, y1, x2, y2)
 of pnet; conv1 to conv3, dense4, dense5_1 and dense5_2 of rnet; conv1 to conv4, dense5, dense6_1,
-dense6_2 and dense6_3 (x of five points, then y) of onet; and a prelu<i> behind each but the heads.
+dense6_2 and dense6_3 (x of five points, then y) of onet; and a prelu<i> after each but the heads.
 PyTorch's first dense layers read a map by column, row and channel, those here by row, column and
 channel: their kernels are permuted.
 """
@@ -31,7 +31,7 @@ from gan_jax.interop.trees import Tree, shown
 from gan_jax.models import mtcnn
 
 FILES = {name: f"{name}.pt" for name in ("pnet", "rnet", "onet")}
-# the dense layers behind a map [3, 3, C], by network
+# the dense layers after a map [3, 3, C], by network
 _BEHIND_MAP = {"rnet": "dense4", "onet": "dense5"}
 _ACCEPTED = (
     f"accepted are a folder with {', '.join(FILES.values())} (facenet-pytorch's state dicts) and "

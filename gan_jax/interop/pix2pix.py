@@ -56,8 +56,8 @@ class Layout(NamedTuple):
 
 
 def identify(state_dict: Mapping[str, np.ndarray]) -> str | None:
-    """Whose network a state dict is: "pytorch_gan generator", "pytorch_gan discriminator",
-    "original generator", "original discriminator", or None where it is none of pix2pix's."""
+    """The kind of network in a state dict: "pytorch_gan generator", "pytorch_gan discriminator",
+    "original generator", "original discriminator", or None if it is not from pix2pix."""
     layout = _layout_of_tensors(_bare(state_dict))
     return layout.label if layout else None
 
@@ -248,7 +248,7 @@ def _pixel_discriminator() -> Layout:
 
 
 def _blocks(n: int) -> list[Layer]:
-    """The convolutions 1 to n of a patch discriminator, each with the norm behind it."""
+    """The convolutions 1 to n of a patch discriminator, each with the norm after it."""
     pairs = [
         (Layer(f"model.{3 * k - 1}", f"conv_{k}"), Layer(f"model.{3 * k}", f"norm_{k}", "norm"))
         for k in range(1, n + 1)

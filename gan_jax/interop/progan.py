@@ -34,7 +34,7 @@ class Layer(NamedTuple):
 
     kind: conv, up, down, to_rgb, from_rgb, first (the convolution that may see a minibatch
     statistic as one more channel), spread (the dense layer that makes the first map), flat (the one
-    behind the last map), dense.
+    after the last map), dense.
     """
 
     name: str

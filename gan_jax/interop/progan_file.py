@@ -170,7 +170,7 @@ def _scalar(dtype: Any, raw: Any) -> _Array:
 
 
 class _Network(numpy_pickle.Inert):
-    """Stands for the original's class: one of ours, since a pickle makes instances of a class only.
+    """Represents the original's class, since a pickle can make instances of a class only.
 
     The class cannot be altered: setting its state would call the method below without an instance.
     """

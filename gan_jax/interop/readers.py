@@ -1,7 +1,7 @@
-"""Files of other programs with weights in them: which reader a file belongs to, and what it says.
+"""Files of other programs with weights in them: which reader a file belongs to, and what is in it.
 
-READERS are asked in turn; the first that recognises a file reads it. A format that is new is a
-reader more, and nothing outside this folder knows of it.
+READERS are tried in order; the first that recognises a file reads it. A new format needs one
+more reader and no change outside this folder.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,11 +29,11 @@ Arrays = dict[str, np.ndarray]  # by name: "params/conv_1/kernel", "stats/batch_
 class Reader(NamedTuple):
     """One kind of file. Every function takes the path, or the prefix of a checkpoint, as text.
 
-    recognises:  whether it is a file of this kind that is there
+    recognises:  whether the path is a file of this kind
     arrays:      (source, net) → the weights of the net called `net`, for files that hold several
-    classes:     how many classes its networks know; 0 where it does not say
-    kind:        whose network it holds, such as "WarpGAN"; None: the names of its arrays tell
-    differences: (source, facts, model) → what a config must say for its networks and does not,
+    classes:     how many classes its networks have; 0 if the file does not say
+    kind:        the kind of network in it, such as "WarpGAN"; None: the names of its arrays say it
+    differences: (source, facts, model) → the settings that its networks need and the config lacks,
                  such as "config.data.resolution=64"; `facts` has `resolution` and `channels`,
                  `model` is the config's section
 
@@ -48,24 +48,24 @@ class Reader(NamedTuple):
 
 
 def find(source: str) -> Reader | None:
-    """The reader that a source belongs to; None where it is of no such kind, or not there."""
+    """The reader that a source belongs to; None if it is of no such kind or does not exist."""
     return next((reader for reader in READERS if reader.recognises(source)), None)
 
 
 def classes(source: str) -> int:
-    """How many classes the networks of a source know; 0 where it does not say."""
+    """How many classes the networks of a source have; 0 if it does not say."""
     reader = find(source)
     return reader.classes(source) if reader else 0
 
 
 def kind(source: str, names: Iterable[str]) -> str:
-    """Whose network a source with arrays of these names holds; "" where that is not known."""
+    """The kind of network in a source with arrays of these names; "" if that is not known."""
     reader = find(source)
     return reader.kind(source) if reader and reader.kind else pix2pix.family(names)
 
 
 def differences(source: str, facts: Any, model: Section) -> list[str]:
-    """What a config must say for the networks of a source and does not; see `Reader`."""
+    """The settings that the networks of a source need and the config lacks; see `Reader`."""
     reader = find(source)
     return reader.differences(source, facts, model) if reader else []
 
@@ -103,7 +103,7 @@ def _torch_arrays(source: str, net: str) -> Arrays:
 
 
 def _torch_classes(source: str) -> int:
-    """Of guided-diffusion's networks: those it draws, or those that a classifier tells apart."""
+    """For guided-diffusion's networks: the classes it samples or a classifier distinguishes."""
     if not Path(source).is_file():
         return 0
     tensors = guided_diffusion.state_dict(source)

@@ -21,7 +21,7 @@ def replace(
     source: str,
     kind: str = "",
 ) -> tuple[PyTree, PyTree, list[str]]:
-    """(params, stats, report) with every leaf replaced whose name matches and which has a twin.
+    """(params, stats, report), with each matching leaf replaced by the array of its name.
 
     Args:
       arrays: "params/a/kernel" and "stats/batch_stats/a/mean" → array.
@@ -51,7 +51,7 @@ def replace(
 
 @dataclass
 class _Matches:
-    """Names of leaves by what became of them; of `wrong` ones also both shapes."""
+    """Names of leaves by what was done with them; `wrong` ones with both shapes."""
 
     used: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # in the source
@@ -73,7 +73,7 @@ def _replaced(
     for name, leaf in tree.items():
         path, label = f"{prefix}/{name}", f"{shown}/{name}" if shown else name
         if isinstance(leaf, Mapping):
-            # collections ("batch_stats") are not something a person thinks of
+            # collections ("batch_stats") are left out of the names that users write
             inner = "" if prefix == "stats" else label
             out[name] = _replaced(leaf, path, inner, arrays, globs, matches)
             continue
@@ -92,7 +92,7 @@ def _replaced(
 
 
 def _idle(glob: str, source: str, arrays: Mapping[str, np.ndarray], matches: _Matches) -> str:
-    """What to say of a glob that matches nothing: some names of either side."""
+    """The message for a glob that matches nothing, with some names of both sides."""
     held = (k.split("/", 2 if k.startswith("stats/") else 1)[-1] for k in arrays)
     some = ", ".join(sorted(held)[:5])
     here = ", ".join(sorted(matches.used + matches.missing + matches.left)[:3])
@@ -100,7 +100,7 @@ def _idle(glob: str, source: str, arrays: Mapping[str, np.ndarray], matches: _Ma
 
 
 def _report(matches: _Matches, pattern: str, key: str, source: str) -> list[str]:
-    """One line on what was taken, and one each on what was not, where there is any."""
+    """A line on the arrays used, and one for each group that was not, if it is not empty."""
     used, missing, left = matches.used, matches.missing, matches.left
     report = [f"{key}: {len(used)} arrays from {source}: {_some(used)}"]
     if missing:

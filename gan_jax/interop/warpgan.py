@@ -2,7 +2,7 @@
 
 https://github.com/seasonSH/WarpGAN saves its trainable variables as a TensorFlow checkpoint, and
 begins from one of a classifier of identities whose trunk has the discriminator's names. Layouts are
-the same: [h, w, in, out], [in, out], dense layers behind maps in the order row, column, channel.
+the same: [h, w, in, out], [in, out], dense layers after maps in the order row, column, channel.
 
     Encoder/ContentEncoder/conv0/weights                  gen   content_encoder/conv0/kernel
     Encoder/ContentEncoder/res0_1/InstanceNorm/gamma      gen   content_encoder/res0/norm1/scale

@@ -1,1 +1,1 @@
-"""Statistics over sets of images, from the features of a network that is handed in."""
+"""Metrics of sets of images, and the statistics from which they are computed."""

@@ -1,4 +1,4 @@
-"""The statistics of a set of images that streams by: means, covariances, features, patches.
+"""The statistics of a stream of images: means, covariances, features, patches.
 
 Images themselves are never stored, and the statistics do not depend on how images are batched.
 """
@@ -14,7 +14,7 @@ from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, PIXELS, Metric, Statis
 from gan_jax.metrics.registry import chosen
 from gan_jax.ops.frechet import Moments
 
-ROWS = 512  # features are merged into the moments so many at a time: a merge costs D² whatever n
+ROWS = 512  # features merged into the moments at a time, since the cost of a merge is D² for any n
 
 
 def accumulate(
@@ -26,14 +26,14 @@ def accumulate(
     patch_rows: Sequence[int] = (),
     done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Statistics]:
-    """Streams a set once, past every network that the metrics `names` need.
+    """Streams a set once through every network that the metrics `names` need.
 
     Args:
       batches: uint8 images, an array [n, H, W, C] or a list, and their classes or None.
-      names, networks, seed, real, patch_rows: as of `Accumulator`.
-      done: called with the number of images so far after every batch.
+      names, networks, seed, real, patch_rows: see `Accumulator`.
+      done: called after every batch with the number of images so far.
 
-    Returns and raises as `Accumulator`.
+    Returns and raises as `Accumulator` does.
     """
     accumulator = Accumulator(names, networks, seed, real, patch_rows)
     for images, classes in batches:
@@ -45,14 +45,15 @@ def accumulate(
 class Accumulator:
     """The statistics of one set, from batches of its images.
 
-    They depend on the images and their order, not on how they come in batches.
+    They depend on the images and their order, but not on how they are batched.
 
     Args:
-      names: metrics of two sets.
-      networks: by INCEPTION and CLASSIFIER, those that are needed.
-      seed: of SWD's patches.
-      real: whether it is the set of real images, of which less is needed.
-      patch_rows: which images SWD looks at, ascending (`spread`); equally many of both sets.
+      names: names of metrics in METRICS.
+      networks: those that are needed, by INCEPTION and CLASSIFIER.
+      seed: the seed of SWD's patches.
+      real: whether this is the set of real images, of which less is needed.
+      patch_rows: the images that SWD takes patches from, ascending (`spread`); equally many of both
+        sets.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Accumulator:
                 found = self._found[network] = Statistics()
                 needed = [m for m in metrics if m.of_real or not real]
                 self._buffers[network] = _Buffer(found, needed)
-        # each set has a stream of its own under the one seed
+        # both sets have the same seed, but each has its own random stream
         rng = np.random.default_rng((seed, int(real)))
         pixels = self._found.get(PIXELS, Statistics())
         self._pixels = _Pixels(pixels, chosen(names, PIXELS), rng, patch_rows)
@@ -82,7 +83,7 @@ class Accumulator:
         """Takes a batch: uint8 images, an array [n, H, W, C] or a list, and their classes or None.
 
         Raises:
-          ValueError: images that SWD or MS-SSIM cannot take; `str` of it is for people.
+          ValueError: images that SWD or MS-SSIM cannot take; its message may be shown to users.
         """
         for network, buffer in self._buffers.items():
             if network != PIXELS and buffer.taps:
@@ -91,7 +92,7 @@ class Accumulator:
         self.count += len(images)
 
     def finish(self) -> dict[str, Statistics]:
-        """The statistics by network, after the last batch. Class moments are under (tap, class)."""
+        """The statistics by network, after the last batch; moments of a class by (tap, class)."""
         for network, buffer in self._buffers.items():
             self._found[network].count = self.count
             buffer.close()
@@ -99,8 +100,8 @@ class Accumulator:
 
 
 class _Pixels:
-    """What comes of the images themselves: patches of some, and MS-SSIM of the images 0 and 1, 2
-    and 3, … of the stream; an odd one waits for the next batch."""
+    """Statistics of the pixels: patches of some images, and MS-SSIM of the images 0 and 1, 2 and 3,
+    … of the stream; an image without a partner waits for the next batch."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class _Pixels:
             self.found.pairs = (total + added * value, pairs + added)
 
     def _one_shape(self, images: Images) -> np.ndarray:
-        """The batch as an array. Raises ValueError where images of the set differ in shape."""
+        """The batch as an array. Raises ValueError if images of the set differ in shape."""
         shapes = {np.shape(image) for image in images} | ({self._shape} if self._shape else set())
         if len(shapes) > 1:
             found = " and ".join(str(list(shape)) for shape in sorted(shapes)[:2])
@@ -149,7 +150,7 @@ class _Pixels:
 
 
 class _Buffer:
-    """Collects features of batches and merges ROWS of them at a time, whatever the batches."""
+    """Collects features and merges ROWS of them at a time, independently of the batches."""
 
     def __init__(self, found: Statistics, metrics: Sequence[Metric]):
         self.found = found
@@ -172,7 +173,7 @@ class _Buffer:
             self._merge(ROWS)
 
     def _merge(self, most: int) -> None:
-        """Merges the first `most` rows that wait, and keeps the rest waiting."""
+        """Merges the first `most` waiting rows; the rest goes on waiting."""
         whole = {tap: np.concatenate(values) for tap, values in self.waiting.items() if values}
         rows = {tap: values[:most] for tap, values in whole.items()}
         for tap in self.plain & rows.keys():
@@ -187,5 +188,5 @@ class _Buffer:
         self.waiting = {tap: [whole[tap][most:]] if tap in whole else [] for tap in self.taps}
 
     def close(self) -> None:
-        self._merge(ROWS)  # fewer than that wait
+        self._merge(ROWS)  # fewer rows than that are waiting
         self.found.features = {tap: np.concatenate(parts) for tap, parts in self.parts.items()}

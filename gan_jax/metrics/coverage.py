@@ -1,4 +1,4 @@
-"""Which classes of a classifier a set of images covers: shows mode collapse."""
+"""The classes of a classifier that a set of images covers, which shows mode collapse."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ def coverage(logits: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """Class statistics of a set of images.
 
     Args:
-      logits: [N, K], a classifier's, N ≥ 1.
+      logits: [N, K], those of a classifier, N ≥ 1.
 
     Returns:
-      `class_entropy`, the entropy of the histogram in nats (ln K when every class is as frequent, 0
-      when there is one), and `class_confidence`, the mean largest probability; then the histogram
-      [K], the share of images whose largest logit is that class (it sums to 1). Both values are nan
-      where a logit is: argmax would call that a class.
+      `class_entropy`, the entropy of the histogram in nats (ln K if all classes are equally
+      frequent, 0 if there is only one), and `class_confidence`, the mean largest probability; then
+      the histogram [K], the share of images whose largest logit is that of the class (it sums to
+      1). Both values are nan if any logit is, which argmax would take for a class.
 
     Raises:
       ValueError: not two axes, or no images.
@@ -38,7 +38,7 @@ def coverage(logits: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
 
 @dataclass(frozen=True)
 class Classes(Metric):
-    """`coverage`, and the histogram under `class_fraction/<i>`; needs no real images."""
+    """`coverage`, and the histogram as `class_fraction/<i>`; it needs no real images."""
 
     of_real = False
     features = ("logits",)

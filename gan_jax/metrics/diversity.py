@@ -1,4 +1,4 @@
-"""How alike a generator's images are to one another: shows mode collapse without labels."""
+"""How alike a generator's images are to one another, which shows mode collapse without labels."""
 
 import jax
 import numpy as np
@@ -9,14 +9,14 @@ _score = jax.jit(ms_ssim, static_argnums=2)
 
 
 def diversity(images: np.ndarray) -> float:
-    """Mean MS-SSIM over the pairs (0, 1), (2, 3), … of a set, in [0, 1]; high is little diversity.
+    """Mean MS-SSIM over the pairs (0, 1), (2, 3), … of a set, in [0, 1]; high means little variety.
 
-    As AC-GAN (Odena, Olah & Shlens 2017) and ProGAN (Karras et al. 2018) report it, there over
-    10,000 pairs. It is comparable only between sets of one resolution, and worth something only
-    beside the value of real images: it sees variety, not quality.
+    AC-GAN (Odena, Olah & Shlens 2017) and ProGAN (Karras et al. 2018) report it over 10,000 pairs.
+    It is only comparable between sets of the same resolution, and only useful beside the value of
+    real images: it measures variety, not quality.
 
     Args:
-      images: uint8 [N, H, W, C], N ≥ 2, sides of 16 or more, independent draws. An odd last image
+      images: uint8 [N, H, W, C], N ≥ 2, sides of 16 or more, independent samples. An odd last image
         is left out. Compiled once for each H, W, C.
 
     Raises:
@@ -30,7 +30,7 @@ def diversity(images: np.ndarray) -> float:
             f"{SMALLEST_SIDE} pixels or more, found {images.dtype} {list(images.shape)}"
         )
     pairs = len(images) // 2
-    # about as much memory whatever the resolution: 64 small pairs or one large
+    # about the same memory for any resolution: 64 small pairs or a single large one
     batch = max(1, min(64, 2**22 // images[0].size))
     total = 0.0
     for start in range(0, pairs, batch):

@@ -1,7 +1,7 @@
-"""Networks whose features the metrics compare, and running them over images of any size.
+"""Networks whose features the metrics compare, and how they are run on images of any size.
 
-A feature network is a function of uint8 images; what identifies it (name, weights, resize) is
-recorded with every value that comes of it.
+A feature network is a function of uint8 images. Its identity (name, weights, resize) is recorded
+with every value that is computed with it.
 """
 
 import functools
@@ -15,12 +15,12 @@ import numpy as np
 from gan_jax.models import convolution, inception
 from gan_jax.ops import resize
 
-RESIZES = {  # name: (how to 299 px, the grey level that becomes 0, the one that becomes 1 above it)
+RESIZES = {  # name: (resize to 299 px, middle, unit), where x becomes (x - middle) / unit
     "tf1": (resize.tf1_bilinear, 128, 128),  # the original graph, torch-fidelity, ADM's evaluator
     "clean": (resize.antialiased, 128, 128),  # clean-fid
     "bilinear": (resize.bilinear, 127.5, 127.5),  # pytorch-fid
 }
-_PLACES = {  # names of taps here: in models.inception; others are the same
+_PLACES = {  # names of taps here: names in models.inception; other names are the same
     "features": "2048",
     "logits": "logits_unbiased",
     "logits_biased": "logits",
@@ -32,7 +32,8 @@ Images = Sequence[np.ndarray] | np.ndarray
 
 
 class Network(NamedTuple):
-    """A feature network. Taps are names: "features" and "logits" of all; others are its own."""
+    """A feature network. Its outputs, taps, have names: all networks have "features" and "logits",
+    and some have others."""
 
     name: str
     fingerprint: str  # of its weights
@@ -40,8 +41,8 @@ class Network(NamedTuple):
     widths: dict[str, int]  # of each tap
     # uint8 images [n, H, W, C] or a list of them, taps → float32 [n, width] each
     extract: Callable[[Images, Sequence[str]], dict[str, np.ndarray]]
-    logits: str = ""  # fingerprint of the layer behind the features, where it has one of its own
-    shape: tuple[int, ...] = ()  # [H, W, C] of the images that it takes; () for any
+    logits: str = ""  # fingerprint of the layer of the logits, if that is separate
+    shape: tuple[int, ...] = ()  # (H, W, C) of the images that it accepts; () for any
 
 
 def of_inception(
@@ -52,18 +53,18 @@ def of_inception(
     gather: Callable[[jax.Array], np.ndarray],
     batch: int = BATCH,
 ) -> Network:
-    """The 2015 Inception network behind one of the resizes, on every device of a mesh.
+    """The 2015 Inception network with one of the resizes before it, on every device of a mesh.
 
-    Features do not depend on `batch` beyond rounding: every call has the same number of images,
-    the last one filled up. Matrix products are in full float32 on every device.
+    Features do not depend on `batch` beyond rounding: every call has the same number of images, and
+    the last one is padded. Matrix products are in full float32 on every device.
 
     Args:
-      params: of `models.inception.apply`; without `fc` there are no logits.
+      params: parameters of `models.inception.apply`; without `fc` there are no logits.
       identity: the network's name, the fingerprint of its weights, and that of the weights of `fc`
         or "".
       how: a name in RESIZES.
       mesh: has `size`, `split` and `copy` (core.mesh.Mesh).
-      gather: brings a split array, whole, to this host.
+      gather: fetches a whole split array to this host.
       batch: images per call and device.
 
     Raises ValueError for an unknown resize.
@@ -81,12 +82,12 @@ def of_inception(
     )
 
     def extract(images: Images, taps: Sequence[str]) -> dict[str, np.ndarray]:
-        if not isinstance(images, np.ndarray):  # of several shapes: resized one by one
+        if not isinstance(images, np.ndarray):  # images of several shapes are resized one by one
             images = np.stack([_host_resized(image, rule, inception.SIDE) for image in images])
 
         def call(full: np.ndarray) -> dict[str, np.ndarray]:
             spread = jax.make_array_from_callback(full.shape, mesh.split, lambda index: full[index])
-            # accelerators would otherwise multiply with ten bits of mantissa or less
+            # by default accelerators multiply with ten bits of mantissa or fewer
             with jax.default_matmul_precision("highest"):
                 made = compiled(params, spread, tuple(taps))
             return {tap: gather(value) for tap, value in made.items()}
@@ -98,7 +99,7 @@ def of_inception(
 
 
 def _taps(how: str, params: Any, images: jax.Array, taps: Sequence[str]) -> dict[str, jax.Array]:
-    """Images [n, H, W, C] of any size, 0 to 255 → what these taps hold, [n, width] each."""
+    """Images [n, H, W, C] of any size, 0 to 255 → the values of these taps, [n, width] each."""
     rule, middle, unit = RESIZES[how]
     side = inception.SIDE
     x = images.astype(jnp.float32)
@@ -123,9 +124,10 @@ def _widths(params: Any) -> dict[str, int]:
 def in_batches(
     images: np.ndarray, size: int, run: Callable[[np.ndarray], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """What `run` gives for images [n, ...], n ≥ 1, taken `size` at a time so that it compiles once.
+    """The results of `run` for images [n, ...], n ≥ 1, in batches of `size`, so that it compiles
+    once.
 
-    The last batch is filled up with its last image; the results of the filling are left out.
+    The last batch is padded with its last image; the results of the padding are left out.
     """
     parts = []
     for start in range(0, len(images), size):
@@ -136,7 +138,7 @@ def in_batches(
 
 
 def _host_resized(image: np.ndarray, rule, side: int) -> np.ndarray:
-    """float32 [side, side, 3]."""
+    """The image as float32 [side, side, 3], resized by `rule` on the host if necessary."""
     if image.shape[:2] != (side, side):
         image = resize.on_host(rule, image, side, side)
     return np.broadcast_to(image, (side, side, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Fréchet distances of Gaussians that are fitted to the features of two sets, such as FID.
+"""Fréchet distances between Gaussians that are fitted to the features of two sets, such as FID.
 
 Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, arXiv 1706.08500.
 """
@@ -38,7 +38,7 @@ class Frechet(Metric):
 
     def compute(self, real: Statistics, fake: Statistics, context: Context) -> dict[str, float]:
         ours, theirs = fake.moments[self.tap], real.moments[self.tap]
-        # 0: moments from another program, which does not say of how many images they are
+        # a count of 0: moments from another program, whose number of images is not known
         fewest = min(m.count for m in (ours, theirs) if m.count)
         context.notes += few_images(self.name, fewest, self.width(context), context.options)
         return {self.name: frechet_distance(theirs.mean, theirs.cov, ours.mean, ours.cov)}
@@ -46,7 +46,7 @@ class Frechet(Metric):
 
 @dataclass(frozen=True)
 class FrechetByClass(Frechet):
-    """The distance of each class, and their mean under the metric's own name."""
+    """The distance of each class, and under the metric's own name their mean."""
 
     by_class = True
 
@@ -96,8 +96,8 @@ class FrechetByClass(Frechet):
 
 
 def few_images(name: str, images: int, width: int, options: MetricOptions) -> list[str]:
-    """The note that a covariance is estimated from few images. Raises ValueError unless the
-    options allow it."""
+    """A note if a covariance is estimated from too few images. Raises ValueError in this case
+    unless the options allow it."""
     if images > width:
         return []
     if not options.few:

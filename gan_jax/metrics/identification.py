@@ -1,6 +1,6 @@
 """Whether a caricature still shows its person, and whether it exaggerates that person's features.
 
-Embeddings are rows of any recogniser; the similarity of two faces is the cosine of the angle
+Embeddings are rows from any recogniser; the similarity of two faces is the cosine of the angle
 between their embeddings. Points, displacements and flows are (y, x) in pixels.
 """
 
@@ -21,7 +21,7 @@ def rank1(
     gallery_labels: np.ndarray,
     own: np.ndarray | None = None,
 ) -> float:
-    """Rank-1 identification: the share of probes whose nearest in the gallery has their identity.
+    """Rank-1 identification: the share of probes whose nearest gallery face has their identity.
 
     Args:
       probes: embeddings [N, E]. labels: their identities, [N].
@@ -29,7 +29,7 @@ def rank1(
       own: int [N], for each probe the row of the gallery that it was made from, which is left out
         for this probe; -1, or no `own` at all, for none.
 
-    Probes whose identity has nothing else in the gallery do not count.
+    Probes whose identity has no other face in the gallery do not count.
 
     Raises:
       ValueError: shapes that do not fit together, or no probe that counts.
@@ -66,7 +66,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _directions(rows: np.ndarray, name: str) -> np.ndarray:
-    """Rows of length 1 in float64; rows of zeros stay."""
+    """Rows scaled to length 1 in float64; rows of zeros stay zero."""
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or not len(rows):
         raise ValueError(f"{name} are embeddings [N, E], found {list(rows.shape)}")
@@ -74,9 +74,9 @@ def _directions(rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def movement(flow: jax.Array, points: jax.Array) -> jax.Array:
-    """Where an image's warp takes its points.
+    """How far the warp of an image moves its points.
 
-    A warp out[q] = image[q - flow(q)] moves what lies at p by the d with d = flow(p + d), here by
+    A warp out[q] = image[q - flow(q)] moves a point p by the d with d = flow(p + d). It is found by
     fixed-point iteration from 0, which converges where the warp does not fold.
 
     Args:
@@ -101,8 +101,8 @@ def exaggeration(moved: np.ndarray, truth: np.ndarray) -> dict[str, float]:
       correlation: Pearson's, over all photos, landmarks and both coordinates, in [-1, 1].
       correlation_centred: the same after each landmark's mean over the photos is subtracted from
         both, so that only what differs between photos counts. The same warp for everybody scores 0.
-      slope: Σ moved·truth / Σ truth²: 1 where everything is moved as far as it should be, 0 where
-        nothing is, or nothing in the right direction.
+      slope: Σ moved·truth / Σ truth²: 1 if everything moves as far as it should, 0 if nothing
+        moves, or nothing in the right direction.
       magnitude: the ratio of root mean squares, whatever the directions.
 
     A correlation with landmarks that do not move (or, centred, do not vary) is 0.

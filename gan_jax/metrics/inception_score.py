@@ -15,7 +15,7 @@ from gan_jax.metrics.metric import Context, Counts, Metric, MetricOptions, Stati
 def inception_score(
     logits: np.ndarray, *, splits: int = 10, shuffle: bool = True, seed: int = 2020
 ) -> tuple[float, float]:
-    """exp of the mean KL(p(y|x) ‖ p(y)), split by split; p(y) is that of the split.
+    """exp of the mean KL(p(y|x) ‖ p(y)) for each split, where p(y) is that of the split.
 
     The images of split i are those from i·N // splits up to (i + 1)·N // splits, after a
     permutation by `np.random.RandomState(seed)`: torch-fidelity's convention. The evaluator of
@@ -30,8 +30,9 @@ def inception_score(
       seed: of the permutation.
 
     Returns:
-      (mean, population standard deviation) over splits. A split scores between 1, all images
-      classified alike, and K, certain and uniform over classes; nan where a logit is.
+      (mean, population standard deviation) over splits. The score of a split lies between 1, if all
+      images are classified alike, and K, if they are classified with certainty and uniformly over
+      the classes; nan if a logit is.
 
     Raises:
       ValueError: not two axes, or fewer images than splits.
@@ -53,8 +54,8 @@ def inception_score(
 def _score(logits: np.ndarray) -> float:
     """The score of one split, float64 [n, K]."""
     conditional = logits - _log_sum_exp(logits, axis=1)  # log p(y|x), [n, K]
-    # the mean over images is taken among logarithms: p(y) of a class that no image comes near would
-    # underflow to 0, and its 0 · log 0 make the score nan
+    # the mean over images is computed from logarithms: p(y) of a very unlikely class would
+    # underflow to 0, and 0 · log 0 would make the score nan
     marginal = _log_sum_exp(conditional, axis=0) - np.log(len(logits))  # log p(y), [1, K]
     divergence = np.sum(np.exp(conditional) * (conditional - marginal), axis=1)
     return float(np.exp(divergence.mean()))

@@ -57,23 +57,23 @@ def kid(
 
     `np.random.RandomState(seed)` picks, subset by subset, first the rows of `fake` and then those
     of `real`, each without replacement. That is torch-fidelity's order when its `input1` is the
-    generated set, so the same features, seed and options give its numbers; they differ in the
-    noise of the draw when the sets change places. Kernels are evaluated in float64, where
-    torch-fidelity keeps the float32 of its features.
+    generated set, so the same features, seed and options give the same values; with the sets
+    exchanged, values differ by the noise of sampling. Kernels are evaluated in float64, where
+    torch-fidelity stays in the float32 of its features.
 
-    Work arrays hold subset_size² and subset_size · D numbers, however large the sets are.
+    Work arrays have subset_size² and subset_size · D numbers, however large the sets are.
 
     Args:
-      real, fake: [N, D] and [M, D], any float type; the pool features of the Inception network
-        where the result is to be called KID.
-      subsets: how many pairs of subsets are drawn, ≥ 1.
+      real, fake: [N, D] and [M, D], any float type; only for the pool features of the Inception
+        network may the result be called KID.
+      subsets: how many pairs of subsets are sampled, ≥ 1.
       subset_size: rows per subset, 2 ≤ subset_size ≤ N, M.
-      seed: of the draws.
+      seed: seed of the sampling.
       kernel: a name in KERNELS, or a kernel with other parameters.
 
     Returns:
-      (mean, population standard deviation) over subsets. The mean is slightly negative for sets of
-      the same distribution, as an unbiased estimate of 0 must be; nan where a drawn feature is.
+      (mean, population standard deviation) over subsets. For sets of the same distribution the mean
+      may be slightly negative, as an unbiased estimate of 0 must be; nan if a sampled feature is.
 
     Raises:
       ValueError: an unknown kernel, features that are not [N, D] of one width, fewer than
@@ -154,7 +154,7 @@ class Kid(Metric):
         return dict(zip(self.values, found, strict=True))
 
     def _subsets(self, smaller: int, options: MetricOptions) -> tuple[int, list[str]]:
-        """The size of the subsets, and the note where it is smaller than asked for."""
+        """The size of the subsets, and a note if it is smaller than asked for."""
         size = min(options.kid_subset_size, smaller)
         small = size < options.kid_subset_size
         return size, [f"{self.name}: subsets of {size} images"] if small else []

@@ -19,9 +19,9 @@ def prdc(
 ) -> dict[str, float]:
     """Precision, recall, density and coverage of generated features.
 
-    Every sample owns a ball whose radius is the distance to its k-th neighbour in its own set. The
-    sample itself does not count, another one at the same place does. With r_i the radius of real
-    x_i, i < N, and s_j that of fake y_j, j < M:
+    Every sample has a ball whose radius is the distance to its k-th neighbour in its own set. The
+    sample itself does not count as a neighbour, but another one at the same place does. With r_i
+    the radius of real x_i, i < N, and s_j that of fake y_j, j < M:
 
       precision  share of fakes that lie in the ball of some real sample
       recall     share of real samples that lie in the ball of some fake
@@ -34,12 +34,13 @@ def prdc(
       torch-fidelity and the evaluator of guided diffusion   k=3, strict=False (the defaults)
       StudioGAN and the prdc package                         k=5, strict=True
 
-    Distances are matrix products; but radii, and every pair so close to a border that the rounding
-    of a product could decide it, are sums of squared differences in float64. So the result does not
-    depend on `block`, large means cost no digits, and the ties that copied training images cause
-    come out as `strict` says. It is slow where a large part of both sets is a single point.
+    Distances are computed by matrix products; but radii, and every pair so close to a border that
+    the rounding of a product could decide it, are computed as sums of squared differences in
+    float64. So the result does not depend on `block`, large means cost no precision, and ties,
+    which copied training images cause, are decided by `strict`. It is slow if a large part of both
+    sets is a single point.
 
-    Memory beyond the features: some ten arrays of block² or block · D float64 numbers.
+    Besides the features it needs about ten arrays of block² or block · D float64 numbers.
 
     Args:
       real, fake: [N, D] and [M, D], any float type; may be memory-mapped.
@@ -48,7 +49,7 @@ def prdc(
       block: rows per block; speed and memory only.
 
     Returns:
-      The five values by name, each in [0, 1] but density in [0, N/k]; all nan where a feature is
+      The five values by name, each in [0, 1] except density in [0, N/k]; all nan if a feature is
       not finite.
 
     Raises:
@@ -59,7 +60,7 @@ def prdc(
     totals = real.sum(axis=0, dtype=np.float64) + fake.sum(axis=0, dtype=np.float64)
     if not np.isfinite(totals).all():
         return dict.fromkeys(("precision", "recall", "f_score", "density", "coverage"), np.nan)
-    # products of vectors that share a large mean leave few digits for their distance
+    # products of vectors with a large common mean leave few digits for their distance
     centre = totals / (len(real) + len(fake))
     inside = np.less if strict else np.less_equal
     faithful, recalled, population = _memberships(real, fake, k, inside, centre, block)
@@ -98,7 +99,7 @@ def _memberships(
     centre: np.ndarray,
     block: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Who lies in whose ball.
+    """Which samples lie in which balls.
 
     Returns bool [M], fakes that lie in some real ball; bool [N], real samples that lie in some fake
     ball; int [N], the number of fakes in the ball of each real sample.
@@ -132,7 +133,7 @@ def _squared_radii(features: np.ndarray, k: int, centre: np.ndarray, block: int)
         for j, columns in _blocks(features, centre, block):
             squares, _ = _squared_distances(rows, columns)
             if j == i:
-                # by place and not by distance 0, which a duplicate has too
+                # the sample itself is excluded by place, since a duplicate has distance 0 too
                 np.fill_diagonal(squares, np.inf)
             candidates = np.concatenate([nearest, squares], axis=1)
             order = np.argpartition(candidates, k - 1, axis=1)[:, :k]
@@ -172,8 +173,8 @@ def _measured(
 ) -> np.ndarray:
     """‖x - y‖² of single pairs by their differences, [P].
 
-    The order of summation depends on D alone, so equal pairs have equal distances wherever they
-    stand, and x and y may change places.
+    The order of summation depends on D alone, so that equal pairs have equal distances at any
+    place, and the distance is symmetric in x and y.
     """
     squares = np.empty(len(x_places))
     for start in range(0, len(squares), block):
@@ -185,7 +186,7 @@ def _measured(
 
 @dataclass(frozen=True)
 class Manifold(Metric):
-    """Some of the values of `prdc`, `kinds`, each under `<kind><end>`."""
+    """Those values of `prdc` that `kinds` names, each as `<kind><end>`."""
 
     kinds: tuple[str, ...] = ()
     end: str = ""

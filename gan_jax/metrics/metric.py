@@ -1,4 +1,4 @@
-"""What a metric of two sets of images is: the statistics it needs and how it is computed.
+"""The interface of a metric of two sets: the statistics it needs and how it is computed.
 
 A family of metrics, such as the Fréchet distances, is a subclass of `Metric` in a file of its own;
 one metric is a row of `registry.METRICS`.
@@ -19,16 +19,16 @@ Labels = Sequence[int] | np.ndarray | None
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """What metrics depend on besides the images; recorded with their values."""
+    """Options on which the values of metrics depend; they are recorded with the values."""
 
     seed: int = 2020  # KID's subsets, the Inception Score's order, SWD's patches and directions
     kid_subsets: int = 100
-    kid_subset_size: int = 1000  # at most; smaller sets are taken whole
+    kid_subset_size: int = 1000  # at most; of smaller sets all images are used
     splits: int = 10  # of the Inception Score
     few: bool = False  # allow a Fréchet distance of fewer images than features, with a note
 
     def recorded(self) -> dict[str, int]:
-        """What is written beside the values. `few` is not part of it: a note says it instead."""
+        """The options that are written beside the values; for `few` there is a note instead."""
         return {
             "seed": self.seed,
             "kid_subsets": self.kid_subsets,
@@ -39,20 +39,20 @@ class MetricOptions:
 
 @dataclass
 class Statistics:
-    """What is known of one set of images under one network, after `accumulate`."""
+    """The statistics of one set of images with one network, from `accumulate`."""
 
     count: int = 0
     moments: dict[Any, Moments] = field(default_factory=dict)  # by tap, and by (tap, class)
     features: dict[str, np.ndarray] = field(default_factory=dict)  # by tap, [N, D] float32
     patches: Any = None  # swd.Patches
-    pairs: tuple[float, int] = (0.0, 0)  # sum of MS-SSIM, and the number of pairs of neighbours
+    pairs: tuple[float, int] = (0.0, 0)  # sum of MS-SSIM over pairs of images, number of pairs
 
 
 class Counts(NamedTuple):
     """The numbers of images to be compared, known before any feature is computed."""
 
-    real: int  # 0 where it is not known
-    fake: int  # 0 where there is no second set
+    real: int  # 0 if it is not known
+    fake: int  # 0 if there is no second set
     labels: tuple[Labels, Labels] = (None, None)  # classes of the real and of the other images
 
     @property
@@ -63,7 +63,7 @@ class Counts(NamedTuple):
 
 @dataclass
 class Context:
-    """What a comparison needs besides the two sets, and the notes it leaves."""
+    """What a comparison needs besides the two sets, and the notes that metrics add."""
 
     networks: Mapping[str, Network]
     options: MetricOptions
@@ -74,7 +74,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of two sets. Subclasses override what is different for them."""
+    """One metric of two sets. Subclasses override whatever is different for them."""
 
     name: str
     network: str  # INCEPTION, CLASSIFIER or PIXELS
@@ -82,13 +82,13 @@ class Metric:
     of_real: ClassVar[bool] = True  # whether real images matter
     by_class: ClassVar[bool] = False
     patches: ClassVar[bool] = False  # whether it needs patches of the images
-    pairs: ClassVar[bool] = False  # whether it needs the MS-SSIM of neighbouring images
+    pairs: ClassVar[bool] = False  # whether it needs the MS-SSIM of pairs of images within a set
     moments: ClassVar[tuple[str, ...]] = ()  # the taps whose means and covariances it needs
     features: ClassVar[tuple[str, ...]] = ()  # the taps whose features it needs of every image
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Names of the values it always gives; further ones may depend on the data."""
+        """Names of the values that it always has; there may be others, depending on the data."""
         return (self.name,)
 
     @property
@@ -97,7 +97,7 @@ class Metric:
         return 1, ""
 
     def check(self, counts: Counts, options: MetricOptions) -> None:
-        """Raises ValueError where a set has too few images for this metric."""
+        """Raises ValueError if a set has too few images for this metric."""
         least, why = self.least
         known = {"real": counts.real if self.of_real else 0, "generated": counts.fake}
         if any(0 < count < least for count in known.values()):
@@ -108,10 +108,10 @@ class Metric:
             )
 
     def notes(self, counts: Counts, context: Context) -> list[str]:
-        """The notes that follow from the numbers of images alone. Raises ValueError as `compute`
-        would for such numbers."""
+        """Notes that follow from the numbers of images alone. Raises ValueError if `compute` would
+        for these numbers."""
         return []
 
     def compute(self, real: Statistics, fake: Statistics, context: Context) -> dict[str, float]:
-        """The metric's values. Raises ValueError for sets that it cannot be computed on."""
+        """The metric's values by name. Raises ValueError if it cannot be computed for the sets."""
         raise NotImplementedError

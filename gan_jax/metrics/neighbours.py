@@ -1,4 +1,4 @@
-"""Nearest training images by L2, block by block: is a sample new, or a copy?"""
+"""Nearest training images by L2 distance, which show whether a sample is new or a copy."""
 
 import numpy as np
 

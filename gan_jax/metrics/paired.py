@@ -1,4 +1,4 @@
-"""How close images are to those they should be: means over pairs. No image is stored."""
+"""How close images are to their targets: means over pairs. No image is stored."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,7 +9,7 @@ from gan_jax.ops import images
 
 Lpips = Callable[[np.ndarray, np.ndarray], np.ndarray]
 MOST_DB = 100.0
-"""PSNR of equal images, which would be infinite."""
+"""The largest PSNR; that of equal images would be infinite."""
 
 _psnr = jax.jit(lambda x, y: images.psnr(x, y, 255.0))
 _ssim = jax.jit(lambda x, y: images.ssim(x, y, 255.0))
@@ -19,7 +19,7 @@ class Pairs:
     """Means over pairs of images that arrive in batches.
 
     Args:
-      names: among PAIRED.
+      names: names in PAIRED.
       lpips: images in [-1, 1] [n, H, W, 3] twice → [n]; for "lpips".
     """
 
@@ -27,10 +27,10 @@ class Pairs:
         self._totals, self._count, self._lpips = dict.fromkeys(names, 0.0), 0, lpips
 
     def add(self, made: np.ndarray, wanted: np.ndarray) -> None:
-        """Takes uint8 images [n, H, W, C] and those that they should be.
+        """Takes uint8 images [n, H, W, C] and their targets.
 
         Raises:
-          ValueError: images of two shapes, or too small for a metric.
+          ValueError: images whose shape differs from that of their targets, or is too small.
         """
         if np.shape(made) != np.shape(wanted):
             raise ValueError(

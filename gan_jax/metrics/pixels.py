@@ -1,4 +1,4 @@
-"""The metrics that look at pixels themselves: sliced Wasserstein distance and MS-SSIM."""
+"""The metrics of pixels, without a network: sliced Wasserstein distance and MS-SSIM."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ def patched(n_real: int, n_fake: int) -> int:
 
 @dataclass(frozen=True)
 class SlicedWasserstein(Metric):
-    """`swd`, the mean over the levels of a Laplacian pyramid, and `swd/<side>` of each level."""
+    """`swd`, the mean over the levels of a Laplacian pyramid, and `swd/<side>` for each level."""
 
     patches = True
 
@@ -36,7 +36,7 @@ class SlicedWasserstein(Metric):
 
 @dataclass(frozen=True)
 class MsSsim(Metric):
-    """`ms_ssim`, how alike the images of the second set are, and `ms_ssim_real` of the real."""
+    """How alike a set's images are: `ms_ssim` of the second set, `ms_ssim_real` of the real."""
 
     pairs = True
 

@@ -14,7 +14,7 @@ from gan_jax.metrics.pixels import MsSsim, SlicedWasserstein
 
 
 def _of_features(network: str, end: str, frechet: str, kernel: str) -> Iterator[Metric]:
-    """The metrics that there are of both feature networks; `end` closes their names."""
+    """The metrics that both feature networks have; their names end in `end`."""
     yield Frechet(f"{frechet}{end}", network)
     yield Kid(f"{kernel}{end}", network)
     yield Kid(f"{kernel}_rbf{end}", network, kernel="rbf")
@@ -44,12 +44,12 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
 
 def chosen(names: Sequence[str], network: str) -> dict[str, Metric]:
     """The metrics among `names` that use this network (INCEPTION, CLASSIFIER or PIXELS)."""
-    known = [name for name in names if name in METRICS]  # the rest is of pairs
+    known = [name for name in names if name in METRICS]  # others are metrics of pairs
     return {name: METRICS[name] for name in known if METRICS[name].network == network}
 
 
 def describe(network: Network, names: Sequence[str] = ()) -> dict[str, Any]:
-    """What identifies a network, as it is written beside the values of the metrics `names`."""
+    """The identity of a network, as it is written beside the values of the metrics `names`."""
     found = {"network": network.name, "weights": network.fingerprint, "resize": network.resize}
     scored = any(m.features == ("logits",) for m in chosen(names, INCEPTION).values())
     return found | ({"logits": network.logits} if scored and network.logits else {})

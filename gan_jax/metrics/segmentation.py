@@ -1,7 +1,7 @@
 """How well label maps agree: the three values of the FCN score.
 
-A segmenter that was trained on real photos reads generated ones; the better its label maps agree
-with those the photos were generated from, the more the photos look like what they should show
+A segmenter that was trained on real photos labels generated ones; the better its label maps agree
+with those from which the photos were generated, the more the photos look like what they should show
 (pix2pix, Isola et al. 2017, section 4; the values are those of FCN, Long et al. 2015, section 5).
 """
 
@@ -9,16 +9,16 @@ import numpy as np
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How often each true class was called what: int64 [K, K], rows the truth, columns the answers.
+    """How often each class was predicted for each true class: int64 [K, K], rows the true classes.
 
-    Matrices of several batches add up to that of all of them.
+    The matrices of several batches add up to that of all of them.
 
     Args:
-      truth, predicted: whole numbers in 0..K-1, of one shape, whichever.
+      truth, predicted: whole numbers in 0..K-1, of the same shape, which may be any.
       classes: K.
 
     Raises:
-      ValueError: shapes that differ, values that are no class.
+      ValueError: shapes that differ, or values that are not classes.
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape:
@@ -35,17 +35,17 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 
 
 def scores(matrix: np.ndarray) -> dict[str, float]:
-    """The FCN score of a `confusion` matrix n, n_ij pixels of class i called j; all in [0, 1].
+    """The FCN score of a `confusion` matrix n, where n_ij pixels of class i are predicted as j.
 
-    With t_i = Σ_j n_ij the pixels of class i and p_i = Σ_j n_ji those called so
-    (Long et al. 2015, section 5):
+    All values are in [0, 1]. With t_i = Σ_j n_ij the pixels of class i, and p_i = Σ_j n_ji those
+    that are predicted as i (Long et al. 2015, section 5):
 
       pixel_accuracy  Σ_i n_ii / Σ_i t_i
       class_accuracy  the mean over classes of n_ii / t_i
       class_iou       the mean over classes of n_ii / (t_i + p_i - n_ii)
 
     A class that never occurs in the truth has no accuracy and is left out of that mean. Its IoU is
-    0 if any pixel was called so; a class neither there nor called has none and is left out.
+    0 if it is predicted for any pixel; a class that is neither there nor predicted has no IoU.
 
     Raises:
       ValueError: not a square matrix, negative counts, or no pixel at all.

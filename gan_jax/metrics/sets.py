@@ -12,7 +12,7 @@ from gan_jax.metrics.registry import METRICS
 def plan(names: Sequence[str], counts: Counts, context: Context) -> list[str]:
     """The notes that follow from the numbers of images alone, before any feature is computed.
 
-    Metrics by class are looked at where the labels of both sets are known.
+    Metrics by class are only considered if the labels of both sets are known.
 
     Raises:
       ValueError: as `compute`.
@@ -22,7 +22,7 @@ def plan(names: Sequence[str], counts: Counts, context: Context) -> list[str]:
 
 
 def enough(names: Sequence[str], counts: Counts, options: MetricOptions) -> None:
-    """Raises ValueError for a metric that cannot be computed on so few images at all."""
+    """Raises ValueError if there are too few images for one of the metrics."""
     for name in names:
         METRICS[name].check(counts, options)
 
@@ -36,10 +36,10 @@ def compute(
     """The values of the metrics `names`, and the notes that belong beside them.
 
     Args:
-      real, fake: statistics by network, as `accumulate` gives them.
+      real, fake: statistics by network, from `accumulate`.
 
     Raises:
-      ValueError: sets that a metric cannot be computed on; `str` of it is for people.
+      ValueError: a metric cannot be computed for the sets; its message may be shown to users.
     """
     context = dataclasses.replace(context, notes=[], shared={})
     found: dict[str, float] = {}
@@ -52,5 +52,5 @@ def compute(
 
 
 def spread(count: int, wanted: int) -> np.ndarray:
-    """`wanted` of `count` rows at equal distances: of a sorted set, some of every class."""
+    """`wanted` of `count` rows at equal distances, so a sorted set gives some of every class."""
     return np.arange(wanted) * count // max(wanted, 1)

@@ -1,4 +1,4 @@
-"""Which shapes of images the metrics of two sets can take, checked image by image."""
+"""Checks, image by image, that the metrics of two sets can take images of these shapes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]  # height, width, channels
 
 
 class Set(Protocol):
-    """A set of images as this file needs it, such as an `ImageSet` of data/image_set.py."""
+    """What this file needs of a set of images, such as an `ImageSet` of data/image_set.py."""
 
     def __len__(self) -> int: ...
     def file(self, row: int) -> str: ...
@@ -21,10 +21,10 @@ class Set(Protocol):
 
 
 class Shapes:
-    """Refuses images that a metric among `names` cannot take, and names the files.
+    """Refuses images that a metric among `names` cannot take, with errors that name the files.
 
-    A classifier takes images of its own shape, MS-SSIM needs one shape within each set, and a
-    sliced Wasserstein distance one shape in both sets. Other metrics take any.
+    A classifier only takes images of its own shape, MS-SSIM needs one shape within each set, and a
+    sliced Wasserstein distance the same shape in both sets. Other metrics take any shapes.
     """
 
     def __init__(self, names: Sequence[str], networks: Mapping[str, Network]) -> None:
@@ -32,13 +32,13 @@ class Shapes:
         self._first: dict[str, tuple[str, Shape]] = {}  # by metric, or metric and side
 
     def look_ahead(self, real: Set | None, fake: Set | None) -> None:
-        """Looks at the first image of each set, so that sets of two shapes are refused early."""
+        """Checks the first image of each set, so that differing shapes are refused early."""
         for images, is_real in ((real, True), (fake, False)):
             if images is not None and self._concerned(is_real):
                 self.of(images, is_real)(0, next(iter(images.batches(1))))
 
     def _concerned(self, real: bool) -> list[str]:
-        """The metrics that look at this side and cannot take every shape."""
+        """The metrics that use this side and do not take every shape."""
         return [
             name
             for name in self._names
@@ -53,7 +53,7 @@ class Shapes:
     def of(self, images: Set, real: bool) -> Callable[[int, Images], None]:
         """A function that checks a batch, given the number of its first image and its images.
 
-        Raises ArgumentError for an image of another shape than the metrics can take.
+        The function raises ArgumentError for an image of a shape that a metric cannot take.
         """
         names = self._concerned(real)
 

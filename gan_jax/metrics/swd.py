@@ -1,9 +1,9 @@
-"""Sliced Wasserstein distance between two sets of images, one number per Laplacian level.
+"""Sliced Wasserstein distance between two sets of images, one value per Laplacian level.
 
-The measure of ProGAN (Karras et al. 2018, section 5): each level of the pyramid is described by
-random patches, standardised per channel; two clouds of patches are compared along random directions
-(Rabin et al. 2011), where the optimal transport is to sort. Low values on the finest level mean
-alike textures, on the coarsest alike layouts.
+This is the metric of ProGAN (Karras et al. 2018, section 5): each level of the pyramid is described
+by random patches, standardised per channel; two clouds of patches are projected onto random
+directions (Rabin et al. 2011), where sorting gives the optimal transport. Low values on the finest
+level mean similar textures, on the coarsest similar layouts.
 
 Stream the real images into one `Patches` and every set of fakes into another, then call
 `distances`. Two `Patches` of the same real images under two generators give the noise floor.
@@ -23,8 +23,8 @@ COARSEST = 16
 """Side of the coarsest level in pixels."""
 
 _levels = jax.jit(laplacian, static_argnums=1)
-_ROWS = 8192  # descriptors standardised and projected at once
-# a standard deviation below this, in grey levels, is rounding of images without any contrast
+_ROWS = 8192  # descriptors that are standardised and projected at once
+# a standard deviation below this, in grey levels, is rounding error of images without contrast
 _FLAT = 1e-4
 
 
@@ -54,18 +54,18 @@ class Descriptors:
 class Patches:
     """Random patches of images that arrive in batches: [N·patches_per_image, C·size²] per level.
 
-    Images are drawn from one after another, all levels of an image before the next image, so the
-    result depends on the generator and the order of the images and not on the batches.
+    Patches are taken image by image, from all levels of an image before the next one, so that the
+    result depends on `rng` and the order of the images, but not on the batches.
 
-    A level takes 4·C·size² bytes a patch: 1.2 GB for 16,384 RGB images with the defaults.
+    A level needs 4·C·size² bytes per patch: 1.2 GB for 16,384 RGB images with the defaults.
 
     Args:
-      rng: decides the centres, uniform over all places where the patch is inside the image. Each
-        set needs one of its own.
-      patches_per_image: per level.
+      rng: for the centres, uniform over all places where the patch is inside the image. Each set
+        needs its own generator.
+      patches_per_image: number per level.
       size: side of a patch in pixels, odd, below 16.
-      in_memory: bytes that a level may hold in memory; a larger one moves to a file without a name
-        in the system's folder for temporary files, gone with this object.
+      in_memory: bytes that a level may use in memory; a larger one is moved to a nameless file in
+        the system's folder for temporary files, which disappears with this object.
 
     Raises:
       ValueError: an even size, or one outside 1..15; fewer than one patch.
@@ -95,8 +95,8 @@ class Patches:
 
         Args:
           images: of one shape over all calls.
-          centres: int [B, level, patches_per_image, (row, column)], where to take them instead of
-            where the generator says; size//2 or more away from every border.
+          centres: int [B, level, patches_per_image, (row, column)], the centres to use instead of
+            random ones; size//2 or more away from every border.
 
         Raises:
           ValueError: other images, or centres of another shape or too close to a border.
@@ -106,7 +106,7 @@ class Patches:
         if centres is not None:
             centres = np.asarray(centres)
             self._check(centres, len(images))
-        # level images and their patches stay small beside the stored descriptors
+        # so many that images of a level and their patches are small beside the stored descriptors
         at_once = max(1, min(256, 2**24 // images[0].size)) if len(images) else 1
         for start in range(0, len(images), at_once):
             part = slice(start, start + at_once)
@@ -119,10 +119,10 @@ class Patches:
                 self._moments[index].add(pixels)
 
     def descriptors(self, resolution: int) -> Descriptors:
-        """Of the level with this side, over all images so far.
+        """The descriptors of the level with this side, over all images so far.
 
         Raises:
-          ValueError: no such level, which is so for all before the first image.
+          ValueError: no such level; before the first image there is none.
         """
         if resolution not in self.resolutions:
             raise ValueError(f"no level of {resolution} pixels among {self.resolutions}")
@@ -180,8 +180,8 @@ def take_patches(images: np.ndarray, centres: np.ndarray, size: int) -> np.ndarr
       size: odd.
 
     Returns:
-      [B·N, C, column, row]. Columns come before rows as in the original, which matters only for
-      directions that are given from outside.
+      [B·N, C, column, row]. Columns come before rows as in the original, which only matters if
+      directions are given from outside.
     """
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(2, 1))
     rows, columns = np.moveaxis(centres, -1, 0) - size // 2
@@ -199,9 +199,9 @@ def distances(
     """Distance per level and their average, × 10³ as in the papers' tables; 0 for equal sets.
 
     Args:
-      real, fake: as many images of one shape in each, with as many patches.
-      rng: draws the directions, level by level from fine to coarse; one with the same seed for each
-        call makes calls comparable.
+      real, fake: both with the same number of images of the same shape, and of patches.
+      rng: for the directions, level by level from fine to coarse; calls are comparable if their
+        generators have the same seed.
       repeats, directions: repeats · directions directions per level.
 
     Returns:
@@ -221,7 +221,7 @@ def distances(
                 f"{list(a.patches.shape)} and {list(b.patches.shape)} [N, C, size, size]"
             )
         width = int(np.prod(a.patches.shape[1:]))
-        # in blocks, so that a seed means the same directions as in the original
+        # in blocks, so that a seed gives the same directions as in the original
         drawn = [rng.standard_normal((width, directions)) for _ in range(repeats)]
         values[resolution] = 1e3 * sliced_wasserstein(a, b, np.concatenate(drawn, axis=1))
     values["average"] = float(np.mean(list(values.values())))
@@ -239,10 +239,10 @@ def sliced_wasserstein(
     Args:
       a, b: float32 [N, D] each.
       directions: [D, K], of any length.
-      memory: bytes for projections; as many directions are taken at once as fit, one at least.
+      memory: bytes for projections; as many directions are used at once as fit, at least one.
 
     Raises:
-      ValueError: unlike numbers of rows.
+      ValueError: different numbers of rows.
     """
     if len(a) != len(b):
         raise ValueError(f"projections of {len(a)} and {len(b)} points cannot be paired")
@@ -268,7 +268,7 @@ def _sorted_projections(points: np.ndarray | Descriptors, directions: np.ndarray
 
 
 class _Rows:
-    """Float32 rows that are only added to; those beyond a limit of bytes live in a nameless file.
+    """A growing array of float32 rows; beyond a limit of bytes it is stored in a nameless file.
 
     The system frees the file's space when the last array over it is gone, however the run ends.
     """

@@ -1,1 +1,1 @@
-"""What a person looks at: grids of images, curves, one page per run."""
+"""Pictures for people: grids of images, curves, videos, and an HTML page about a run."""

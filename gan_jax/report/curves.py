@@ -1,4 +1,4 @@
-"""A run's numbers over time, drawn from its metrics.jsonl.
+"""A run's metrics over time, drawn from its metrics.jsonl.
 
 A row is {"step": 100, "kind": "train", "loss/gen": 0.7, …}; kinds are `train` (every log interval,
 drawn faint), `epoch` (averages, drawn strong) and `eval` (drawn with markers, the best one marked).
@@ -42,12 +42,12 @@ HIGHER_IS_BETTER = (
     *("accuracy", "entropy", "confidence", "inception", "precision", "recall", "density"),
     *("coverage", "psnr", "ssim", "rank", "likelihood"),
 )
-MANY = matplotlib.colormaps["tab20"]  # more lines than that need more colours
+MANY = matplotlib.colormaps["tab20"]  # for panels with more lines than COLOURS
 NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
-# A panel whose values span a larger ratio gets a logarithmic axis. What matters in losses is their
-# differences, so they keep a linear axis for longer.
+# A panel whose values span a larger ratio gets a logarithmic axis. For losses differences matter
+# more than ratios, so they have a linear axis for longer.
 LOG_RATIOS = {"loss": 1000, "learning rate": 50, "norm": 50}
 
 
@@ -62,13 +62,14 @@ def curves(
 
     Args:
         best: evaluated metric → "min" or "max": the metrics whose best value is marked. By default
-            all are: the lowest value, or the highest of accuracies, entropies and the like.
+            it is marked for all: the lowest value, or the highest for accuracies, entropies and
+            other metrics in HIGHER_IS_BETTER.
     """
     files.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
 
 def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a metrics.jsonl, without unfinished or other lines; [] without a file."""
+    """The rows of a metrics.jsonl, without unfinished and unknown lines; [] without a file."""
     path = Path(jsonl_path)
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
@@ -101,7 +102,7 @@ def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
 
 
 def _png(figure: Figure) -> bytes:
-    """PNG bytes with a palette of 256 colours: a third of the size, the same picture."""
+    """PNG bytes with a palette of 256 colours, which looks the same at a third of the size."""
     figure.set_facecolor("white")
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
@@ -114,7 +115,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
-    """name → kind → points in order of step; anything that is not a number is left out."""
+    """name → kind → points in order of step; values that are not numbers are left out."""
     found: dict[str, dict[str, dict[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
@@ -134,7 +135,7 @@ def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
 
 
 def _number(value: Any) -> float | None:
-    """A number of JSON, or "nan" or "inf", which JSON cannot write as numbers; else None."""
+    """A JSON number, or one written as "nan" or "inf", which JSON does not have; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -144,7 +145,7 @@ def _number(value: Any) -> float | None:
 
 
 def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, list[str]]]:
-    """(title, axis label, names) of every panel: training first, evaluation after it."""
+    """(title, axis label, names) of every panel: those of training first, then evaluation."""
     train: dict[str, list[str]] = {}
     evaluated: dict[str, list[str]] = {}
     for name, kinds in series.items():
@@ -166,7 +167,7 @@ def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, 
 
 
 def _colours(panels: Iterable[Sequence[str]]) -> dict[str, str]:
-    """One colour per name after the group, the same in every panel where it can be."""
+    """A colour for each name (without its group), the same in every panel if possible."""
     chosen = dict(FIXED)
     for names in panels:
         if len(names) > len(COLOURS):
@@ -236,7 +237,7 @@ def _draw_series(
     faint = np.zeros(0)
     strong = next(kind for kind in (*KINDS, *kinds) if kind in kinds)
     if name.startswith("rate/") and "train" in kinds:
-        strong = "train"  # an average over an epoch is no rate that was ever used
+        strong = "train"  # an average over an epoch is not a rate that was ever used
     for kind, (steps, values) in kinds.items():
         if kind == "epoch" and strong == "train":
             continue
@@ -252,7 +253,7 @@ def _draw_series(
         else:
             axes.plot(steps, kept, color=colour, lw=0.8, alpha=0.3, zorder=2)
             finite = values[np.isfinite(values)]
-            # A few wild steps must not flatten everything else.
+            # a few outliers must not flatten everything else
             faint = np.percentile(finite, [0.5, 99.5]) if finite.size else finite
     return main, faint
 

@@ -1,4 +1,4 @@
-"""A run's epochs as a table that a spreadsheet opens."""
+"""A run's epochs as a table for spreadsheets."""
 
 import csv
 import io
@@ -13,12 +13,12 @@ KINDS = ("epoch", "eval")
 
 
 def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best: tuple) -> None:
-    """Writes epochs.csv from the rows of metrics.jsonl; no file where no epoch has ended yet.
+    """Writes epochs.csv from the rows of metrics.jsonl; nothing if no epoch has ended yet.
 
-    There is a line per epoch or evaluation: `epoch`, `step`, the averages over the epoch
+    There is a line for each epoch or evaluation: `epoch`, `step`, the averages over the epoch
     (`loss/gen`), the scores (`val/l1`), and `best`, which is "yes" for the best value of the metric
-    `best[0]`: the lowest where `best[1]` is "min", else the highest. The file is written whole or
-    not at all.
+    `best[0]`: the lowest if `best[1]` is "min", else the highest. The file is written whole or not
+    at all.
     """
     lines: dict[int, dict[str, Any]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Many images as one picture, large enough to judge them by eye."""
+"""Many images as one picture, large enough to look at."""
 
 import io
 import math
@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from gan_jax import files
 
-TARGET_WIDTH = 700  # pixels; automatic scales come as near to it as whole factors allow
-LARGEST_SCALE = 10  # a single small image need not fill the screen
+TARGET_WIDTH = 700  # pixels; automatic scales are the whole factors that come nearest to it
+LARGEST_SCALE = 10  # so that a single small image does not fill the screen
 TEXT_SIZE = 14
 TEXT_HEIGHT = 20  # a line of text with room around it
-SHEET_FOLDER = "sheets"  # beside images: for sheets, which must not be taken for one of the images
+SHEET_FOLDER = "sheets"  # a folder for sheets beside images, so that they are not taken for images
 MARK = ("gan_jax", "sheet")  # the PNG text that marks a sheet; readers of images look for it
 
 
@@ -77,10 +77,10 @@ def grid(
 
 
 def triples(input: np.ndarray, output: np.ndarray, target: np.ndarray | None) -> np.ndarray:
-    """Inputs, outputs and targets, uint8 [N, H, W, C], in turn, for the rows of a `grid`.
+    """Inputs, outputs and targets, uint8 [N, H, W, C], interleaved for the rows of a `grid`.
 
     Returns uint8 [3N, H, W, 3], or [2N, H, W, 3] without targets. Inputs whose height is 1/n of
-    the height of the outputs are enlarged, pixel by pixel.
+    that of the outputs are enlarged, pixel by pixel.
     """
     input = enlarged(input, max(output.shape[1] // input.shape[1], 1))
     parts = [_rgb(part) for part in (input, output, target) if part is not None]
@@ -90,7 +90,7 @@ def triples(input: np.ndarray, output: np.ndarray, target: np.ndarray | None) ->
 def neighbour_sheet(
     samples: np.ndarray, neighbours: np.ndarray, distances: np.ndarray
 ) -> np.ndarray:
-    """Each sample beside its closest training images, to see whether a network copies.
+    """Each sample beside its closest training images, which show whether a network copies.
 
     Args:
         samples: uint8 [Q, H, W, C].
@@ -98,10 +98,10 @@ def neighbour_sheet(
         distances: float [Q, k], written below the neighbours.
 
     Returns:
-        uint8 [H', W', 3]: a row per sample, the sample at the left behind a gap.
+        uint8 [H', W', 3]: a row per sample, with a gap between the sample and its neighbours.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes that do not fit together.
     """
     samples = _rgb(samples)
     queries, nearest = np.shape(distances)
@@ -155,7 +155,7 @@ def save_sheet(path: str | os.PathLike[str], array: np.ndarray) -> None:
 
 
 def sheet_mark() -> PngImagePlugin.PngInfo:
-    """The PNG text that marks a sheet, as Pillow takes it."""
+    """The PNG text that marks a sheet, as an object of Pillow."""
     mark = PngImagePlugin.PngInfo()
     mark.add_text(*MARK)
     return mark

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run: it opens anywhere, offline, and can be sent by mail."""
+"""A self-contained HTML page about a run, which opens anywhere, offline, and can be mailed."""
 
 import base64
 import html
@@ -68,14 +68,14 @@ play.addEventListener("click", () => {
 });
 """
 
-# The browser then refuses every request, even if a text in the run contains one.
+# makes the browser refuse every request, even if a text in the run contains one
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def page(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     """Writes the page of the run in `workdir` to the file `out`.
 
-    It shows, where they exist: summary.json; the curves, drawn anew from metrics.jsonl; the sample
+    It shows, if they exist: summary.json; the curves, drawn anew from metrics.jsonl; the sample
     grids `samples/NNNNNN_<name>.png` with a slider over the steps, at most 40 of each name; other
     pictures in the folder (real images, nearest neighbours); config.json.
 
@@ -189,7 +189,7 @@ def _pictures(workdir: Path) -> str:
 
 
 def _frames(folder: Path) -> str:
-    """The sample grids over time: one slider for all names, so that they compare."""
+    """The sample grids over time, with one slider for all names, so that they can be compared."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(folder.glob("*.png")):
         match = re.fullmatch(r"(\d+)_(.+)", path.stem)
@@ -205,7 +205,7 @@ def _frames(folder: Path) -> str:
         f'</figcaption><img id=frame{index} alt="{_text(name)}" src="{frames[-1][1]}"></figure>'
         for index, (name, frames) in enumerate(zip(found, encoded, strict=True))
     ]
-    # Only numbers and base64 go into the script's data: nothing in it can close the element.
+    # the script's data is only numbers and base64, so nothing in it can close the element
     data = json.dumps({"steps": steps, "series": encoded})
     last = len(steps) - 1
     control = (

@@ -22,7 +22,7 @@ def plot_rates(
     Args:
         curves: name → (x, rate).
         path: the PNG to write.
-        xlabel: what x counts, "epoch" or "step".
+        xlabel: the unit of x, "epoch" or "step".
 
     Raises:
         ValueError: no curves.

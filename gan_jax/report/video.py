@@ -1,8 +1,8 @@
-"""Moving pictures as one animated .webp, which every browser shows without a player.
+"""Videos as animated .webp files, which every browser shows without a player.
 
-Pillow's own writer of animations holds all frames as pixels before it writes. Here each frame is
-compressed as it comes, as a still picture, so memory holds one frame and the file. The container:
-https://developers.google.com/speed/webp/docs/riff_container
+Pillow's own writer of animations needs all frames as pixels in memory. Here each frame is
+compressed at once, as a still picture, so memory holds a single frame and the file. The container
+is described at https://developers.google.com/speed/webp/docs/riff_container.
 """
 
 import io
@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gan_jax import files
 
-LARGEST = 16383  # pixels of a side, in the format
-LONGEST = 2**24 - 1  # milliseconds of a frame, in the format
+LARGEST = 16383  # the format's largest side in pixels
+LONGEST = 2**24 - 1  # the format's longest time of a frame in milliseconds
 ANIMATION, NO_BLENDING = 0x02, 0x02  # bits of the whole file's and of a frame's flags
 METHOD = 2  # 0 is fastest, 6 smallest; beyond 2 the size hardly changes
 NARROWEST = 200  # pixels that a caption needs
@@ -28,10 +28,10 @@ def save(
     """Writes frames as an endless animation; the file is written whole or not at all.
 
     Args:
-      path: of the .webp file.
+      path: the .webp file.
       frames: uint8 [H, W, 3] of one size, each with the milliseconds for which it is shown; they
-        are taken one by one.
-      quality: 0 to 100, of lossy compression.
+        are consumed one by one.
+      quality: that of lossy compression, 0 to 100.
 
     Returns the number of frames.
 
@@ -55,7 +55,7 @@ def save(
     if not chunks:
         raise ValueError("there are no frames to write")
     sizes = _three(shape[1] - 1) + _three(shape[0] - 1)
-    white_for_ever = struct.pack("<IH", 0xFFFFFFFF, 0)  # behind the frames; times to repeat
+    white_for_ever = struct.pack("<IH", 0xFFFFFFFF, 0)  # background colour; repetitions, 0: endless
     body = b"".join(
         [
             b"WEBP",
@@ -72,7 +72,7 @@ def _frame(frame: np.ndarray, milliseconds: int, quality: int) -> bytes:
     """One frame that covers the whole canvas."""
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, format="WEBP", quality=quality, method=METHOD)
-    picture = buffer.getvalue()[12:]  # behind "RIFF", a size and "WEBP"
+    picture = buffer.getvalue()[12:]  # without "RIFF", a size and "WEBP"
     height, width, _ = frame.shape
     numbers = (0, 0, width - 1, height - 1, milliseconds)
     head = b"".join(map(_three, numbers)) + bytes([NO_BLENDING])
@@ -92,15 +92,15 @@ def captioned(picture: np.ndarray, text: str, room: str, progress: float) -> np.
 
     Args:
       picture: uint8 [H, W, 3]; black is added at its sides if it is too narrow for the line.
-      text: what the line says.
-      room: the longest such text in the video: the bar begins after it in every frame.
+      text: the text of the line.
+      room: the longest text of any frame in the video, after which the bar begins in every frame.
       progress: how far the bar is filled, 0 to 1.
 
     Returns uint8 [H', W', 3].
     """
     height, width, _ = picture.shape
     full = max(width, NARROWEST)
-    size = max(14, round(full / 50))  # legible where a large picture is shown smaller
+    size = max(14, round(full / 50))  # legible even if a large picture is shown smaller
     font = ImageFont.load_default(size)
     line, gap = round(1.7 * size), round(0.6 * size)
     canvas = Image.new("RGB", (full, height + line))

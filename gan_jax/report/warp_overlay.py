@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-WIDTH = 512  # pixels; small images are enlarged by whole factors up to it
+WIDTH = 512  # pixels up to which small images are enlarged by whole factors
 POINT, ARROW, HALO = (255, 215, 0), (220, 30, 60), (0, 0, 0)
 HEAD = 0.35  # of an arrow's length, at most `TIP` pixels
 TIP = 10.0
@@ -14,8 +14,8 @@ def overlay(image: np.ndarray, points: np.ndarray, displacements: np.ndarray) ->
 
     Args:
       image: uint8 [H, W, 3] or [H, W, 1].
-      points, displacements: [P, 2], (y, x) in pixels of the image; points outside it are drawn on a
-        margin, a quarter of the side wide.
+      points, displacements: [P, 2], (y, x) in pixels of the image; points outside of it are drawn
+        on a margin that is a quarter of the side wide.
 
     Returns: uint8 [H', W', 3], enlarged by a whole factor.
     """

@@ -1,1 +1,1 @@
-"""Portraits and caricatures that are drawn by the program itself."""
+"""A renderer of portraits and caricatures."""

@@ -1,4 +1,4 @@
-"""A canvas of float colours for drawn faces: smooth covers by supersampling, glows, and relief."""
+"""A canvas of float colours for drawn faces, with supersampled shapes, glows and relief."""
 
 import math
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Cover(NamedTuple):
 
 
 class Canvas:
-    """Colours float32 [size, size, 3] in 0..1, painted over by covers.
+    """Colours float32 [size, size, 3] in 0..1, over which covers are painted.
 
     Places are (y, x) in image sides from the middle of the image, lengths in image sides.
     """
@@ -29,7 +29,7 @@ class Canvas:
         self.axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
 
     def cover(self, *shapes: np.ndarray) -> Cover:
-        """The union of closed polygons [n, 2]."""
+        """The cover of the union of closed polygons [n, 2]."""
         whole = (np.concatenate(shapes) + 0.5) * self.size  # pixel i is from i to i + 1
         top, left = (min(max(math.floor(v), 0), self.size) for v in whole.min(axis=0).tolist())
         end, right = (min(max(math.ceil(v), 0), self.size) for v in whole.max(axis=0).tolist())
@@ -47,7 +47,7 @@ class Canvas:
         return Cover(window, np.asarray(mask.reduce(self.fine), np.float32) / 255)
 
     def lines(self, *curves: np.ndarray, width: float, taper: float = 0.7) -> Cover:
-        """Brush strokes along curves, never thinner than 0.6 pixels."""
+        """The cover of brush strokes along curves, never thinner than 0.6 pixels."""
         width = max(width, 0.6 / self.size)
         return self.cover(*(stroke(curve, width, taper) for curve in curves))
 
@@ -94,7 +94,7 @@ class Canvas:
 
 
 class Relief(NamedTuple):
-    """The head as a solid: where its pixels face, [size, size] each."""
+    """The head as a solid: the directions in which its pixels face, [size, size] each."""
 
     across: np.ndarray  # the normal's x; y and z beside it
     down: np.ndarray

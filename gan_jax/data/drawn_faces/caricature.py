@@ -10,7 +10,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 
 def drawing(at: np.ndarray, look: Look, scene: Scene, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of points [P, 2], as geometry.points gives them."""
+    """The caricature uint8 [size, size, 3] of a face with points [P, 2] from geometry.points."""
     return _Pen(at, look, scene, size).draw()
 
 

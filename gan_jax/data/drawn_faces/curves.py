@@ -27,7 +27,7 @@ def both(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def outward(x: np.ndarray) -> np.ndarray:
-    """An odd, smooth step: 0 around the axis, 1 beyond the outline of a face."""
+    """An odd, smooth step: 0 around the axis, about ±1 at the outline of a face and beyond."""
     s = np.abs(x / 0.19)
     return np.sign(x) * s**3 / (1 + s**3) * 1.45
 

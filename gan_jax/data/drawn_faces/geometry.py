@@ -124,7 +124,8 @@ def _bell(y: np.ndarray, x: np.ndarray, at: tuple[float, float], wide: tuple[flo
 
 
 def _fields(points: np.ndarray) -> dict[str, np.ndarray]:
-    """What each trait, expression and turn of the head at 1 adds to points [P, 2]: each [P, 2]."""
+    """The displacements [P, 2] of points [P, 2] by each trait, expression and turn of the head, for
+    a value of 1."""
     y, x = points.T
 
     def rise(at, wide):  # 0 above, 1 below
@@ -192,7 +193,7 @@ MOVES = ("smile", "brow_raise", "open", "yaw", "pitch")  # of a picture; the oth
 TRAITS = tuple(name for name in FIELDS if name not in MOVES)
 OF_TRAITS = np.stack([FIELDS[name] for name in TRAITS])  # [T, P, 2]
 
-# the landmarks: where they stand in ALL
+# the landmarks: their rows in ALL
 _JAW = (7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7)  # of the outline, right to left
 _CHOSEN = [("outline", _JAW[::-1])]
 _CHOSEN += [(f"brow_{s}", (0, 1, 2, 3)) for s in "lr"]
@@ -206,7 +207,7 @@ FIVE = tuple(  # eyes, nose and corners of the mouth among the landmarks
 )
 
 Y, X = 0, 1
-# what keeps a face a face: ((curve, point, axis), (curve, point, axis) or a place, least distance)
+# distances that a face must keep: ((curve, point, axis), the same or a place, least distance)
 ORDER = [
     (("outline", 7, X), ("eye_r", 4, X), 0.020),
     (("outline", 8, X), ("brow_r", 3, X), 0.012),
@@ -237,7 +238,7 @@ ORDER = [
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head is held in a picture: lengths in image sides, `roll` in radians."""
+    """The pose and expression of a head in a picture: lengths in image sides, `roll` in radians."""
 
     yaw: float = 0.0
     pitch: float = 0.0
@@ -286,7 +287,7 @@ def points(traits: np.ndarray, pose: Pose) -> np.ndarray:
 
 
 def parts(at: np.ndarray) -> dict[str, np.ndarray]:
-    """Points [P, 2] by the names of the curves."""
+    """Points [P, 2] split into curves, by their names."""
     return {name: at[part] for name, part in PART.items()}
 
 

@@ -1,4 +1,4 @@
-"""Hair of drawn faces: each style is a silhouette, a hairline and what lies behind the head."""
+"""Hair of drawn faces: each style is a silhouette, a hairline and an outline behind the head."""
 
 import numpy as np
 
@@ -129,7 +129,7 @@ STYLES: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {
 }
 SHORT = ("crop", "part", "quiff", "receding", "bald", "curls")
 FULL = ("fringe", "bob", "long", "waves", "bun", "curls")
-OVER_EARS = ("fringe", "bob", "long", "waves")  # these hide them
+OVER_EARS = ("fringe", "bob", "long", "waves")  # these hide the ears
 
 
 def curves() -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What drawn portraits have in common: looks, scenes, and the curves a painter follows."""
+"""What photos and caricatures have in common: looks, scenes, and the curves that are painted."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ BUMP_SIZES = np.array([row[2:] for row in geometry.BUMPS])
 
 @dataclass(frozen=True)
 class Look:
-    """What an identity looks like beside its geometry."""
+    """The looks of an identity, apart from its geometry."""
 
     skin: Colour
     hair: Colour
@@ -29,12 +29,12 @@ class Look:
     lashes: float  # how dark, 0..1
     lines: float  # how deep the lines of age are, 0..1
     freckles: bool
-    mole: int  # of geometry' moles, -1: none
+    mole: int  # which of geometry's moles, -1: none
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture is like beside its pose."""
+    """The properties of a picture, apart from its pose."""
 
     light: tuple[float, float, float]  # towards it: y, x, z
     strength: float  # of the light, 0..1
@@ -44,7 +44,7 @@ class Scene:
     shirt: Colour
     gaze: float  # of the eyes to the right, in radii of the iris
     seed: int  # of the grain
-    paper: Colour = (1.0, 1.0, 1.0)  # from here on of drawings
+    paper: Colour = (1.0, 1.0, 1.0)  # this and all that follows is for drawings
     ink: Colour = (0.0, 0.0, 0.0)
     width: float = 0.01  # of lines, in image sides
     saturation: float = 1.0
@@ -56,7 +56,7 @@ class Sitter:
     """A face in a picture: smooth curves by name, its relief, a canvas of the picture's size."""
 
     def __init__(self, at: np.ndarray, look: Look, scene: Scene, size: int) -> None:
-        """`at` [P, 2] as geometry.points gives it."""
+        """`at` [P, 2] comes from geometry.points."""
         self.points = geometry.parts(at)
         self.look, self.scene = look, scene
         self.canvas = Canvas(size)
@@ -107,7 +107,7 @@ class Sitter:
         return np.concatenate([self.open("beard"), self.open("beard_top")[::-1]])
 
     def strands(self, count: int) -> list[np.ndarray]:
-        """Curves from the hairline towards the silhouette."""
+        """`count` curves from the hairline towards the silhouette."""
         outer, line = (resampled(curve, count + 2)[1:-1] for curve in self.hair())
         t = np.linspace(0.08, 0.72, 9)[:, None]
         swing = 0.10 * np.sin(np.pi * t)

@@ -6,11 +6,11 @@ from gan_jax.data.drawn_faces.canvas import Canvas, Relief
 from gan_jax.data.drawn_faces.curves import smooth
 from gan_jax.data.drawn_faces.paint import DARK, Look, Scene, Sitter, finished, mixed
 
-SHADE = np.array([0.50, 0.38, 0.36])  # of skin: what a full shadow leaves of each colour
+SHADE = np.array([0.50, 0.38, 0.36])  # of skin: the factor of each colour in full shadow
 
 
 def photo(at: np.ndarray, look: Look, scene: Scene, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of points [P, 2], as geometry.points gives them."""
+    """The photo uint8 [size, size, 3] of a face with points [P, 2] from geometry.points."""
     face = Sitter(at, look, scene, size)
     canvas = face.canvas
     solid = face.relief()
@@ -83,7 +83,7 @@ def _hair(canvas: Canvas, solid: Relief, lit: np.ndarray, look: Look) -> np.ndar
         wave = 1.6 * np.sin(22 * y) if look.style == "waves" else 1.5 * solid.radius
         strand = 0
         for k, pitch in enumerate((13, 29, 61, 97)):
-            seen = max(0.0, 1 - pitch / (0.55 * canvas.size))  # finer than pixels: none
+            seen = max(0.0, 1 - pitch / (0.55 * canvas.size))  # 0 for strands finer than pixels
             strand = strand + 0.5 * seen * np.sin(pitch * turn + 1.7 * k + wave)
     sheen = np.exp(-(((solid.radius - 1.08) / 0.10) ** 2)) * np.clip(lit, 0, 1)
     tone = 0.62 + 0.42 * lit + 0.13 * strand

@@ -1,7 +1,7 @@
 """Portraits computed from numbers alone: photos and caricatures of people who do not exist.
 
-A picture is a function of its identity, its kind and its number. A caricature has the traits of
-its identity, multiplied, so where every feature of a photo goes to is known exactly.
+A picture is a function of its identity, its kind and its number. A caricature has the traits of its
+identity multiplied by a factor, so it is known exactly where every feature of a photo moves to.
 """
 
 import copy
@@ -52,7 +52,7 @@ def _chosen(rng: np.random.Generator, among):
 def traits(identity: int) -> np.ndarray:
     """How an identity differs from the mean face: [T] in -1..1, mean 0 over identities.
 
-    Twice as much leaves every feature in order.
+    With traits twice as large every feature is still in order.
     """
     rng = _rng(identity, 0)
     found = rng.uniform(-0.4, 0.4, len(geometry.TRAITS))
@@ -64,14 +64,14 @@ def traits(identity: int) -> np.ndarray:
 
 
 def strength(identity: int, exaggeration: float) -> float:
-    """The factor of an identity's traits in its caricatures: 1 + exaggeration, or the largest
-    that leaves every feature in order."""
+    """The factor of an identity's traits in its caricatures: 1 + exaggeration, but at most the
+    largest that leaves every feature in order."""
     return min(1.0 + exaggeration, geometry.most(traits(identity)))
 
 
 @lru_cache(maxsize=4096)
 def look(identity: int) -> Look:
-    """What an identity looks like beside its geometry."""
+    """The looks of an identity, apart from its geometry."""
     rng = _rng(identity, 1)
     tone = rng.uniform(0, len(SKINS) - 1)
     at = min(int(tone), len(SKINS) - 2)
@@ -107,7 +107,7 @@ def _colour(values) -> Colour:
 
 
 def pose(identity: int, kind: str, number: int) -> Pose:
-    """How the head is held in a picture, and its expression."""
+    """The pose of the head in a picture, and its expression."""
     rng = _rng(identity, number, 2, kind == CARICATURE)
     return Pose(
         yaw=float(rng.uniform(-0.026, 0.026)),
@@ -122,7 +122,7 @@ def pose(identity: int, kind: str, number: int) -> Pose:
 
 
 def scene(identity: int, kind: str, number: int) -> Scene:
-    """Light, ground and clothes of a picture; of a caricature also how it is drawn."""
+    """Light, ground and clothes of a picture; for a caricature also the style of drawing."""
     rng = _rng(identity, number, 3, kind == CARICATURE)
     side = rng.choice((-1.0, 1.0)) * rng.uniform(0.2, 0.75)
     light = np.array([-rng.uniform(0.25, 0.65), side, 0.75])
@@ -150,7 +150,8 @@ def scene(identity: int, kind: str, number: int) -> Scene:
 
 
 def picture(identity: int, kind: str, number: int, size: int, factor: float) -> np.ndarray:
-    """uint8 [size, size, 3]. kind: PHOTO or CARICATURE; factor: of the identity's traits."""
+    """A picture, uint8 [size, size, 3]. `kind` is PHOTO or CARICATURE; the identity's traits are
+    multiplied by `factor`."""
     at = geometry.points(traits(identity) * factor, pose(identity, kind, number))
     paint = photo if kind == PHOTO else drawing
     return paint(at, look(identity), scene(identity, kind, number), size)
@@ -185,7 +186,7 @@ class DrawnFaces:
         self.known = (size, size, channels)
 
     def after(self, photos: int, caricatures: int) -> "DrawnFaces":
-        """Other pictures of the same people: those that come after so many of each identity."""
+        """Further pictures of the same people, after this many photos and caricatures of each."""
         found = copy.copy(self)
         found.before = (photos, caricatures)
         return found
@@ -209,7 +210,7 @@ class DrawnFaces:
         return i // sum(self.counts)
 
     def name(self, i: int) -> str:
-        """ "<identity>/P0001.png" of a photo, "<identity>/C0001.png" of a caricature."""
+        """ "<identity>/P0001.png" for a photo, "<identity>/C0001.png" for a caricature."""
         identity, kind, number = self.key(i)
         return f"{identity:04d}/{kind}{number:04d}.png"
 
@@ -232,8 +233,8 @@ class DrawnFaces:
         return self._landmarks(identity, pose(identity, kind, number), factor)
 
     def truth(self, i: int) -> np.ndarray:
-        """How far each landmark of photo i moves in a caricature of the same pose and expression:
-        float64 [L, 2], (y, x) in pixels. Zeros where picture i is a caricature."""
+        """How far each landmark of photo i moves in a caricature with the same pose and expression:
+        float64 [L, 2], (y, x) in pixels. Zeros if picture i is a caricature."""
         identity, kind, number = self.key(i)
         held = pose(identity, kind, number)
         factor = strength(identity, self.exaggeration)
@@ -246,10 +247,10 @@ class DrawnFaces:
 
 
 def open_drawn_faces(options: Options) -> Opened:
-    """`identities` people with `photos` and `caricatures` each.
+    """`identities` people with `photos` and `caricatures` of each.
 
-    With config.data.pairs=identities validation has `validation_identities` other people, else
-    further pictures of the same ones, a quarter as many.
+    With config.data.pairs=identities the validation split has `validation_identities` other people;
+    otherwise it has further pictures of the same people, a quarter as many.
     """
     size = max(1, options.resolution - 2 * options.pad)
     channels = 1 if options.channels == "grey" else 3

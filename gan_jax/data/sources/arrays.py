@@ -1,4 +1,4 @@
-"""Where images come from: the protocol every source follows, and the sources held in memory."""
+"""The protocol that every source of images follows, and the sources held in memory."""
 
 import zipfile
 from dataclasses import dataclass
@@ -18,26 +18,26 @@ DIGITS = Path(__file__).with_name("mnist_subset.npz")
 class Source(Protocol):
     """Images by number. `image` may raise UnreadableError; `name` is for messages."""
 
-    known: tuple[int, int, int]  # height, width, channels shared by all images; 0: not known
+    known: tuple[int, int, int]  # height, width, channels if the same for all images; 0: not known
 
     def __len__(self) -> int: ...
     def image(self, i: int) -> np.ndarray: ...  # uint8 [H, W, C], C in 1..4
-    def label(self, i: int) -> int: ...  # 0 where there are no labels
+    def label(self, i: int) -> int: ...  # 0 without labels
     def name(self, i: int) -> str: ...
     def shape(self, i: int) -> tuple[int, int, int]: ...  # without decoding where possible
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A source with its splits and labels settled.
+    """A source whose splits and labels are known.
 
-    Where `validation` is None, a fraction of `train` is to be cut off. `sorted_by_class` says that
-    the first n images would be of one class.
+    If `validation` is None, a fraction of `train` is to be taken for it. `sorted_by_class` says
+    that the first n images would be of one class.
     """
 
     train: Source
     validation: Source | None
-    class_names: tuple[str, ...]  # () without labels, whatever `label` says
+    class_names: tuple[str, ...]  # () without labels, whatever `label` returns
     labels_from: str  # for the console
     sorted_by_class: bool = False
     remarks: tuple[str, ...] = ()  # lines to show a person: what the splits are, …
@@ -75,7 +75,7 @@ def open_digits(options: Options) -> Opened:
 
 
 def open_idx(options: Options) -> Opened:
-    """A directory of MNIST's or Fashion-MNIST's idx files; t10k is for validation."""
+    """A directory of MNIST's or Fashion-MNIST's idx files; t10k is the validation split."""
     directory = Path(options.path)
     if not directory.is_dir():
         raise UserError(
@@ -193,8 +193,8 @@ def _settle(
     class_names: tuple[str, ...],
     options: Options,
 ) -> Opened:
-    """Applies config.data.labels and config.data.validation_split to a source that has its own of
-    both."""
+    """Applies config.data.labels and config.data.validation_split to a source that has labels and
+    splits of its own."""
     validation = _own_validation(validation, options)
     parts = [train] if validation is None else [train, validation]
     if options.labels == "none" or any(part.labels is None for part in parts):

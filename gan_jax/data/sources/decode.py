@@ -1,13 +1,13 @@
-"""From an image file to a uint8 array: what is done with orientation, palettes, alpha and depth.
+"""From an image file to a uint8 array: the handling of orientation, palettes, alpha and depth.
 
-- Only the formats of FORMATS are opened, whatever a file is called: Pillow would start another
-  program for some of the rest (Ghostscript for EPS).
-- EXIF orientation is applied, so an image has the shape a viewer shows.
+- Only the formats of FORMATS are opened, whatever the name of a file: for some other formats Pillow
+  would start another program (Ghostscript for EPS).
+- EXIF orientation is applied, so an image has the shape that a viewer shows.
 - Grey files (1-bit, 8-bit, 16-bit, grey with alpha) become one channel; everything else, palettes
   included, becomes RGB.
-- Alpha is dropped plainly: the stored colour is kept, nothing is composed onto a background.
-- 16 bits per channel become 8 by keeping the highest ones; of grey files that use fewer of the 16
-  bits, `bits` says how many. Of an animation the first frame counts.
+- Alpha is simply dropped: the stored colour is used, nothing is composed onto a background.
+- Of 16 bits per channel the highest 8 are used; if grey files use fewer than 16 bits, `bits` says
+  how many. Of an animation the first frame is used.
 """
 
 import contextlib
@@ -41,11 +41,11 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIXTEEN = ";16"  # in Pillow's names of raw pixels of 16 bits, which it brings to 8 while it reads
-# Pillow warns of odd tags and large photographs, which are no faults of the images
+SIXTEEN = ";16"  # part of Pillow's names for raw pixels of 16 bits, which it reduces to 8
+# Pillow warns about odd tags and large photographs, which do no harm
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-MARK = ("gan_jax", "sheet")  # PNG text of a sheet: many images on one picture, not an image itself
+MARK = ("gan_jax", "sheet")  # PNG text that marks a sheet, a picture of many images
 
 OpenFile = Callable[[], BinaryIO]
 
@@ -55,13 +55,13 @@ class UnreadableError(Exception):
 
 
 def shape_of(open_file: OpenFile, name: str) -> tuple[int, int, int]:
-    """(height, width, channels) as `decode` will give them, from the header alone.
+    """(height, width, channels) of the result of `decode`, from the header alone.
 
-    Raises UnreadableError, naming the image, when there is no such header.
+    Raises an UnreadableError that names the image if it has no such header.
     """
     with _opened(open_file, name) as image:
         width, height = image.size
-        # Pillow would decode a whole PNG to look for tags behind the pixels.
+        # Pillow would decode a whole PNG to look for tags after the pixels
         if (image.format != "PNG" or any(k in image.info for k in TAGS)) and (
             _orientation(image) >= 5
         ):
@@ -72,9 +72,9 @@ def shape_of(open_file: OpenFile, name: str) -> tuple[int, int, int]:
 def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
     """Decodes an image file to uint8 [H, W, 1] (grey files) or [H, W, 3] (all others).
 
-    Grey values of more than 8 bits are taken to lie in 0..2**bits - 1.
+    Grey values of more than 8 bits are expected in 0..2**bits - 1; larger ones become white.
 
-    Raises UnreadableError, naming the image, when the file is damaged or not an image.
+    Raises an UnreadableError that names the image if the file is damaged or not an image.
     """
     with _opened(open_file, name) as image:
         image.load()
@@ -90,10 +90,10 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
 
 
 def deepest(open_file: OpenFile, name: str) -> tuple[int, bool]:
-    """(largest value of an image of 16 bits a channel, whether `bits` of `decode` scales it).
+    """(largest value of an image with 16 bits per channel, whether `bits` of `decode` scales it).
 
-    Only grey images without alpha are scaled: of others Pillow keeps the high byte alone. An image
-    of 8 bits gives (0, False).
+    Only grey images without alpha are scaled: for others Pillow only returns the high byte. For an
+    image of 8 bits the result is (0, False).
 
     Raises UnreadableError as `decode` does.
     """
@@ -117,9 +117,9 @@ def is_sheet(open_file: OpenFile) -> bool:
 
 @contextlib.contextmanager
 def _opened(open_file: OpenFile, name: str) -> Iterator[Image.Image]:
-    """An image file opened by Pillow; everything raised on the way becomes UnreadableError.
+    """An image file opened by Pillow; every error in the block becomes an UnreadableError.
 
-    Pillow and zipfile raise errors of a dozen kinds on files that are damaged, odd or encrypted.
+    Pillow and zipfile raise a dozen kinds of errors for files that are damaged, odd or encrypted.
     """
     try:
         with open_file() as file, Image.open(file, formats=list(FORMATS)) as image:
@@ -129,9 +129,9 @@ def _opened(open_file: OpenFile, name: str) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8: 1 where there is none, or none that makes sense.
+    """EXIF's orientation, 1 to 8; 1 if there is none or it is not valid.
 
-    Other tags are not looked at, so an odd one does no harm. Pillow has turned a TIFF already.
+    Other tags are not read, so odd ones do no harm. Pillow itself turns a TIFF.
     """
     if image.format == "TIFF":
         return 1

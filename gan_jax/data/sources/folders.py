@@ -1,4 +1,4 @@
-"""Images in files: directories and zips of them."""
+"""Sources of image files: directories and zips."""
 
 from functools import partial
 from pathlib import Path
@@ -13,26 +13,26 @@ from gan_jax.data.sources.places import Directory, Files, extension, share_files
 from gan_jax.errors import UserError
 
 TRAINING_FOLDERS = ("train", "training")
-# the first of these that exists
+# the first of these that exists is used
 VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "eval", "test", "testing")
-# those of data.reading=first
+# the same for data.reading=first
 FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
 FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
-MAYBE_DEEP = ("png", "tif", "tiff")  # formats of 16 bits a channel
-MOST_LOOKED_AT = 16  # images decoded to see how many bits they use
-MOST_DARK_BITS = 14  # a set that uses so many of 16 bits was meant for fewer: cameras have 10 to 14
+MAYBE_DEEP = ("png", "tif", "tiff")  # formats that may have 16 bits per channel
+MOST_LOOKED_AT = 16  # images that are decoded to see how many bits they use
+MOST_DARK_BITS = 14  # sets that use no more of 16 bits come from cameras with 10 to 14 bits
 
 
 class FileSource:
-    """Image files, decoded when asked for."""
+    """Image files, which are decoded when they are needed."""
 
     known = (0, 0, 0)  # each file has its own shape
 
     def __init__(
         self, files: Files, names: list[str], labels: list[int], bits: int = decode.DEEP_BITS
     ) -> None:
-        """`bits`: how many bits grey images of more than 8 use (config.data.deep_bits)."""
+        """`bits` says how many bits grey images of more than 8 use (config.data.deep_bits)."""
         self.files = files
         self.names = names
         self.labels = labels
@@ -57,7 +57,7 @@ class FileSource:
         return partial(self.files.open, self.names[i])
 
     def remarks(self, key: str = "config.data.deep_bits") -> list[str]:
-        """Lines to show a person: which other files are passed over, and grey values that use fewer
+        """Lines to show a person: which other files are left out, and whether grey values use fewer
         or more bits than the setting called `key` says."""
         left_out = listing.left_out(self.files, self.names)
         found = [f"passed over in {self.files.root}: {left_out}"] if left_out else []
@@ -90,17 +90,15 @@ class FileSource:
 
 
 class Splits(NamedTuple):
-    """Where the images of each split lie, and which folders these are, in words."""
+    """The places of the images of each split, and a description of which folders these are."""
 
     parts: list[Files]  # [training images] or [training images, validation images]
     said: str
 
 
 def open_folder(options: Options) -> Opened:
-    """A directory or zip of images, labels by config.data.labels, a validation part by folders.
-
-    See `split_folders` for the validation part.
-    """
+    """A directory or zip of images, with labels as config.data.labels says, and with the splits of
+    `split_folders`."""
     files = listing.open_files(options.path, "config.data.path")
     found = split_folders(files, options)
     parts = [(part, named(part, options)) for part in found.parts]
@@ -133,13 +131,14 @@ def remarks_of(splits: list[Splits], sources: list[FileSource]) -> tuple[str, ..
 
 
 def split_folders(files: Files, options: Options) -> Splits:
-    """The places of the training images and, where there are any, of the validation images.
+    """The places of the training images and, if there are any, of the validation images.
 
-    The validation part is data.validation_path; or the sub-folder data.validation_split beside
-    data.train_split; or beside `train` the first of VALIDATION_FOLDERS, in capitals or not; or left
-    to a fraction. `train` counts as a split even where no other folder has images.
+    The validation images are those of data.validation_path; or of the sub-folder
+    data.validation_split beside data.train_split; or of the first of VALIDATION_FOLDERS beside
+    `train`, in upper or lower case; otherwise a fraction will be taken. `train` counts as a split
+    even if no other folder has images.
 
-    Raises UserError for folders that are not there or share images.
+    Raises UserError for folders that do not exist or share images.
     """
     found = _split_folders(files, options)
     if len(found.parts) == 2:
@@ -200,7 +199,7 @@ def _named_splits(files: Files, options: Options) -> Splits:
 
 
 def _first_splits(files: Files, options: Options) -> Splits:
-    """The splits of data.reading=first: `train` beside one of three names, as they are written."""
+    """The splits of data.reading=first: `train` beside one of three names, spelled exactly so."""
     if files.has_folder(options.train_split):
         for name in FIRST_VALIDATION_FOLDERS:
             if files.has_folder(name) and name != options.train_split:
@@ -209,7 +208,8 @@ def _first_splits(files: Files, options: Options) -> Splits:
 
 
 def _match(folders: list[str], names: tuple[str, ...]) -> str | None:
-    """The folder that is the first of `names`, as it is written or in other capitals."""
+    """The folder that matches the first of `names` that any folder matches, ignoring case; None if
+    there is none."""
     for name in names:
         alike = [folder for folder in folders if folder.lower() == name.lower()]
         if alike:
@@ -218,12 +218,12 @@ def _match(folders: list[str], names: tuple[str, ...]) -> str | None:
 
 
 def _alone(files: Files, train: str) -> bool:
-    """Whether there are no images but those of the folder `train`."""
+    """Whether all images lie in the folder `train`."""
     return all(name.startswith(f"{train}/") for name in files.images)
 
 
 def _splits(files: Files, names: list[str]) -> Splits:
-    """The named folders as splits, and a line on which they are and which others are not used."""
+    """The named folders as splits, with a line about these and about folders that are not used."""
     others = [folder for folder in files.folders() if folder not in names]
     said = f"training images from {names[0]}/"
     if len(names) == 2:
@@ -240,7 +240,7 @@ def _below_labels(files: Files) -> Files:
 
 
 def _check_apart(options: Options) -> None:
-    """UserError when one of the two paths lies in the other: their images would overlap."""
+    """Raises UserError if one of the two paths lies in the other, so that images would overlap."""
     train, validation = (Path(p).resolve() for p in (options.path, options.validation_path))
     if train.is_relative_to(validation) or validation.is_relative_to(train):
         raise UserError(
@@ -250,7 +250,7 @@ def _check_apart(options: Options) -> None:
 
 
 def check_distinct(options: Options) -> None:
-    """UserError when the two named splits are the same, or one is a folder of the other."""
+    """Raises UserError if the two named splits are the same, or one is a folder in the other."""
     train, validation = (
         s.strip("/").removeprefix("./") for s in (options.train_split, options.validation_split)
     )

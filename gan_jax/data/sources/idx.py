@@ -15,8 +15,8 @@ MAGIC = {3: 0x00000803, 1: 0x00000801}  # unsigned bytes with that many axes
 def read_part(directory: Path, part: str) -> tuple[np.ndarray, np.ndarray | None] | None:
     """Reads the images and labels of `part` ('train' or 't10k') in a directory.
 
-    Returns uint8 [N, H, W] and uint8 [N] (None without a label file), or None without images.
-    Raises UserError for damaged files and for counts that disagree.
+    Returns images uint8 [N, H, W] and labels uint8 [N] (None without a file of labels), or None if
+    there are no images. Raises UserError for damaged files and for counts that disagree.
     """
     images_path = _find(directory, f"{part}-images", 3)
     if images_path is None:

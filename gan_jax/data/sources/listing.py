@@ -1,9 +1,9 @@
-"""Which images a directory or zip holds, in which order, and of which class each one is.
+"""The images of a directory or zip, in their order, and their classes.
 
-Order and prefix classes are guided-diffusion's (`image_datasets.py`): the entries of a directory
-sorted by name, directories expanded in place, classes numbered over the sorted set of prefixes.
-Folders that are classes are numbered in the same order, or by their numbers where all their names
-are numbers.
+The order and the prefix classes are those of guided-diffusion (`image_datasets.py`): the entries of
+a directory are sorted by name, directories are expanded in place, and classes are numbered over the
+sorted set of prefixes. Folders that are classes are numbered in the same order, or in numerical
+order if all their names are numbers.
 """
 
 import json
@@ -17,7 +17,7 @@ from gan_jax.data.sources.places import Directory, Files, Zip, extension
 from gan_jax.errors import UserError
 
 MOST_NAMED = 10  # in a message
-MOST_CLASSES = 100_000  # larger numbers are no classes
+MOST_CLASSES = 100_000  # numbers from here on are not classes
 LABEL_FILE = "dataset.json"  # StyleGAN's: {"labels": [["path", class], …]}
 NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "npz", "npy", "mat"}
 
@@ -25,7 +25,7 @@ NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "n
 def open_files(path: str, key: str) -> Files:
     """Opens the directory or .zip that the config key `key` names; UserError if it is neither.
 
-    Where all images of a zip lie in one folder, this folder is opened, and so on inside it.
+    If all images of a zip lie in one folder, that folder is opened, and so on inside it.
     """
     root = Path(path)
     if root.is_dir():
@@ -49,9 +49,7 @@ def image_names(
 ) -> list[str]:
     """The images among the files, in order; `left_out` counts the other files.
 
-    `keys`: the settings to check, for the message.
-
-    Raises UserError when there is none.
+    `keys` are the settings that the message asks to check. Raises UserError if there are no images.
     """
     names = [name for name in files.images if extension(name) in extensions]
     if not names:
@@ -76,13 +74,13 @@ def left_out(files: Files, names: list[str]) -> str:
 
 
 def some(names: list[str]) -> str:
-    """The first names, and how many more there are, for a message."""
+    """The first names and the number of the others, for a message."""
     more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
 
 
 def read_label_file(files: Files) -> dict[str, int] | None:
-    """dataset.json as {path: class}; None where it is absent or has no labels."""
+    """dataset.json as {path: class}; None if it is absent or has no labels."""
     if not files.has_file(LABEL_FILE):
         return None
     where = f"{files.root}/{LABEL_FILE}"
@@ -107,8 +105,11 @@ def read_label_file(files: Files) -> dict[str, int] | None:
 
 
 def label_table(files: Files, above: bool = True) -> tuple[dict[str, int], str] | None:
-    """({path below `files`: class}, the label file) from the nearest dataset.json: in the place
-    itself or `above` it, with paths from where it lies. None where there is none with labels."""
+    """({path below `files`: class}, the label file) from the nearest dataset.json with labels for
+    this place, in the place itself or (if `above`) in a folder above it; None if there is none.
+
+    The paths in the file start from the folder in which it lies.
+    """
     place = files
     while place is not None:
         below = files.root.relative_to(place.root).as_posix()
@@ -122,12 +123,12 @@ def label_table(files: Files, above: bool = True) -> tuple[dict[str, int], str] 
 
 
 def are_numbers(names: Sequence[str]) -> bool:
-    """Whether there are names and all of them are numbers."""
+    """Whether all names are numbers, and there is at least one."""
     return bool(names) and all(name.isascii() and name.isdigit() for name in names)
 
 
 def only_count(names: Sequence[str]) -> bool:
-    """Whether names are 0, 1, …: the classes have no names of their own."""
+    """Whether names are 0, 1, …, so that the classes have no names of their own."""
     return tuple(names) == tuple(map(str, range(len(names))))
 
 
@@ -144,11 +145,11 @@ def classes(
     Args:
         parts: (where, image names) of each split.
         policy: data.labels: none, auto, folder, prefix or json.
-        first: data.reading=first: names of folders are sorted as text whatever they are, empty ones
-            are not errors, and a label file counts in the place itself only.
+        first: whether data.reading=first: names of folders are always sorted as text, empty folders
+            are not errors, and a label file is only looked for in the place itself.
 
-    Returns the class of every image by part, the class names (() without labels), and in words
-    where the labels came from.
+    Returns the class of every image by part, the class names (() without labels), and a description
+    of where the labels came from.
 
     Raises UserError for images without a class and for folders of a class without an image.
     """
@@ -188,10 +189,10 @@ def _check_strays(files: Files, names: list[str]) -> None:
 
 
 def check_folders(files: Files, names: list[str], below: tuple[str, ...] = ()) -> None:
-    """Raises UserError for a folder that would be a class and holds none of the images `names`.
+    """Raises UserError for a folder that would be a class but holds none of the images `names`.
 
-    A folder of texts and tables only, such as annotations, is not a class. `below`: the classes are
-    the folders inside these instead (where empty ones are not seen).
+    A folder with nothing but texts and tables, such as annotations, is not a class. If `below` is
+    given, classes are the folders inside these folders (of which empty ones are not noticed).
     """
     folders, parts = files.found.folders, 1
     if below:

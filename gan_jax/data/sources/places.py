@@ -1,4 +1,4 @@
-"""Directories and zips of image files: what they hold, and what is passed over."""
+"""Directories and zips of image files: which files they hold, and which entries are left out."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from gan_jax.data.sources import decode
 from gan_jax.data.sources.decode import EXTENSIONS
 from gan_jax.errors import UserError
 
-# folders that operating systems and network storage make beside people's own, in lower case
+# folders that operating systems and network storage make by themselves, in lower case
 SYSTEM_FOLDERS = {
     "@eadir", "@recycle", "@tmp", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
     "system volume information", "lost+found", "__macosx", "__pycache__",
@@ -28,25 +28,25 @@ HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE = (
     "folders without permission",
     "names that come twice in the zip",
 )
-# sheets without a mark, as earlier revisions wrote them; and videos by their usual names
+# sheets without a mark, from earlier revisions, and videos, by their usual names
 UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
 SHEET_FOLDER = "sheets"
-# sheets with a mark have these names: only such files are opened to look for the mark
+# the names of sheets with a mark; only files with such names are opened to look for the mark
 MARKED_SHEETS = re.compile(
     rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
 )
-UNIX = 3  # the system that wrote a zip member, where its attributes hold a file's mode
+UNIX = 3  # the code in a zip for a system whose attributes of a member hold a file's mode
 
 
 @dataclass
 class Found:
-    """What lies below a place.
+    """The contents of a place.
 
     Attributes:
-        names: every regular file by its path ("a/b.png"), hidden ones and system folders left out.
-        folders: the first parts of the paths of folders, empty ones included.
+        names: the paths ("a/b.png") of all regular files, without hidden ones and system folders.
+        folders: the folders directly in the place, empty ones included.
         passed_over: how many other entries there are, by kind.
-        real: (device, inode) of every directory that was read; none of a zip.
+        real: (device, inode) of every directory that was read; empty for a zip.
         linked: whether some of the files are links.
     """
 
@@ -58,23 +58,23 @@ class Found:
 
 
 def extension(name: str) -> str:
-    """The ending of a file's name without the dot, in lower case; "" where there is none."""
+    """The ending of a file's name without the dot, in lower case; "" if there is none."""
     base = name.rpartition("/")[2]
     return base.rpartition(".")[2].lower() if "." in base else ""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name."""
+    """Whether a file's name has the ending of an image."""
     return extension(name) in EXTENSIONS
 
 
 def is_system(name: str) -> bool:
-    """Whether a folder of this name is the system's own."""
+    """Whether a folder of this name belongs to the system."""
     return name.lower() in SYSTEM_FOLDERS
 
 
 class _Place:
-    """What directories and zips have in common: images, told apart from sheets of images."""
+    """What directories and zips have in common: finding images, without sheets of images."""
 
     found: Found
 
@@ -83,12 +83,12 @@ class _Place:
 
     @functools.cached_property
     def sheets(self) -> frozenset[str]:
-        """Files that are sheets of gan_jax: many images on one picture."""
+        """The files that are sheets written by gan_jax, pictures of many images."""
         return frozenset(name for name in self.names() if self._is_sheet(name))
 
     @functools.cached_property
     def images(self) -> list[str]:
-        """Image files by their names, without sheets, in no particular order."""
+        """The files whose names are those of images, without sheets, in no particular order."""
         return [name for name in self.names() if is_image(name) and name not in self.sheets]
 
     def _is_sheet(self, name: str) -> bool:
@@ -102,14 +102,14 @@ class Directory(_Place):
     """The files below a directory, by their path from it ("a/b.png")."""
 
     def __init__(self, root: Path, above: "Directory | None" = None) -> None:
-        """`above`: the place that this one is a folder of."""
+        """`above` is the place in which this one is a folder."""
         self.root = root
         self.above = above
 
     @functools.cached_property
     def found(self) -> Found:
-        """Everything below. Each real folder is read once, by the path without links if there is
-        one: a link to a folder that was read is passed over, so loops end."""
+        """The contents. Each real folder is read once, by a path without links if there is one: a
+        link to a folder that has been read is left out, so loops end."""
         found, links = Found(), []
         self._read(self.root, "", found, links)
         while links:
@@ -123,7 +123,8 @@ class Directory(_Place):
         return found
 
     def _read(self, root: Path, prefix: str, found: Found, links: list) -> None:
-        """Adds what lies below `root` without following links to folders; those join `links`."""
+        """Adds what lies below `root` to `found`. Links to folders are not followed, but added to
+        `links`."""
         waiting = deque([(root, prefix)])
         while waiting:
             folder, inside = waiting.popleft()
@@ -150,7 +151,7 @@ class Directory(_Place):
                     found.folders.update([] if inside else [name])
 
     def folders(self) -> list[str]:
-        """Names of the folders directly inside, without reading what is in them."""
+        """Names of the folders directly inside, without reading their contents."""
         try:
             entries = [e for e in os.scandir(self.root) if _kind(e) is None and e.is_dir()]
         except OSError as error:
@@ -176,7 +177,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _kind(entry: os.DirEntry) -> str | None:
-    """Why an entry of a directory is passed over; None for a folder or a regular file."""
+    """The reason why an entry of a directory is left out; None for a folder or a regular file."""
     if entry.name.startswith("."):
         return HIDDEN
     try:
@@ -193,8 +194,8 @@ class Zip(_Place):
     """The files of a zip, by their path in it."""
 
     def __init__(self, archive: Path, prefix: str = "", above: "Zip | None" = None) -> None:
-        """`prefix`: the folder of the archive that is opened, with a slash at its end; `above`: the
-        place that it is a folder of."""
+        """`prefix` is the folder of the archive that is opened, with a slash at its end; `above` is
+        the place in which it is a folder."""
         self.archive, self.prefix, self.above = archive, prefix, above
         self.root = archive / prefix
         self.handles = threading.local()  # reading moves a handle's position: one per thread
@@ -202,7 +203,7 @@ class Zip(_Place):
 
     @functools.cached_property
     def found(self) -> Found:
-        """Everything below the prefix."""
+        """The contents below the prefix."""
         found = Found(passed_over=Counter({TWICE: self._twice} if self._twice else {}))
         for name, info in self._members.items():
             if not name.startswith(self.prefix):
@@ -246,11 +247,11 @@ Files = Directory | Zip
 
 
 def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
-    """The members of a zip by path, and how many have the path of another, which counts.
+    """The members of a zip by path, and how many are left out for a later one with the same path.
 
-    Windows programs may have written backslashes; "./a" and "/a" are "a".
+    Backslashes, which Windows programs may have written, become slashes; "./a" and "/a" become "a".
 
-    Raises UserError where the file is not a readable zip.
+    Raises UserError if the file is not a readable zip.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -265,7 +266,7 @@ def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
 
 
 def share_files(a: Files, b: Files) -> str:
-    """A file of `a` that is one of `b` too, by a link; "" where there is none, or for zips."""
+    """A file of `a` that is also one of `b` because of a link; "" if there is none, or for zips."""
     directories = isinstance(a, Directory) and isinstance(b, Directory)
     if not directories or not (a.found.linked or b.found.linked):
         return ""

@@ -1,4 +1,4 @@
-"""Pictures computed from their number alone: coloured shapes on gradients, one look per class."""
+"""Pictures that are functions of their number: coloured shapes on gradients, one look per class."""
 
 import colorsys
 
@@ -11,10 +11,10 @@ SHAPES = ("disc", "square", "diamond", "ring", "cross")
 
 
 class SyntheticSource:
-    """`count` pictures of side `size`; picture i is of class i % classes.
+    """`count` pictures of side `size`; picture i has the class i % classes.
 
-    Hue and shape follow the class; place, size, background and grain follow the picture's number.
-    `paired`: at the right of the picture its map, the shape flat on a dark ground.
+    Hue and shape depend on the class; place, size, background and grain on the picture's number.
+    With `paired` the label map is at the right of the picture: the shape in one colour on black.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SyntheticSource:
         return self.known
 
     def image(self, i: int) -> np.ndarray:
-        """uint8 [size, size, channels], with its map [size, 2 size, channels]."""
+        """uint8 [size, size, channels], or with its label map [size, 2 size, channels]."""
         size, channels = self.size, self.known[2]
         label = self.label(i)
         rng = np.random.default_rng((self.first + i, 20_221_122))
@@ -54,7 +54,7 @@ class SyntheticSource:
         inside = _distance(SHAPES[label % len(SHAPES)], y - centre[0], x - centre[1], radius)
         cover = np.clip(0.5 - inside * size / 2, 0.0, 1.0)[..., None]  # soft over one pixel
         picture = ground * (1 - cover) + colour * cover  # [H, W, C]
-        grain = rng.integers(-6, 7, picture.shape)  # tells apart pictures of very few pixels
+        grain = rng.integers(-6, 7, picture.shape)  # makes pictures of very few pixels differ
         drawn = np.clip(np.round(picture * 240 + 6 + grain), 0, 255).astype(np.uint8)
         if not self.paired:
             return drawn
@@ -63,7 +63,7 @@ class SyntheticSource:
 
 
 def open_synthetic(options: Options) -> Opened:
-    """`synthetic_size` pictures to train, and a fraction of that many further ones to validate."""
+    """`synthetic_size` training pictures, and further ones for validation, a fraction as many."""
     count, classes = options.synthetic_size, options.synthetic_classes
     extra = round(count * options.validation_fraction)
     if options.validation_fraction > 0:

@@ -13,7 +13,7 @@ from gan_jax.errors import UserError
 
 
 class TfdsSource:
-    """One split of a data set prepared by tfds; images stored encoded are decoded here."""
+    """One split of a data set prepared by tfds; encoded images are decoded here."""
 
     def __init__(self, records, image_shape: tuple[int | None, ...], title: str) -> None:
         self.records = records
@@ -50,9 +50,10 @@ class TfdsSource:
 
 
 def open_tfds(options: Options) -> Opened:
-    """A data set by its tfds name, already prepared as array_record below config.data.path.
+    """A data set by its tfds name, which must be prepared as array_record below config.data.path.
 
-    Splits are tfds's own ("train[:90%]"). Nothing is downloaded and TensorFlow is not needed.
+    Splits are written as in tfds ("train[:90%]"). Nothing is downloaded, and TensorFlow is not
+    needed.
     """
     if options.validation_split == options.train_split:
         check_distinct(options)

@@ -100,7 +100,7 @@ class Inert:
 
 @dataclass(frozen=True, eq=False)
 class Function(Inert):
-    """Stands for a function: an instance, since a pickle can alter a function or class."""
+    """Represents a function: an instance, since a pickle can alter a function or class."""
 
     call: Callable[..., Any]
 
@@ -109,7 +109,7 @@ class Function(Inert):
 
 
 class _ArrayType(Inert):
-    """Stands for numpy.ndarray, which files only mention."""
+    """Represents numpy.ndarray, which files only mention."""
 
 
 class _Dtype(Inert):

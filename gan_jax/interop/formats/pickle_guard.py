@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 
 def check_memo(stored: bytes | BinaryIO) -> None:
-    """Walks through one pickle, executing nothing; of a stream, from its position to STOP.
+    """Walks through one pickle, executing nothing; for a stream, from its position to STOP.
 
     Python's unpickler allocates a memo as large as the index of an entry says, and as many bytes
     as are announced: four damaged bytes could fill the memory.

@@ -2,7 +2,7 @@
 
     data blocks, …, index block, footer (48 bytes: two handles, padding, magic number)
 
-A handle is (offset, size) of a block as varints; behind each block stand its compression (0: none,
+A handle is (offset, size) of a block as varints; after each block come its compression (0: none,
 1: Snappy) and the masked CRC-32C of both. A block is a run of entries: three varints (bytes that
 the key shares with the one before, bytes of its own, bytes of the value), the key's own bytes, the
 value; then the offsets of restarts, which only a search needs, and their number, as uint32. An
@@ -30,8 +30,8 @@ class NoTable(ValueError):
 def entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) in the order of the keys.
 
-    Raises ValueError with a short sentence where the bytes are damaged, NoTable where the magic
-    number is missing.
+    Raises ValueError with a short sentence if the bytes are damaged, NoTable if the magic number
+    is missing.
     """
     if len(table) < FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise NoTable("its last bytes are not the magic number of a table")
@@ -49,7 +49,7 @@ def entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """(an unsigned number of up to 64 bits, the place behind it)."""
+    """(an unsigned number of up to 64 bits, the position after it)."""
     value = shift = 0
     while at < len(data) and shift < 70:
         byte = data[at]
@@ -64,7 +64,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 def uncompressed(data: bytes) -> bytes:
     """The content of a block that was compressed with Snappy.
 
-    Raises ValueError where the block is damaged or announces more than Snappy can pack into it.
+    Raises ValueError if the block is damaged or announces more than Snappy can pack into it.
     """
     try:
         # before anything is allocated: a few bytes may announce 4 GB

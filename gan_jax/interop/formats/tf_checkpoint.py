@@ -51,7 +51,7 @@ def find(source: str | os.PathLike[str]) -> Path | None:
     """The prefix of the checkpoint that a source names: one itself, one of its files, or a folder
     whose file "checkpoint" names the newest. None for everything else.
 
-    Raises UserError where a folder's file names none that is there.
+    Raises UserError if a folder's file names a checkpoint that is not there.
     """
     if not str(source):
         return None

@@ -79,7 +79,7 @@ class Tensor(_Inert):
 
 @dataclass(frozen=True, eq=False)
 class _Function(_Inert):
-    """Stands for a PyTorch function: an instance, since a pickle can alter a function or class."""
+    """Represents a PyTorch function: an instance, since a pickle can alter a function or class."""
 
     call: Callable[..., Any]
 
