@@ -16,17 +16,6 @@ from gan_jax.errors import ArgumentError, UserError
 from gan_jax.modes import MODES, flags
 
 HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
-# parameters of the library whose flags have other names
-FLAG_OF = {
-    "choose": "faces",
-    "formats": "format",
-    "places": "data",
-    "scale": "face_scale",
-    "scales": "scale",
-    "source": "input",
-    "standing_batches": "standing_stats",
-    "which": "state",
-}
 
 
 class UsageError(UserError):
@@ -200,8 +189,6 @@ def unknown_key(argv: list[str]) -> str:
 def message(error: UserError, command: Command) -> str:
     """The message of an error, in which a parameter's name is replaced by the flag for it."""
     text = str(error)
-    if isinstance(error, ArgumentError):
-        name = error.name if error.name in command.flags else FLAG_OF.get(error.name)
-        if name and name in command.flags:
-            text = f"--{name}{text.removeprefix(error.name)}"
+    if isinstance(error, ArgumentError) and error.name in command.flags:
+        text = f"--{text}"
     return re.sub(r"\s+", " ", text)
