@@ -67,8 +67,6 @@ def check(config, facts: Facts) -> None:
             "config.model.output='pixels' set it to small"
         )
     one_of("config.model.output", model.output, OUTPUTS)
-    has = _options(model)
-    options.refuse("config.model", model.name, options.unused(model, MODEL, has), has)
     if not 0 <= config.loss.label_smoothing < 1:
         raise UserError(
             f"config.loss.label_smoothing={config.loss.label_smoothing}: must lie in [0, 1)"
@@ -85,6 +83,8 @@ def check(config, facts: Facts) -> None:
             "config.system='classifier' needs labelled data and this source has no labels; "
             "set config.data.labels or choose another source"
         )
+    has = _options(model)
+    options.refuse("config.model", model.name, options.unused(model, MODEL, has), has)
 
 
 def _check_pixels(config, facts: Facts) -> None:

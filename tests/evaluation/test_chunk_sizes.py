@@ -63,7 +63,7 @@ def test_quality_draws_each_of_40_classes_as_often():
         "ema": np.zeros((len(batch["seed"]), 1, 1, 1), np.uint8)
     }
     measure._weights = lambda *_: "ema"
-    labels = [label for _, label in measure._fake_batches(None, experiment.last, None, [])]
+    labels = [batch["label"] for _, batch in measure._drawn(None, experiment.last)]
     assert np.bincount(np.concatenate(labels)).tolist() == [2] * 40
 
 
