@@ -48,13 +48,6 @@ def policy(names: tuple[str, ...]) -> Policy:
     return augment
 
 
-def diffaugment(
-    x: Array, key: Array, names: tuple[str, ...] = ("color", "translation", "cutout")
-) -> Array:
-    """`policy(names)(x, key)`: x [B, H, W, C], meant for [-1, 1]; colours may leave that range."""
-    return policy(names)(x, key)
-
-
 def color(x: Array, key: Array) -> Array:
     """Brightness + U(-0.5, 0.5), saturation × U(0, 2), contrast × U(0.5, 1.5), in this order.
 

@@ -68,6 +68,6 @@ def test_pairs_that_cannot_be_compared():
         with pytest.raises(ValueError, match=r"one shape, found \[5, 12, 12, 3\] and \["):
             paired(("l1",), [(made, other)])
     with pytest.raises(ValueError, match="no pairs"):
-        paired(PAIRED[:3], [])
+        paired(tuple(PAIRED)[:3], [])
     with pytest.raises(ValueError, match="11 pixels or more, found 8"):
         paired(("ssim",), [(made[:, :8, :8], wanted[:, :8, :8])])

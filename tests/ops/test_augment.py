@@ -98,7 +98,7 @@ def test_one_key_is_one_transform_for_real_and_fake():
 def test_leaving_one_out_does_not_change_the_others():
     step_by_step = cutout(translation(color(RGB, KEY), KEY), KEY)
     np.testing.assert_allclose(everything(RGB, KEY), step_by_step, atol=1e-6)
-    np.testing.assert_array_equal(augment.diffaugment(RGB, KEY, ()), RGB)
+    np.testing.assert_array_equal(augment.policy(())(RGB, KEY), RGB)
 
 
 def test_gradients_flow_through_what_is_still_visible():
@@ -114,7 +114,7 @@ def test_gradients_flow_through_what_is_still_visible():
 
 def test_sides_may_differ_and_be_odd():
     x = jax.ShapeDtypeStruct((2, 9, 14, 1), jnp.bfloat16)
-    out = jax.eval_shape(augment.diffaugment, x, KEY)
+    out = jax.eval_shape(augment.policy(("color", "translation", "cutout")), x, KEY)
     assert (out.shape, out.dtype) == (x.shape, x.dtype)
 
 
