@@ -29,6 +29,7 @@ def untrained(name: str) -> Model:
     """The model of a tiny config with weights as they begin, and noise on them."""
     config = configs.load_file(str(ROOT / f"configs/{name}.py"), "tiny")
     config.run.devices = 1
+    config.optim.gen.ema = ()  # the noise goes on the weights, and an average would be drawn with
     experiment = Experiment(config)
     state = fetch(experiment.fresh()).state
     rng = np.random.default_rng(0)
