@@ -38,7 +38,7 @@ def test_every_flag_that_names_a_place_is_known():
     words = ("folder", "file", ".zip", ".npz", ".pt", " run ", "weights of", "image")
     others = {
         *("config", "metrics", "weights", "classes", "layout", "count", "faces", "seeds"),
-        *("first_seed", "deep_bits", "few", "kid_subset_size", "num_styles"),
+        *("first_seed", "deep_bits", "few", "kid_subset_size", "num_styles", "resize"),
         "data",  # configs.places expands it: it may be a list
     }
     general = FlagValues()
