@@ -259,14 +259,14 @@ def test_an_argument_is_told_by_its_flag():
     command = parsed("--mode=sample")
     for name, told in (
         ("seeds", "--seeds"),
-        ("which", "--state"),
+        ("state", "--state"),
         ("workdir", "--workdir"),
         ("real", "real"),  # no flag of this mode
     ):
         error = ArgumentError(name, "=3: give\n another")
         assert parsing.message(error, command) == f"{told}=3: give another"
     assert parsing.message(UserError("seeds: x"), command) == "seeds: x"
-    assert parsing.message(ArgumentError("scale", ": x"), parsed("--mode=align")) == (
+    assert parsing.message(ArgumentError("face_scale", ": x"), parsed("--mode=align")) == (
         "--face_scale: x"
     )
 
