@@ -203,7 +203,7 @@ def test_a_logit_depends_on_the_rest_of_the_batch_only_where_asked(option, value
 IN_DOUBLE = """
 import jax, numpy as np
 from tests.helpers.tiny_gan import batch, make
-from test_gan_sampling import CONV
+from tests.systems.test_gan_sampling import CONV
 
 made = make({**CONV, "model.disc": {"name": "conv", "width": 2}})
 cast = lambda x: x.astype("float64") if x.dtype == "float32" else x
