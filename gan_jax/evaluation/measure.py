@@ -1,5 +1,6 @@
 """The interface of objects that measure a run's images, one for each family of metrics."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,10 +27,11 @@ class Task:
     classifier: Callable[[], Model] | None  # called only if a metric needs a classifier
 
 
-class Measure:
+class Measure(ABC):
     """The metrics of one family in one run, measured any number of times.
 
     A measurement is a call of `begin`, of `add` for each batch of sampled images, and of `values`.
+    A measure that needs nothing before or between leaves `prepare`, `begin` and `add` as they are.
     """
 
     about: dict[str, Any]  # the networks and files it measures with, for quality.json
@@ -39,19 +41,22 @@ class Measure:
 
     def prepare(self, stage: Stage, stopped: Callable[[], bool]) -> None:
         """Computes what a stage of another resolution needs; returns early once `stopped()`."""
+        return
 
     def begin(self, stage: Stage) -> None:
         """Discards the images of the last measurement."""
+        return
 
     def add(self, images: np.ndarray, batch: Batch) -> None:
         """Takes sampled images, uint8 [n, H, W, C], and the batch that they were made from.
 
         Raises ValueError for images that a metric cannot take.
         """
+        return
 
+    @abstractmethod
     def values(self, state: TrainState, stage: Stage) -> dict[str, float]:
         """The values by name. Raises ValueError if a metric cannot be computed."""
-        raise NotImplementedError
 
 
 class Family(Protocol):

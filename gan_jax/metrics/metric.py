@@ -4,6 +4,7 @@ A family of metrics, such as the Fréchet distances, is a subclass of `Metric` i
 one metric is a row of `registry.METRICS`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -73,7 +74,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(ABC):
     """One metric of two sets. Subclasses override whatever is different for them."""
 
     name: str
@@ -112,6 +113,6 @@ class Metric:
         for these numbers."""
         return []
 
+    @abstractmethod
     def compute(self, real: Statistics, fake: Statistics, context: Context) -> dict[str, float]:
         """The metric's values by name. Raises ValueError if it cannot be computed for the sets."""
-        raise NotImplementedError
