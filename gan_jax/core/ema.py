@@ -1,5 +1,6 @@
 """Moving averages of weights: the tail link of an optimizer's chain, and reading them back."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -66,6 +67,19 @@ def ema(
 def has_average(net: Net) -> bool:
     """Whether the net keeps moving averages of its weights."""
     return "ema" in links(net.opt)
+
+
+def weights(net: Net, decays: Sequence[float] = ()) -> dict[str, tuple[PyTree, PyTree]]:
+    """(params, stats) to sample with, by name: "raw", and "ema" if the net keeps an average.
+
+    `decays` are those of all averages; each after the first is then given too, as "ema_<decay>".
+    """
+    found = {"raw": (net.params, net.stats)}
+    if has_average(net):
+        found["ema"] = averaged(net)
+        further = zip(decays[1:], links(net.opt)["ema"].params[1:], strict=False)
+        found |= {f"ema_{d:g}": averaged(net, i) for i, (d, _) in enumerate(further, start=1)}
+    return found
 
 
 def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:

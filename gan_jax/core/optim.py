@@ -16,7 +16,7 @@ from gan_jax.core import schedules
 from gan_jax.core.ema import EmaState, ema, has_average
 from gan_jax.core.loss_scale import LossScaleState, all_finite, links, with_links
 from gan_jax.core.plateau import plateau
-from gan_jax.core.system import Array, Net, PyTree, Stage
+from gan_jax.core.system import Array, Net, PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least, one_of
 
 NAMES = ("adam", "adamw", "rmsprop", "sgd")
@@ -73,9 +73,9 @@ def decay_mask(mask: str):
     return lambda params: jax.tree_util.tree_map_with_path(touched, params)
 
 
-def defaults() -> dict:
-    """The config section of one optimizer, without its schedule."""
-    return dict(
+def defaults(**own: Any) -> dict:
+    """The config section of one optimizer, with its schedule; `own` values replace the usual."""
+    usual = dict(
         name="adam",  # adam | adamw | rmsprop | sgd
         lr=2e-4,
         b1=0.9,  # Adam; the momentum of sgd
@@ -91,7 +91,9 @@ def defaults() -> dict:
         ema_start=0,  # step from which averaging begins
         ema_warmup=False,
         ema_half_life=0.0,  # in images; above 0 it replaces `ema`
+        schedule=schedules.defaults(),
     )
+    return usual | own
 
 
 def make(config, key: str, lowest: bool = True) -> optax.GradientTransformationExtraArgs:
@@ -214,6 +216,11 @@ def restarted(net: Net, params: PyTree, stats: PyTree) -> Net:
     return Net(params=params, stats=stats, opt=opt)
 
 
+def inputs(state: TrainState, stage: Stage) -> dict[str, Any]:
+    """The arguments that the links of a chain read in `step`, all but the rate."""
+    return dict(step=state.step, validation=state.validation, batch_images=float(stage.batch_size))
+
+
 def step(
     net: Net,
     tx: optax.GradientTransformationExtraArgs,
@@ -221,7 +228,7 @@ def step(
     stats: PyTree,
     **extra: Any,
 ) -> Net:
-    """One update. `extra` holds what the links read: rate, step, batch_images, validation.
+    """One update. `extra` holds what the links read: `rate`, and `inputs`.
 
     If a loss scale skips the step, the batch statistics stay as they were as well.
     """

@@ -23,6 +23,11 @@ def to_uint8(x: Array | np.ndarray) -> Array:
     return jnp.clip((jnp.asarray(x, jnp.float32) + 1) * 127.5, 0, 255).astype(jnp.uint8)
 
 
+def per_image(values: Array) -> Array:
+    """The mean over all axes but the first: [B, ...] → [B]."""
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
 def flip(x: Array, mirrored: Array) -> Array:
     """x [B, H, W, C], with examples mirrored left to right where `mirrored` (bool [B]) is true."""
     return jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)

@@ -85,10 +85,8 @@ def train_step(
 
     (loss, (logits, stats)), grads = jax.value_and_grad(mean_loss, has_aux=True)(old.params)
     new = optim.step(
-        old, model.optimizer.tx, grads, stats,
-        rate=rate(state.step), step=state.step, validation=state.validation,
-        batch_images=float(stage.batch_size),
-    )  # fmt: skip
+        old, model.optimizer.tx, grads, stats, rate=rate(state.step), **optim.inputs(state, stage)
+    )
     metrics = {
         "loss/classifier": loss,
         "accuracy/train": jnp.mean(jnp.argmax(logits, -1) == label, dtype=jnp.float32),
@@ -104,8 +102,8 @@ def eval_step(
     """Cross entropy and correctness of every image [B]; of pixels, their means over the image."""
     (logits, _), label = predict(model, state, batch[model.reads]), truth(model, batch)
     return {
-        "loss": _per_image(cross_entropy(model, logits, label)),
-        "accuracy": _per_image((jnp.argmax(logits, -1) == label).astype(jnp.float32)),
+        "loss": images.per_image(cross_entropy(model, logits, label)),
+        "accuracy": images.per_image((jnp.argmax(logits, -1) == label).astype(jnp.float32)),
     }
 
 
@@ -163,10 +161,7 @@ def sample_step(
 ) -> Images:
     """One label map per photo, with the raw weights and, if there is one, with their average."""
     x, net = images.to_unit(batch["input"]), state.nets["classifier"]
-    made = {"raw": _label_map(model, net.params, net.stats, x)}
-    if ema.has_average(net):
-        made["ema"] = _label_map(model, *ema.averaged(net), x)
-    return made
+    return {name: _label_map(model, *weights, x) for name, weights in ema.weights(net).items()}
 
 
 def _label_map(model: Classifier, params: PyTree, stats: PyTree, x: Array) -> Array:
@@ -176,11 +171,6 @@ def _label_map(model: Classifier, params: PyTree, stats: PyTree, x: Array) -> Ar
     # rounding may have put a grey level just below a whole number, which would be cut to the level
     # below it
     return jnp.minimum(unit + 1e-6, 1)
-
-
-def _per_image(values: Array) -> Array:
-    """The mean of each image: [B, ...] → [B]."""
-    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
 
 
 def build(config, facts: Facts) -> Classifier:

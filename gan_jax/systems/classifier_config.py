@@ -24,11 +24,7 @@ MODEL = dict(
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimizer = {
-        **optim.defaults(),
-        "lr": 2e-3,
-        "schedule": {**schedules.defaults(), "name": "cosine"},
-    }
+    optimizer = optim.defaults(lr=2e-3, schedule=schedules.defaults() | {"name": "cosine"})
     return dict(
         batch_size=64,
         augment=(),  # color, translation, cutout; of pixels color only

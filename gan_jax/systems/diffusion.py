@@ -21,9 +21,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from gan_jax.core import ema, loss_scale, optim, plateau, schedules
+from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import noise_of, numbers_of
@@ -72,8 +71,7 @@ class Diffusion:
     networks: networks.Networks
     process: processes.Process
     sampling: sampling.Sampling
-    optimizer: optim.Optimizer
-    tx: optax.GradientTransformationExtraArgs  # the optimizer's chain, which skips broken gradients
+    optimizer: optim.Optimizer  # which skips gradients that are not finite
     stages: tuple[Stage, ...]
     half: bool  # whether the loss is scaled for float16
     label_dropout: float
@@ -84,7 +82,7 @@ class Diffusion:
 def init(diffusion: Diffusion, key: Array, batch: Batch, stage: Stage) -> TrainState:
     """The state at step 0. The weights of a guiding classifier are restored into it afterwards."""
     made = networks.init(diffusion.networks, key, batch)
-    nets = {"unet": optim.new_net(diffusion.tx, *made["unet"])}
+    nets = {"unet": optim.new_net(diffusion.optimizer.tx, *made["unet"])}
     nets |= {name: Net(*made[name], {}) for name in FROZEN if name in made}
     extra = {
         "levels": diffusion.process.history(),
@@ -112,10 +110,8 @@ def train_step(
         mean_loss, net.params, examples, part_key, diffusion.microbatches
     )
     rate = diffusion.optimizer.rate(state.step)
-    new = optim.step(
-        net, diffusion.tx, grads, net.stats, rate=rate, step=state.step,
-        validation=state.validation, batch_images=float(stage.batch_size),
-    )  # fmt: skip
+    tx = diffusion.optimizer.tx
+    new = optim.step(net, tx, grads, net.stats, rate=rate, **optim.inputs(state, stage))
     quarters = by_quarter(process, terms["loss"], examples["level"], state.extra["quarters"])
     metrics = {f"loss/{k if k != 'loss' else 'unet'}": jnp.mean(v) for k, v in terms.items()}
     metrics |= {f"loss/{name}": quarters[i] for i, name in enumerate(process.quarters)}
@@ -233,10 +229,7 @@ def bits_per_dim(process: processes.Discrete, output: Array, x: Array, examples:
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimizer = {
-        **optim.defaults(), "name": "adamw", "lr": 1e-4, "weight_decay_mask": "all",
-        "ema": (0.9999,), "schedule": schedules.defaults(),
-    }  # fmt: skip
+    optimizer = optim.defaults(name="adamw", lr=1e-4, weight_decay_mask="all", ema=(0.9999,))
     return dict(
         batch_size=128,
         microbatches=1,  # parts of a batch whose gradients are averaged: less memory
@@ -299,14 +292,13 @@ def build(config, facts: Facts) -> Diffusion:
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size, config.run.steps, facts.train_size
     )
-    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
+    own = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")["unet"]
     half = config.model.dtype == "float16"
     return Diffusion(
         networks=nets,
         process=process,
         sampling=sampling.build(config, nets, how, process, walked),
-        optimizer=made["unet"],
-        tx=loss_scale.guarded(made["unet"].tx, half, **HALF_SCALE),
+        optimizer=own._replace(tx=loss_scale.guarded(own.tx, half, **HALF_SCALE)),
         stages=stages,
         half=half,
         label_dropout=config.diffusion.label_dropout,

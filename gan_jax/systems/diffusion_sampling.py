@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import ema, loss_scale
+from gan_jax.core import ema
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.seeds import latents_of, noise_of
 from gan_jax.core.system import Array, Batch, Images, Net, PyTree, Stage, Task, TrainState
@@ -87,7 +87,7 @@ def sample_step(
     # out the images of the other weights, which may not be asked for
     return {
         name: drawn(model, params, state.nets, batch, key, report=name == model.progress)
-        for name, params in weights_of(state.nets["unet"], model.decays).items()
+        for name, (params, _) in ema.weights(state.nets["unet"], model.decays).items()
     }
 
 
@@ -114,16 +114,6 @@ def drawn(
     return draw(network, z, noise_at, score)
 
 
-def weights_of(net: Net, decays: tuple[float, ...]) -> dict[str, PyTree]:
-    """Parameters by name: raw, ema, and ema_<decay> for further averages."""
-    found = {"raw": net.params}
-    if ema.has_average(net):
-        for index in range(len(loss_scale.links(net.opt)["ema"].params)):
-            name = f"ema_{decays[index]:g}" if index else "ema"
-            found[name] = ema.averaged(net, index)[0]
-    return found
-
-
 def likelihood(
     model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
@@ -148,5 +138,5 @@ def invert(model: Sampling, state: TrainState, batch: Batch, key: Array, stage: 
         noise = chain_samplers.ddim_reverse(model.walked, predict, image, skip_last=True)
         return jnp.clip(chain_samplers.ddim(model.walked, predict, noise), -1, 1)
 
-    weights = weights_of(state.nets["unet"], model.decays)
-    return {name: there_and_back(params) for name, params in weights.items()}
+    weights = ema.weights(state.nets["unet"], model.decays)
+    return {name: there_and_back(params) for name, (params, _) in weights.items()}

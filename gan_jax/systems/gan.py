@@ -307,7 +307,7 @@ def train_step(
     """One update of the generator and `disc_steps` of the discriminator."""
     gen_net, disc_net = state.nets["gen"], state.nets["disc"]
     gen_key, disc_key = jax.random.split(key)
-    extra = dict(step=state.step, validation=state.validation, batch_images=float(stage.batch_size))
+    extra = optim.inputs(state, stage)
     n = gan.loss.disc_steps
     first = jax.tree.map(lambda a: a[: a.shape[0] // n], dict(batch)) if n > 1 else batch
 
@@ -362,10 +362,10 @@ def eval_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stag
 def sample_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
     """One image per seed (and class), with the raw weights and, if there is one, their average."""
     z, net = latents_of(batch, key, gan.z_dim), state.nets["gen"]
-    made = {"raw": gan.gen.apply(net.params, net.stats, z, batch["label"])[0]}
-    if ema.has_average(net):
-        made["ema"] = gan.gen.apply(*ema.averaged(net), z, batch["label"])[0]
-    return made
+    return {
+        name: gan.gen.apply(*weights, z, batch["label"])[0]
+        for name, weights in ema.weights(net).items()
+    }
 
 
 def standing_statistics(

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from gan_jax.core import optim, schedules
+from gan_jax.core import optim
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models import gan as networks
@@ -34,10 +34,6 @@ class Loss:
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-
-    def optimizer() -> dict:
-        return {**optim.defaults(), "b1": 0.5, "schedule": schedules.defaults()}
-
     return dict(
         batch_size=64,  # images per update of either network
         augment=(),  # DiffAugment on real and fake: color, translation, cutout
@@ -48,7 +44,7 @@ def defaults() -> dict:
             disc=networks.discriminator_defaults(),
         ),
         loss=asdict(Loss()),
-        optim=dict(gen=optimizer(), disc=optimizer()),
+        optim=dict(gen=optim.defaults(b1=0.5), disc=optim.defaults(b1=0.5)),
     )
 
 

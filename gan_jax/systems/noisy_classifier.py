@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core import ema, loss_scale, optim, plateau, schedules
+from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import noise_of, numbers_of
@@ -64,8 +64,7 @@ class NoisyClassifier:
 
     net: Network
     chain: noise_schedules.Chain
-    optimizer: optim.Optimizer
-    tx: optax.GradientTransformationExtraArgs  # the optimizer's chain, which skips broken gradients
+    optimizer: optim.Optimizer  # which skips gradients that are not finite
     stages: tuple[Stage, ...]
     shape: tuple[int, int, int]  # of an image: H, W, C
     num_classes: int
@@ -81,7 +80,7 @@ def init(model: NoisyClassifier, key: Array, batch: Batch, stage: Stage) -> Trai
     extra = {"skipped": {"classifier": jnp.zeros((), jnp.int32)}}
     if model.noised:
         extra["quarters"] = {n: jnp.zeros(loss_quarters.COUNT) for n in SEEN_BY_QUARTER}
-    net = optim.new_net(model.tx, *model.net.init(key, x, jnp.zeros(2)))
+    net = optim.new_net(model.optimizer.tx, *model.net.init(key, x, jnp.zeros(2)))
     return new_state({"classifier": net}, extra)
 
 
@@ -107,9 +106,8 @@ def train_step(
     )
     rate = model.optimizer.rate
     new = optim.step(
-        old, model.tx, grads, old.stats,
-        rate=rate(state.step), step=state.step, validation=state.validation,
-        batch_images=float(stage.batch_size),
+        old, model.optimizer.tx, grads, old.stats,
+        rate=rate(state.step), **optim.inputs(state, stage),
     )  # fmt: skip
     grad_norm = optim.global_norm(grads) / scale
     metrics = {
@@ -221,7 +219,7 @@ def features(
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-    optimizer = dict(name="adamw", lr=3e-4, weight_decay_mask="all", schedule=schedules.defaults())
+    optimizer = optim.defaults(name="adamw", lr=3e-4, weight_decay_mask="all")
     return dict(
         batch_size=256,
         microbatches=1,  # parts of a batch, one after the other: saves memory
@@ -235,7 +233,7 @@ def defaults() -> dict:
         loss=dict(
             skip_limit=10,  # updates in a row that may be skipped as not finite
         ),
-        optim=dict(classifier={**optim.defaults(), **optimizer}),
+        optim=dict(classifier=optimizer),
         best=dict(metric="val/accuracy@1", mode="max"),
     )
 
@@ -246,13 +244,13 @@ def build(config, facts: Facts) -> NoisyClassifier:
     chain, side = _chain(config.discrete), facts.resolution
     net = unet.noisy_classifier(config.model, side, facts.num_classes)
     stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
-    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
+    lowest = config.best.mode == "min"
+    own = optim.optimizers(config.optim, stages, epoch_steps, lowest)["classifier"]
     half = config.model.dtype == "float16"
     return NoisyClassifier(
         net=net,
         chain=chain,
-        optimizer=made["classifier"],
-        tx=loss_scale.guarded(made["classifier"].tx, half, **HALF_SCALE),
+        optimizer=own._replace(tx=loss_scale.guarded(own.tx, half, **HALF_SCALE)),
         stages=stages,
         shape=(side, side, facts.channels),
         num_classes=facts.num_classes,

@@ -148,7 +148,7 @@ def train_step(
     loss, gen_net, disc_net = model.loss, state.nets["gen"], state.nets["disc"]
     drop_key, pool_key, alpha_key = jax.random.split(key, 3)
     x, y = images.to_unit(batch["input"]), unit_target(model, batch)  # [B, H, W, C] in [-1, 1]
-    extra = dict(step=state.step, validation=state.validation, batch_images=float(stage.batch_size))
+    extra = optim.inputs(state, stage)
 
     def forward(params):
         return model.gen.apply(params, gen_net.stats, x, train=True, key=drop_key)
@@ -284,13 +284,12 @@ def eval_step(model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage
     loss, x, y = model.loss, images.to_unit(batch["input"]), unit_target(model, batch)
     params, stats = ema.averaged(state.nets["gen"])
     fake, _ = model.gen.apply(params, stats, x)
-    mean = partial(jnp.mean, axis=(1, 2, 3))
-    l1 = mean(jnp.abs(fake - y))
-    values = {"l1": l1, "total": loss.l1_weight * mean(distance(model, fake, y))}
+    l1 = images.per_image(jnp.abs(fake - y))
+    values = {"l1": l1, "total": loss.l1_weight * images.per_image(distance(model, fake, y))}
     if loss.gan_weight:
         disc_net = state.nets["disc"]
         logits, _ = model.disc.apply(disc_net.params, disc_net.stats, x, fake)
-        values["gan"] = mean(model.adversarial.fool(logits))
+        values["gan"] = images.per_image(model.adversarial.fool(logits))
         values["total"] += loss.gan_weight * values["gan"]
     seen, wanted = picture(model, x, fake), images.to_unit(batch["target"])
     # the mean over images of a value that may be infinite: a perfect copy counts as 100 dB
@@ -301,7 +300,7 @@ def eval_step(model: Pix2pix, state: TrainState, batch: Batch, key: Array, stage
     if model.test.train_mode_loss:
         numbers = numbers_of(batch, x.shape[0])
         again = translated(model, params, stats, x, numbers, key, (True, True))
-        values["l1_train_mode"] = mean(jnp.abs(again - y))
+        values["l1_train_mode"] = images.per_image(jnp.abs(again - y))
     return values
 
 
@@ -316,15 +315,11 @@ def sample_step(
         made = translated(model, params, stats, x, batch["seed"], key, mode)
         return picture(model, x, made)
 
-    made = {"raw": draw(net.params, net.stats)}
-    if ema.has_average(net):
-        made["ema"] = draw(*ema.averaged(net))
-    return made
+    return {name: draw(*weights) for name, weights in ema.weights(net).items()}
 
 
 def tiny(config) -> None:
     """Shrinks the networks, so that they fit images of 16 px. In place."""
-    config.data.load_resolution = config.data.resolution + 2
     config.model.gen.width = config.model.disc.width = 4
     if config.model.disc.name == "original":
         config.model.disc.layers = min(config.model.disc.layers, 2)

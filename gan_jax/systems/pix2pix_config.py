@@ -41,16 +41,12 @@ class Test:
 
 def defaults() -> dict:
     """The sections of a config that this system reads."""
-
-    def optimizer() -> dict:
-        return {**optim.defaults(), "b1": 0.5, "schedule": schedules.defaults()}
-
     return dict(
         batch_size=1,
         model=networks.defaults(),
         loss=asdict(Loss()),
         test=asdict(Test()),
-        optim=dict(gen=optimizer(), disc=optimizer()),
+        optim=dict(gen=optim.defaults(b1=0.5), disc=optim.defaults(b1=0.5)),
         quality=dict(metrics=("fid", "kid")),  # the usual metrics need classes
     )
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import ema, loss_scale, optim, plateau, schedules
+from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
@@ -59,8 +59,7 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
 
     def optimizer(**own) -> dict:
-        adam = dict(lr=1e-3, b1=0.0, b2=0.99, eps=1e-8, eps_hat=True)
-        return {**optim.defaults(), **adam, "schedule": schedules.defaults(), **own}
+        return optim.defaults(lr=1e-3, b1=0.0, b2=0.99, eps=1e-8, eps_hat=True, **own)
 
     return dict(
         batch_size=0,  # images per step where growth.batch says nothing; 0: the preset's
@@ -103,7 +102,7 @@ class ProGan:
 
     gen: Any  # see models.progan.build
     disc: Any
-    optimizers: Mapping[str, Any]  # "gen", "disc": its chain `tx` and its `rate` at a step
+    optimizers: Mapping[str, optim.Optimizer]  # of "gen" and "disc"
     loss: SimpleNamespace  # the numbers of config.loss
     growth: progressive_growing.Growth
     run: tuple[progressive_growing.Span, ...]
@@ -288,8 +287,7 @@ def update(
     used = networks.in_use(net.params, stage.resolution)
     part = optim.step(
         optim.select_layers(net, used), tx, {k: grads[k] for k in used}, net.stats,
-        rate=rate, step=state.step, validation=state.validation,
-        batch_images=float(stage.batch_size),
+        rate=rate, **optim.inputs(state, stage),
     )  # fmt: skip
     return optim.merge_layers(part, net), metrics
 
@@ -324,12 +322,9 @@ def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage:
     level = scheduled_level(gan, state, stage)
     z, net = latents_of(batch, key, gan.latents), state.nets["gen"]
     label = one_hot(gan, batch["label"])
-    weights = {"raw": net.params}
-    if ema.has_average(net):
-        weights["ema"] = ema.averaged(net)[0]
     return {
         name: jnp.clip(generate(gan, params, z, label, level), -1, 1)
-        for name, params in weights.items()
+        for name, (params, _) in ema.weights(net).items()
     }
 
 

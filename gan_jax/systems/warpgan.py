@@ -54,14 +54,12 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
 
     def optimizer() -> dict:
-        section = {**optim.defaults(), "lr": 1e-4, "b1": 0.5, "b2": 0.9, "eps_hat": True}
-        section["weight_decay"] = 1e-4  # of kernels: λ/2 Σ w² in the loss
-        schedule = schedules.defaults() | {
-            "name": "linear",
-            "begin": STEPS / 2,
-            "length": float(STEPS),
-        }
-        return {**section, "schedule": schedule}
+        linear = dict(name="linear", begin=STEPS / 2, length=float(STEPS))
+        return optim.defaults(
+            lr=1e-4, b1=0.5, b2=0.9, eps_hat=True,
+            weight_decay=1e-4,  # of kernels: λ/2 Σ w² in the loss
+            schedule=schedules.defaults() | linear,
+        )  # fmt: skip
 
     return dict(
         batch_size=1,  # pairs: one photo and one caricature each
@@ -236,11 +234,8 @@ def update(
 ) -> Net:
     """One update of the network called `name`."""
     tx, rate_at = gan.optimizers[name]
-    return optim.step(
-        net, tx, gradients, {},
-        rate=rate_at(state.step), step=state.step, validation=state.validation,
-        batch_images=float(stage.batch_size),
-    )  # fmt: skip
+    rate = rate_at(state.step)
+    return optim.step(net, tx, gradients, {}, rate=rate, **optim.inputs(state, stage))
 
 
 def eval_step(
@@ -272,10 +267,8 @@ def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage
     with the raw weights and, if there is one, with their average."""
     x, net = standardised(batch["input"]), state.nets["gen"]
     z = latents_of(batch, key, gan.style_size)
-    weights = {"raw": net.params}
-    if ema.has_average(net):
-        weights["ema"] = ema.averaged(net)[0]
-    made = [textured(gan, params, x, z) for params in weights.values()]
+    weights = ema.weights(net)
+    made = [textured(gan, params, x, z) for params, _ in weights.values()]
     texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
     # a single warp for all: two at once, beside convolutions of YNNPACK, can deadlock
     one = jnp.ones(len(texture), x.dtype)

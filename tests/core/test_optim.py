@@ -18,7 +18,7 @@ NEVER = np.array([np.inf, 0.0], np.float32)  # no validation value yet
 
 def section(**changes) -> SimpleNamespace:
     schedule = SimpleNamespace(**{**schedules.defaults(), **changes.pop("schedule", {})})
-    return SimpleNamespace(**{**optim.defaults(), **changes}, schedule=schedule)
+    return SimpleNamespace(**optim.defaults(**changes, schedule=schedule))
 
 
 def random_tree(seed: int, dtype=np.float64):

@@ -18,6 +18,7 @@ from jax import Array
 from gan_jax.errors import UserError
 from gan_jax.ops.diffusion import gaussian
 from gan_jax.ops.diffusion.noise_schedules import Chain
+from gan_jax.ops.images import per_image
 
 TARGETS = ("epsilon", "start_x", "previous_x", "v")
 VARIANCES = ("fixed_large", "fixed_small", "learned", "learned_range")
@@ -222,7 +223,7 @@ def losses(
         return {"loss": vb * chain.steps if loss == "rescaled_kl" else vb}
     value, spread = _split(output, x_t, variance)
     error = _aim(chain, x0, x_t, noise, t, target) - value
-    mse = _mean(jnp.square(error)) * _snr_weight(chain, t, x_t, target, min_snr)
+    mse = per_image(jnp.square(error)) * _snr_weight(chain, t, x_t, target, min_snr)
     if spread is None:
         return {"loss": mse, "mse": mse}
     frozen = jnp.concatenate([jax.lax.stop_gradient(value), spread], axis=-1)
@@ -259,8 +260,8 @@ def bound_bits(chain: Chain, prediction: Prediction, x0: Array, x_t: Array, t: A
     mean, log_variance = prediction.mean, prediction.log_variance
     true_log_variance = gather(chain.posterior_log_variance, t, x_t)
     true_mean = posterior_mean(chain, x0, x_t, t)
-    kl = _mean(gaussian.kl(true_mean, true_log_variance, mean, log_variance))
-    nll = _mean(-gaussian.discretized_log_likelihood(x0, mean, 0.5 * log_variance))
+    kl = per_image(gaussian.kl(true_mean, true_log_variance, mean, log_variance))
+    nll = per_image(-gaussian.discretized_log_likelihood(x0, mean, 0.5 * log_variance))
     return jnp.where(t == 0, nll, kl) / math.log(2)
 
 
@@ -275,8 +276,8 @@ def bound_terms(
     epsilon = epsilon_of(chain, x_t, t, prediction.x0)
     return {
         "vb": bound_bits(chain, prediction, x0, x_t, t),
-        "xstart_mse": _mean(jnp.square(prediction.x0 - x0)),
-        "mse": _mean(jnp.square(epsilon - noise)),
+        "xstart_mse": per_image(jnp.square(prediction.x0 - x0)),
+        "mse": per_image(jnp.square(epsilon - noise)),
     }
 
 
@@ -286,9 +287,6 @@ def prior_bits(chain: Chain, x0: Array) -> Array:
     signal = chain.alphas_cumprod[-1]
     log_variance = jnp.asarray(np.log1p(-signal), x0.dtype)
     zero = jnp.zeros((), x0.dtype)
-    return _mean(gaussian.kl(np.sqrt(signal).item() * x0, log_variance, zero, zero)) / math.log(2)
-
-
-def _mean(x: Array) -> Array:
-    """The mean over all axes but the first: [B, ...] → [B]."""
-    return jnp.mean(x, axis=tuple(range(1, x.ndim)))
+    return per_image(gaussian.kl(np.sqrt(signal).item() * x0, log_variance, zero, zero)) / math.log(
+        2
+    )

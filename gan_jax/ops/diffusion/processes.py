@@ -21,6 +21,7 @@ from gan_jax.errors import above, one_of
 from gan_jax.ops.diffusion import gaussian_diffusion, loss_quarters, ode_samplers, timestep_sampler
 from gan_jax.ops.diffusion.gaussian_diffusion import Objective
 from gan_jax.ops.diffusion.noise_schedules import Chain
+from gan_jax.ops.images import per_image
 
 PROCESSES = ("discrete", "flow", "edm")
 FLOW_TIMES = ("uniform", "logit_normal")
@@ -210,7 +211,7 @@ class Flow(Continuous):
     def losses(
         self, output: Array, image: Array, x: Array, noise: Array, level: Array
     ) -> dict[str, Array]:
-        mse = _mean(jnp.square(output - (noise - image)))
+        mse = per_image(jnp.square(output - (noise - image)))
         return {"loss": mse, "mse": mse}
 
     def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
@@ -285,7 +286,7 @@ class Edm(Continuous):
     ) -> dict[str, Array]:
         skip, out, _ = self.conditioned(level)
         error = output - (image - skip * x) / out
-        return {"loss": _mean(jnp.square(error)), "mse": _mean(jnp.square(out * error))}
+        return {"loss": per_image(jnp.square(error)), "mse": per_image(jnp.square(out * error))}
 
     def denoiser(self, network: NetworkOf, finish: Finish) -> ode_samplers.Denoise:
         def denoise(x: Array, sigma: Array) -> Array:
@@ -331,11 +332,6 @@ def _inside(u: Array) -> Array:
 def _tall(values: Array) -> Array:
     """[B] → [B, 1, 1, 1]."""
     return values[:, None, None, None]
-
-
-def _mean(x: Array) -> Array:
-    """The mean over all axes but the first: [B, ...] → [B]."""
-    return jnp.mean(x, axis=tuple(range(1, x.ndim)))
 
 
 def _named(unit: str, edges: list[float]) -> tuple[str, ...]:
