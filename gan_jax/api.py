@@ -5,12 +5,12 @@ New code takes them from where they live: `gan_jax.config`, `gan_jax.training`, 
 
 from ml_collections import ConfigDict
 
+from gan_jax import evaluating
 from gan_jax.config import SYSTEMS, defaults, load_file, tiny, variants
-from gan_jax.evaluating import evaluate
 from gan_jax.models import unet
+from gan_jax.run import model as models
 from gan_jax.run.caricaturist import warp
 from gan_jax.run.experiment import Experiment as Setup
-from gan_jax.run.model import load
 from gan_jax.training import train
 
 __all__ = [
@@ -29,6 +29,18 @@ __all__ = [
     "variants",
     "warp",
 ]
+
+
+def load(workdir, which: str = "newest", places=None):
+    """`gan_jax.load`, whose parameters are called `state` and `data` now."""
+    return models.load(workdir, which, places)
+
+
+def evaluate(workdir, which: str = "newest", say=print, config=None, **more):
+    """`gan_jax.evaluate`, whose parameters `which` and `places` are called `state` and `data` now."""
+    if "places" in more:
+        more["data"] = more.pop("places")
+    return evaluating.evaluate(workdir, which, say, config, **more)
 
 
 def tiny_system(config: ConfigDict) -> ConfigDict:

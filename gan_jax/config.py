@@ -31,8 +31,8 @@ __all__ = [
     "DATA_PATHS",
     "QUALITY_PATHS",
     "SYSTEMS",
+    "as_built",
     "check",
-    "check_types",
     "defaults",
     "differences",
     "load_file",
@@ -170,8 +170,7 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
         config.data.pairs = "side_by_side"
     config.data.update(resolution=resolution, channels=channels, resize="none", pad=0, limit=0)
     config.data.update(synthetic_size=64, synthetic_classes=4)
-    if config.data.load_resolution:
-        config.data.load_resolution = resolution + 2
+    config.data.load_resolution = resolution + 2
     if config.data.pairs == "identities":
         config.data.update(source="drawn_faces", train_list="", validation_list="")
         config.data.update(identities=16, validation_identities=4, photos=2, caricatures=2)

@@ -26,19 +26,25 @@ class ArgumentError(UserError):
 
 
 @contextlib.contextmanager
-def argument(name: str) -> Iterator[None]:
-    """Turns a UserError that is raised in its block and begins with `name` into an ArgumentError.
+def argument(*names: str, otherwise: str = "") -> Iterator[None]:
+    """Turns a UserError that is raised in its block into an ArgumentError.
 
-    It is meant for checks that take the name of a value, as in `one_of("sort", sort, SORTS)`.
+    The error gets the one of `names` with which its message begins, or else the name `otherwise`;
+    if that is "", an error without such a name is raised as it is.
     """
     try:
         yield
     except ArgumentError:
         raise
     except UserError as error:
-        if not str(error).startswith(name):
-            raise
-        raise ArgumentError(name, str(error).removeprefix(name)) from None
+        for name in names:
+            rest = str(error).removeprefix(name)
+            # the name of a file may begin like the argument's
+            if rest != str(error) and rest[:1] in ("=", ":", " "):
+                raise ArgumentError(name, rest) from error
+        if otherwise:
+            raise ArgumentError(otherwise, f": {error}") from error
+        raise
 
 
 def one_of(key: str, value: Any, accepted: Iterable[Any]) -> None:

@@ -3,16 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.errors import ArgumentError
-from gan_jax.evaluation import feature_classifier, quality
 from gan_jax.files import write_json
-from gan_jax.run.model import Adjust, Model, as_it_is, load, measured
-from gan_jax.training import train
+from gan_jax.run.model import Adjust, as_it_is, load, measured
+from gan_jax.training import quality_of
 
 
 def evaluate(
@@ -54,9 +52,9 @@ def evaluate(
     if model.experiment.system.sample_step is not None and (
         config is not None or model.experiment.measures_quality
     ):
-        found, measured_with = _quality(model, folder, say)
-        scores |= found
-        about = {"quality": measured_with}
+        measure = quality_of(model.experiment, folder, say, model.stage)
+        scores |= measure(model.state, model.stage)
+        about = {"quality": measure.about}
     for name, value in scores.items():
         say(f"{name} {value:.6g}")
     if about:
@@ -67,15 +65,3 @@ def evaluate(
     except OSError as error:  # the scores are printed already, and the folder may be read-only
         say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
     return scores
-
-
-def _quality(model: Model, folder: Path, say) -> tuple[dict[str, float], dict[str, Any]]:
-    """The scores of the model's images, and what they were measured with."""
-    experiment = model.experiment
-    measure = quality.Quality(
-        experiment,
-        lambda: feature_classifier.find(experiment, folder, say, train),
-        say,
-        model.stage,
-    )
-    return measure(model.state, model.stage), measure.about

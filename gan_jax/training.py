@@ -27,9 +27,10 @@ from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.train_step import TrainCarry
 from gan_jax.core.writer import Writer
 from gan_jax.errors import UserError, one_of
-from gan_jax.evaluation import feature_classifier, quality
+from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import write_json
+from gan_jax.report import grids
 from gan_jax.run import folder as folders
 from gan_jax.run import pictures, provenance
 from gan_jax.run import summary as summaries
@@ -48,7 +49,6 @@ class _Run:
     say: Say
     main: bool  # whether this process is the one that writes
     intervals: Intervals
-    rule: Best
 
 
 def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
@@ -70,8 +70,7 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
         summaries.announce(experiment, say)
         intervals = _intervals(config, experiment.system.stages)
         _check_best(experiment)
-        rule = Best(config.best.metric, config.best.mode == "min")
-        return _train(_Run(experiment, folder, say, main, intervals, rule), stored, began)
+        return _train(_Run(experiment, folder, say, main, intervals), stored, began)
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
@@ -86,7 +85,9 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
     experiment, folder, say = run.experiment, run.folder, run.say
     keep_every = _keep_every(experiment)
     states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every, say)
-    best = BestStates(folder / "best", run.rule, say)
+    chosen = experiment.config.best
+    rule = Best(chosen.metric, chosen.mode == "min")
+    best = BestStates(folder / "best", rule, say)
     restored = states.restore_newest(experiment.shapes())
     if restored:
         step, tree, meta = restored
@@ -150,9 +151,9 @@ def _job(
     experiment, folder = run.experiment, run.folder
     start_from_best = _best_reader(experiment, run.say)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
-    probes = _probes(run, grid, experiment.system.stages[max(progress.stage, 0)])
+    probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
-    save_grid = functools.partial(pictures.save_grid, titles=grid.titles if grid else ())
+    save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     writer = Writer(folder, step, save_grid, quiet=not run.main)
     console = Console(step, experiment.last.end, quiet=not run.main)
     job = Job(
@@ -165,7 +166,6 @@ def _job(
         recorder=Recorder(writer, console, refresh, progress.seconds),
         checkpoints=states,
         best=best,
-        rule=run.rule,
         probes=probes,
         start_from_best=start_from_best,
         compile_ahead=experiment.config.run.compile_ahead,
@@ -181,12 +181,7 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     experiment, folder, say = run.experiment, run.folder, run.say
     measure = None
     if experiment.measures_quality:
-        measure = quality.Quality(
-            experiment,
-            lambda: feature_classifier.find(experiment, folder, say, train),
-            say,
-            first,
-        )
+        measure = quality_of(experiment, folder, say, first)
         quality.remember(folder, measure.about, write=run.main)
 
     def prepare(state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
@@ -197,6 +192,17 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     return Probes(grid.draw, measure, prepare)
 
 
+def quality_of(experiment: Experiment, folder: Path, say: Say, stage: Stage) -> quality.Quality:
+    """What measures the images of a run, `stage` first; a classifier is trained where one is needed
+    and none is named."""
+    return quality.Quality(
+        experiment,
+        lambda: feature_classifier.find(experiment, folder, say, train),
+        say,
+        stage,
+    )
+
+
 def _concluded(
     run: _Run, outcome: Outcome, grid: pictures.SampleGrid | None, began: float
 ) -> dict[str, Any]:
@@ -205,9 +211,9 @@ def _concluded(
     # a translation is compared with its own target, so it needs no neighbours
     new = grid is not None and not experiment.facts.input_channels
     if outcome.reason != "terminated" and new:
-        stage = experiment.system.stages[max(outcome.progress.stage, 0)]
+        stage = outcome.progress.stage_of(experiment.system.stages)
         grid.save_neighbours(run.folder, outcome.carry.state, stage)
-    summary = summaries.summary(experiment, run.folder, outcome, began, run.rule)
+    summary = summaries.summary(experiment, run.folder, outcome, began)
     skipped = experiment.data.skipped
     if skipped:
         run.say(f"{skipped} images could not be read; others took their place")
@@ -280,7 +286,7 @@ def _check_best(experiment: Experiment) -> None:
     if experiment.measures_quality:
         quality.check(experiment)
     makes_images = experiment.system.sample_step is not None
-    of_quality = quality.figure_names(experiment) if makes_images else []
+    of_quality = section.metric_names(experiment) if makes_images else []
     if experiment.measures_quality:
         known += of_quality
     if known and config.best.metric not in known:  # where nothing is measured, nothing is best

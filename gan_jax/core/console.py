@@ -141,6 +141,11 @@ def _group(scalars: Mapping[str, float], group: str) -> list[tuple[str, float]]:
     return [(rest, value) for (first, _, rest), value in found if first == group]
 
 
+def shown(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores that fit into a line: not the fractions of the classes, which are many."""
+    return {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
+
+
 def clock(seconds: float) -> str:
     """75 → "1:15", 3700 → "1:01:40"."""
     if not math.isfinite(seconds):

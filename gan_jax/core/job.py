@@ -1,13 +1,13 @@
 """What the loop is given, and what it returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from gan_jax.core.best_states import Best, BestStates
+from gan_jax.core.best_states import BestStates
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.intervals import Intervals
 from gan_jax.core.mesh import Mesh
@@ -26,6 +26,10 @@ class Progress:
     waited: int = 0  # evaluations since the best one
     evaluations: int = 0
     seconds: float = 0.0  # spent in training steps, over all processes of the run
+
+    def stage_of(self, stages: Sequence[Stage]) -> Stage:
+        """The stage that was entered last; the first one before any was."""
+        return stages[max(self.stage, 0)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,6 @@ class Job:
       data: (split, stage, step) → iterator over the batches after `step`.
       epoch_steps: how many steps one epoch of a stage has.
       key: the root key; the step is folded into it before each update.
-      rule: which metric picks the best state.
       start_from_best: reads a best state into a carry; when given, a stage of another resolution
         starts from the best state of the stage before it.
       compile_ahead: whether to compile what a stage of another resolution or batch size needs
@@ -62,7 +65,6 @@ class Job:
     recorder: Recorder
     checkpoints: Checkpoints
     best: BestStates
-    rule: Best
     probes: Probes = Probes()
     start_from_best: Callable[[Path, TrainCarry], TrainCarry] | None = None
     compile_ahead: bool = True

@@ -138,7 +138,7 @@ def _offer(
     it, so that a longer run passes through the same states. Returns the `TrainCarry`, and the
     progress to report: the run's own or, if the score does not count, a copy that includes it.
     """
-    rule = job.rule
+    rule = job.best.rule
     if rule.metric not in scores:
         return carry, progress
     check_finite(carry, job.checkpoints.saved_step)

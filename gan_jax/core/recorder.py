@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
-from gan_jax.core.console import Console
+from gan_jax.core.console import Console, shown
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Scores, Stage
 from gan_jax.core.writer import Writer
@@ -105,8 +105,7 @@ class Recorder:
 
 
 def _line(place: str, scores: Mapping[str, float]) -> str:
-    """One line of scores, without the fractions of the classes, since there are many of them."""
-    shown = {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
+    """One line of scores."""
     return f"{place}: " + " · ".join(
-        f"{k} {v:.4f}" if math.isfinite(v) else f"{k} {v}" for k, v in shown.items()
+        f"{k} {v:.4f}" if math.isfinite(v) else f"{k} {v}" for k, v in shown(scores).items()
     )

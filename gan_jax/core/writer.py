@@ -6,7 +6,6 @@ resumes first removes everything written beyond the step it resumes from.
 
 import json
 import math
-import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
+
+from gan_jax.files import write_bytes
 
 SaveGrid = Callable[[Path, np.ndarray], np.ndarray]  # writes a PNG, returns it as [H, W, 3] uint8
 
@@ -71,11 +72,6 @@ class Writer:
             paths.append(path)
         return paths
 
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Texts as events."""
-        for name, text in ({} if self.quiet else texts).items():
-            self._events.add_text(name, text, step)
-
     def flush(self) -> None:
         """Brings everything that was written so far onto the disk."""
         if not self.quiet:
@@ -109,7 +105,7 @@ def cut_rows(path: Path, step: int) -> None:
             continue
         if row.get("step", 0) <= step:
             kept.append(line + "\n")
-    _replace(path, "".join(kept).encode())
+    write_bytes(path, "".join(kept).encode())
 
 
 def cut_pictures(folder: Path, step: int) -> None:
@@ -138,10 +134,4 @@ def cut_events(path: Path, step: int) -> None:
         if event.step <= step:
             kept.append(data[at:end])
         at = end
-    _replace(path, b"".join(kept))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_bytes(path, b"".join(kept))

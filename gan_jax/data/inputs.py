@@ -139,11 +139,7 @@ class Inputs:
 
         Raises a UserError that names the image if it cannot be read.
         """
-        name = self._source.name(i)
-        try:
-            image = self._source.image(i)
-        except UnreadableError as error:
-            raise UserError(f"{self._key}: cannot read {error}; replace or remove it") from error
+        name, (_, image) = self._source.name(i), self.raw(i)
         if self.options.pairs == "upscale":
             return self._upscaled(image, name)
         if self.options.pairs in config_data.MADE:

@@ -15,7 +15,7 @@ from gan_jax.evaluation import networks, recogniser
 from gan_jax.evaluation.measure import Measure, Task
 from gan_jax.metrics import identification
 from gan_jax.metrics.metric import CLASSIFIER
-from gan_jax.metrics.registry import METRICS
+from gan_jax.metrics.registry import chosen
 from gan_jax.run.experiment import Experiment
 
 VALUES = {
@@ -59,9 +59,7 @@ def check(experiment: Experiment) -> None:
             "config.quality.metrics: exaggeration needs to know where landmarks go, which is known "
             f"for config.data.source='drawn_faces' only, and not for {data.source!r}"
         )
-    of_classifier = [
-        name for name in section.metrics if name in METRICS and METRICS[name].network == CLASSIFIER
-    ]
+    of_classifier = [*chosen(section.metrics, CLASSIFIER)]
     if of_classifier and not section.classifier:
         raise UserError(
             f"config.quality.classifier is missing: {of_classifier[0]} of caricatures needs the "

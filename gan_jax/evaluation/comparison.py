@@ -17,12 +17,12 @@ import numpy as np
 from gan_jax.core.console import clock
 from gan_jax.core.mesh import Mesh
 from gan_jax.data.image_set import ImageSet
-from gan_jax.errors import ArgumentError
+from gan_jax.errors import ArgumentError, argument
 from gan_jax.evaluation import networks, real_statistics, two_sets
-from gan_jax.evaluation.options import Options, argument
+from gan_jax.evaluation.options import Options
 from gan_jax.evaluation.section import check_names, complaints
 from gan_jax.evaluation.two_sets import Sets
-from gan_jax.files import write_bytes, writing
+from gan_jax.files import write_json, writing
 from gan_jax.metrics.accumulate import accumulate
 from gan_jax.metrics.features import Images, Network
 from gan_jax.metrics.metric import Context, Counts, Statistics
@@ -90,8 +90,12 @@ def compare(
         "notes": notes,
     }
     if options.out and jax.process_index() == 0:
-        with argument("out"), writing(Path(options.out), "out", "file"):
-            write_bytes(options.out, (json.dumps(result, indent=2) + "\n").encode())
+        try:
+            with writing(Path(options.out), "out", "file"):
+                write_json(options.out, result)
+        except ArgumentError:
+            say(json.dumps(result))  # measuring may have taken hours
+            raise
     return result
 
 

@@ -43,7 +43,7 @@ class Measure(ABC):
         """Computes what a stage of another resolution needs; returns early once `stopped()`."""
         return
 
-    def begin(self, stage: Stage) -> None:
+    def begin(self) -> None:
         """Discards the images of the last measurement."""
         return
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_jax.core.mesh import Mesh, fetch, gather
 from gan_jax.core.system import Batch
-from gan_jax.errors import UserError, one_of
+from gan_jax.errors import UserError
 from gan_jax.interop import cache, inception
 from gan_jax.interop import lpips as lpips_files
 from gan_jax.interop.fingerprint import fingerprint
@@ -22,11 +22,6 @@ from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
 CHUNK = 32  # images read, made and measured at a time; even, since MS-SSIM takes them in pairs
-
-
-def check_resize(how: str, key: str) -> None:
-    """Raises UserError for an unknown resize in front of the Inception network."""
-    one_of(key, how, features.RESIZES)
 
 
 def feature_networks(

@@ -1,13 +1,11 @@
 """The options of a comparison of two sets, and their checks."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gan_jax.data.sources.decode import DEEP_BITS
-from gan_jax.errors import ArgumentError, UserError, at_least, within
-from gan_jax.evaluation.networks import check_resize
+from gan_jax.errors import ArgumentError, argument, at_least, one_of, within
 from gan_jax.files import check_file
+from gan_jax.metrics.features import RESIZES
 from gan_jax.metrics.metric import MetricOptions
 
 
@@ -29,10 +27,9 @@ class Options(MetricOptions):
         written."""
         for name in ("out", "save_stats"):
             if path := getattr(self, name):
-                with argument(name):
-                    check_file(path, name)
+                check_file(path, name)
         with argument("resize"):
-            check_resize(self.resize, "resize")
+            one_of("resize", self.resize, RESIZES)
         if self.seed >= 2**32:
             raise ArgumentError("seed", f"={self.seed}: must be below {2**32}")
         for name, lowest in (
@@ -46,25 +43,3 @@ class Options(MetricOptions):
                 at_least(name, getattr(self, name), lowest)
         with argument("deep_bits"):
             within("deep_bits", self.deep_bits, 9, DEEP_BITS)
-
-
-@contextlib.contextmanager
-def argument(*names: str, otherwise: str = "") -> Iterator[None]:
-    """Turns a UserError that is raised in its block into an ArgumentError.
-
-    The error gets the one of `names` with which its message begins, or else the name `otherwise`;
-    if that is "", an error without such a name is raised as it is.
-    """
-    try:
-        yield
-    except ArgumentError:
-        raise
-    except UserError as error:
-        for name in names:
-            rest = str(error).removeprefix(name)
-            # the name of a file may begin like the argument's
-            if rest != str(error) and rest[:1] in ("=", ":", " "):
-                raise ArgumentError(name, rest) from error
-        if otherwise:
-            raise ArgumentError(otherwise, f": {error}") from error
-        raise

@@ -41,7 +41,7 @@ class PairedMetrics(Measure):
         self.about = {"lpips": name} if name else {}
         self._pairs = Pairs(self._names, self._lpips)
 
-    def begin(self, stage: Stage) -> None:
+    def begin(self) -> None:
         self._pairs = Pairs(self._names, self._lpips)
 
     def add(self, images: np.ndarray, batch: Batch) -> None:

@@ -24,8 +24,6 @@ from gan_jax.metrics.sets import spread
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
-figure_names = section.metric_names  # its earlier name
-
 
 class Quality:
     """(state, stage) → values by name. `about` says what they are measured with.
@@ -73,7 +71,7 @@ class Quality:
         for measure in self._of_drawn:
             if not stopped():
                 measure.prepare(stage, stopped)
-        if not stopped():
+        if self._of_drawn and not stopped():
             batch = self.experiment.sample_batch(range(1))
             self._sampler.prepare(state, batch, stage, (self._weights(state, batch, stage),))
 
@@ -82,7 +80,7 @@ class Quality:
         found: dict[str, float] = {}
         with _complaints():
             for measure in self._of_drawn:
-                measure.begin(stage)
+                measure.begin()
             for images, batch in self._drawn(state, stage):
                 for measure in self._of_drawn:
                     measure.add(images, batch)
@@ -106,7 +104,7 @@ class Quality:
         return "ema" if "ema" in names else names[0]
 
     def _note(self, notes: tuple[str, ...]) -> None:
-        for note in notes:
+        for note in dict.fromkeys(notes):
             if note not in self._noted:
                 self._say(f"note: {note}")
         self._noted |= set(notes)

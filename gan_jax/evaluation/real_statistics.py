@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from gan_jax.errors import ArgumentError
-from gan_jax.evaluation.options import argument
 from gan_jax.files import writing
 from gan_jax.interop import inception, statistics
 from gan_jax.metrics.features import Network
@@ -41,7 +40,7 @@ def save(path: str, found: Mapping[str, Statistics], about: About, seed: int) ->
     count = max(part.count for part in found.values())
     if jax.process_index() == 0:
         meta = {"n_real": count, "networks": about, "seed": seed}
-        with argument("save_stats"), writing(Path(path), "save_stats", "file"):
+        with writing(Path(path), "save_stats", "file"):
             statistics.write(Path(path), moments, rows, meta)
     return count
 

@@ -83,7 +83,7 @@ class Segmentation(Measure):
         self._matrices: list[np.ndarray] = []
         self.about = {"segmenter": segmenter.name}
 
-    def begin(self, stage: Stage) -> None:
+    def begin(self) -> None:
         self._matrices = []
 
     def add(self, images: np.ndarray, batch: Batch) -> None:

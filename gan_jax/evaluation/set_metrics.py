@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 from gan_jax.core.system import Batch, Stage, TrainState
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, one_of
 from gan_jax.evaluation import networks
 from gan_jax.evaluation.measure import Measure, Task
 from gan_jax.metrics.accumulate import Accumulator, accumulate
+from gan_jax.metrics.features import RESIZES
 from gan_jax.metrics.metric import CLASSIFIER, Context, Counts, Statistics
 from gan_jax.metrics.pixels import patched
-from gan_jax.metrics.registry import METRICS, describe
+from gan_jax.metrics.registry import METRICS, chosen, describe
 from gan_jax.metrics.sets import compute, plan, spread
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
@@ -33,14 +34,14 @@ def values(name: str) -> tuple[str, ...]:
 def check(experiment: Experiment) -> None:
     """Raises UserError for a section `quality` that does not suit the run."""
     section = experiment.config.quality
-    networks.check_resize(section.resize, "config.quality.resize")
+    one_of("config.quality.resize", section.resize, RESIZES)
     metrics = [METRICS[name] for name in section.metrics if name in METRICS]
     by_class = [metric.name for metric in metrics if metric.by_class]
     if by_class and not experiment.system.labelled:
         raise UserError(
             f"config.quality.metrics: {by_class[0]} needs a generator that draws a class on demand"
         )
-    of_classifier = [metric.name for metric in metrics if metric.network == CLASSIFIER]
+    of_classifier = [*chosen(section.metrics, CLASSIFIER)]
     if of_classifier and not experiment.facts.num_classes:
         raise UserError(
             f"config.run.quality_every: {of_classifier[0]} needs a classifier and this data has no "
@@ -85,7 +86,7 @@ class SetMetrics(Measure):
         side = task.stage.resolution
         self._real = {side: self._accumulated(side)}
         self._check_classes(self._real[side])
-        self.begin(task.stage)
+        self.begin()
 
     def _least_side(self) -> int:
         """The side in pixels to which smaller images are enlarged, 0 for none."""
@@ -154,7 +155,7 @@ class SetMetrics(Measure):
             compute(self.names, real, stand_ins, self._context)
             self._real[side] = real
 
-    def begin(self, stage: Stage) -> None:
+    def begin(self) -> None:
         self._drawn = Accumulator(
             self.names, self.networks, self.task.options.seed, False, self._patch_rows(False)
         )
@@ -170,7 +171,7 @@ class SetMetrics(Measure):
             del self._real[lower]
         found, notes = compute(self.names, self._real[side], self._drawn.finish(), self._context)
         self.notes = tuple(notes)
-        self.begin(stage)  # frees the memory of the statistics, which may be large
+        self.begin()  # frees the memory of the statistics, which may be large
         return found
 
     def _enlarged(self, images: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ import numpy as np
 
 from gan_jax.data.image_set import ImageSet, open_set
 from gan_jax.data.sources.listing import are_numbers
-from gan_jax.errors import ArgumentError
+from gan_jax.errors import ArgumentError, argument
 from gan_jax.evaluation import networks
-from gan_jax.evaluation.options import Options, argument
+from gan_jax.evaluation.options import Options
 from gan_jax.interop import statistics
 from gan_jax.metrics.paired import PAIRED
 from gan_jax.metrics.registry import METRICS

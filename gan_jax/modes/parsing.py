@@ -6,7 +6,6 @@ Nothing here imports jax, so help and messages appear at once. (A config file ma
 import difflib
 import importlib
 import os
-import re
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
@@ -191,4 +190,4 @@ def message(error: UserError, command: Command) -> str:
     text = str(error)
     if isinstance(error, ArgumentError) and error.name in command.flags:
         text = f"--{text}"
-    return re.sub(r"\s+", " ", text)
+    return text

@@ -140,18 +140,20 @@ def neighbour_sheet(
     return canvas
 
 
-def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] or [H, W] as PNG; the file is written whole or not at all."""
+def save_png(
+    path: str | os.PathLike[str],
+    array: np.ndarray,
+    mark: PngImagePlugin.PngInfo | None = None,
+) -> None:
+    """Writes uint8 [H, W, 3] or [H, W] as PNG, with the text of a `mark`; whole or not at all."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(array).save(buffer, format="PNG", optimize=True, pnginfo=mark)
     files.write_bytes(path, buffer.getvalue())
 
 
 def save_sheet(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes a picture of many images as `save_png` does, and marks it as a sheet."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", optimize=True, pnginfo=sheet_mark())
-    files.write_bytes(path, buffer.getvalue())
+    save_png(path, array, sheet_mark())
 
 
 def sheet_mark() -> PngImagePlugin.PngInfo:
@@ -161,9 +163,12 @@ def sheet_mark() -> PngImagePlugin.PngInfo:
     return mark
 
 
-def save_grid(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
-    """Writes the `grid` of images [N, H, W, C] as PNG and returns it."""
-    picture = grid(images)
+def save_grid(
+    path: str | os.PathLike[str], images: np.ndarray, titles: Sequence[str] = ()
+) -> np.ndarray:
+    """Writes the `grid` of images uint8 [N, H, W, C] as PNG and returns it, uint8 [H', W', 3]: with
+    a column for each title, or a square one without titles."""
+    picture = grid(images, columns=len(titles), column_titles=titles)
     save_sheet(path, picture)
     return picture
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
 from gan_jax.core.system import Facts
-from gan_jax.errors import ArgumentError, UserError, argument
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder
 
 try:
@@ -77,8 +77,7 @@ def _checked(workdir: str | Path) -> Path:
             f"={shown}: this locale cannot spell the folder's name, in which states would be "
             "saved; set LC_ALL=C.UTF-8, or name another",
         ) from None
-    with argument("workdir"):
-        return check_folder(Path(workdir), "workdir")
+    return check_folder(workdir, "workdir")
 
 
 def release(folder: Path) -> None:

@@ -161,7 +161,7 @@ def load(
         others = {*saved_states.states_in(folder / "checkpoints")} - {int(path.name)}
         remedy = f"; name another state, such as {max(others)}" if others else ""
         raise UserError(f"{path} is damaged ({error}){remedy}") from error
-    stage = experiment.system.stages[max(Progress(**meta).stage, 0)]
+    stage = Progress(**meta).stage_of(experiment.system.stages)
     return Model(experiment, TrainCarry(**tree).state, int(path.name), stage)
 
 

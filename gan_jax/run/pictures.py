@@ -1,13 +1,14 @@
 """The pictures in a run's folder: real images, sample grids, neighbours and curves."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from gan_jax.core.system import Stage, TrainState
+from gan_jax.files import write_bytes
 from gan_jax.metrics import neighbours
 from gan_jax.report import curves, epochs, grids
 from gan_jax.run.experiment import Experiment
@@ -27,14 +28,6 @@ def save_reals(experiment: Experiment, folder: Path) -> None:
     else:
         picture = grids.grid(experiment.data.examples("train", 64)["image"])
     grids.save_sheet(folder / "reals.png", picture)
-
-
-def save_grid(path: Path, images: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
-    """Writes images uint8 [N, H, W, C] as a grid with a column for each title, or without titles as
-    a square one; returns it, uint8 [H', W', 3]."""
-    picture = grids.grid(images, columns=len(titles), column_titles=titles)
-    grids.save_sheet(path, picture)
-    return picture
 
 
 class SampleGrid:
@@ -97,8 +90,8 @@ def refresher(experiment: Experiment, folder: Path, wait: float = 0.0) -> Callab
         began = time.monotonic()
         if began < earliest:
             return
-        curves.curves(folder / "metrics.jsonl", folder / "curves.png", {best.metric: best.mode})
         rows = curves.read_rows(folder / "metrics.jsonl")
+        write_bytes(folder / "curves.png", curves.draw(rows, {best.metric: best.mode}))
         epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
         ended = time.monotonic()
         earliest = ended + (ended - began) / DRAWING

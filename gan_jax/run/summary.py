@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_jax.core.best_states import Best
-from gan_jax.core.console import clock
+from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
 from gan_jax.report import curves
 from gan_jax.run.experiment import Experiment
@@ -44,16 +43,14 @@ def _rate_line(rate, steps: int) -> str:
     )
 
 
-def summary(
-    experiment: Experiment, folder: Path, outcome: Outcome, began: float, rule: Best
-) -> dict:
+def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:
     """The content of summary.json. `began` is when this process started, as in time.time()."""
     progress = outcome.progress
     return {
         "reason": outcome.reason,
         "step": outcome.step,
         "best": {
-            "metric": rule.metric,
+            "metric": experiment.config.best.metric,
             "value": progress.best_value,
             "step": progress.best_step,
         },
@@ -100,9 +97,9 @@ def show(summary: dict, say) -> None:
     """Prints the summary of a run."""
     best = summary["best"]
     say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
-    shown = {k: v for k, v in summary["scores"].items() if not k.startswith("class_fraction/")}
-    if shown:
-        say("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+    scores = shown(summary["scores"])
+    if scores:
+        say("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     if best["value"] is not None:
         say(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
     if summary["last_grid"]:

@@ -115,7 +115,9 @@ class Run:
             save=self.save, saved_step=max(self.saved, default=None), minutes_since_save=lambda: 0.0
         )
         best = SimpleNamespace(
-            save=self.keep, path=lambda stage: stage if stage in self.kept else None
+            save=self.keep,
+            path=lambda stage: stage if stage in self.kept else None,
+            rule=self.options.pop("rule", Best("quality")),
         )
         measured = self.intervals.quality.count > 0
         progress = progress or Progress()
@@ -130,7 +132,6 @@ class Run:
             Recorder(writer, console, seconds=progress.seconds),
             checkpoints,
             best,
-            self.options.pop("rule", Best("quality")),
             Probes(lambda state, stage: {}, self.quality if measured else None),
             **self.options,
         )

@@ -51,7 +51,6 @@ def test_rows_have_a_step_a_kind_and_plain_numbers(tmp_path):
         {"step": 1, "kind": "epoch", "loss/gen": 0.25},
         {"step": 2, "kind": "eval", "val/loss": "nan", "a": "inf", "b": "-inf"},
     ]
-    made.write_texts(0, {"config": "{}"})
     made.close()
     found = events(tmp_path)
     assert found["loss/gen"] == [(1, 0.5)]
@@ -128,7 +127,6 @@ def test_an_event_file_of_something_else(tmp_path):
 def test_other_processes_write_nothing(tmp_path):
     made = Writer(tmp_path / "run", 0, save_grid, quiet=True)
     made.write_scalars(1, {"a": 1.0})
-    made.write_texts(1, {"a": "b"})
     assert made.write_images(1, {"raw": PIXELS}) == []
     made.flush()
     made.close()

@@ -1,14 +1,12 @@
 """Writes the network of a run as a .pt file that guided-diffusion can read."""
 
-import json
 from pathlib import Path
 
 from gan_jax import config as configs
-from gan_jax import files
 from gan_jax.core import ema
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
-from gan_jax.files import check_file, writing
+from gan_jax.files import check_file, write_json, writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
 from gan_jax.run import released
@@ -42,7 +40,6 @@ def export_file(
     about = {"config": configs.plain(model.config), "data": model.experiment.facts._asdict()}
     with writing(path, kind="file"):
         torch_file.write(path, tensors)
-        with files.replacing(released.beside(path)) as temporary:
-            temporary.write_text(json.dumps(about, indent=2) + "\n")
+        write_json(released.beside(path), about)
     say(f"step {model.step} in {path}, its config in {released.beside(path).name}")
     return path

@@ -1,6 +1,5 @@
 """Runs a task that only some systems have on every image of a folder."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
-from gan_jax.files import check_folder
+from gan_jax.files import check_folder, write_json, writing
 from gan_jax.modes.work.model_choice import ModelChoice
-from gan_jax.modes.work.output import check_apart, save, save_png, save_sheet
+from gan_jax.modes.work.output import check_apart, save_png, save_sheet
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
@@ -128,7 +127,8 @@ def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Pat
         return []
     means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
     say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
-    save(path, (json.dumps({"images": len(scores), **means}, indent=2) + "\n").encode())
+    with writing(path):
+        write_json(path, {"images": len(scores), **means})
     return [path]
 
 

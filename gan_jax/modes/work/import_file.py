@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax.core import checkpoint, job, optim, train_step
+from gan_jax.core import checkpoint, job, optim
 from gan_jax.core.train_step import TrainCarry
 from gan_jax.errors import UserError
 from gan_jax.files import writing
@@ -83,7 +83,7 @@ def _begun(
     """The `TrainCarry` at step 0, in which the weights of one net, and their averages, are those of
     a state dict; see `check_fits` for `key`."""
     system, stage, batch = experiment.system, experiment.system.stages[0], experiment.batch()
-    shapes = train_step.shapes(system, experiment.key, batch)
+    shapes = experiment.carry
     released.check_fits(tensors, shapes.state.nets[net].params, key)
     params, _ = guided_diffusion.to_trees(tensors)
 
