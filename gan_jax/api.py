@@ -37,7 +37,7 @@ def load(workdir, which: str = "newest", places=None):
 
 
 def evaluate(workdir, which: str = "newest", say=print, config=None, **more):
-    """`gan_jax.evaluate`, whose parameters `which` and `places` are called `state` and `data` now."""
+    """`gan_jax.evaluate`, whose parameters are called `state` and `data` now."""
     if "places" in more:
         more["data"] = more.pop("places")
     return evaluating.evaluate(workdir, which, say, config, **more)

@@ -1,7 +1,7 @@
 """One file for each --mode, with its own flags and `main(config, workdir) -> int`.
 
 `main` gets the config of --config, ready to be used, or None, and the folder that --workdir names,
-or "". It returns the exit status. The work itself is done by functions in `gan_jax.modes.work`.
+or "". It returns the exit status. The work itself is done by functions in `gan_jax.modes.actions`.
 """
 
 from typing import NamedTuple

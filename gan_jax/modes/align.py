@@ -20,7 +20,7 @@ FACE_SCALE = flags.number(
 
 def main(config, workdir: str) -> int:
     """Aligns the faces of every photo."""
-    from gan_jax.modes.work import align
+    from gan_jax.modes.actions import align
 
     align.run(
         INPUT.value,

@@ -30,7 +30,7 @@ RENAMED = {"seed": "style_seed"}
 
 def main(config, workdir: str) -> int:
     """Draws every photo in every style at every scale."""
-    from gan_jax.modes.work import caricature
+    from gan_jax.modes.actions import caricature
 
     flags.need_workdir(workdir, "caricature")
     caricature.run(

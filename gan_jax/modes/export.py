@@ -16,7 +16,7 @@ WEIGHTS = flags.weights(FLAGS)
 
 def main(config, workdir: str) -> int:
     """Writes the file, and the run's config beside it."""
-    from gan_jax.modes.work import export_file
+    from gan_jax.modes.actions import export_file
 
     flags.need_workdir(workdir, "export")
     target = OUT.value or os.path.join(workdir, "model.pt")

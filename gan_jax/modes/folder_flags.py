@@ -31,8 +31,8 @@ class FolderFlags:
     def run(self, task: str, folder: str, config, workdir: str) -> None:
         """Runs the task; without --out the files go to `folder` in the run's folder."""
         from gan_jax import config as configs
-        from gan_jax.modes.work import folder_task
-        from gan_jax.modes.work.model_choice import ModelChoice
+        from gan_jax.modes.actions import folder_task
+        from gan_jax.modes.actions.model_choice import ModelChoice
 
         adjust = self.sampling.adjust(self.weights.value)
         folder_task.run(

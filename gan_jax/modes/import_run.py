@@ -13,7 +13,7 @@ FROM = flags.place(FLAGS, "from", "", "A .pt file in guided-diffusion's names.")
 
 def main(config, workdir: str) -> int:
     """Writes the run; what the shapes in the file do not tell comes from `config`."""
-    from gan_jax.modes.work import import_file
+    from gan_jax.modes.actions import import_file
 
     import_file.import_file(FROM.value, workdir, config)
     return 0

@@ -26,9 +26,9 @@ SAMPLING = flags.Sampling(FLAGS)
 def main(config, workdir: str) -> int:
     """Draws the frames and writes the video."""
     from gan_jax import config as configs
-    from gan_jax.modes.work import interpolate
-    from gan_jax.modes.work.model_choice import ModelChoice
-    from gan_jax.modes.work.sample import numbers
+    from gan_jax.modes.actions import interpolate
+    from gan_jax.modes.actions.model_choice import ModelChoice
+    from gan_jax.modes.actions.sample import numbers
 
     places = flags.data_places(DATA.value, workdir)
     adjust = SAMPLING.adjust(WEIGHTS.value)

@@ -18,8 +18,8 @@ SAMPLING = flags.Sampling(FLAGS)
 
 def main(config, workdir: str) -> int:
     """Scores the images and writes the bound; an imported run is scored on the data of `config`."""
-    from gan_jax.modes.work import likelihood
-    from gan_jax.modes.work.model_choice import ModelChoice
+    from gan_jax.modes.actions import likelihood
+    from gan_jax.modes.actions.model_choice import ModelChoice
 
     places = flags.data_places(DATA.value, workdir)
     adjust = SAMPLING.adjust()

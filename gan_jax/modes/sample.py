@@ -28,8 +28,8 @@ SAMPLING = flags.Sampling(FLAGS)
 def main(config, workdir: str) -> int:
     """Makes one image per seed and writes them."""
     from gan_jax import config as configs
-    from gan_jax.modes.work import sample
-    from gan_jax.modes.work.model_choice import ModelChoice
+    from gan_jax.modes.actions import sample
+    from gan_jax.modes.actions.model_choice import ModelChoice
 
     places = flags.data_places(DATA.value, workdir)
     adjust = SAMPLING.adjust(WEIGHTS.value)

@@ -22,7 +22,7 @@ RENAMED = {"warp": "time_warp"}
 
 def main(config, workdir: str) -> int:
     """Puts the grids one after the other and writes the video."""
-    from gan_jax.modes.work import timelapse
+    from gan_jax.modes.actions import timelapse
 
     flags.need_workdir(workdir, "timelapse")
     timelapse.timelapse(

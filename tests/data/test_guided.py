@@ -18,7 +18,7 @@ from gan_jax.core.system import Stage, Task
 from gan_jax.data import pairs, resize
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
-from gan_jax.modes.work import folder_task, model_choice
+from gan_jax.modes.actions import folder_task, model_choice
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
 from tests.helpers.golden_rule import load

@@ -16,7 +16,7 @@ from gan_jax.core import validation
 from gan_jax.core.mesh import Mesh
 from gan_jax.evaluation import caricatures, comparison, networks, quality, recogniser
 from gan_jax.metrics.features import Network
-from gan_jax.modes.work import folder_task, interpolate, likelihood, model_choice
+from gan_jax.modes.actions import folder_task, interpolate, likelihood, model_choice
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 

@@ -17,7 +17,7 @@ from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.metrics import segmentation
 from gan_jax.models.segmenter import segmenter
-from gan_jax.modes.work import folder_task
+from gan_jax.modes.actions import folder_task
 from gan_jax.ops import images, palette
 from tests.helpers.shell import ROOT
 

@@ -11,8 +11,8 @@ from gan_jax import config as configs
 from gan_jax.core.mesh import fetch
 from gan_jax.data import alignment
 from gan_jax.errors import UserError
-from gan_jax.modes.work import caricature
-from gan_jax.modes.work.caricature import Alignment, Styles
+from gan_jax.modes.actions import caricature
+from gan_jax.modes.actions.caricature import Alignment, Styles
 from gan_jax.ops import warping
 from gan_jax.report.warp_overlay import overlay
 from gan_jax.run import caricaturist

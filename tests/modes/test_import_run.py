@@ -18,8 +18,8 @@ from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
-from gan_jax.modes.work.export_file import export_file
-from gan_jax.modes.work.import_file import import_file
+from gan_jax.modes.actions.export_file import export_file
+from gan_jax.modes.actions.import_file import import_file
 from gan_jax.run import released as released_files
 from gan_jax.run import sampler_settings
 from gan_jax.run.model import load

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import gan_jax
-from gan_jax.modes.work import interpolate, model_choice
-from gan_jax.modes.work.interpolate import Motion
-from gan_jax.modes.work.model_choice import ModelChoice
+from gan_jax.modes.actions import interpolate, model_choice
+from gan_jax.modes.actions.interpolate import Motion
+from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.report import grids, video
 from tests.helpers.one_line import assert_refused, quiet
 from tests.helpers.tiny_gan import make

@@ -13,7 +13,7 @@ import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.errors import UserError
-from gan_jax.modes.work import sample
+from gan_jax.modes.actions import sample
 from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
 from gan_jax.run.dry_run import dry_run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax.modes.work import timelapse
+from gan_jax.modes.actions import timelapse
 from gan_jax.report import grids
 from tests.helpers.one_line import assert_refused, quiet
 from tests.helpers.videos import frames_of, train_briefly

@@ -17,8 +17,8 @@ from gan_jax.data import image_set
 from gan_jax.errors import UserError
 from gan_jax.interop import pix2pix as interop
 from gan_jax.interop.formats import torch_file
-from gan_jax.modes.work import folder_task
-from gan_jax.modes.work.model_choice import ModelChoice
+from gan_jax.modes.actions import folder_task
+from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load

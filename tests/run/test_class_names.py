@@ -14,7 +14,7 @@ from gan_jax.core.system import Facts
 from gan_jax.errors import UserError
 from gan_jax.evaluation import set_metrics
 from gan_jax.metrics.metric import Statistics
-from gan_jax.modes.work import sample
+from gan_jax.modes.actions import sample
 from gan_jax.ops.frechet import Moments
 from gan_jax.run import class_names, sampler_settings
 from gan_jax.run import folder as workdir

@@ -15,7 +15,7 @@ from gan_jax.errors import UserError
 from gan_jax.interop import mtcnn as interop
 from gan_jax.interop.formats import npz_file, torch_file
 from gan_jax.models import mtcnn
-from gan_jax.modes.work import align
+from gan_jax.modes.actions import align
 from gan_jax.run.faces import Face, Faces, chosen
 from tests.helpers.one_line import assert_refused, quiet
 

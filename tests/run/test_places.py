@@ -15,8 +15,8 @@ from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.modes import MODES, parsing
 from gan_jax.modes import flags as shared
-from gan_jax.modes.work import likelihood, sample
-from gan_jax.modes.work.model_choice import ModelChoice
+from gan_jax.modes.actions import likelihood, sample
+from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.model import load
 from tests.helpers.one_line import assert_refused, quiet

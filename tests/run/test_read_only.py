@@ -14,7 +14,7 @@ from gan_jax.core import checkpoint, saved_states
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.evaluation.options import Options
-from gan_jax.modes.work import (
+from gan_jax.modes.actions import (
     align,
     caricature,
     export_file,
@@ -25,7 +25,7 @@ from gan_jax.modes.work import (
     sample,
     timelapse,
 )
-from gan_jax.modes.work.interpolate import Motion
+from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.report import page
 from gan_jax.run import folder as folders
 from gan_jax.run import weights

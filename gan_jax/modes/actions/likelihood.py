@@ -10,8 +10,8 @@ from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Task
 from gan_jax.errors import UserError
 from gan_jax.files import check_folder, write_json, writing
-from gan_jax.modes.work.model_choice import ModelChoice
-from gan_jax.modes.work.output import save_arrays
+from gan_jax.modes.actions.model_choice import ModelChoice
+from gan_jax.modes.actions.output import save_arrays
 from gan_jax.report import bound_plot
 from gan_jax.run.experiment import MOST_PIXELS
 from gan_jax.run.model import Model, load, measured

@@ -13,7 +13,7 @@ from gan_jax.data import alignment
 from gan_jax.data.sources import decode, listing
 from gan_jax.errors import UserError
 from gan_jax.files import check_folder
-from gan_jax.modes.work import output
+from gan_jax.modes.actions import output
 from gan_jax.run.faces import Detect, Faces, NoFaceError
 
 LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop

@@ -11,8 +11,8 @@ from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
 from gan_jax.files import check_folder, write_json, writing
-from gan_jax.modes.work.model_choice import ModelChoice
-from gan_jax.modes.work.output import check_apart, save_png, save_sheet
+from gan_jax.modes.actions.model_choice import ModelChoice
+from gan_jax.modes.actions.output import check_apart, save_png, save_sheet
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.modes.work import video_file
-from gan_jax.modes.work.model_choice import ModelChoice, drawn_by
+from gan_jax.modes.actions import video_file
+from gan_jax.modes.actions.model_choice import ModelChoice, drawn_by
 from gan_jax.report import grids
 from gan_jax.run.model import Model
 

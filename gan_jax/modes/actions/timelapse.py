@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gan_jax.errors import UserError
-from gan_jax.modes.work import video_file
+from gan_jax.modes.actions import video_file
 from gan_jax.report import video
 from gan_jax.run import folder as folders
 

@@ -9,8 +9,8 @@ import numpy as np
 from gan_jax.core.system import Batch
 from gan_jax.errors import UserError
 from gan_jax.files import check_folder
-from gan_jax.modes.work.model_choice import ModelChoice, drawn_by
-from gan_jax.modes.work.output import save_arrays, save_png, save_sheet
+from gan_jax.modes.actions.model_choice import ModelChoice, drawn_by
+from gan_jax.modes.actions.output import save_arrays, save_png, save_sheet
 from gan_jax.report import grids
 from gan_jax.run import class_names
 from gan_jax.run.experiment import MOST_COLUMNS, TITLES

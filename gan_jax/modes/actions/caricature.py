@@ -14,7 +14,7 @@ from gan_jax.data.sources import decode
 from gan_jax.data.sources.listing import EXTENSIONS
 from gan_jax.errors import UserError, within
 from gan_jax.files import check_folder
-from gan_jax.modes.work.output import check_apart, save, save_png, save_sheet
+from gan_jax.modes.actions.output import check_apart, save, save_png, save_sheet
 from gan_jax.report import grids
 from gan_jax.report.warp_overlay import overlay
 from gan_jax.run.caricaturist import Painter
