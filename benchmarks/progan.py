@@ -21,7 +21,6 @@ contenders to one core, as in benchmarks/layers.py: taskset -c 0 python -m bench
 
 import argparse
 import dataclasses
-import math
 import os
 import statistics
 import time
@@ -33,7 +32,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks import layers
+from benchmarks import layers, torch_progan
 from gan_jax import config as configs
 from gan_jax.core import train_step
 from gan_jax.core.system import Facts
@@ -144,97 +143,6 @@ def report(times: dict[str, list[float]], against: str, slower: bool = False) ->
         print(f"{line}   ({len(own)} steps)", flush=True)
 
 
-# PyTorch
-
-
-class Scaled(torch.nn.Module if torch else object):
-    """A convolution or dense layer with our weights, scaled by He's constant at run time."""
-
-    def __init__(self, kernel: np.ndarray, bias: np.ndarray, gain: float = 2**0.5):
-        super().__init__()
-        order = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
-        self.factor = gain / math.sqrt(math.prod(kernel.shape[:-1]))
-        self.weight = torch.nn.Parameter(torch.tensor(kernel.transpose(order).copy()))
-        self.bias = torch.nn.Parameter(torch.tensor(bias))
-
-    def forward(self, x, resize: str = "", fused: bool = False):
-        """Resizes "up" before or "down" after a convolution of 3x3; with `fused` inside it."""
-        function, weight = torch.nn.functional, self.weight * self.factor
-        if resize and fused:
-            padded = function.pad(weight, (1, 1, 1, 1))
-            weight = sum(padded[..., i : i + 4, j : j + 4] for i in (0, 1) for j in (0, 1))
-            if resize == "down":
-                return function.conv2d(x, weight / 4, self.bias, 2, 1)
-            weight = weight.flip(2, 3).transpose(0, 1)
-            return function.conv_transpose2d(x, weight, self.bias, 2, 1)
-        if len(self.bias) < len(weight):  # a map of 4x4 from a vector, a bias per channel
-            return (x @ weight.T).view(len(x), -1, 4, 4) + self.bias.view(-1, 1, 1)
-        if weight.ndim == 2:
-            return function.linear(x, weight, self.bias)
-        x = function.interpolate(x, scale_factor=2) if resize == "up" else x
-        x = function.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
-        return function.avg_pool2d(x, 2) if resize == "down" else x
-
-
-def torch_layers(params: dict):
-    """A network's layers by our names, with copies of our weights."""
-    found = {}
-    for name, layer in params.items():
-        kernel, bias = (np.asarray(layer[n]) for n in ("kernel", "bias"))
-        gain = 1.0 if name.startswith("to_rgb") or name == "block4_dense1" else 2**0.5
-        if name == "block4_dense":  # as 16 pixels of a map: channels come first in PyTorch
-            kernel = kernel.reshape(len(kernel), 16, -1).swapaxes(1, 2).reshape(len(kernel), -1)
-            gain /= 4
-        elif name == "block4_dense0":
-            kernel = kernel.reshape(16, -1, kernel.shape[1]).swapaxes(0, 1).reshape(kernel.shape)
-        found[name] = Scaled(kernel, bias, gain)
-    return torch.nn.ModuleDict(found)
-
-
-def torch_generator(gen, z, fade, fused: bool):
-    """Images [N, C, 32, 32]; a `fade` of None leaves the lower side out."""
-    function = torch.nn.functional
-
-    def norm(x):
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
-
-    def finish(x):
-        return norm(function.leaky_relu(x, 0.2))
-
-    def double(x):
-        return function.interpolate(x, scale_factor=2)
-
-    x = finish(gen["block4_dense"](norm(z)))
-    x = finish(gen["block4_conv"](x))
-    for at in (8, 16, 32):
-        lower = x
-        x = finish(gen[f"block{at}_conv0"](x, "up", fused))
-        x = finish(gen[f"block{at}_conv1"](x))
-    image = gen["to_rgb32"](x)
-    return image if fade is None else torch.lerp(image, double(gen["to_rgb16"](lower)), fade)
-
-
-def torch_discriminator(disc, image, fade, fused: bool, late: bool, group: int = 4):
-    """Scores [N]; `late`: the leaky ReLU comes after shrinking."""
-    function = torch.nn.functional
-
-    def act(x):
-        return function.leaky_relu(x, 0.2)
-
-    x = act(disc["from_rgb32"](image))
-    for at in (32, 16, 8):
-        x = act(disc[f"block{at}_conv0"](x))
-        last = disc[f"block{at}_conv1"]
-        x = act(last(x, "down", fused)) if late else function.avg_pool2d(act(last(x)), 2)
-        if at == 32 and fade is not None:
-            x = torch.lerp(x, act(disc["from_rgb16"](function.avg_pool2d(image, 2))), fade)
-    groups = x.view(group, len(x) // group, *x.shape[1:])
-    deviation = torch.sqrt(groups.var(0, unbiased=False) + 1e-8).mean((1, 2, 3))
-    figure = deviation.repeat(group).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
-    x = act(disc["block4_conv"](torch.cat((x, figure), 1)))
-    return disc["block4_dense1"](act(disc["block4_dense0"](x.flatten(1))))[:, 0]
-
-
 def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool = False):
     """The same step from the same weights: WGAN-GP with drift, Adam, average, discriminator first.
 
@@ -242,7 +150,7 @@ def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool =
     are not finite.
     """
     made, nets = ours.experiment.config, ours.carry.state.nets
-    gen, disc = (torch_layers(nets[n].params) for n in ("gen", "disc"))
+    gen, disc = (torch_progan.layers_of(nets[n].params) for n in ("gen", "disc"))
     adam = {
         name: torch.optim.Adam(net.parameters(), lr=o.lr, betas=(o.b1, o.b2), eps=o.eps, fused=True)
         for name, net, o in (("gen", gen, made.optim.gen), ("disc", disc, made.optim.disc))
@@ -252,10 +160,10 @@ def torch_step(ours: Ours, pixels: np.ndarray, lower: bool = True, fused: bool =
     fade, late = torch.tensor(0.0) if lower else None, made.model.fused_scale
 
     def draw(z):
-        return torch_generator(gen, z, fade, fused)
+        return torch_progan.generator(gen, z, fade, fused)
 
     def judge(x):
-        return torch_discriminator(disc, x, fade, fused, late)
+        return torch_progan.discriminator(disc, x, fade, fused, late)
 
     def halved(x):
         return torch.nn.functional.avg_pool2d(x, 2)
