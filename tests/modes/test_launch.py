@@ -263,7 +263,7 @@ def test_an_argument_is_told_by_its_flag():
         ("workdir", "--workdir"),
         ("real", "real"),  # no flag of this mode
     ):
-        error = ArgumentError(name, "=3: give\n another")
+        error = ArgumentError(name, "=3: give another")
         assert parsing.message(error, command) == f"{told}=3: give another"
     assert parsing.message(UserError("seeds: x"), command) == "seeds: x"
     assert parsing.message(ArgumentError("face_scale", ": x"), parsed("--mode=align")) == (
@@ -278,6 +278,7 @@ def test_an_argument_is_told_by_its_flag():
         (75, 75),
         (UserError("no such run"), 1),
         (ArgumentError("seeds", ": none"), 1),
+        (UserError("no such\n  run"), 1),
     ],
 )
 def test_exit_statuses(monkeypatch, capsys, ends, status):
