@@ -5,10 +5,10 @@ import pytest
 from gan_jax.errors import UserError
 
 
-def assert_refused(match: str, call, *args) -> str:
+def assert_refused(match: str, call, *args, **kwargs) -> str:
     """It is one line for the user."""
     with pytest.raises(UserError, match=match) as caught:
-        call(*args)
+        call(*args, **kwargs)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
