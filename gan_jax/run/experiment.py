@@ -18,6 +18,7 @@ from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import UNCHANGED, Batch, Changes, Facts, Stage, System
 from gan_jax.data import config as config_data
 from gan_jax.data import pairs
+from gan_jax.data.published import places
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.ops.images import to_uint8
 from gan_jax.run import class_names
@@ -95,7 +96,7 @@ class Experiment:
                 workers=self.config.run.workers,
             )
         except UserError as error:
-            named = [self.config.data[name] for name in configs.DATA_PATHS]
+            named = [places.find(self.config.data[name]) for name in configs.DATA_PATHS]
             if self.home is None or all(os.path.exists(place) for place in named if place):
                 raise
             raise ArgumentError("data", f": {error}; name where the run's data are now") from None
