@@ -1,7 +1,9 @@
 """One file for each --mode, with its own flags and `main(config, workdir) -> int`.
 
 `main` gets the config of --config, ready to be used, or None, and the folder that --workdir names,
-or "". It returns the exit status. The work itself is done by functions in `gan_jax.modes.actions`.
+or "". It returns the exit status. A mode that needs neither of them and no device says
+`COMPUTES = False`. One that may begin a run has `starts_run()`, which says whether it does; without
+--workdir it gets a new folder. The work itself is done by functions in `gan_jax.modes.actions`.
 """
 
 from typing import NamedTuple
