@@ -36,4 +36,6 @@ MODES = {
     "likelihood": Mode("gan_jax.modes.likelihood", "measures the bits per dimension of images"),
     "import": Mode("gan_jax.modes.import_run", "makes a run from a .pt file of guided-diffusion"),
     "export": Mode("gan_jax.modes.export", "writes a run's network as such a .pt file"),
+    "list": Mode("gan_jax.modes.list", "lists the configs that come with gan_jax"),
+    "completion": Mode("gan_jax.modes.completion", "prints a script for a shell's completion"),
 }

@@ -34,6 +34,8 @@ READS = {
     "likelihood": "out state count data +",
     "import": "from",
     "export": "out state weights",
+    "list": "system",
+    "completion": "shell",
 }
 SAMPLING = "sampler steps eta guidance sampling classifier classifier_scale"
 RENAMED = [
@@ -246,6 +248,7 @@ def test_every_old_spelling_is_tested():
         (["--mode=metrics", "--few=perhaps"], "--few"),
         (["--platform=abacus"], "--platform=abacus: accepted are cpu, cuda, tpu"),
         (["--platform=cdua"], "did you mean cuda?"),
+        (["--mode=list", "--system=diffussion"], "did you mean diffusion?"),
         (["--mode=sample", "--out"], "out"),
         (["--config=configs/nothere.py"], "configs/nothere.py: no such file"),
         (
