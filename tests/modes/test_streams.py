@@ -98,7 +98,7 @@ def test_training_goes_on_without_its_console(tmp_path):
 def test_help_needs_no_config_and_may_be_cut_off():
     done = launch("--help")
     assert done.returncode == 0
-    assert "The one door for a shell" in done.stdout
+    assert "Trains image generators" in done.stdout
     assert "--workdir" in done.stdout
     assert done.stderr == ""
     assert piped("--help") == (0, "")
