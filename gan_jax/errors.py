@@ -5,12 +5,36 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+LONGEST_SHOWN = 200  # characters of a name or value out of a file
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, control characters and halves of characters."""
+    if text.isprintable():
+        return text
+    halves = "\ud800", "\udfff"
+    return "".join(
+        c if c.isprintable() else "?" if halves[0] <= c <= halves[1] else " " for c in text
+    )
+
+
+def short(value: object) -> str:
+    """A value as a message shows it: a very long text without its middle."""
+    text = str(value)
+    half = LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
+
 
 class UserError(Exception):
     """A problem the user can fix: one line saying what, where, what is accepted, what to do.
 
     `launch.py` prints the message alone, without a traceback, and exits with a non-zero status.
+    Names out of files may be part of a message: what would break the line or steer a terminal is
+    replaced.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class ArgumentError(UserError):

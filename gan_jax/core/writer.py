@@ -4,18 +4,21 @@ Method names are those of clu's metric writers. A history never shows a step twi
 resumes first removes everything written beyond the step it resumes from.
 """
 
+import errno
 import json
 import math
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
 
-from gan_jax.files import write_bytes
+from gan_jax.errors import UserError
+from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
 
 SaveGrid = Callable[[Path, np.ndarray], np.ndarray]  # writes a PNG, returns it as [H, W, 3] uint8
 
@@ -44,7 +47,7 @@ class Writer:
         files = [p for p in events.glob("events.out.tfevents.*") if p.is_file()]
         for file in files:
             cut_events(file, step)
-        self._rows = self.metrics.open("a")
+        self._rows = _opened(self.metrics)
         # the name holds whole seconds: without a number, a run that resumes within the second
         # would write over its own history
         self._events = SummaryWriter(logdir=str(events), filename_suffix=f".{len(files)}")
@@ -93,19 +96,34 @@ def _plain(value: float) -> float | int | str:
     return int(number) if isinstance(value, (int, np.integer)) else number
 
 
+def _opened(path: Path) -> TextIO:
+    """The file of rows, to write at its end. Raises UserError if it is a link or no file."""
+    try:
+        return open_own(path, "a")
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EINVAL):
+            raise
+        raise UserError(f"{path} cannot be written: {reason(error)}; remove it") from error
+
+
 def cut_rows(path: Path, step: int) -> None:
     """Removes rows beyond `step`, and a last line that a kill left unfinished."""
-    if not path.exists():
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
     kept = []
-    for line in path.read_text().splitlines():
+    for line in content.splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+            later = row.get("step", 0) > step
+        except (ValueError, TypeError, AttributeError):  # no row
             continue
-        if row.get("step", 0) <= step:
-            kept.append(line + "\n")
-    write_bytes(path, "".join(kept).encode())
+        if not later:
+            kept.append(line + b"\n")
+    write_bytes(path, b"".join(kept))
 
 
 def cut_pictures(folder: Path, step: int) -> None:
@@ -121,7 +139,7 @@ def cut_events(path: Path, step: int) -> None:
 
     An event is a TFRecord: its length, a checksum of that, the data, a checksum of them.
     """
-    data, kept, at = path.read_bytes(), [], 0
+    data, kept, at = read_bytes(path), [], 0
     while at + 12 <= len(data):
         (length,) = struct.unpack_from("<Q", data, at)
         end = at + 16 + length

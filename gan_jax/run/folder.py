@@ -1,7 +1,6 @@
 """A run's folder: which process owns it, which config it holds, which states can be read."""
 
 import errno
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder
+from gan_jax.files import check_folder, open_own, read_json, reason
 
 try:
     import fcntl
@@ -31,11 +30,10 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
     folder = _checked(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = open_own(folder / ".lock", "a")
     except OSError as error:
-        reason = error.strerror or error
         raise ArgumentError(
-            "workdir", f"={workdir} cannot be written ({reason}); name another folder"
+            "workdir", f"={workdir} cannot be written ({reason(error)}); name another folder"
         ) from None
     if fcntl and lock:
         try:
@@ -166,11 +164,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of config.json. Raises UserError if there is none or it is damaged."""
     path = Path(folder) / "config.json"
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{folder}: no config.json, so this is not the folder of a run") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {reason(error)}") from None
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
         raise UserError(f"{path} is damaged: it holds no config")
     return found
@@ -179,7 +177,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_summary(folder: Path) -> dict[str, Any]:
     """The content of summary.json, {} if there is none that can be read."""
     try:
-        found = json.loads((folder / "summary.json").read_text())
+        found = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

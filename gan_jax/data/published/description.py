@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gan_jax.files import opened
+
 SLACK = 2  # a file without a published checksum may be this many times larger than expected
 
 
@@ -70,7 +72,7 @@ class PublishedSet:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from gan_jax.data.published.description import RemoteFile
 from gan_jax.errors import UserError
+from gan_jax.files import open_own
 
 CHUNK = 2**16  # bytes; what a cut-off transfer has beyond a multiple of it is lost
 TIMEOUT = 30  # seconds without an answer
@@ -86,7 +87,7 @@ class _Transfer:
         """Appends what is missing to the part. Raises OSError if the transfer is cut off."""
         import pooch
 
-        with self.part.open("ab") as part:
+        with open_own(self.part, "ab") as part:
             begun = part.tell()
             headers = {"Accept-Encoding": "identity"}  # the bytes as they are stored
             if begun:

@@ -10,7 +10,7 @@ from gan_jax.data.published import places
 from gan_jax.data.published.description import PublishedSet, RemoteFile, amount, sha256
 from gan_jax.data.published.fetching import FetchError, Progress, fetch
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder, writing
+from gan_jax.files import check_folder, open_own, writing
 
 try:
     import fcntl
@@ -88,8 +88,8 @@ def _given(wanted: PublishedSet, by_hand: str) -> dict[str, Path]:
     is missing, and for one with another checksum."""
     place, found = Path(by_hand), {}
     for file in wanted.files:
-        path = place / file.name if place.is_dir() or len(wanted.files) > 1 else place
-        if not path.is_file():
+        path = place / file.name if os.path.isdir(place) or len(wanted.files) > 1 else place
+        if not os.path.isfile(path):
             raise ArgumentError("from", f": {path} is not there; {how_to_get(wanted, file)}")
         try:
             checksum = sha256(path) if file.sha256 else ""
@@ -173,7 +173,7 @@ def _say_checksums(wanted: PublishedSet, files: Mapping[str, Path], say) -> None
 def _working(work: Path, wanted: PublishedSet) -> Iterator[None]:
     """Makes the folder for unfinished files; only one process at a time may be in the block."""
     work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
+    with open_own(work / ".lock", "a") as lock:
         try:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
