@@ -8,10 +8,9 @@ An npz is read as a stream, so that a file of many gigabytes only needs the memo
 """
 
 import dataclasses
+import math
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_jax import files, npz
 from gan_jax.data.config import Options
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import NPY, is_npy
@@ -27,7 +27,7 @@ from gan_jax.data.sources.folders import SPLIT_FOLDERS, FileSource
 from gan_jax.data.sources.listing import MOST_CLASSES
 from gan_jax.data.sources.places import Files
 from gan_jax.data.sources.tfds import open_tfds
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, short
 
 ARRAYS = {  # the images of an npz and the labels that belong to them, in order of preference
     "images": "labels",
@@ -36,7 +36,7 @@ ARRAYS = {  # the images of an npz and the labels that belong to them, in order 
     "x_validation": "y_validation",
     "x_train": "y_train",
 }
-DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading raises
+DAMAGED = (OSError, npz.NpzError)  # what reading an npz raises
 Images = list[np.ndarray] | np.ndarray
 
 
@@ -114,14 +114,14 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
             f"{key}={word}: does not exist; name where the images are now: a folder, a .zip, an "
             ".npz or tfds:NAME[:SPLIT]"
         )
-    files = listing.open_files(word, key)
+    place = listing.open_files(word, key)
     # pairs have the same name without the ending, so endings must not influence the order
-    names = sorted(listing.image_names(files, key), key=lambda n: n.rpartition(".")[0].split("/"))
+    names = sorted(listing.image_names(place, key), key=lambda n: n.rpartition(".")[0].split("/"))
     splits = _splits(names)
-    labels, class_names, unlabelled = _classes(files, names, splits)
-    source = FileSource(files, names, labels, bits)
+    labels, class_names, unlabelled = _classes(place, names, splits)
+    source = FileSource(place, names, labels, bits)
     remarks = (*source.remarks("deep_bits"), *([splits] if splits else []))
-    found = _of_source(source, bool(class_names), class_names, str(files.root), key, limit)
+    found = _of_source(source, bool(class_names), class_names, str(place.root), key, limit)
     chosen = tuple(names[row] for row in _spread(len(names), limit))
     stems = tuple(name.rpartition(".")[0] for name in chosen)
     return dataclasses.replace(
@@ -138,12 +138,12 @@ def _splits(names: list[str]) -> str:
     return f"the images of all splits are taken, without classes: {taken}; name one for its own"
 
 
-def _classes(files: Files, names: list[str], splits: str) -> tuple[list[int], tuple[str, ...], str]:
+def _classes(place: Files, names: list[str], splits: str) -> tuple[list[int], tuple[str, ...], str]:
     """(labels, class names, why there are none). No error, since most metrics need no classes."""
     unlabelled = splits
     if not splits:
         try:
-            (labels,), class_names, _ = listing.classes([(files, names)], "auto")
+            (labels,), class_names, _ = listing.classes([(place, names)], "auto")
             return labels, class_names, ""
         except UserError as error:
             unlabelled = str(error)
@@ -186,18 +186,20 @@ def _of_source(source, labelled: bool, class_names, title: str, key: str, limit:
 
 
 def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(
             f"{key}={path}: no such file; name where the images are now: a folder, a .zip or an "
             ".npz"
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            name, labels = _members(archive, path, array, key)
-            with archive.open(f"{name}.npy") as member:
-                shape, fortran, dtype = _header(member)
+        with npz.opened(path) as stored:
+            name, partner = _named(stored.names, path, array, key)
+            shape, fortran, dtype = stored.header(name)
+            labels = _labels(stored, partner, shape) if partner else None
     except DAMAGED as error:
-        raise UserError(f"{key}={path}: not a readable npz of plain arrays ({error})") from error
+        raise UserError(
+            f"{key}={path}: not a readable npz of plain arrays ({files.reason(error)})"
+        ) from error
     good = len(shape) == 3 or (len(shape) == 4 and 1 <= shape[3] <= 4)
     if dtype != np.uint8 or fortran or not good or 0 in shape:
         order = " in Fortran order" if fortran else ""
@@ -205,14 +207,12 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
             f"{key}={path}: {name} is {dtype} {list(shape)}{order}; accepted: uint8 [N, H, W] or "
             "[N, H, W, C] in C order, with C in 1..4 and no axis of 0; convert it"
         )
-    if labels is not None and not _are_classes(labels, shape[0]):
-        labels = None
     shape = (*shape, 1)[:4]
     depth = 1 if shape[3] < 3 else 3
     rows = _spread(shape[0], limit)
 
     def batches(size: int) -> Iterator[np.ndarray]:
-        for part in _stream(path, f"{name}.npy", shape, rows, size, key):
+        for part in _stream(path, name, shape, rows, size, key):
             yield np.stack([to_channels(image, depth) for image in part])
 
     classes = tuple(map(str, range(int(labels.max()) + 1))) if labels is not None else ()
@@ -220,65 +220,50 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
     return ImageSet(f"{path}:{name}", len(rows), batches, chosen, classes, (*shape[1:3], depth))
 
 
-def _members(archive: zipfile.ZipFile, path: Path, array: str, key: str):
-    """(name of the array of images, the labels that belong to it or None); `array` "" finds one."""
-    held = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+def _named(held: list[str], path: Path, array: str, key: str) -> tuple[str, str]:
+    """(name of the array of images, of the one with their labels or ""); `array` "" finds one."""
     name = array or next((n for n in ARRAYS if n in held), "")
     if name not in held:
         others = f"; accepted are {', '.join(ARRAYS)}, or {path.name}:NAME for another"
         raise UserError(
-            f"{key}={path}: holds {', '.join(held) or 'no arrays'}"
-            + (f" and no {array}" if array else others)
+            f"{key}={path}: holds {listing.some(held) or 'no arrays'}"
+            + (f" and no {short(array)}" if array else others)
         )
     partner = ARRAYS.get(name, "")
-    if partner not in held:
-        return name, None
-    with archive.open(f"{partner}.npy") as member:
-        return name, np.lib.format.read_array(member, allow_pickle=False).reshape(-1)
+    return name, partner if partner in held else ""
 
 
-def _are_classes(labels: np.ndarray, count: int) -> bool:
-    """Whether labels are class numbers, one for each of `count` images, not other identifiers."""
-    if labels.dtype.kind not in "iu" or len(labels) != count:
-        return False
-    return labels.min() >= 0 and labels.max() < MOST_CLASSES
+def _labels(stored: npz.Npz, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The class numbers of the images of an array of this shape; None if an array beside it holds
+    something else, such as other identifiers."""
+    found = stored.header(name)
+    numbers = found.dtype.kind in "iu" and (math.prod(found.shape),) == shape[:1]
+    if not numbers and not found.dtype.hasobject:  # of which `read` says that it is refused
+        return None
+    labels = stored.read(name).reshape(-1)
+    good = labels.size and labels.min() >= 0 and labels.max() < MOST_CLASSES
+    return labels if good else None
 
 
-def _stream(path: Path, member: str, shape, rows: np.ndarray, size: int, key: str):
+def _stream(path: Path, name: str, shape, rows: np.ndarray, size: int, key: str):
     """The rows (ascending) of an array in an npz, `size` at a time."""
     length = int(np.prod(shape[1:]))
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            _header(file)
+        with npz.opened(path) as stored, stored.stream(name) as (_, stream):
             at, part = 0, []
             for row in rows:
-                free = (int(row) - at) * length  # a compressed member cannot seek, so it is read
-                while free > 0:
-                    skipped = len(file.read(min(free, 2**24)))
-                    if not skipped:
-                        raise EOFError("the array ends early")
-                    free -= skipped
+                stream.skip((int(row) - at) * length)
                 at = int(row) + 1
-                raw = file.read(length)
-                if len(raw) < length:
-                    raise EOFError("the array ends early")
-                part.append(np.frombuffer(raw, np.uint8).reshape(shape[1:]))
+                part.append(np.frombuffer(stream.read(length), np.uint8).reshape(shape[1:]))
                 if len(part) == size:
                     yield part
                     part = []
             if part:
                 yield part
     except DAMAGED as error:
-        raise UserError(f"{key}={path}: cannot be read to its end ({error})") from error
-
-
-def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise ValueError(f"its arrays have the format version {version}")
+        raise UserError(
+            f"{key}={path}: cannot be read to its end ({files.reason(error)})"
+        ) from error
 
 
 def _spread(count: int, limit: int) -> np.ndarray:

@@ -12,13 +12,13 @@ All become the same arrays, and so the same fingerprint.
 import hashlib
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax import npz
 from gan_jax.errors import UserError
 from gan_jax.interop import cache
 from gan_jax.interop.fingerprint import fingerprint as of_leaves
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
             another network (the first tensor that does not fit is named).
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such file with weights of the Inception network; {HOW_TO_GET}")
     _check_name(path)
     if path.suffix == ".npz":
@@ -121,11 +121,8 @@ def _digest(params: Params, layers: list[str]) -> str:
 
 def _kept(cached: Path, logits: bool) -> bool:
     """Whether the cache already holds as much as would be written."""
-    try:
-        with zipfile.ZipFile(cached) as archive:
-            return not logits or "fc/kernel.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    names = npz.names(cached)
+    return bool(names) and (not logits or "fc/kernel" in names)
 
 
 def _check_name(path: Path) -> None:

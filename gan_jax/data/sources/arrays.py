@@ -1,16 +1,17 @@
 """The protocol that every source of images follows, and the sources held in memory."""
 
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from gan_jax import files, npz
 from gan_jax.data.config import Options
 from gan_jax.data.published.places import advice
 from gan_jax.data.sources import idx
-from gan_jax.data.sources.listing import MOST_CLASSES
+from gan_jax.data.sources.listing import MOST_CLASSES, some
 from gan_jax.errors import UserError
 
 DIGITS = Path(__file__).with_name("mnist_subset.npz")
@@ -78,7 +79,7 @@ def open_digits(options: Options) -> Opened:
 def open_idx(options: Options) -> Opened:
     """A directory of MNIST's or Fashion-MNIST's idx files; t10k is the validation split."""
     directory = Path(options.path)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UserError(
             f"config.data.path={options.path}: no such directory; config.data.source=idx wants "
             f"the one that holds train-images-idx3-ubyte[.gz]{advice(options.path)}"
@@ -103,7 +104,7 @@ def open_npz(options: Options) -> Opened:
     arr_1. Only the first images of a group are required.
     """
     path = Path(options.path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(
             f"config.data.path={options.path}: no such file; config.data.source=npz wants an .npz"
             f"{advice(options.path)}"
@@ -121,65 +122,90 @@ NPY = (
 
 def is_npy(path: Path) -> bool:
     """Whether a file holds a single array as numpy.save writes it, whatever its name."""
-    if not path.is_file():  # opening a pipe would wait for its writer
-        return False
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             return file.read(6) == b"\x93NUMPY"
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
+
+
+NAMES = "class_names"
+GROUPS = (  # images and labels
+    *(("x_train", "y_train"), ("images", "labels"), ("arr_0", "arr_1")),
+    *(("x_validation", "y_validation"), ("x_test", "y_test")),
+)
 
 
 def _open_npz_file(path: Path, options: Options) -> Opened:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        with npz.opened(path) as stored:
+            held = stored.names
+            found = [_read_group(stored, path, *group) for group in GROUPS]
+            names = _read_names(stored, f"{path}:{NAMES}") if NAMES in held else ()
+    except (OSError, npz.NpzError) as error:
         raise UserError(
-            f"{path}: not a readable npz of plain arrays ({error}); write it with np.savez"
+            f"{path}: not a readable npz of plain arrays ({files.reason(error)}); write it with "
+            "np.savez"
         ) from error
-
-    def find(images: str, labels: str) -> ArraySource | None:
-        if images not in arrays:
-            return None
-        title = f"{path}:{images}"
-        return ArraySource(
-            _checked_images(arrays[images], title),
-            _checked_labels(arrays.get(labels), len(arrays[images]), f"{path}:{labels}"),
-            title,
-        )
-
-    train = find("x_train", "y_train") or find("images", "labels") or find("arr_0", "arr_1")
-    validation = find("x_validation", "y_validation") or find("x_test", "y_test")
+    train = next(filter(None, found[:3]), None)
+    validation = next(filter(None, found[3:]), None)
     if train is None:
         raise UserError(
-            f"{path}: holds {', '.join(arrays) or 'nothing'}; accepted: x_train (with y_train, "
+            f"{path}: holds {some(held) or 'nothing'}; accepted: x_train (with y_train, "
             "x_test, y_test), images (with labels), or arr_0 (with arr_1)"
         )
-    names = arrays.get("class_names")
-    return _settle(train, validation, () if names is None else tuple(map(str, names)), options)
+    return _settle(train, validation, names, options)
 
 
-def _checked_images(images: np.ndarray, title: str) -> np.ndarray:
-    good = images.dtype == np.uint8 and (
-        images.ndim == 3 or (images.ndim == 4 and 1 <= images.shape[3] <= 4)
-    )
-    if not good or not images.size:
+def _read_group(stored: npz.Npz, path: Path, images: str, labels: str) -> ArraySource | None:
+    """The images of a group and their labels, whose shapes are checked before they are read."""
+    if images not in stored.names:
+        return None
+    title = f"{path}:{images}"
+    header = stored.header(images)
+    if not header.dtype.hasobject:  # of which `read` says that it is refused
+        _check_images(header, title)
+    pixels = stored.read(images)
+    if labels not in stored.names:
+        return ArraySource(pixels, None, title)
+    count, where = header.shape[0], f"{path}:{labels}"
+    _check_labels(stored.header(labels), count, where)
+    return ArraySource(pixels, _checked_numbers(stored.read(labels), where), title)
+
+
+def _read_names(stored: npz.Npz, title: str) -> tuple[str, ...]:
+    """The names of the classes."""
+    shape, _, dtype = stored.header(NAMES)
+    if len(shape) != 1 or dtype.kind not in "SUiu" or shape[0] > MOST_CLASSES:
         raise UserError(
-            f"{title}: is {images.dtype} {list(images.shape)}; accepted: uint8 [N, H, W] or "
+            f"{title}: is {dtype} {list(shape)}; accepted: texts [K], one name for each of at most "
+            f"{MOST_CLASSES} classes"
+        )
+    names = stored.read(NAMES)
+    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
+
+
+def _check_images(header: npz.Header, title: str) -> None:
+    shape = header.shape
+    good = header.dtype == np.uint8 and (
+        len(shape) == 3 or (len(shape) == 4 and 1 <= shape[3] <= 4)
+    )
+    if not good or not header.size:
+        raise UserError(
+            f"{title}: is {header.dtype} {list(shape)}; accepted: uint8 [N, H, W] or "
             "[N, H, W, C] with C in 1..4 and N > 0; convert it"
         )
-    return images
 
 
-def _checked_labels(labels: np.ndarray | None, count: int, title: str) -> np.ndarray | None:
-    if labels is None:
-        return None
-    if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in "iu":
+def _check_labels(header: npz.Header, count: int, title: str) -> None:
+    if header.shape not in ((count,), (count, 1)) or header.dtype.kind not in "iu":
         raise UserError(
-            f"{title}: is {labels.dtype} {list(labels.shape)} beside {count} images; accepted: "
+            f"{title}: is {header.dtype} {list(header.shape)} beside {count} images; accepted: "
             f"integers [{count}], one class number per image"
         )
+
+
+def _checked_numbers(labels: np.ndarray, title: str) -> np.ndarray:
     labels = labels.reshape(-1)
     for label in (labels.min(), labels.max()) if labels.size else ():
         if not 0 <= label < MOST_CLASSES:

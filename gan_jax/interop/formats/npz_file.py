@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from gan_jax import npz
 from gan_jax.errors import UserError
-from gan_jax.files import replacing
+from gan_jax.files import reason, replacing
+
+GROWTH = 100  # how many times longer than their file weights and statistics may be
+DEEPEST = 32  # of nested dicts
 
 
 def write_npz(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
@@ -39,24 +42,26 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        with npz.opened(path, GROWTH) as stored:
+            arrays = {name: stored.read(name) for name in stored.names}
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; give the path of an .npz file") from error
-    except (
-        *(OSError, ValueError, EOFError, TypeError),
-        # a damaged archive may claim to be encrypted, or compressed in a way that nobody knows
-        *(zipfile.BadZipFile, RuntimeError, zlib.error),
-    ) as error:
-        raise UserError(f"{path} is not a readable .npz file of arrays ({error})") from error
+    except npz.NpzError as error:
+        raise UserError(
+            f"{path} is not a readable .npz file of arrays ({reason(error)})"
+        ) from error
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         *folders, leaf = name.split("/")
+        if len(folders) > DEEPEST:
+            raise UserError(f"{path} holds arrays nested more than {DEEPEST} times")
         branch = tree
         for folder in folders:
             branch = branch.setdefault(folder, {})
             if not isinstance(branch, dict):
                 raise UserError(f"{path} holds both an array {folder} and arrays inside it")
+        if leaf in branch:
+            raise UserError(f"{path} holds both an array {leaf} and arrays inside it")
         branch[leaf] = array
     return tree
 
