@@ -49,12 +49,12 @@ def read(path: str | os.PathLike[str]) -> Tree:
             absent, of another shape, or that the networks do not have.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         absent = [file for file in FILES.values() if not (path / file).is_file()]
         if absent:
             raise UserError(f"{path}: the folder has no {', '.join(absent)}; {_ACCEPTED}")
         return {name: _of_torch(path / file, name) for name, file in FILES.items()}
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UserError(f"{path} does not exist; {_ACCEPTED}")
     if path.suffix.lower() != ".npz":
         raise UserError(f"{path} is a file of another kind; {_ACCEPTED}")

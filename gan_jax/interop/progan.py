@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.interop.formats.numpy_pickle import one_line
+from gan_jax.interop.formats.numpy_pickle import listed
 from gan_jax.interop.trees import Tree, named_leaves, shown
 
 SMALLEST, LARGEST = 4, 2**14
@@ -74,7 +74,7 @@ def to_trees(arrays: Mapping[str, np.ndarray]) -> Tree:
             width, colours = outputs, inputs if layer.kind == "from_rgb" else colours
         params[layer.name] = {"kernel": _turned(layer.kind, weight, flipped), "bias": bias}
     for name, array in found.items():
-        raise UserError(f"variable {one_line(name)} {shown(array.shape)} is none of {label}")
+        raise UserError(f"variable {listed(name)} {shown(array.shape)} is none of {label}")
     return params
 
 
@@ -112,7 +112,7 @@ def identify(names: Mapping[str, Any]) -> tuple[str, int]:
     fits = SMALLEST <= resolution <= LARGEST and resolution & (resolution - 1) == 0
     if len(nets) != 1 or not fits:
         raise UserError(
-            f"no network of ProGAN has the variables {one_line(', '.join(list(names)[:3]))}, …: "
+            f"no network of ProGAN has the variables {listed(', '.join(list(names)[:3]))}, …: "
             "accepted are 4x4/Conv/weight, …, ToRGB_lod0/bias of a generator or FromRGB_lod0/bias "
             "of a discriminator"
         )

@@ -195,11 +195,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(numpy_pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         try:
-            return super().find_class(module, name)
+            return super().find(module, name)
         except numpy_pickle.Refused:
             raise numpy_pickle.Refused(
                 f"asks to run {module}.{name}, which no network of ProGAN needs"
@@ -214,7 +214,7 @@ def _read(path: Path) -> list[_State]:
             raise numpy_pickle.Refused(f"holds a {_kind(content)} and not three networks")
         return [_state(network) for network in content]
 
-    return numpy_pickle.load(path, _Unpickler, states, _ACCEPTED, encoding="latin1")
+    return numpy_pickle.load(path, _Unpickler, states, _ACCEPTED)
 
 
 def _state(network: Any) -> _State:

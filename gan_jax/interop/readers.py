@@ -4,12 +4,14 @@ READERS are tried in order; the first that recognises a file reads it. A new for
 more reader and no change outside this folder.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gan_jax.errors import UserError
 from gan_jax.interop import (
     guided_diffusion,
     pix2pix,
@@ -71,7 +73,7 @@ def differences(source: str, facts: Any, model: Section) -> list[str]:
 
 
 def _with_suffix(*suffixes: str) -> Callable[[str], bool]:
-    return lambda source: Path(source).suffix in suffixes and Path(source).exists()
+    return lambda source: Path(source).suffix in suffixes and os.path.exists(source)
 
 
 # ---------------------------------------------------------------- TensorFlow: WarpGAN
@@ -99,12 +101,15 @@ def _checkpoint_kind(source: str) -> str:
 def _torch_arrays(source: str, net: str) -> Arrays:
     tensors = guided_diffusion.state_dict(source)
     families = (family for family in (guided_diffusion, pix2pix) if family.identify(tensors))
-    return trees.named_leaves(*next(families, pytorch_gan).to_trees(tensors))
+    try:
+        return trees.named_leaves(*next(families, pytorch_gan).to_trees(tensors))
+    except UserError as error:  # which is about tensors, not about a file
+        raise UserError(f"{source}: {error}") from error
 
 
 def _torch_classes(source: str) -> int:
     """For guided-diffusion's networks: the classes it samples or a classifier distinguishes."""
-    if not Path(source).is_file():
+    if not os.path.isfile(source):
         return 0
     tensors = guided_diffusion.state_dict(source)
     if guided_diffusion.identify(tensors) is None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.interop.formats import tf_checkpoint
-from gan_jax.interop.formats.numpy_pickle import one_line
+from gan_jax.interop.formats.numpy_pickle import listed
 
 TRUNK = "identity classifier trunk"
 # net, our module, the original's; # is a number. A norm belongs to the layer before it.
@@ -178,4 +178,4 @@ def _filled(name: str, pattern: str, other: str) -> str:
 
 
 def _some(names: Mapping[str, object]) -> str:
-    return one_line(", ".join(list(names)[:3])) + ", …"
+    return listed(", ".join(list(names)[:3])) + ", …"

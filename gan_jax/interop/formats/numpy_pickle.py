@@ -17,14 +17,14 @@ import os
 import pickle
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_jax.errors import UserError
-from gan_jax.interop.formats.pickle_guard import check_memo
+from gan_jax import files
+from gan_jax.errors import UserError, one_line
+from gan_jax.interop.formats import pickle_machine
 
 Tree = dict[str, Any]
 
@@ -32,6 +32,7 @@ DTYPES = (
     *("f2", "f4", "f8", "c8", "c16", "b1"),
     *("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"),
 )
+DEEPEST = 100  # of nested dicts
 _LISTED = 200  # characters of what a file says that a message repeats
 
 
@@ -60,30 +61,28 @@ def read(path: str | os.PathLike[str]) -> Tree:
 
 
 def load(
-    path: Path, unpickler: type["Unpickler"], take: Callable[[Any], Any], accepted: str, **options
+    path: Path, unpickler: type["Unpickler"], take: Callable[[Any], Any], accepted: str
 ) -> Any:
-    """What `take` makes of the content of a pickle that `unpickler` reads with `options`.
+    """What `take` makes of the content of a pickle that `unpickler` reads.
 
     Whatever goes wrong is a UserError of one line; for Refused it ends with `accepted`.
     """
     try:
-        stored = path.read_bytes()
+        stored = files.read_bytes(path)
         if stored[:1] != pickle.PROTO:
             raise UserError(f"{path} is not a pickle of protocol 2 or later; {accepted}")
-        check_memo(stored)
-        return take(unpickler(io.BytesIO(stored), **options).load())
+        return take(unpickler(len(stored)).load(io.BytesIO(stored)))
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {files.reason(error)}") from error
     except Refused as error:
         raise UserError(
-            f"{path} {one_line(str(error))}: refused, nothing was run; {accepted}"
+            f"{path} {listed(str(error))}: refused, nothing was run; {accepted}"
         ) from None
     except Exception as error:  # a damaged pickle may raise anything
-        reason = one_line(str(error)) or type(error).__name__
         raise UserError(
-            f"{path} is damaged or cut short ({reason}); copy or download it again"
+            f"{path} is damaged or cut short ({files.reason(error)}); copy or download it again"
         ) from error
 
 
@@ -91,21 +90,15 @@ class Refused(Exception):
     """A pickle asks for something that it does not get; the text is a sentence about the file."""
 
 
-class Inert:
+class Inert(pickle_machine.Inert):
     """Base of what a pickle may hold: the pickle cannot change anything in it."""
 
     def __setstate__(self, state: Any) -> None:
         raise Refused(f"sets attributes of a {kind_of(self)}")
 
 
-@dataclass(frozen=True, eq=False)
-class Function(Inert):
-    """Represents a function: an instance, since a pickle can alter a function or class."""
-
-    call: Callable[..., Any]
-
-    def __call__(self, *args: Any) -> Any:
-        return self.call(*args)
+class Function(Inert, pickle_machine.Function):
+    """Represents a function."""
 
 
 class _ArrayType(Inert):
@@ -116,7 +109,7 @@ class _Dtype(Inert):
     """A dtype as files describe it: its code first, its byte order as a state set afterwards."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if code not in DTYPES:
+        if type(code) is not str or code not in DTYPES:
             raise Refused(f"holds an array of dtype {_shown(code)}")
         self._code = code
         self._order: str | None = None
@@ -158,7 +151,8 @@ def reconstruct(kind: Any, shape: Any, code: Any) -> Array:
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Array:
     if order in ("C", "F") and axes is None:
         return Array(numbers_of(raw, dtype, shape, order))
-    if order != "K" or type(axes) is not tuple or sorted(axes) != list(range(len(shape))):
+    whole = type(axes) is tuple and all(type(axis) is int for axis in axes)
+    if order != "K" or not whole or sorted(axes) != list(range(len(shape))):
         raise ValueError(f"an array has order {_shown(order)}")
     return Array(np.ascontiguousarray(numbers_of(raw, dtype, shape, "C").transpose(axes)))
 
@@ -190,19 +184,26 @@ _ALLOWED: dict[tuple[str, str], Inert] = {
 }
 
 
-class Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+class Unpickler(pickle_machine.Machine):
+    """Reads arrays and nested containers of them."""
+
+    def find(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
             raise Refused(f"asks to run {module}.{name}, which no array needs") from None
+
+    def weight(self, value: Any) -> int:
+        if isinstance(value, Array):
+            return 0 if value.numbers is None else value.numbers.nbytes
+        return super().weight(value)
 
 
 def numbers_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     """Stored bytes as a C-ordered array [*shape] of our own; `order`: how the bytes lie."""
     if not isinstance(dtype, _Dtype) or type(raw) not in (bytes, bytearray):
         raise ValueError("an array lacks its dtype or its bytes")
-    if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+    if type(shape) is not tuple or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise ValueError(f"an array has the shape {_shown(shape)}")
     stored = dtype.numpy()
     native = stored.newbyteorder("=")
@@ -215,8 +216,10 @@ def numbers_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     return np.array(items.reshape(shape, order=order), native, order="C")
 
 
-def _plain(tree: dict, place: str, seen: set[int]) -> Tree:
+def _plain(tree: dict, place: str, seen: set[int], depth: int = 0) -> Tree:
     """The dicts as the pickle nested them, with arrays as leaves."""
+    if depth > DEEPEST:
+        raise ValueError("it is nested too deeply")
     if id(tree) in seen:  # nested in pairs, level by level, a short file would never end
         raise Refused(f"holds the dict at {place!r} twice")
     seen.add(id(tree))
@@ -226,7 +229,7 @@ def _plain(tree: dict, place: str, seen: set[int]) -> Tree:
             raise Refused(f"holds a dict with a {kind_of(key)} as key")
         here = f"{place}/{key}" if place else key
         if type(value) is dict:
-            plain[key] = _plain(value, here, seen)
+            plain[key] = _plain(value, here, seen, depth + 1)
         elif isinstance(value, Array) and value.numbers is not None:
             plain[key] = value.numbers
         else:
@@ -244,6 +247,6 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def one_line(text: str) -> str:
-    """Text out of a file as a message may repeat it: one line, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text)[:_LISTED].strip()
+def listed(text: str) -> str:
+    """Text out of a file as a message may repeat it: one line, not too long."""
+    return one_line(text)[:_LISTED].strip()

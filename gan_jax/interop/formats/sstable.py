@@ -19,7 +19,9 @@ from gan_jax.interop.formats import crc32c
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
-_LONGEST_KEY = 4096  # else shared bytes could make a small file huge
+_LONGEST_KEY = 4096
+_GROWTH = 64  # how many times longer than the table its entries may be, whose keys share bytes
+_ANY_GROWTH = 2**20  # bytes that entries may have in any case
 _DENSEST = 32  # Snappy's densest element is a copy: 3 bytes stand for at most 64
 
 
@@ -38,12 +40,18 @@ def entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-FOOTER:-8]
     _, at = _handle(footer, 0)  # of a block with statistics or filters
     index, _ = _handle(footer, at)
-    last = None
+    last, blocks, left = None, 0, _GROWTH * len(table) + _ANY_GROWTH
     for _, value in _block(table, *index):
         handle, _ = _handle(value, 0)
+        blocks += handle[1] + 5
+        if blocks > len(table):
+            raise ValueError("its blocks overlap")
         for key, found in _block(table, *handle):
             if last is not None and key <= last:
                 raise ValueError("its keys are not in order")
+            left -= len(key) + len(found)
+            if left < 0:
+                raise ValueError("its keys are too long")
             last = key
             yield key, found
 

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from gan_jax import files
 from gan_jax.errors import UserError
 from gan_jax.interop.formats import crc32c, sstable
-from gan_jax.interop.formats.numpy_pickle import one_line
+from gan_jax.interop.formats.numpy_pickle import listed
 
 # by the number that types.proto gives them
 DTYPES = {
@@ -30,6 +31,7 @@ DTYPES = {
     14: np.dtype(ml_dtypes.bfloat16),
     19: np.dtype("<f2"),
 }
+LARGEST_POINTER = 2**20  # bytes
 _POINTER = "checkpoint"  # the text file that names a folder's newest checkpoint
 _PARTS = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _MOST_AXES = 32
@@ -57,22 +59,22 @@ def find(source: str | os.PathLike[str]) -> Path | None:
         return None
     path = Path(_PARTS.sub("", str(source)))
     pointer = path / _POINTER
-    if pointer.is_file():
+    if os.path.isfile(pointer):
         try:
-            text = pointer.read_bytes().decode("utf-8", "replace")
+            text = files.read_bytes(pointer, LARGEST_POINTER).decode("utf-8", "replace")
         except OSError as error:
-            raise UserError(f"{pointer} cannot be read: {error.strerror or error}") from error
+            raise UserError(f"{pointer} cannot be read: {files.reason(error)}") from error
         named = re.search(r'^\s*model_checkpoint_path\s*:\s*"([^"\n]*)"', text, re.MULTILINE)
         # a folder that was moved still names the old one
         newest = path / (re.split(r"[/\\]", named[1])[-1] if named else "")
-        if not named or not _index(newest).is_file():
+        if not named or not os.path.isfile(_index(newest)):
             found = sorted(p.stem for p in path.glob("*.index"))
             raise UserError(
-                f"{pointer} names {one_line(newest.name) if named else 'nothing'}, which is not in "
+                f"{pointer} names {listed(newest.name) if named else 'nothing'}, which is not in "
                 f"that folder; there are {', '.join(found[:5]) or 'no checkpoints'}"
             )
         return newest
-    return path if _index(path).is_file() else None
+    return path if os.path.isfile(_index(path)) else None
 
 
 def variables(prefix: str | os.PathLike[str]) -> dict[str, Variable]:
@@ -101,12 +103,12 @@ def read(
     for name, variable in chosen.items():
         if variable.sliced:
             raise UserError(
-                f"{index}: variable {one_line(name)} is partitioned, stored in slices, which are "
+                f"{index}: variable {listed(name)} is partitioned, stored in slices, which are "
                 "not read; save it without a partitioner"
             )
         if variable.dtype not in DTYPES:
             raise UserError(
-                f"{index}: variable {one_line(name)} has dtype {variable.dtype} of TensorFlow's "
+                f"{index}: variable {listed(name)} has dtype {variable.dtype} of TensorFlow's "
                 f"types.proto; accepted are {', '.join(str(d) for d in DTYPES.values())}"
             )
     out = {}
@@ -132,18 +134,17 @@ def _guarded(path: Path, call: Callable[[Path], Any]) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; a checkpoint is all files of its name") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        reason = one_line(str(error)) or type(error).__name__
+        raise UserError(f"{path} cannot be read: {files.reason(error)}") from error
+    except (ValueError, MemoryError) as error:
         raise UserError(
-            f"{path} is damaged or cut short ({reason}); copy or download it again"
+            f"{path} is damaged or cut short ({files.reason(error)}); copy or download it again"
         ) from None
 
 
 def _read_index(path: Path) -> tuple[dict[str, Variable], int]:
     """(variables by name, number of shards)."""
     found, shards = {}, 0
-    for key, value in sstable.entries(path.read_bytes()):
+    for key, value in sstable.entries(files.read_bytes(path)):
         if not key:
             header = _message(value)
             shards = _number(header, 1)
@@ -171,7 +172,7 @@ def _variable(value: bytes) -> Variable:
 
 def _read_shard(path: Path, own: dict[str, Variable]) -> dict[str, np.ndarray]:
     out = {}
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         total = file.seek(0, os.SEEK_END)
         if sum(variable.size for variable in own.values()) > total:
             raise ValueError("it is shorter than its variables")

@@ -7,9 +7,11 @@ Both: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
 """
 
 import functools
+import io
 import math
 import os
 import pickle
+import reprlib
 import struct
 import sys
 import zipfile
@@ -19,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gan_jax import files, zips
 from gan_jax.errors import UserError
 from gan_jax.files import replacing
 from gan_jax.interop.formats import torch_pickle
@@ -27,6 +30,9 @@ from gan_jax.interop.formats.torch_pickle import DTYPES, STORAGES
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LARGEST_STRUCTURE = 2**28  # bytes of data.pkl; real ones have some hundred per tensor
+GROWTH = 4  # how many times longer than the file its tensors may be, which may share storages
+ANY_GROWTH = 2**26  # bytes that tensors may have in any case
+LONGEST_ORDER = 16  # bytes of the record byteorder
 MOST_ATTRIBUTES = 2**18  # of all modules of a TorchScript archive; real ones have ten per layer
 
 
@@ -49,7 +55,7 @@ def read(path: str | os.PathLike[str], modules: bool = False) -> Any:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             start = file.read(4)
             file.seek(0)
             if start == b"PK\x03\x04":
@@ -59,11 +65,10 @@ def read(path: str | os.PathLike[str], modules: bool = False) -> Any:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {files.reason(error)}") from error
     except Exception as error:  # a damaged pickle or archive may raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{path} is damaged or cut short ({reason}); copy or download it again"
+            f"{path} is damaged or cut short ({files.reason(error)}); copy or download it again"
         ) from error
     raise UserError(f"{path} is not a PyTorch file: expected what torch.save writes")
 
@@ -100,7 +105,7 @@ _EXPECTED = (
 def is_torchscript(path: str | os.PathLike[str]) -> bool:
     """Whether the file is an archive of torch.jit.save: it holds code beside its tensors."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zips.opened(path) as archive:
             return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
     except Exception:  # no archive, or a damaged one: `read` says what is wrong with it
         return False
@@ -133,7 +138,9 @@ def _attributes(attributes: dict[str, Any], prefix: str) -> Iterator[tuple[str, 
 
 
 def _read_zip(file: BinaryIO, path: str, modules: bool) -> Any:
+    length = _length(file)
     with zipfile.ZipFile(file) as archive:
+        zips.check(archive, length)
         names = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(names) != 1:
             raise UserError(
@@ -141,25 +148,36 @@ def _read_zip(file: BinaryIO, path: str, modules: bool) -> Any:
             )
         folder = names[0].removesuffix("data.pkl")
 
-        def record(name: str) -> bytes:
+        def record(name: str, most: int = length) -> bytes:
             info = archive.getinfo(folder + name)
+            zips.check_member(info)
             if info.compress_type != zipfile.ZIP_STORED:  # PyTorch never compresses
                 raise ValueError(f"{name} is compressed")
+            if info.file_size > most:
+                raise ValueError(f"{name} has {info.file_size:,} bytes, more than any network's")
             return archive.read(info)
 
-        if archive.getinfo(names[0]).file_size > LARGEST_STRUCTURE:
-            raise ValueError("data.pkl is larger than any network's")
         order = "little"  # what files without the record are
         if folder + "byteorder" in archive.namelist():
-            order = record("byteorder").decode()
+            order = record("byteorder", LONGEST_ORDER).decode()
 
         @functools.cache
         def numbers(key: str, dtype: np.dtype) -> np.ndarray:
             return _numbers(record(f"data/{key}"), dtype, order)
 
-        with archive.open(names[0]) as structure:
-            content = torch_pickle.load(structure, path, modules=modules)
-        return torch_pickle.resolve(content, lambda storage: numbers(storage.key, storage.dtype))
+        structure = io.BytesIO(record("data.pkl", LARGEST_STRUCTURE))
+        content = torch_pickle.load(structure, path, modules=modules)
+        return torch_pickle.resolve(
+            content, lambda storage: numbers(storage.key, storage.dtype), _most(length)
+        )
+
+
+def _length(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _most(length: int) -> int:
+    return GROWTH * length + ANY_GROWTH
 
 
 def _read_legacy(file: BinaryIO, path: str) -> Any:
@@ -167,13 +185,16 @@ def _read_legacy(file: BinaryIO, path: str) -> Any:
         raise UserError(f"{path} is a pickle but not a PyTorch file: its magic number is missing")
     protocol = torch_pickle.load(file, path)
     if protocol != LEGACY_PROTOCOL:
-        raise UserError(f"{path} has PyTorch protocol {protocol!r}; accepted is {LEGACY_PROTOCOL}")
+        shown = reprlib.repr(protocol)
+        raise UserError(f"{path} has PyTorch protocol {shown}; accepted is {LEGACY_PROTOCOL}")
     torch_pickle.load(file, path)  # the writer's type sizes; the numbers are little-endian anyway
     dtypes: dict[str, np.dtype] = {}  # only the structure knows how wide a storage's elements are
     content = torch_pickle.load(file, path, dtypes)
     keys = torch_pickle.load(file, path)
-    size = os.fstat(file.fileno()).st_size
+    size = _length(file)
     stored: dict[str, np.ndarray] = {}
+    if type(keys) is not list or not all(type(key) is str and key in dtypes for key in keys):
+        raise ValueError("its list of storages is not that of its tensors")
     for key in keys:
         (numel,) = struct.unpack("<q", file.read(8))
         dtype = dtypes[key]
@@ -181,7 +202,9 @@ def _read_legacy(file: BinaryIO, path: str) -> Any:
         if not 0 <= length <= size - file.tell():
             raise ValueError(f"the numbers of storage {key} are missing")
         stored[key] = _numbers(file.read(length), dtype, "little")
-    return torch_pickle.resolve(content, lambda storage: stored[storage.key])
+    if missing := dtypes.keys() - stored.keys():
+        raise ValueError(f"the numbers of storage {min(missing)} are missing")
+    return torch_pickle.resolve(content, lambda storage: stored[storage.key], _most(size))
 
 
 def _numbers(raw: bytes, dtype: np.dtype, order: str) -> np.ndarray:
