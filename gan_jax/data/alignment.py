@@ -9,11 +9,11 @@ with the same template.
 import math
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 
 from gan_jax.errors import ArgumentError, UserError
+from gan_jax.files import read_text, reason
 
 # Where the five points lie in a crop, in units of side * scale from its middle.
 TEMPLATE = np.array(
@@ -29,6 +29,8 @@ POINTS = len(TEMPLATE)
 SCALE = 0.7  # of WarpGAN's crops: how much of the side the face fills
 LARGEST_SCALE = 10.0
 GRID = 64  # places per side that `outside` tests
+FARTHEST = 1e6  # px: no image reaches farther
+LONGEST_LINE = 10_000  # characters
 SMALLEST_SPREAD = 1.0  # px: points nearer to each other than this cannot be a face
 _FORM = "a line is `path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`"
 
@@ -44,10 +46,9 @@ def read_landmarks(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
         UserError: names a line that has another form.
     """
     try:
-        text = Path(path).read_text("utf-8-sig")
+        text = read_text(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise ArgumentError("landmarks", f"={path} cannot be read: {reason}") from error
+        raise ArgumentError("landmarks", f"={path} cannot be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise ArgumentError("landmarks", f"={path} is not a text file in UTF-8: {_FORM}") from error
     found: dict[str, list[np.ndarray]] = {}
@@ -75,6 +76,8 @@ def key(name: str) -> str:
 
 def _parsed(line: str) -> tuple[str, np.ndarray]:
     """(path, points [5, 2]) of a line; ValueError says what is wrong."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it has {len(line):,} characters, at most {LONGEST_LINE:,} are accepted")
     words = list(re.finditer(r"[^\s,]+", line))
     count = 2 * POINTS
     if len(words) <= count:
@@ -82,7 +85,9 @@ def _parsed(line: str) -> tuple[str, np.ndarray]:
     numbers = [_number(word.group()) for word in words[-count:]]
     for word, value in zip(words[-count:], numbers, strict=True):
         if value is None:
-            raise ValueError(f"{word.group()!r} is not a number")
+            raise ValueError(f"{word.group()[:40]!r} is not a number")
+        if abs(value) > FARTHEST:
+            raise ValueError(f"{word.group()[:40]!r} lies outside of every image")
     path = line[: words[-count].start()].strip(" \t,\"'")
     before = words[:-count]
     if not path or (len(before) > 1 and _number(before[-1].group()) is not None):
@@ -90,6 +95,7 @@ def _parsed(line: str) -> tuple[str, np.ndarray]:
     points = np.array(numbers, float).reshape(POINTS, 2)
     if np.ptp(points, axis=0).max() < SMALLEST_SPREAD:
         raise ValueError("the five points lie on one spot")
+    similarity(points)  # raises where no crop fits
     return path, points
 
 
@@ -140,6 +146,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int = 256) -> np.ndarray:
     inverse = np.linalg.inv(matrix[:, :2])
     shift = -inverse @ matrix[:, 2]
     blocks = int(np.sqrt(abs(np.linalg.det(inverse))) + 1e-9)  # pixels of the image per one here
+    blocks = min(blocks, *image.shape[:2])  # a face far larger than its image
     if blocks >= 2:
         image = _averaged(image, blocks)
         inverse, shift = inverse / blocks, (shift - (blocks - 1) / 2) / blocks

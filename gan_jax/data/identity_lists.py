@@ -2,15 +2,16 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from gan_jax.data.sources import face_folders
 from gan_jax.data.sources.face_folders import CARICATURES, PHOTOS
 from gan_jax.data.sources.listing import Files
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, short
+from gan_jax.files import read_text, reason
 
+LONGEST_LINE = 10_000  # characters
 KINDS = {"P": True, "C": False}  # first letter of a file's name → whether it is a photo
 LAYOUTS = (
     "<identity>/P….jpg (photo) and <identity>/C….jpg (caricature), or photos/<identity>/….jpg and "
@@ -18,7 +19,9 @@ LAYOUTS = (
 )
 # a path, a label, a kind, with spaces or a comma between them; anything else belongs to the path
 _GAP = r"(?:\s*,\s*|\s+)"
-_LINE = re.compile(rf"(\S+?)(?:{_GAP}(\d+))?(?:{_GAP}(photo|caricature|p|c))?", re.ASCII | re.I)
+_LINE = re.compile(
+    rf"(\S+?)(?:{_GAP}(\d{{1,10}}))?(?:{_GAP}(photo|caricature|p|c))?", re.ASCII | re.I
+)
 _FORM = (
     "a path without spaces, after it a whole number for its identity or none, after that photo or "
     "caricature (or P or C) or neither, with spaces or a comma between them"
@@ -65,9 +68,10 @@ def parse_list(text: str, where: str) -> FaceList:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        match = _LINE.fullmatch(line.strip())
+        match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
         if match is None or (match[2] and int(match[2]) >= 2**31):
-            raise UserError(f"{where}: line {number} is {line.strip()!r}; accepted is {_FORM}")
+            shown = short(repr(line.strip()))
+            raise UserError(f"{where}: line {number} is {shown}; accepted is {_FORM}")
         lines.append(number)
         found.append(match.groups())
     if not lines:
@@ -102,19 +106,19 @@ def read_list(path: str, key: str, files: Files) -> FaceList:
     Raises UserError as `parse_list` does, and for a path that does not exist or is listed twice.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{key}={path}: cannot be read as text ({error})") from error
+        raise UserError(f"{key}={path}: cannot be read as text ({reason(error)})") from error
     found = parse_list(text, f"{key}={path}")
     known, seen = set(files.names()), {}
     for line, name in zip(found.lines, found.paths, strict=True):
         if name not in known:
             raise UserError(
-                f"{key}={path}: line {line} names {name}, which is not in config.data.path="
+                f"{key}={path}: line {line} names {short(name)}, which is not in config.data.path="
                 f"{files.root}; its paths start from there"
             )
         if name in seen:
-            raise UserError(f"{key}={path}: lines {seen[name]} and {line} both name {name}")
+            raise UserError(f"{key}={path}: lines {seen[name]} and {line} both name {short(name)}")
         seen[name] = line
     return found
 

@@ -5,9 +5,11 @@ caller writes those that it knows under names of its own.
 """
 
 import contextlib
+import errno
 import gzip
 import io
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from gan_jax.errors import UserError
+from gan_jax import files, zips
+from gan_jax.errors import UserError, short
 
 HEADERS = 2**20  # bytes of a .tar beside its members' contents: headers, and padding at the end
 PER_MEMBER = 2048  # the same for each member
@@ -48,11 +51,16 @@ def reading(path: Path) -> Iterator[None]:
     damaged = (
         *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError),
         *(NotImplementedError, RuntimeError),  # of a .zip that is packed in an unknown way
+        *(ValueError, LookupError, OverflowError, MemoryError, struct.error),  # of headers
     )
     try:
         yield
     except damaged as error:
-        raise UserError(f"{path} is damaged ({error}); get it again") from error
+        raise UserError(f"{path} is damaged ({files.reason(error)}); get it again") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the beginning of a file
+            raise
+        raise UserError(f"{path} is damaged ({files.reason(error)}); get it again") from error
 
 
 def tar_members(path: Path, most: int, members: int) -> Iterator[tuple[str, int, BinaryIO]]:
@@ -69,23 +77,27 @@ def tar_members(path: Path, most: int, members: int) -> Iterator[tuple[str, int,
     of one name, or a name that leads out of the archive.
     """
     names: set[str] = set()
-    with gzip.open(path) as packed:
+    with _opened(path) as file, gzip.GzipFile(fileobj=file) as packed:
         bound = most + HEADERS + PER_MEMBER * members
         stream = io.BufferedReader(_Bounded(packed, bound, path), 2**16)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 _check_name(path, member.name, names, members)
+                # tarfile would pass over any number of bytes, also long after the end
+                if not 0 <= member.size <= most:
+                    raise _unlike(path, f"{short(member.name)} has {member.size:,} bytes")
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
-                    raise _unlike(path, f"{member.name} is not a plain file")
+                    raise _unlike(path, f"{short(member.name)} is not a plain file")
                 yield member.name, member.size, archive.extractfile(member)
 
 
 def zip_members(path: Path, most: int, members: int) -> Iterator[tuple[str, int, BinaryIO]]:
     """The files in a .zip, as `tar_members` has those of a .tar.gz."""
     names: set[str] = set()
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as file, zipfile.ZipFile(file) as archive:
+        zips.check(archive, path.stat().st_size)
         found = archive.infolist()
         if sum(member.file_size for member in found) > most:
             raise _unlike(path, f"its files have more than {most:,} bytes")
@@ -95,9 +107,16 @@ def zip_members(path: Path, most: int, members: int) -> Iterator[tuple[str, int,
             if member.is_dir():
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise _unlike(path, f"{member.filename} is not a plain file")
+                raise _unlike(path, f"{short(member.filename)} is not a plain file")
             with archive.open(member) as stream:
                 yield member.filename, member.file_size, stream
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return files.opened(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({files.reason(error)})") from error
 
 
 def write(stream: BinaryIO, size: int, path: Path) -> None:
@@ -123,9 +142,9 @@ def _check_name(path: Path, name: str, names: set[str], members: int) -> None:
     many."""
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
-        raise _unlike(path, f"the name {name!r} leads out of it")
+        raise _unlike(path, f"the name {short(name)!r} leads out of it")
     if name in names:
-        raise _unlike(path, f"the name {name!r} comes twice")
+        raise _unlike(path, f"the name {short(name)!r} comes twice")
     names.add(name)
     if len(names) > members:
         raise _unlike(path, f"it has more than {members:,} members")

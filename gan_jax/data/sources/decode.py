@@ -11,12 +11,15 @@
 """
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, features
+
+from gan_jax import files
 
 FORMATS = {  # Pillow's name of each format that is read: the endings of its files
     "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
@@ -44,6 +47,8 @@ TURNS = {
 SIXTEEN = ";16"  # part of Pillow's names for raw pixels of 16 bits, which it reduces to 8
 # Pillow warns about odd tags and large photographs, which do no harm
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# and logs what is in the message of an error as well
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 MARK = ("gan_jax", "sheet")  # PNG text that marks a sheet, a picture of many images
 
@@ -163,9 +168,9 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _message(name: str, error: Exception) -> str:
-    reason = str(error) or type(error).__name__
+    reason = files.reason(error)
     if "decompression bomb" in reason:
         reason = f"more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: make it smaller"
     if "cannot identify" in reason:
         reason = f"not an image of a format that is read: {', '.join(FORMATS)}"
-    return f"{name} ({' '.join(reason.split())})"
+    return f"{name} ({reason})"

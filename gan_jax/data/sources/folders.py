@@ -1,5 +1,6 @@
 """Sources of image files: directories and zips."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -155,9 +156,9 @@ def split_folders(files: Files, options: Options) -> Splits:
 
 def _split_folders(files: Files, options: Options) -> Splits:
     if options.validation_path:
-        _check_apart(options)
         key = "config.data.validation_path"
         parts = [files, listing.open_files(options.validation_path, key)]
+        _check_apart(options)
         return Splits([_below_labels(part) for part in parts], "")
     if options.validation_split == "fraction":
         return Splits([files], "")
@@ -241,7 +242,7 @@ def _below_labels(files: Files) -> Files:
 
 def _check_apart(options: Options) -> None:
     """Raises UserError if one of the two paths lies in the other, so that images would overlap."""
-    train, validation = (Path(p).resolve() for p in (options.path, options.validation_path))
+    train, validation = (Path(os.path.realpath(p)) for p in (options.path, options.validation_path))
     if train.is_relative_to(validation) or validation.is_relative_to(train):
         raise UserError(
             f"config.data.validation_path={options.validation_path} overlaps with config.data.path="

@@ -6,7 +6,8 @@ sorted set of prefixes. Folders that are classes are numbered in the same order,
 order if all their names are numbers.
 """
 
-import json
+import os
+import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from gan_jax.data.published.places import advice
 from gan_jax.data.sources import face_folders
 from gan_jax.data.sources.decode import EXTENSIONS
 from gan_jax.data.sources.places import Directory, Files, Zip, extension
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, short
+from gan_jax.files import LARGEST_TEXT, parse_json, reason
 
 MOST_NAMED = 10  # in a message
 MOST_CLASSES = 100_000  # numbers from here on are not classes
@@ -29,14 +31,14 @@ def open_files(path: str, key: str) -> Files:
     If all images of a zip lie in one folder, that folder is opened, and so on inside it.
     """
     root = Path(path)
-    if root.is_dir():
+    if os.path.isdir(root):  # which is False also for names that no file can have
         return Directory(root)
-    if root.is_file() and root.suffix.lower() == ".zip":
+    if os.path.isfile(root) and root.suffix.lower() == ".zip":
         files = Zip(root)
         while len(tops := _tops(files)) == 1 and tops != {""}:
             files = files.folder(*tops)
         return files
-    state = "is neither a directory nor a .zip" if root.exists() else "does not exist"
+    state = "is neither a directory nor a .zip" if os.path.lexists(root) else "does not exist"
     raise UserError(
         f"{key}={path}: {state}; give a directory or a .zip of images{advice(str(path))}"
     )
@@ -79,7 +81,7 @@ def left_out(files: Files, names: list[str]) -> str:
 def some(names: list[str]) -> str:
     """The first names and the number of the others, for a message."""
     more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    return ", ".join(map(short, names[:MOST_NAMED])) + more
 
 
 def read_label_file(files: Files) -> dict[str, int] | None:
@@ -88,23 +90,29 @@ def read_label_file(files: Files) -> dict[str, int] | None:
         return None
     where = f"{files.root}/{LABEL_FILE}"
     try:
-        with files.open(LABEL_FILE) as file:
-            pairs = json.load(file)["labels"]
+        pairs = parse_json(files.read(LABEL_FILE, LARGEST_TEXT))["labels"]
         if pairs is None:
             return None
-        labels = {str(name).replace("\\", "/"): label for name, label in pairs}
+        labels = {_path(name): label for name, label in pairs}
     except Exception as error:  # of the file, its zip, its JSON, or another layout
         raise UserError(
-            f'{where}: cannot be read ({error!r}); accepted: {{"labels": [["path", class], …]}}; '
-            "or set config.data.labels=folder or none, which do not read it"
+            f"{where}: cannot be read ({type(error).__name__}: {reason(error)}); accepted: "
+            '{"labels": [["path", class], …]}; or set config.data.labels=folder or none, which do '
+            "not read it"
         ) from error
     for name, label in labels.items():
         if type(label) is not int or not 0 <= label < MOST_CLASSES:
             raise UserError(
-                f"{where}: {name} has class {label!r}; accepted: integers from 0 to "
-                f"{MOST_CLASSES - 1}"
+                f"{where}: {short(name)} has class {reprlib.repr(label)}; accepted: integers from "
+                f"0 to {MOST_CLASSES - 1}"
             )
     return labels
+
+
+def _path(name: object) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"a {type(name).__name__} is no path")
+    return name.replace("\\", "/")
 
 
 def label_table(files: Files, above: bool = True) -> tuple[dict[str, int], str] | None:

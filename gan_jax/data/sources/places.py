@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from gan_jax import files, zips
 from gan_jax.data.sources import decode
 from gan_jax.data.sources.decode import EXTENSIONS
 from gan_jax.errors import UserError
@@ -20,14 +21,16 @@ SYSTEM_FOLDERS = {
     "@eadir", "@recycle", "@tmp", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
     "system volume information", "lost+found", "__macosx", "__pycache__",
 }  # fmt: skip
-HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE = (
+HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE, OUTSIDE = (
     "hidden",
     "links to folders read already",
     "broken links",
     "pipes, sockets or devices",
     "folders without permission",
     "names that come twice in the zip",
+    "names that lead out of the zip or are too long",
 )
+DEEPEST, LONGEST_PATH = 64, 4096  # folders and characters of a path in a zip
 # sheets without a mark, from earlier revisions, and videos, by their usual names
 UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
 SHEET_FOLDER = "sheets"
@@ -168,7 +171,11 @@ class Directory(_Place):
         return Directory(self.root / name, self)
 
     def open(self, name: str) -> BinaryIO:
-        return open(self.root / name, "rb")
+        return files.opened(self.root / name)
+
+    def read(self, name: str, most: int) -> bytes:
+        """The content of a file. Raises OSError if it has more than `most` bytes."""
+        return files.read_bytes(self.root / name, most)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -199,12 +206,12 @@ class Zip(_Place):
         self.archive, self.prefix, self.above = archive, prefix, above
         self.root = archive / prefix
         self.handles = threading.local()  # reading moves a handle's position: one per thread
-        self._members, self._twice = (above._members, 0) if above else _members(archive)
+        self._members, self._left_out = (above._members, {}) if above else _members(archive)
 
     @functools.cached_property
     def found(self) -> Found:
         """The contents below the prefix."""
-        found = Found(passed_over=Counter({TWICE: self._twice} if self._twice else {}))
+        found = Found(passed_over=Counter(self._left_out))
         for name, info in self._members.items():
             if not name.startswith(self.prefix):
                 continue
@@ -239,30 +246,49 @@ class Zip(_Place):
 
     def open(self, name: str) -> BinaryIO:
         if not hasattr(self.handles, "archive"):
-            self.handles.archive = zipfile.ZipFile(self.archive)
-        return self.handles.archive.open(self._members[self.prefix + name].filename)
+            self.handles.archive = zipfile.ZipFile(files.opened(self.archive))
+        member = self._members[self.prefix + name]
+        zips.check_bomb(member)
+        return self.handles.archive.open(member.filename)
+
+    def read(self, name: str, most: int) -> bytes:
+        """The content of a file. Raises ValueError if it has more than `most` bytes."""
+        size = self._members[self.prefix + name].file_size
+        if size > most:
+            raise ValueError(f"it has {size:,} bytes, and at most {most:,} are accepted")
+        with self.open(name) as file:
+            return file.read(size)
 
 
 Files = Directory | Zip
 
 
-def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], int]:
-    """The members of a zip by path, and how many are left out for a later one with the same path.
+def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], dict[str, int]]:
+    """The members of a zip by path, and how many are left out, by the reason: a later one has the
+    same path, or the path leads out of the archive or is too long.
 
     Backslashes, which Windows programs may have written, become slashes; "./a" and "/a" become "a".
 
     Raises UserError if the file is not a readable zip.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with zips.opened(archive) as opened:
             infos = opened.infolist()
     except Exception as error:  # zipfile raises many kinds on damaged files
-        raise UserError(f"{archive}: not a readable zip ({error}); make it again") from error
-    found = {}
+        raise UserError(
+            f"{archive}: not a readable zip ({files.reason(error)}); make it again"
+        ) from error
+    found, left_out = {}, Counter()
     for info in infos:
         *folders, base = info.filename.replace("\\", "/").split("/")
-        found["/".join([*(part for part in folders if part not in ("", ".")), base])] = info
-    return found, len(infos) - len(found)
+        name = "/".join([*(part for part in folders if part not in ("", ".")), base])
+        parts = name.split("/")
+        if ".." in parts or len(parts) > DEEPEST or len(name) > LONGEST_PATH:
+            left_out[OUTSIDE] += 1
+            continue
+        left_out[TWICE] += name in found
+        found[name] = info
+    return found, +left_out
 
 
 def share_files(a: Files, b: Files) -> str:
