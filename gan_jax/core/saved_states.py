@@ -5,7 +5,6 @@ run, and checksums of its files, since orbax does not notice a changed byte insi
 """
 
 import contextlib
-import json
 import re
 import zlib
 from pathlib import Path
@@ -18,6 +17,7 @@ from absl import logging
 
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
+from gan_jax.files import read_json
 
 SUMS = "checksums.json"  # {path inside the step's folder: [bytes, CRC-32]}
 _NUMBER = re.compile("0|[1-9][0-9]*")
@@ -123,7 +123,7 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 def read_meta(folder: Path) -> dict:
     """The JSON values that were saved with a state."""
-    return json.loads((folder / "meta" / "metadata").read_text())
+    return read_json(folder / "meta" / "metadata")
 
 
 def checksums(step: Path) -> dict[str, list[int]]:
@@ -150,11 +150,13 @@ def _verify(step: Path) -> None:
     if not (step / SUMS).exists():
         raise Damaged(f"{step}: {SUMS} is missing")
     try:
-        sums = json.loads((step / SUMS).read_text()).items()
+        sums = read_json(step / SUMS).items()
         expected = {name: (int(size), int(crc)) for name, (size, crc) in sums}
-    except (ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         raise Damaged(f"{step / SUMS} is not what was written") from None
     for name, (size, crc) in expected.items():
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise Damaged(f"{step / SUMS} names a file outside of its folder")
         file = step / name
         if not file.is_file():
             raise Damaged(f"{file} is missing")

@@ -4,7 +4,6 @@ Statistics of the real images are computed once. Every measurement then samples
 `config.quality.samples` images, with seeds 0, 1, …, or translates as many validation pairs.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from gan_jax.core.system import Batch, Stage, TrainState
-from gan_jax.errors import ArgumentError, UserError
+from gan_jax.errors import ArgumentError, UserError, short
 from gan_jax.evaluation import networks, section
 from gan_jax.evaluation.families import FAMILIES
 from gan_jax.evaluation.measure import Measure, Task
 from gan_jax.evaluation.section import check
-from gan_jax.files import write_json
+from gan_jax.files import read_json, reason, write_json
 from gan_jax.metrics.metric import PIXELS, MetricOptions
 from gan_jax.metrics.registry import METRICS
 from gan_jax.metrics.sets import spread
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
+
+MOST_LISTED = 8  # differences in a message
 
 
 class Quality:
@@ -152,14 +153,28 @@ def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:
     """
     path = folder / "quality.json"
     if path.exists():
-        old = json.loads(path.read_text())
+        old = _stored(path)
         changed = [k for k in {*old, *about} if old.get(k) != about.get(k)]
         if changed:
+            listed = [
+                f"{short(k)} ({short(old.get(k))}, now {about.get(k)})" for k in sorted(changed)
+            ]
+            more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
             raise ArgumentError(
                 "workdir",
                 f"={folder}: its quality was measured with other "
-                + ", ".join(f"{k} ({old.get(k)}, now {about.get(k)})" for k in sorted(changed))
-                + "; use what it began with, or another folder",
+                f"{', '.join(listed[:MOST_LISTED])}{more}; use what it began with, or another "
+                "folder",
             )
     if write:
         write_json(path, about)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it does not say what a run is measured with")
+    return found

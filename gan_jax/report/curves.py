@@ -7,7 +7,6 @@ metric a panel of its own, because their scales have nothing in common.
 """
 
 import io
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from gan_jax import files
+from gan_jax.errors import UserError, one_line
 from gan_jax.report import grids
 from gan_jax.report.rates_plot import compact
 
@@ -45,6 +45,9 @@ HIGHER_IS_BETTER = (
 MANY = matplotlib.colormaps["tab20"]  # for panels with more lines than COLOURS
 NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
+MOST_PANELS, MOST_LINES = 36, 40
+LONGEST_NAME = 60  # characters
+LAST_STEP = 2**53
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
 # A panel whose values span a larger ratio gets a logarithmic axis. For losses differences matter
 # more than ratios, so they have a linear axis for longer.
@@ -69,15 +72,24 @@ def curves(
 
 
 def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a metrics.jsonl, without unfinished and unknown lines; [] without a file."""
-    path = Path(jsonl_path)
-    rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    """The rows of a metrics.jsonl, without unfinished and unknown lines; [] without a file.
+
+    Raises UserError for a file that cannot be read.
+    """
+    path, rows = Path(jsonl_path), []
+    try:
+        text = files.read_bytes(path).decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {files.reason(error)}") from error
+    for line in text.splitlines():
         try:
-            row = json.loads(line)
+            row = files.parse_json(line)
         except ValueError:
             continue  # a run was killed while it wrote this line
-        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
+        step = row.get("step") if isinstance(row, dict) else None
+        if isinstance(step, int | float) and abs(step) <= LAST_STEP:
             rows.append(row)
     return rows
 
@@ -85,7 +97,7 @@ def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
 def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
     """The picture of `curves` as PNG bytes."""
     series = _series(rows)
-    panels = _panels(series)
+    panels = [(*head, names[:MOST_LINES]) for *head, names in _panels(series)[:MOST_PANELS]]
     columns = min(3, max(1, len(panels)))
     lines = max(1, math.ceil(len(panels) / columns))
     figure = Figure(figsize=(4.3 * columns, 3.0 * lines), dpi=100, layout="constrained")
@@ -123,7 +135,7 @@ def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
                 continue
             number = _number(value)
             if number is not None:
-                kinds = found.setdefault(name, {})
+                kinds = found.setdefault(_plain(name), {})
                 kinds.setdefault(str(row.get("kind", "train")), {})[row["step"]] = number
     return {
         name: {
@@ -134,13 +146,18 @@ def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
     }
 
 
+def _plain(name: str) -> str:
+    """A metric's name as matplotlib can draw it: a dollar sign would begin a formula."""
+    return one_line(name[:LONGEST_NAME]).replace("$", r"\$")
+
+
 def _number(value: Any) -> float | None:
     """A JSON number, or one written as "nan" or "inf", which JSON does not have; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -38,7 +38,7 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best:
     for step, line in sorted(lines.items()):
         values = [line.get(name, "") for name in ("epoch", "step", *names)]
         table.writerow([*values, "yes" if step == chosen else ""])
-    files.write_bytes(path, text.getvalue().encode())
+    files.write_bytes(path, text.getvalue().encode("utf-8", "replace"))
 
 
 def _number(value: Any) -> float | None:

@@ -107,7 +107,7 @@ def page(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
         f"<title>{_text(title)}</title>\n<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
     try:
-        files.write_bytes(out, document.encode())
+        files.write_bytes(out, document.encode("utf-8", "replace"))
     except OSError as error:
         raise ArgumentError(
             "out",
@@ -135,7 +135,7 @@ def _data_uri(png: bytes) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     """The file's values by dotted name; {} for a file that is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
     except (OSError, ValueError):
         return {}
     return _flatten(content) if isinstance(content, dict) else {}

@@ -4,7 +4,6 @@ Only this file brings the two together: `interop.guided_diffusion` reads the fil
 configs, and the rest of this folder knows nothing of that program.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from gan_jax import config as configs
 from gan_jax.core.system import Facts, PyTree
 from gan_jax.data import config as config_data
 from gan_jax.errors import UserError
+from gan_jax.files import read_json
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.guided_diffusion_layers import CLASSIFIER, UPSAMPLER
 
@@ -66,8 +66,8 @@ def config_of(path: Path, tensors: Mapping[str, np.ndarray], key: str) -> Config
     """
     if beside(path).is_file():
         try:
-            return configs.typed(json.loads(beside(path).read_text())["config"])
-        except (ValueError, KeyError, TypeError):
+            return configs.typed(read_json(beside(path))["config"])
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{beside(path)} is damaged; name a config") from None
     known = guided_diffusion.RELEASED.get(path.name)
     if known and (CONFIGS / f"{known.config}.py").is_file():

@@ -1,5 +1,6 @@
 """First weights from elsewhere: those of a run, a checkpoint or a file of another program."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     if reader := readers.find(source):
         return reader.arrays(source, net)
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{key}={source!r}: no such run or file")
     if (path / "config.json").exists():
         has_best = saved_states.best_states_in(path / "best")

@@ -1,6 +1,7 @@
 """Makes a folder of aligned faces from a folder of photographs."""
 
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -148,7 +149,7 @@ def _numbered(target: PurePosixPath, count: int) -> list[PurePosixPath]:
 
 def _check_apart(out: Path, source: Path, targets: Iterable[PurePosixPath]) -> None:
     """Raises UserError if a file to write would lie among the files to read."""
-    inner, outer = source.resolve(), out.resolve()
+    inner, outer = (Path(os.path.realpath(p)) for p in (source, out))
     if outer.is_relative_to(inner) or any((outer / t).is_relative_to(inner) for t in targets):
         raise UserError(
             f"--out={out} writes into --input={source}: name a folder outside it, so that no image "

@@ -1,5 +1,6 @@
 """Makes the folder of a run from the weights in a .pt file of guided-diffusion."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def import_file(
     path = Path(source)
     if not str(source):
         raise UserError("--from is missing: name a .pt file, such as --from=256x256_diffusion.pt")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"--from={source}: no such file")
     tensors = guided_diffusion.state_dict(path)
     kind = guided_diffusion.identify(tensors)

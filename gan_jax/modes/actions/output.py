@@ -1,5 +1,6 @@
 """Writing the files of a mode into `--out`: whole, outside its input, with clear errors."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from gan_jax.report import grids
 
 def check_apart(out: Path, source: Path) -> None:
     """Raises UserError if the files to write would lie among those to read, and replace some."""
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+    inner, outer = (Path(os.path.realpath(place)) for place in (out, source))
+    if os.path.isdir(source) and inner.is_relative_to(outer):
         raise UserError(
             f"--out={out} lies in --input={source}: name a folder outside it, so that no image is "
             "replaced"
