@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gan_jax.data import image_set
-from gan_jax.data.sources import decode, places
+from gan_jax.data.sources import decode, listing, places
 from gan_jax.report import grids
 from tests.data.test_errors import complaint
 from tests.data.test_folders import section
@@ -21,6 +21,7 @@ from tests.data.test_sources import (
     make,
     picture,
 )
+from tests.helpers import hostile
 
 
 def test_zip_with_backslashes(tmp_path):
@@ -208,11 +209,41 @@ def test_folders_around_the_images_of_a_zip(tmp_path, around, beside):
     assert (sum(made.sizes.values()), made.class_names) == (6, ("cat", "dog"))
 
 
+@pytest.mark.parametrize(
+    "name", ["../../evil.png", "cat/../../evil.png", "..\\evil.png", "a/" * 99]
+)
+def test_names_in_a_zip_never_lead_out_of_it(tmp_path, name):
+    """Whoever writes a picture for each name stays in his own folder."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in (f"{name}evil.png", "cat/0.png", "dog/0.png"):
+            picture(tmp_path / "x.png", GREEN)
+            archive.writestr(path, (tmp_path / "x.png").read_bytes())
+    files = listing.open_files(str(tmp_path / "a.zip"), "--input")
+    assert sorted(files.images) == ["cat/0.png", "dog/0.png"]
+    made = make(**section(tmp_path / "a.zip"))
+    assert "names that lead out of the zip or are too long (1)" in made.description
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_names_that_come_twice_in_a_zip_are_said(tmp_path):
     made = make(**zipped(tmp_path / "a.zip", ["cat/0.png", "./cat/0.png", "dog/0.png"]))
     assert sum(made.sizes.values()) == 2
     assert "names that come twice in the zip (1)" in made.description
+
+
+def test_a_member_that_only_unpacks_to_much_is_no_image(tmp_path):
+    """Some of Pillow's readers take a whole file into memory."""
+    (tmp_path / "a.zip").write_bytes(hostile.zip_bomb("a.webp", 2**29, b"RIFF\0\0\0\x7fWEBPVP8L"))
+    assert "would unpack from" in complaint(**section(tmp_path / "a.zip"))
+
+
+def test_places_that_cannot_be_are_one_line(tmp_path):
+    (tmp_path / "a").symlink_to("a")
+    class_folders(tmp_path / "data")
+    for place in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / ("x" * 300), "x" * 5000, "a\0b"):
+        assert "does not exist" in complaint(**section(place)) or place == tmp_path / "a"
+        validation = dict(validation_path=str(place))
+        assert "validation_path" in complaint(**section(tmp_path / "data"), **validation)
 
 
 def test_sheets_beside_train_alone(tmp_path):

@@ -47,7 +47,7 @@ def program(body: bytes) -> bytes:
     return pickle.PROTO + b"\x02" + body + pickle.STOP
 
 
-def archive(path: Path, structure: bytes, storages=(), code: bool = True) -> Path:
+def archive(path, structure: bytes, storages=(), code: bool = True) -> Path:
     with zipfile.ZipFile(path, "w") as file:
         for key, array in enumerate(storages):
             file.writestr(f"net/data/{key}", np.ascontiguousarray(array, "<f4").tobytes())
@@ -58,7 +58,7 @@ def archive(path: Path, structure: bytes, storages=(), code: bool = True) -> Pat
     return path
 
 
-def module_archive(path: Path, tensors: dict[str, np.ndarray]) -> Path:
+def module_archive(path, tensors: dict[str, np.ndarray]) -> Path:
     """An archive of nested modules with these dotted names."""
     storages: list[np.ndarray] = []
 

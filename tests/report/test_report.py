@@ -1,6 +1,7 @@
 """Grids, curves and the page of a run: geometry, damaged input, nothing fetched from outside."""
 
 import html.parser
+import io
 import json
 import math
 import os
@@ -232,6 +233,22 @@ def test_every_group_has_a_panel_and_every_score_its_own():
     assert all(label for _, label, _ in panels)
 
 
+@pytest.mark.parametrize("name", ["$", "$x$", r"$\frac{$", "\udcff", "a\nb\x1b", "x" * 5000])
+def test_any_name_of_a_metric_can_be_drawn(name):
+    """As text, which matplotlib does not take for a formula, in a title and in a legend."""
+    row = {"step": 1, "kind": "eval", name: 1, f"a/{name}": 1, f"loss/{name}": 1, "loss/gen": 2}
+    assert curves.draw([row, row | {"kind": "train"}])
+
+
+def test_a_picture_has_only_so_many_panels_and_lines(monkeypatch):
+    monkeypatch.setattr(curves, "MOST_PANELS", 2)
+    monkeypatch.setattr(curves, "MOST_LINES", 3)
+    many = {f"{group}/{n}": 1 for group in range(500) for n in range(6)}
+    few = {f"{group}/{n}": 1 for group in range(2) for n in range(6)}
+    sizes = {Image.open(io.BytesIO(curves.draw([{"step": 1, **row}]))).size for row in (many, few)}
+    assert len(sizes) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "best", "expected"),
     [
@@ -332,6 +349,14 @@ def test_texts_of_a_run_stay_texts(run, tmp_path):
     assert HOSTILE in " ".join(links.texts)  # as it stands, to be read
     assert 'raw"><script>x' in " ".join(links.texts)
     assert "<b>" not in text
+
+
+def test_names_that_are_no_utf_8_do_not_stop_a_page(run, tmp_path):
+    """A path of the data may be any bytes; Python has them as halves of characters."""
+    (run / "config.json").write_text(json.dumps({"data": {"path": "da\udcffta"}}))
+    (run / "metrics.jsonl").write_text('{"step": 1, "kind": "epoch", "loss/\\udcff": 1}\n')
+    page.page(run, tmp_path / "page.html")
+    assert "da?ta" in " ".join(read_page(tmp_path / "page.html")[1].texts)
 
 
 def test_page_of_a_young_or_damaged_run(tmp_path):
