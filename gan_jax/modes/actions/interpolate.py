@@ -3,6 +3,7 @@
 It follows generate_interpolation_video in ProGAN's util_scripts.py (Karras et al. 2018).
 """
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from gan_jax.modes.actions import video_file
 from gan_jax.modes.actions.model_choice import ModelChoice, drawn_by
 from gan_jax.report import grids
 from gan_jax.run.model import Model
+
+logger = logging.getLogger(__name__)
 
 MOST_LATENTS = 2**29  # numbers, 2 GiB, because trajectories are smoothed as a whole
 PIXELS = 2**26  # bytes of images made at a time
@@ -63,7 +66,6 @@ def interpolate(
     weights: str = "",
     motion: Motion = TEN_SECONDS,
     columns: int = 0,
-    say=print,
 ) -> Path:
     """A grid of images whose latents move smoothly and come back to where they began.
 
@@ -83,7 +85,7 @@ def interpolate(
     frames = motion.frames()
     if columns < 0:
         raise UserError(f"--columns={columns}: give a number of cells, or 0 for a square")
-    model = ModelChoice.of(chosen).open(drawn_by, "interpolate", say)
+    model = ModelChoice.of(chosen).open(drawn_by, "interpolate")
     length = _latent_length(model)
     cells = model.experiment.sample_batch(seeds, classes)
     count = len(cells["seed"])
@@ -97,7 +99,9 @@ def interpolate(
     pictures = _grids(_images(model, cells, z, weights), count, columns)
     durations = video_file.durations(frames, motion.seconds)
     video_file.save(path, zip(pictures, durations, strict=True))
-    say(f"{count} latents by step {model.step}, {frames} frames in {motion.seconds:g} s: {path}")
+    logger.info(
+        f"{count} latents by step {model.step}, {frames} frames in {motion.seconds:g} s: {path}"
+    )
     return path
 
 
