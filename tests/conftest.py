@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gan_jax import log
+
 pytest.register_assert_rewrite("tests.helpers.contract_checks")
 
 # before jax is imported anywhere; the same folder for every worker and for subprocesses
@@ -41,6 +43,14 @@ def pytest_collection_modifyitems(items):
     """Long files first; the order inside a file stays."""
     place = {f"test_{name}.py": index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture
+def lines():
+    """The lines that the library prints during the test: they come here instead, in order."""
+    found: list[str] = []
+    with log.sent_to(found.append):
+        yield found
 
 
 MOST_MAPS = 20_000

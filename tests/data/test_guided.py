@@ -28,10 +28,6 @@ SIDE, FACTOR = 16, 4
 SMALL = SIDE // FACTOR
 
 
-def quiet(text):
-    return None
-
-
 class Config:
     def __init__(self, **options):
         given = {"resolution": SIDE, "pairs": "upscale", "resize": "crop", **options}
@@ -317,7 +313,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     """One PNG of the target's size each, the classes of the file or those asked for."""
     np.savez(tmp_path / "in.npz", noise(18, SMALL), np.arange(18) % 3)
     seen, out = model(labelled=True), tmp_path / "out"
-    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out, say=quiet)
+    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out)
     assert [f.name for f in files[:2]] == ["000000.png", "000001.png"]
     assert len(files) == 19
     np.testing.assert_array_equal(
@@ -333,7 +329,6 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
         str(tmp_path / "in.npz"),
         out,
         options=folder_task.Options(classes=(1, 2)),
-        say=quiet,
     )
     assert seen[0]["label"].tolist() == [1, 2] * 8
 
@@ -343,11 +338,9 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
         save(tmp_path / f"in/{i}.png", noise(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
     with pytest.raises(UserError, match=r"--classes is missing: .* 0 to 2"):
-        folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+        folder_task.run("upsample", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    folder_task.run(
-        "upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)), say=quiet
-    )
+    folder_task.run("upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)))
     assert seen[0]["label"].tolist() == [2, 2]
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores["images"] == 2
@@ -358,18 +351,17 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
     np.savez(tmp_path / "in.npz", noise(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
     with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
-        folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+        folder_task.run("upsample", source, tmp_path / "out")
     with pytest.raises(UserError, match="classes: no class 3"):
         folder_task.run(
             "upsample",
             source,
             tmp_path / "out",
             options=folder_task.Options(classes=(3,)),
-            say=quiet,
         )
     assert not seen
     seen = model(labelled=False)
-    folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+    folder_task.run("upsample", source, tmp_path / "out")
     assert "label" not in seen[0]
     with pytest.raises(UserError, match="trained without classes"):
         folder_task.run(
@@ -377,5 +369,4 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
             source,
             tmp_path / "out",
             options=folder_task.Options(classes=(5,)),
-            say=quiet,
         )

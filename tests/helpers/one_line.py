@@ -11,7 +11,3 @@ def assert_refused(match: str, call, *args, **kwargs) -> str:
         call(*args, **kwargs)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def quiet(text: str) -> None:
-    """Takes the place of `print` where a test does not look at what is said."""

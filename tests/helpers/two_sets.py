@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_jax import log
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison, table
 from gan_jax.evaluation.options import Options
@@ -77,7 +78,8 @@ def folder(path, images, names=None, ending="png"):
 def run(real, fake, names="fid", **options):
     """(the result, the lines that are said and those of the table)."""
     lines = []
-    result = comparison.compare(real, fake, names.split(","), Options(**options), lines.append)
+    with log.sent_to(lines.append):
+        result = comparison.compare(real, fake, names.split(","), Options(**options))
     return result, lines + (table.lines(result) if result else [])
 
 

@@ -175,10 +175,7 @@ def test_none_and_other_types(tmp_path, system, key, value):
     for part in path:
         section = section[part]
     section[name] = value
-    lines = []
-    message = assert_refused(
-        "config", lambda: training.train(config, tmp_path / "run", lines.append)
-    )
+    message = assert_refused("config", training.train, config, tmp_path / "run")
     assert message.startswith(f"config.{key}={value!r}: a ")
     assert "is expected, such as the default" in message
     assert not (tmp_path / "run").exists()

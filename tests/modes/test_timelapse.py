@@ -8,7 +8,7 @@ from PIL import Image
 
 from gan_jax.modes.actions import timelapse
 from gan_jax.report import grids
-from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.one_line import assert_refused
 from tests.helpers.videos import frames_of, train_briefly
 
 
@@ -65,12 +65,11 @@ def test_few_frames_leave_grids_out_and_none_comes_before_its_step():
     assert timelapse._schedule([0], 4, 1.0, 1.5) == [(0, 1000 + timelapse.HOLD)]
 
 
-def test_timelapse(tmp_path):
+def test_timelapse(tmp_path, lines):
     folder = grids_at(tmp_path / "run", [0, 10, 20, 999_990, 2_000_000])
-    said: list[str] = []
-    path = timelapse.timelapse(folder, tmp_path / "out", 2.0, 10, 1.0, say=said.append)
+    path = timelapse.timelapse(folder, tmp_path / "out", 2.0, 10, 1.0)
     assert path == tmp_path / "out" / "timelapse.webp"
-    assert said == [f"4 of 5 grids, steps 0 to 2000000: {path}"]
+    assert lines == [f"4 of 5 grids, steps 0 to 2000000: {path}"]
     found = frames_of(path)
     # by the second frame of 20, at step 105,263, the second grid is outdated
     assert shades(found) == [0, 2, 3, 4]
@@ -86,14 +85,14 @@ def test_timelapse(tmp_path):
 
 
 def test_timelapse_of_a_run(run, tmp_path):
-    path = timelapse.timelapse(run, tmp_path / "a.webp", 1.0, 10, say=quiet)
+    path = timelapse.timelapse(run, tmp_path / "a.webp", 1.0, 10)
     found = frames_of(path)
     assert [milliseconds for _, milliseconds in found] == [900, 1100]
     for (frame, _), step in zip(found, (3, 6), strict=True):
         written = np.asarray(Image.open(run / "samples" / f"{step:06d}_ema.png").convert("RGB"))
         shown = frame[: written.shape[0], : written.shape[1]]
         assert np.abs(shown.astype(int) - written).mean() < 6
-    raw = timelapse.timelapse(run, tmp_path / "raw.webp", 1.0, 10, weights="raw", say=quiet)
+    raw = timelapse.timelapse(run, tmp_path / "raw.webp", 1.0, 10, weights="raw")
     assert raw.read_bytes() != path.read_bytes()
 
 
@@ -102,7 +101,7 @@ def test_timelapse_of_a_run_without_averages_and_of_grids_that_grew(tmp_path):
     picture = np.zeros((200, 300, 3), np.uint8)
     picture[:100] = 255
     grids.save_png(folder / "samples" / "000009_raw.png", picture)
-    small, large = (f for f, _ in frames_of(timelapse.timelapse(folder, tmp_path, say=quiet)))
+    small, large = (f for f, _ in frames_of(timelapse.timelapse(folder, tmp_path)))
     assert small.shape == large.shape
     assert abs(int(small[199, 299, 0]) - 240) < 4  # enlarged to fill the later one's place
     assert large[50, 150].min() > 250
@@ -129,7 +128,7 @@ def test_what_a_timelapse_refuses(tmp_path, options, message):
     grids_at(tmp_path / "empty", [])
     grids_at(tmp_path / "damaged", [1, 2])
     (tmp_path / "damaged" / "samples" / "000002_ema.png").write_bytes(b"\x89PNG\r\n")
-    given = {"say": quiet, "workdir": "run", "out": "out/a.webp", **options}
+    given = {"workdir": "run", "out": "out/a.webp", **options}
     workdir, out = tmp_path / given.pop("workdir"), tmp_path / given.pop("out")
     assert_refused(message, lambda: timelapse.timelapse(workdir, out, **given))
     assert not list(tmp_path.rglob("*.webp"))
