@@ -171,9 +171,7 @@ def test_without_a_network_one_line_says_what_to_get_by_hand(tmp_path, server, c
     (file,) = cifar.files
     nobody = "http://127.0.0.1:1/x"
     away = RemoteFile(file.name, file.size, (nobody,), file.sha256)
-    message = assert_refused(
-        "no connection", preparing.prepare, tiny.cifar10(away), tmp_path, "", quiet
-    )
+    message = assert_refused("no connection", preparing.prepare, tiny.cifar10(away), tmp_path, "")
     for part in (file.name, nobody, f"{file.size:,} bytes", file.sha256, "--from=FILE"):
         assert part in message
     assert leftovers(tmp_path) == []
@@ -235,10 +233,10 @@ def test_an_interrupted_fetch_is_not_lost(tmp_path, server, monkeypatch):
 
     wanted = weights.inception(file)
     with pytest.raises(KeyboardInterrupt):
-        preparing.prepare(wanted, tmp_path, "", quiet, Bar)
+        preparing.prepare(wanted, tmp_path, "", Bar)
     assert bars[0] == (3, "MB of big.pth")
     assert bars[-1] == "closed"
-    preparing.prepare(wanted, tmp_path, "", quiet, Bar)
+    preparing.prepare(wanted, tmp_path, "", Bar)
     assert server.asked[-1][1] > 0
     assert (tmp_path / "big.pth").read_bytes() == data_of
 
@@ -299,7 +297,7 @@ def test_a_folder_of_files_from_a_person(tmp_path, mnist):
     assert preparing.prepare(mnist, tmp_path / "a", str(tmp_path)).is_dir()
     (tmp_path / "train-images-idx3-ubyte.gz").unlink()
     message = assert_refused(
-        "is not there", preparing.prepare, mnist, tmp_path / "b", str(tmp_path), quiet
+        "is not there", preparing.prepare, mnist, tmp_path / "b", str(tmp_path)
     )
     assert "train-images-idx3-ubyte.gz" in message
     assert "--from=DIR" in message
@@ -309,7 +307,7 @@ def test_what_no_program_can_fetch(tmp_path):
     content = tiny.celeba_zip()
     faces = tiny.celeba(tiny.remote("CelebAMask-HQ.zip", content, checksum=False))
     message = assert_refused(
-        "cannot be fetched by a program", preparing.prepare, faces, tmp_path, "", quiet
+        "cannot be fetched by a program", preparing.prepare, faces, tmp_path, ""
     )
     assert "CelebAMask-HQ.zip" in message
     assert "https://github.com/switchablenorms/CelebAMask-HQ" in message
