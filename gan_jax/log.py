@@ -87,10 +87,11 @@ class _FileHandler(logging.FileHandler):
     def format(self, record: logging.LogRecord) -> str:
         """The line with its date, indented as on the console."""
         day, time, text = super().format(record).split(" ", 2)
-        return f"{day} {time} {_prefix.get()}{text}"
+        return f"{day} {time} {record.prefix}{text}"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes the line, after those that have waited."""
+        record.prefix = _prefix.get()
         self._waiting.append(record)
         if self._ready():
             waiting, self._waiting = self._waiting, []
