@@ -6,7 +6,6 @@ python launch.py --mode=report --workdir=runs/a,runs/b,runs/c --out=abc.html
 
 import os
 
-from gan_jax.config_checks import words
 from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
@@ -28,6 +27,8 @@ def main(config, workdir: str) -> int:
 def folders(workdir: str) -> list[str]:
     """The folders that --workdir names, separated by commas; a folder may have commas in its name
     if it is the only one."""
+    from gan_jax import config as configs
+
     if os.path.isdir(workdir):
         return [workdir]
-    return [os.path.expanduser(place) for place in words(workdir)] or [workdir]
+    return [os.path.expanduser(place) for place in configs.words(workdir)] or [workdir]

@@ -1,6 +1,7 @@
 """The pictures of a run, made small enough for a page that can be mailed."""
 
 import io
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ NEWEST_SIDE, NEWEST_BYTES = 1400, 800_000  # pixels of the last grid of a name, 
 FRAME_SIDE, FRAME_BYTES = 720, 60_000  # of an earlier grid
 HISTORY_BYTES = 1_500_000  # of all earlier grids
 QUALITIES = (85, 70, 50)  # that are tried before a picture is made smaller
+FAR = 2.5  # times too large: no lower quality helps
 SMALLEST = 64  # pixels; no picture is made smaller than that
+TALLEST = 16000  # pixels; webp has at most 16383
 METHOD = 2  # of webp: 0 is fastest, 6 smallest; beyond 2 the size hardly changes
 
 
@@ -36,7 +39,8 @@ class Pictures:
     def small(
         self, path: Path, side: int, most: int, deadline: float | None = None
     ) -> Picture | None:
-        """The picture of a file, at most `side` pixels wide and high, in at most `most` bytes.
+        """The picture of a file in at most `most` bytes: at most `side` pixels wide, and with no
+        more pixels than a square of that side, so that a tall picture can be read.
 
         None for a file that is no picture or cannot be read. Raises TimeoutError where there is
         work to do after `deadline`, which is a time of time.monotonic().
@@ -60,14 +64,23 @@ def _shrunk(path: Path, side: int, most: int) -> Picture | None:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     while True:
-        if max(picture.size) > side:
-            picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        width, height = picture.size
+        scale = min(side / width, side / math.sqrt(width * height), TALLEST / height)
+        if scale < 1:
+            size = max(round(scale * width), 1), max(round(scale * height), 1)
+            picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
         for quality in QUALITIES:
             buffer = io.BytesIO()
             picture.save(buffer, format="WEBP", quality=quality, method=METHOD)
-            if buffer.tell() <= most or (side <= SMALLEST and quality == QUALITIES[-1]):
+            bytes_now = buffer.tell()
+            if bytes_now <= most:
                 return Picture(buffer.getvalue(), *picture.size)
-        side = max(int(0.75 * max(picture.size)), SMALLEST)
+            if bytes_now > FAR * most:
+                break
+        if side <= SMALLEST:
+            return Picture(buffer.getvalue(), *picture.size)
+        times = min(max(math.sqrt(most / bytes_now), 0.4), 0.85)
+        side = max(int(times * min(side, math.sqrt(picture.width * picture.height))), SMALLEST)
 
 
 class Film(NamedTuple):

@@ -114,8 +114,10 @@ def embedded(name: str, values: Any) -> str:
 
 def document(title: str, body: str, data: Mapping[str, Any]) -> bytes:
     """The whole page; each of `data` is embedded under its name."""
-    style = (HERE / "page.css").read_text()
-    script = (HERE / "charts.js").read_text() + (HERE / "page.js").read_text()
+    style, *scripts = (
+        (HERE / name).read_text(encoding="utf-8") for name in ("page.css", "charts.js", "page.js")
+    )
+    script = "".join(scripts)
     # the browser refuses every request and every other script, even if a text in the run holds one
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (

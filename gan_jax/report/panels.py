@@ -19,10 +19,11 @@ Series = Mapping[str, Mapping[str, Points]]  # metric → kind → points
 MOST_POINTS = 500  # of a line
 ALL_POINTS = 40_000  # of a page, which shares them out among its lines
 MOST_NOISY = 150  # points of a line of single steps; those of more are drawn as averages
+LEAST_EPOCHS = 3  # whose averages are drawn
 MOST_LINES = 24  # of a panel
 MOST_PANELS = 80
 SECTIONS = ("Scores", "Losses and accuracies", "Learning rates and gradients", "Speed and progress")
-GROUPS = {  # group of metrics → section, title and axis label of their common panel
+GROUPS = {  # group of metrics → section, title and label of their common panel
     "loss": (1, "Losses", "loss"),
     "accuracy": (1, "Accuracies", "share"),
     "rate": (2, "Learning rates", "learning rate"),
@@ -59,11 +60,11 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel before it is drawn: the number of its section, titles, and metrics."""
+    """One panel before it is drawn."""
 
-    section: int
+    section: int  # its number
     title: str
-    label: str
+    label: str  # what its values are
     keys: list[str]
 
 
@@ -113,7 +114,7 @@ def of_runs(
         lines = []
         for place, (name, series) in enumerate(runs.items()):
             if key in series:
-                kind = strong_kind(key, series[key])
+                kind = _strong(key, series[key])
                 best = bests[place] if place < len(bests) else None
                 star = best.found if best and best.metric == key else None
                 lines.append(Line(key, name, {kind: series[key][kind]}, place, star, False))
@@ -157,9 +158,8 @@ def _layout(series: Series, best: Best | None, classes: Sequence[str]) -> list[P
 def _score_title(key: str, keys: Sequence[str], classes: Sequence[str]) -> str:
     if len(keys) == 1:
         return names.title(keys[0], classes)
-    return (
-        "Shares of the classes" if key == "class_fraction/" else f"{names.title(key[:-1])}, parts"
-    )
+    parts = f"{names.title(key[:-1])}, parts"
+    return "Shares of the classes" if key == "class_fraction/" else parts
 
 
 def _chosen(keys: list[str], series: Series) -> list[str]:
@@ -168,7 +168,7 @@ def _chosen(keys: list[str], series: Series) -> list[str]:
         return keys
 
     def last(key: str) -> float:
-        values = series[key][strong_kind(key, series[key])][1]
+        values = series[key][_strong(key, series[key])][1]
         finite = values[np.isfinite(values)]
         return float(finite[-1]) if finite.size else 0.0
 
@@ -187,16 +187,22 @@ def _colours(keys: Sequence[str]) -> list[int]:
     return [n + COLOURS if key == "rate/disc" else n for key, n in zip(keys, found, strict=True)]
 
 
+def _strong(key: str, kinds: Mapping[str, Points]) -> str:
+    """The kind of rows that a metric's strong line is drawn from; a few averages make no line."""
+    kind = strong_kind(key, kinds)
+    few = kind == "epoch" and len(kinds[kind][0]) < LEAST_EPOCHS
+    return "train" if few and "train" in kinds else kind
+
+
 def _drawn(panel: Panel, lines: Sequence[Line], most: int) -> dict[str, Any]:
     """A panel as JSON values."""
-    strong = [line.kinds[strong_kind(line.key, line.kinds)][1] for line in lines]
+    strong = [line.kinds[_strong(line.key, line.kinds)][1] for line in lines]
     finite = np.concatenate([v[np.isfinite(v)] for v in strong]) if strong else np.zeros(0)
     ratio = finite.max() / finite.min() if finite.size and finite.min() > 0 else 1
     drawn, all_keys = len({line.key for line in lines}), len(panel.keys)
     return {
         "section": panel.section,
         "title": panel.title,
-        "label": panel.label,
         "key": panel.keys[0] if len(panel.keys) == 1 else "",
         "log": bool(ratio > LOG_RATIOS.get(panel.label, LOG_RATIO)),
         "note": f"{drawn} highest and lowest of {all_keys}" if drawn < all_keys else "",
@@ -205,7 +211,7 @@ def _drawn(panel: Panel, lines: Sequence[Line], most: int) -> dict[str, Any]:
 
 
 def _line(line: Line, most: int) -> dict[str, Any]:
-    strong = strong_kind(line.key, line.kinds)
+    strong = _strong(line.key, line.kinds)
     missing = sum(int((~np.isfinite(values)).sum()) for _, values in line.kinds.values())
     points = line.kinds[strong]
     faint = [

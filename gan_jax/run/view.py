@@ -17,6 +17,7 @@ from gan_jax.core import saved_states
 from gan_jax.core.console import clock
 from gan_jax.errors import UserError
 from gan_jax.metrics.directions import direction
+from gan_jax.report.names import words
 from gan_jax.report.panels import Best
 from gan_jax.report.run_view import RunView, SavedState, Setting
 from gan_jax.report.series import Extreme, Row, as_number, by_name, extreme, read_rows
@@ -31,7 +32,7 @@ SYSTEMS = {
     "noisy_classifier": "A classifier of noisy images",
     "warpgan": "A WarpGAN",
 }
-CHANNELS = {1: "grey", 3: "colour"}
+CHANNELS = {1: "grey ", 3: "colour "}
 MOST_STATES = 30
 
 
@@ -171,7 +172,7 @@ def _states(folder: Path, best: Best | None) -> tuple[list[SavedState], int]:
     stages = saved_states.best_states_in(folder / "best")
     for (stage, step), path in sorted(stages.items(), reverse=True):
         value = _best_value(path)
-        score = f" ({best.metric} {value:.6g})" if best and value is not None else ""
+        score = f": {words(best.metric)} {value:.6g}" if best and value is not None else ""
         several = f" of stage {stage}" if max(stages)[0] else ""
         found.append(SavedState(str(path.relative_to(folder)), step, f"best{several}{score}"))
     saved = saved_states.states_in(folder / "checkpoints")
@@ -212,13 +213,13 @@ def _data(facts: Mapping[str, Any], section: Mapping[str, Any]) -> str:
     if not count or not side:
         return ""
     kind = CHANNELS.get(facts.get("channels"), "")
-    noun = "pairs of images" if facts.get("input_channels") else "images"
+    pairs = "pairs of " if facts.get("input_channels") else ""
     classes = as_number(facts.get("num_classes")) or 0
     labelled = f" in {classes:.0f} classes" if classes > 1 else ""
     path = str(section.get("path") or section.get("name") or "")
     source = f"{section.get('source', '')} {path}".strip()
     named = f" ({source})" if source else ""
-    return f"{count:,.0f} {kind} {noun} of {side:.0f} px{labelled}{named}".replace("  ", " ")
+    return f"{count:,.0f} {pairs}{kind}images of {side:.0f} px{labelled}{named}"
 
 
 def _devices(about: Mapping[str, Any]) -> str:
@@ -255,7 +256,8 @@ def _facts(rows: Sequence[Row], summary: Mapping[str, Any], status: str) -> list
     last = next((row for row in reversed(rows) if "time/images_per_second" in row), {})
     rate = as_number(last.get("time/images_per_second"))
     if rate:
-        found.append(("Speed", f"{rate:,.0f} images per second" if rate >= 10 else f"{rate:.2f}"))
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        found.append(("Speed", f"{shown} images per second"))
     left = as_number(last.get("time/eta_seconds"))
     if status == "training" and left is not None:
         found.append(("Time left at the last update", clock(left)))

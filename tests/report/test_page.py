@@ -222,14 +222,18 @@ def test_without_time_only_the_newest_grids_are_there(tmp_path):
     assert [[step for step, _ in film.frames] for film in films] == [[400], [400]]
 
 
-@pytest.mark.parametrize(("side", "most"), [(100, 10**6), (2000, 20_000), (2000, 10)])
-def test_a_picture_keeps_its_shape_and_its_limits(tmp_path, side, most):
-    noise = np.random.default_rng(0).integers(0, 256, (600, 1200, 3), np.uint8)
+@pytest.mark.parametrize(
+    ("height", "side", "most"),
+    [(600, 100, 10**6), (600, 2000, 20_000), (600, 2000, 10), (6000, 400, 10**6)],
+)
+def test_a_picture_keeps_its_shape_and_its_limits(tmp_path, height, side, most):
+    noise = np.random.default_rng(0).integers(0, 256, (height, 1200, 3), np.uint8)
     grids.save_png(tmp_path / "a.png", noise)
     small = frames.Pictures().small(tmp_path / "a.png", side, most)
-    assert max(small.width, small.height) <= side
-    assert small.width == pytest.approx(2 * small.height, abs=2)
-    assert len(small.data) <= most or max(small.width, small.height) <= frames.SMALLEST
+    assert small.width <= side
+    assert small.width * small.height <= 1.05 * side**2
+    assert small.height == pytest.approx(height / 1200 * small.width, abs=4)
+    assert len(small.data) <= most or small.width <= 2 * frames.SMALLEST
     with Image.open(frames.io.BytesIO(small.data)) as picture:
         assert picture.size == (small.width, small.height)
 

@@ -122,6 +122,13 @@ def test_panels_are_grouped_and_named_in_words():
     assert len(lines["loss/gen"]["faint"][0]["x"]) == 40  # single steps behind the averages
 
 
+def test_two_averages_make_no_line():
+    lines = lines_of(panels.of_run(series.by_name(rows(20))))
+    assert lines["loss/gen"]["kind"] == "train"
+    assert len(lines["loss/gen"]["strong"]["x"]) == 20
+    assert lines["loss/gen"]["faint"] == []
+
+
 def test_only_the_metric_that_picks_the_best_state_has_a_star():
     best = Best("fd_classifier", "min", Extreme(300, 4.0))
     lines = lines_of(panels.of_run(series.by_name(rows()), best))

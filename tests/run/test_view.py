@@ -3,12 +3,14 @@
 import fcntl
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
+from ml_collections import ConfigDict
 
-from gan_jax.run import provenance
+from gan_jax.run import pictures, provenance
 from gan_jax.run.view import view
-from tests.helpers.run_folders import make, rows, write_rows
+from tests.helpers.run_folders import CONFIG, Parsed, make, rows, write_rows
 
 
 def write_summary(folder, **values) -> None:
@@ -80,8 +82,8 @@ def test_the_best_value_is_that_of_the_last_stage(tmp_path):
     seen = view(run)
     assert seen.best == ("fd_classifier", "min", (400, 5.0))
     assert [(s.path, s.step, s.note) for s in seen.states] == [
-        ("best/stage1/400", 400, "best of stage 1 (fd_classifier 5)"),
-        ("best/stage0/300", 300, "best of stage 0 (fd_classifier 4)"),
+        ("best/stage1/400", 400, "best of stage 1: Fréchet distance, classifier features 5"),
+        ("best/stage0/300", 300, "best of stage 0: Fréchet distance, classifier features 4"),
         ("checkpoints/400", 400, "newest; training goes on from here"),
     ]
 
@@ -120,3 +122,16 @@ def test_the_command_line_that_trains_here(tmp_path, monkeypatch, words, kept):
     argv = words.format(run=tmp_path).split()
     monkeypatch.setattr(sys, "argv", argv)
     assert provenance.command(tmp_path) == (["python", *argv] if kept else [])
+
+
+def test_the_page_is_rewritten_while_training_and_at_the_end(tmp_path):
+    run, experiment = make(tmp_path / "a"), SimpleNamespace(config=ConfigDict(CONFIG))
+    page = run / "report.html"
+    refresh = pictures.refresher(experiment, run)
+    refresh()
+    assert "Training step 400 of 400" in Parsed(page).text
+    page.unlink()
+    refresh()
+    assert not page.exists()  # so soon it would take too large a share of the time
+    pictures.refresher(experiment, run, ended=True)()
+    assert "Finished at step 400 of 400" in Parsed(page).text
