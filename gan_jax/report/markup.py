@@ -46,10 +46,14 @@ def _cut(shown: str) -> str:
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
 
 
+def breakable(name: str) -> str:
+    """A dotted name as markup that may be broken into lines at its dots and underscores."""
+    return re.sub("([._/])", r"\1<wbr>", text(name))
+
+
 def key(name: str) -> str:
-    """A dotted name as an element that may be broken into lines at its dots and underscores."""
-    broken = re.sub("([._/])", r"\1<wbr>", text(name))
-    return f"<code>{broken}</code>"
+    """A dotted name as an element; see `breakable`."""
+    return f"<code>{breakable(name)}</code>"
 
 
 def setting(found: Any) -> str:
@@ -91,7 +95,7 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], style: str = "") 
 
 def pairs(lines: Iterable[tuple[str, str]]) -> str:
     """A table of two columns, of texts."""
-    return table((), [(text(label), text(shown)) for label, shown in lines], "pairs")
+    return table((), [(breakable(label), text(shown)) for label, shown in lines], "pairs")
 
 
 def uri(picture: Picture) -> str:
