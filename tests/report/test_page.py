@@ -216,7 +216,7 @@ def test_pictures_are_made_small_once(tmp_path, monkeypatch):
 
 
 def test_what_there_is_no_time_for_is_left_to_the_next_page(tmp_path):
-    """So a page never holds up training for more than a moment; the newest grids are always there."""
+    """So no page holds up training for more than a moment; the newest grids are always there."""
     run, pictures, steps = make(tmp_path / "a"), frames.Pictures(), []
     for seconds in (-1.0, None):
         page.write(view(run), run / "report.html", pictures, seconds)
