@@ -132,7 +132,7 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         states.close()
         best.close()
         if run.main:
-            pictures.refresher(experiment, folder)()
+            pictures.refresher(experiment, folder, ended=True)()
 
 
 def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None:

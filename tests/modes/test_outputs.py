@@ -18,6 +18,7 @@ from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
 from gan_jax.run.dry_run import dry_run
 from gan_jax.run.experiment import Experiment
+from tests.helpers.run_folders import Parsed
 from tests.helpers.shell import ROOT, launch_here, rows
 
 STEPS = ("000003", "000006")
@@ -232,14 +233,23 @@ def test_figures_by_class_of_a_labelled_run(run):
     assert all(np.isfinite(scores[name]) for name in by_class)
 
 
-def test_report_from_the_shell(run, tmp_path):
-    page = tmp_path / "page.html"
-    done = launch_here("--mode=report", f"--workdir={run[0]}", f"--out={page}")
+def test_report_from_the_shell(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = launch_here("--mode=report", f"--workdir={run[0]}", "--out=page.html")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(str(page))
-    text = page.read_text()
-    assert "data:image/png" in text
-    assert "fd_classifier" in text
+    assert done.stdout.strip().endswith("page.html")
+    assert "fd_classifier" in (tmp_path / "page.html").read_text()
+    done = launch_here("--mode=report", f"--workdir={run[0]}, {run[0] / 'classifier'}")
+    assert done.stdout.strip().endswith("comparison.html"), done.stderr
+    assert "Comparison of 2 runs" in (tmp_path / "comparison.html").read_text()
+
+
+def test_every_run_has_a_page_of_its_own(run):
+    """Training leaves it behind, also the training of the classifier beside a run."""
+    for folder, status in ((run[0], "Finished"), (run[0] / "classifier", "Finished")):
+        shown = Parsed(folder / "report.html")
+        assert f"{status} at step" in shown.text
+        assert shown.data["curves-data"]
 
 
 # before a run

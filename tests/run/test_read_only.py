@@ -22,11 +22,11 @@ from gan_jax.modes.actions import (
     interpolate,
     likelihood,
     output,
+    report,
     sample,
     timelapse,
 )
 from gan_jax.modes.actions.interpolate import Motion
-from gan_jax.report import page
 from gan_jax.run import folder as folders
 from gan_jax.run import weights
 from tests.helpers.one_line import assert_refused
@@ -79,7 +79,7 @@ def test_images_of_a_run_that_can_only_be_read(trained, tmp_path, monkeypatch):
         weights.arrays(str(trained), "gen", "config.restore.gen")
         interpolate.interpolate(trained, tmp_path / "a.webp", range(2), motion=Motion(0.2, 10, 0.0))
         timelapse.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2)
-        page.page(trained, tmp_path / "page.html")
+        report.report([trained], tmp_path / "page.html")
     assert files(trained) == before
 
 
@@ -102,7 +102,7 @@ def modes(run, inputs, out):
         "metrics": lambda: comparison.compare(
             real, real, ("swd",), Options(out=str(out / "m.json"))
         ),
-        "report": lambda: page.page(run, out / "page.html"),
+        "report": lambda: report.report([run], out / "page.html"),
     }
 
 
