@@ -13,7 +13,7 @@ import numpy as np
 
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
-from gan_jax.report import curves
+from gan_jax.report import series
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -71,9 +71,9 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
 def _last_scores(folder: Path) -> dict[str, float]:
     """The scores of the last evaluation in metrics.jsonl, which an earlier process may have
     written."""
-    rows = [r for r in curves.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
+    rows = [r for r in series.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
     row = rows[-1] if rows else {}
-    return {k: float(v) for k, v in row.items() if k not in curves.NOT_METRICS}
+    return {k: float(v) for k, v in row.items() if k not in series.NOT_METRICS}
 
 
 def _last_grid(folder: Path) -> str:
