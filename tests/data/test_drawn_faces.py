@@ -1,8 +1,5 @@
 """Drawn faces: functions of their numbers, whose landmarks and exaggeration are known."""
 
-import os
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -13,7 +10,7 @@ from gan_jax.data import alignment
 from gan_jax.data.drawn_faces import geometry, source
 from gan_jax.data.drawn_faces.source import CARICATURE, FIVE, PHOTO, DrawnFaces
 from tests.helpers.one_line import assert_refused
-from tests.helpers.shell import ROOT
+from tests.helpers.shell import python
 
 SIDE = 32
 
@@ -51,14 +48,7 @@ def test_a_picture_is_a_function_of_its_numbers():
 def test_pictures_are_the_same_in_every_process():
     code = "import zlib; from gan_jax.data.drawn_faces.source import picture; "
     code += "print(zlib.crc32(b''.join(picture(3, k, 2, 32, 1.5).tobytes() for k in 'PC')))"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "7"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = python(code, environment={"PYTHONHASHSEED": "7"}, check=True)
     here = b"".join(source.picture(3, kind, 2, SIDE, 1.5).tobytes() for kind in "PC")
     assert int(found.stdout) == zlib.crc32(here)
 

@@ -14,7 +14,7 @@ from gan_jax.data.inputs import Inputs
 from gan_jax.evaluation import comparison
 from gan_jax.modes import caricature, devices
 from tests.helpers.one_line import assert_refused
-from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device
+from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device, python
 
 QUIET = ("--config.run.quality_every=0", "--config.best.metric=val/gen")
 ASCII = {
@@ -24,27 +24,22 @@ ASCII = {
 
 
 def printed(code: str, environment: dict | None = None, **options) -> subprocess.CompletedProcess:
-    """A short program behind `make_lasting`."""
+    """A short program behind `make_lasting`, with stdout and stderr as bytes."""
     start = "from gan_jax.modes.streams import make_lasting; make_lasting(); import sys\n"
-    return subprocess.run(
-        [sys.executable, "-c", start + code], cwd=ROOT, env={**os.environ, **(environment or {})},
-        timeout=60, **options,
-    )  # fmt: skip
+    return python(start + code, environment=environment, text=False, **options)
 
 
 @pytest.mark.parametrize("kind", ASCII)
 def test_characters_that_cannot_be_shown_are_replaced(kind):
     code = r"print('0.5 \xb1 0.1 \xb7 \xe9\udcff'); print('\xe9', file=sys.stderr)"
-    done = printed(code, ASCII[kind], capture_output=True)
+    done = printed(code, ASCII[kind])
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"0.5 ? 0.1 ? ??\n"
     assert done.stderr == b"?\n"
 
 
 def test_other_terminals_show_everything():
-    done = printed(
-        r"print('0.5 \xb1 0.1 \xb7')", {"PYTHONIOENCODING": "utf-8"}, capture_output=True
-    )
+    done = printed(r"print('0.5 \xb1 0.1 \xb7')", {"PYTHONIOENCODING": "utf-8"})
     assert done.stdout.decode() == "0.5 ± 0.1 ·\n"
 
 
