@@ -20,7 +20,7 @@ from gan_jax.run import class_names, sampler_settings
 from gan_jax.run import folder as workdir
 from gan_jax.run.experiment import Experiment
 from gan_jax.systems import diffusion, gan
-from tests.data.test_sources import GREEN, RED, picture
+from tests.helpers.source_files import GREEN, RED, picture
 
 NAMES = ("cat", "Dog", "t-shirt", "10")
 
