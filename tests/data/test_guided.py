@@ -22,7 +22,7 @@ from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
 from tests.helpers.data_sections import Section
 from tests.helpers.golden_rule import load
-from tests.helpers.one_line import assert_refused
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.pictures import save, squares
 
 SIDE, FACTOR = 16, 4
@@ -263,14 +263,13 @@ def test_sampling_takes_the_classes_of_its_pairs_or_others():
     assert chosen["label"].tolist() == [2, 0, 2]
     assert chosen["label"].dtype == np.int32
     np.testing.assert_array_equal(chosen["input"], made["input"][:3])
-    with pytest.raises(UserError, match="classes: no class 3; accepted are 0 to 2"):
-        experiment.sample_batch([0], (0, 3))
+    unknown = "^: no class 3; accepted are 0 to 2"
+    refused_argument("classes", unknown, experiment.sample_batch, [0], (0, 3))
     plain = upscaling(labelled=False)
     assert set(plain.sample_batch([0])) == {"seed", "input", "target"}
-    with pytest.raises(UserError, match="trained without classes"):
-        plain.sample_batch([0], (1,))
-    with pytest.raises(UserError, match="this model translates"):
-        upscaling(labelled=False, pairs="inpaint").sample_batch([0], (1,))
+    refused_argument("classes", "trained without classes", plain.sample_batch, [0], (1,))
+    inpainting = upscaling(labelled=False, pairs="inpaint")
+    refused_argument("classes", "this model translates", inpainting.sample_batch, [0], (1,))
 
 
 def test_small_inputs_in_a_grid():

@@ -12,7 +12,7 @@ from gan_jax.data import pairs
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
 from tests.helpers.data_sections import Section, Stage
-from tests.helpers.one_line import assert_refused
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.pictures import noise, save
 
 RED, BLUE = (250, 10, 20), (10, 20, 250)
@@ -284,10 +284,8 @@ def test_inputs_of_a_trained_model(tmp_path):
     x, y = Inputs(str(tmp_path / "in"), config, 3, 3, "single").read(3)
     assert y is None
     assert (x[:, 0] == np.uint8(RED)).all()
-    with pytest.raises(UserError, match="layout=left"):
-        Inputs(str(tmp_path / "in"), config, 3, 3, "left")
-    with pytest.raises(UserError, match="input=/no/where"):
-        Inputs("/no/where", config, 3, 3)
+    refused_argument("layout", "^=left: accepted", Inputs, str(tmp_path), config, 3, 3, "left")
+    assert_refused("^input=/no/where: does not exist", Inputs, "/no/where", config, 3, 3)
     colours = Inputs(str(tmp_path / "in"), section(source="synthetic", pairs="colorize"), 1, 3)
     x, y = colours.read(2)
     assert y is None  # a grey photo does not say what colours it had

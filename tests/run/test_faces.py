@@ -17,7 +17,7 @@ from gan_jax.interop.formats import npz_file, torch_file
 from gan_jax.models import mtcnn
 from gan_jax.modes.actions import align
 from gan_jax.run.faces import Face, Faces, chosen
-from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.one_line import assert_refused, quiet, refused_argument
 
 SHAPES = {
     "pnet": {"conv1": (10, 3, 3, 3), "conv2": (16, 10, 3, 3), "conv3": (32, 16, 3, 3),
@@ -271,12 +271,14 @@ def test_no_face():
 
 def test_settings_that_are_refused():
     detect = seen(*THREE)
-    assert_refused("both are missing", Faces)
-    assert_refused("both are given", lambda: Faces("a.txt", detect))
-    assert_refused("faces=first", lambda: Faces(detector=detect, faces="first"))
-    assert_refused("size=0", lambda: Faces(detector=detect, size=0))
-    assert_refused("face_scale=0", lambda: Faces(detector=detect, face_scale=0.0))
-    assert_refused("face_scale=nan", lambda: Faces(detector=detect, face_scale=float("nan")))
+    refused_argument("landmarks", "^ and detector: both are missing", Faces)
+    refused_argument("landmarks", "^ and detector: both are given", Faces, "a.txt", detect)
+    refused_argument("faces", "^=first: accepted", Faces, detector=detect, faces="first")
+    refused_argument("size", "^=0: accepted", Faces, detector=detect, size=0)
+    for scale in (0.0, float("nan")):
+        refused_argument(
+            "face_scale", f"^={scale}: accepted", Faces, detector=detect, face_scale=scale
+        )
 
 
 def line(name: str, x: float, y: float, side: float) -> str:
@@ -427,22 +429,24 @@ def test_names_that_meet(tmp_path):
 
 def test_runs_that_are_refused(people, tmp_path):
     lines, out = str(tmp_path / "lines.txt"), tmp_path / "out"
-    assert_refused("--input is missing", align.run, "", out, lines)
-    assert_refused("--out is missing", align.run, str(people), "", lines)
-    assert_refused("does not exist", align.run, str(tmp_path / "absent"), out, lines)
+    assert_refused("^--input is missing", align.run, "", out, lines)
+    assert_refused("^--out is missing", align.run, str(people), "", lines)
+    assert_refused("^--input=.*does not exist", align.run, str(tmp_path / "absent"), out, lines)
     for inside in (people, people / "crops", people / "Bo" / ".." / "x"):
-        assert_refused("writes into --input", align.run, str(people), inside, lines)
-    assert_refused("both are missing", align.run, str(people), out)
+        assert_refused("^--out=.*writes into --input", align.run, str(people), inside, lines)
+    missing = "^ and detector: both are missing"
+    refused_argument("landmarks", missing, align.run, str(people), out)
     other = tmp_path / "other.txt"
     other.write_text(line("P01.jpg", 1, 1, 30))
-    message = assert_refused("no line for any of 6", align.run, str(people), out, str(other))
+    unknown = "^--landmarks=.* has no line for any of 6"
+    message = assert_refused(unknown, align.run, str(people), out, str(other))
     assert "Ann Lee/C01.png" in message
     assert "P01.jpg" in message
     with pytest.raises(UserError, match="none of 6 images"):
         align.run(str(people), out, detector=seen(), say=quiet)
     taken = tmp_path / "taken"
     taken.write_text("a file")
-    assert_refused("cannot be written", align.run, str(people), taken, lines)
+    refused_argument("out", "cannot be written", align.run, str(people), taken, lines)
 
 
 def test_an_output_around_the_input(tmp_path):

@@ -19,10 +19,11 @@ from gan_jax.modes.actions import likelihood, sample
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.model import load
-from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.one_line import assert_refused, quiet, refused_argument
 from tests.helpers.shell import ROOT, TINY, error_line, launch
 
 HOME = "/home/somebody"
+MOVED = "name where the run's data are now$"
 
 
 @pytest.fixture(autouse=True)
@@ -184,9 +185,7 @@ def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     training.train(made, tmp_path / "run", say=quiet)
     data.rename(tmp_path / "now")
     run = tmp_path / "run"
-    assert_refused(
-        "name where the run's data are now", sample.sample, run, tmp_path / "out", range(2)
-    )
+    refused_argument("data", MOVED, sample.sample, run, tmp_path / "out", range(2))
     places = {"path": str(tmp_path / "now")}
     assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2), say=quiet)
 
@@ -202,7 +201,7 @@ def test_likelihood_says_how_to_name_the_data(tmp_path):
     training.train(made, tmp_path / "run", say=quiet)
     (tmp_path / "before.npz").rename(tmp_path / "now.npz")
     run, out = tmp_path / "run", tmp_path / "out"
-    assert_refused("name where the run's data are now", likelihood.run, run, out)
+    refused_argument("data", MOVED, likelihood.run, run, out)
     found = likelihood.run(
         ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2, say=quiet
     )
@@ -221,11 +220,11 @@ def test_what_data_may_say(tmp_path, monkeypatch):
     assert found == {"path": here, "validation_path": f"{here}/b"}
     monkeypatch.setenv("HOME", here)
     assert configs.places("path=~/b") == configs.places("~/b") == {"path": f"{here}/b"}
-    assert "accepted keys are path, path_b" in assert_refused(
-        "data=", configs.places, f"folder={here}"
-    )
-    assert_refused("does not exist; name where the data are now", configs.places, "/no/where")
-    assert_refused("does not exist", configs.places, f"path={here},path_b=/no/where")
+    accepted = f"^=folder={here}: .*accepted keys are path, path_b"
+    refused_argument("data", accepted, configs.places, f"folder={here}")
+    for text in ("/no/where", f"path={here},path_b=/no/where"):
+        absent = "^: /no/where does not exist; name where the data are now$"
+        refused_argument("data", absent, configs.places, text)
 
 
 def test_data_of_the_package_cannot_move(tmp_path):
@@ -233,15 +232,16 @@ def test_data_of_the_package_cannot_move(tmp_path):
     made.run.update(devices=1, steps="1", quality_every="0")
     made.best.metric = "val/gen"
     training.train(made, tmp_path / "run", say=quiet)
-    assert_refused(
-        "config.data.source='synthetic'", load, tmp_path / "run", "newest", {"path": str(tmp_path)}
+    places = {"path": str(tmp_path)}
+    refused_argument(
+        "data", "config.data.source='synthetic'", load, tmp_path / "run", "newest", places
     )
 
 
 @pytest.mark.parametrize("mode", ["train", "translate", "metrics", "report"])
 def test_modes_that_open_no_data_of_a_run(mode):
     words = ["launch.py", f"--mode={mode}", "--data=/tmp", "--workdir=runs/a"]
-    message = assert_refused("--data is a flag of --mode=sample, eval", parsing.parse, words)
+    message = assert_refused("^--data is a flag of --mode=sample, eval", parsing.parse, words)
     assert ("--config.data.path" in message) == (mode == "train")
 
 
@@ -250,10 +250,9 @@ def test_missing_sets_of_images_say_what_to_name(tmp_path):
     np.savez(there, images=np.zeros((4, 16, 16, 3), np.uint8))
     for gone in (tmp_path / "gone", tmp_path / "gone.npz", tmp_path / "gone.zip"):
         for words in ((str(gone), str(there)), (str(there), str(gone))):
-            message = assert_refused(
-                "name where the images are now", comparison.compare, *words, ["swd"]
-            )
-            assert message.startswith("real=" if words[0] == str(gone) else "fake=")
+            side = "real" if words[0] == str(gone) else "fake"
+            absent = f"^={gone}: .*name where the images are now"
+            refused_argument(side, absent, comparison.compare, *words, ["swd"])
 
 
 def test_the_launcher_needs_no_home(monkeypatch):
