@@ -22,7 +22,7 @@ from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load
-from tests.helpers.one_line import quiet
+from tests.helpers.one_line import assert_refused, quiet, refused_argument
 from tests.helpers.shell import (
     ROOT,
     arrays,
@@ -268,8 +268,8 @@ def test_wrong_input(trained, tmp_path):
         )
     other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     other.run.devices = 1
-    with pytest.raises(UserError, match="no such task on images, but none"):
-        folder_task.find(Experiment(other).system, "translate")
+    lacking = "^--mode=translate: .*no such task on images, but none"
+    assert_refused(lacking, folder_task.find, Experiment(other).system, "translate")
     assert "--input" in error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
 
 
@@ -282,8 +282,8 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
     config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
     assert folders.check(tmp_path, config, quiet)
     config.data.load_resolution = 20
-    with pytest.raises(UserError, match="input_channels was 0, is 3"):
-        folders.check_facts(tmp_path, Experiment(config).facts)
+    facts = Experiment(config).facts
+    refused_argument("workdir", "input_channels was 0, is 3", folders.check_facts, tmp_path, facts)
     config.data.load_resolution = 20
     with pytest.raises(UserError, match=r"config\.data\.load_resolution is 18 there, 20 here"):
         folders.check(tmp_path, config, quiet)
