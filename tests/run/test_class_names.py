@@ -1,7 +1,6 @@
 """Classes by name: in requests, in files, in titles, in a run's config.json; empty ones."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,8 +10,9 @@ import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core.system import Facts
-from gan_jax.evaluation import set_metrics
-from gan_jax.metrics.metric import Statistics
+from gan_jax.evaluation import networks, set_metrics
+from gan_jax.evaluation.measure import Task
+from gan_jax.metrics.metric import CLASSIFIER, MetricOptions, Statistics
 from gan_jax.modes.actions import sample
 from gan_jax.ops.frechet import Moments
 from gan_jax.run import class_names, sampler_settings
@@ -21,6 +21,7 @@ from gan_jax.run.experiment import Experiment
 from gan_jax.systems import diffusion, gan
 from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.source_files import GREEN, RED, picture
+from tests.helpers.two_sets import stand_in_of_known_widths
 
 NAMES = ("cat", "Dog", "t-shirt", "10")
 
@@ -201,20 +202,15 @@ def test_a_guide_of_other_classes_is_refused():
     assert joined().class_names == ()
 
 
-def test_figures_by_class_leave_out_what_is_not_drawn(run):
+def test_figures_by_class_leave_out_what_is_not_drawn(run, monkeypatch):
     """`dog` has a validation image and no training image."""
-    folder, _, config = run
-    chosen = config.copy_and_resolve_references()
-    chosen.quality.update(metrics=("fd_by_class_classifier",), few=True, classifier_steps="2")
+    folder, *_ = run
     experiment = gan_jax.load(folder).experiment
-    experiment.config.quality.update(chosen.quality)
-    kept = {("features", k): Moments.of(np.zeros(2), np.eye(2), 4) for k in (0, 1, 2)}
-    moments = Statistics(moments=kept)
-    measured = SimpleNamespace(
-        experiment=experiment,
-        task=SimpleNamespace(rows=np.arange(3)),
-        _real_batches=lambda *_: [],
-        _statistics=lambda *_, **__: {"classifier": moments},
-    )
-    set_metrics.SetMetrics._accumulated(measured, 8)
-    assert {key[1] for key in moments.moments} == {0, 2}
+    kept = {("features", k): Moments.of(np.zeros(4), np.eye(4), 4) for k in (0, 1, 2)}
+    found = {CLASSIFIER: Statistics(moments=kept)}
+    monkeypatch.setattr(set_metrics, "accumulate", lambda *_, **__: found)
+    monkeypatch.setattr(networks, "feature_networks", stand_in_of_known_widths)
+    names, options = ("fd_by_class_classifier",), MetricOptions(few=True)
+    task = Task(experiment, names, "train", np.arange(12), 12, options, experiment.last, None)
+    set_metrics.make(task)
+    assert {label for _, label in found[CLASSIFIER].moments} == {0, 2}

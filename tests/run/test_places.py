@@ -44,12 +44,16 @@ def test_every_flag_that_names_a_place_is_known():
     }
     general = FlagValues()
     shared.general(general)
+    expanding, plain = set(), set()  # over all modes
     for own in (general, *(parsing.load(mode).FLAGS for mode in MODES)):
+        places = {n for n in own if isinstance(own[n].parser, shared.PlaceParser)}
         speaking = {n for n in own if any(w in own[n].help for w in words)} - others
-        expanding = {n for n in own if isinstance(own[n].parser, shared.PlaceParser)}
-        assert speaking <= expanding | {"state", "sampling", "time_warp"}
-        named = {"real", "fake", "detector", "classifier", "feature_classifier", "style_from"}
-        assert named & {*own} <= expanding
+        assert speaking <= places | {"state", "sampling", "time_warp"}
+        expanding |= places
+        plain |= {*own} - places
+    named = {"real", "fake", "detector", "classifier", "feature_classifier", "style_from"}
+    assert named <= expanding
+    assert not expanding & plain  # a flag means the same in every mode
 
 
 def test_home_in_flags(tmp_path, monkeypatch):
