@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,7 +12,7 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.data.inputs import Inputs
 from gan_jax.evaluation import comparison
-from gan_jax.modes import caricature, devices
+from gan_jax.modes import caricature, devices, parsing
 from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device, python
 
@@ -106,24 +106,36 @@ def test_a_platform_of_the_environment_that_is_not_there(platform):
     assert "choose cpu" in line
 
 
-def test_a_cluster_is_joined_before_devices_are_asked_for():
-    """jax refuses to join one afterwards."""
+PLATFORM, CACHE = ("jax_platforms", "cpu"), ("jax_compilation_cache_dir", "/a/cache")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", ["devices"]),
+        ("--platform=cpu", [PLATFORM, "devices"]),
+        ("--compilation_cache=/a/cache", [CACHE, "devices"]),
+        ("--nopreallocate", ["devices"]),
+        # jax refuses to join a cluster after it was asked for its devices
+        ("--distributed", ["joined", "devices"]),
+        (
+            "--compilation_cache=/a/cache --distributed --platform=cpu --nopreallocate",
+            [PLATFORM, "joined", CACHE, "devices"],
+        ),
+    ],
+)
+def test_what_the_flags_ask_of_jax(monkeypatch, words, expected):
+    """Each flag reaches its own setting, and jax is asked in an order that works."""
     asked = []
-
-    class Config:
-        jax_platforms = "cpu"
-
-        def update(self, name, value):
-            asked.append((name, value))
-
-    class Jax:
-        config = Config()
-        devices = staticmethod(lambda: asked.append("devices"))
-
-        distributed = types.SimpleNamespace(initialize=lambda: asked.append("joined"))
-
-    devices.open_devices(Jax, "cpu", distributed=True, compilation_cache="")
-    assert asked == [("jax_platforms", "cpu"), "joined", "devices"]
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "as it was")
+    monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append((name, value)))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: asked.append("joined"))
+    monkeypatch.setattr(jax, "devices", lambda: asked.append("devices"))
+    command = parsing.parse(["launch.py", "--mode=report", *words.split()])
+    devices.prepare(command.general)
+    assert asked == expected
+    preallocate = "false" if "--nopreallocate" in words else "as it was"
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == preallocate
 
 
 # ---------------------------------------------------------------- values
