@@ -1,13 +1,14 @@
-"""The video of a walk through the latents of a model."""
+"""The videos of a trained model: a walk through its latents, and its training."""
 
 import itertools
 from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import gan_jax
-from gan_jax.modes.actions import interpolate, model_choice
+from gan_jax.modes.actions import interpolate, model_choice, timelapse
 from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.report import grids, video
@@ -118,6 +119,19 @@ def test_columns_are_those_asked_for(run, tmp_path):
     )
     height, width, _ = frames_of(path)[0][0].shape
     assert (height, width) == (8 * 8 + 2 * 2, 4 * 8 * 8 + 5 * 2)
+
+
+def test_timelapse_of_a_run(run, tmp_path):
+    """The other video: the grids that the run has written while it trained."""
+    path = timelapse.timelapse(run, tmp_path / "a.webp", 1.0, 10)
+    found = frames_of(path)
+    assert [milliseconds for _, milliseconds in found] == [900, 1100]
+    for (frame, _), step in zip(found, (3, 6), strict=True):
+        written = np.asarray(Image.open(run / "samples" / f"{step:06d}_ema.png").convert("RGB"))
+        shown = frame[: written.shape[0], : written.shape[1]]
+        assert np.abs(shown.astype(int) - written).mean() < 6
+    raw = timelapse.timelapse(run, tmp_path / "raw.webp", 1.0, 10, weights="raw")
+    assert raw.read_bytes() != path.read_bytes()
 
 
 @pytest.mark.parametrize(

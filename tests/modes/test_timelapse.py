@@ -1,22 +1,15 @@
-"""The video of a run's training, from its sample grids."""
+"""The video of a run's training, from sample grids; of a real run see test_interpolate.py."""
 
 import json
 from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from gan_jax.modes.actions import timelapse
 from gan_jax.report import grids
 from tests.helpers.one_line import assert_refused, quiet, refused_argument
-from tests.helpers.videos import frames_of, train_briefly
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The folder of a short run."""
-    return train_briefly(tmp_path_factory.mktemp("video") / "run")
+from tests.helpers.videos import frames_of
 
 
 def grids_at(folder, steps, weights="ema", size=(300, 200)):
@@ -84,18 +77,6 @@ def test_timelapse(tmp_path):
     filled = [(part[part.shape[0] // 2, 150:] > 200).sum() for part in line]
     assert filled == sorted(filled)  # the bar grows
     assert len(set(filled)) == 3  # steps 0 and 20 are the same to it
-
-
-def test_timelapse_of_a_run(run, tmp_path):
-    path = timelapse.timelapse(run, tmp_path / "a.webp", 1.0, 10, say=quiet)
-    found = frames_of(path)
-    assert [milliseconds for _, milliseconds in found] == [900, 1100]
-    for (frame, _), step in zip(found, (3, 6), strict=True):
-        written = np.asarray(Image.open(run / "samples" / f"{step:06d}_ema.png").convert("RGB"))
-        shown = frame[: written.shape[0], : written.shape[1]]
-        assert np.abs(shown.astype(int) - written).mean() < 6
-    raw = timelapse.timelapse(run, tmp_path / "raw.webp", 1.0, 10, weights="raw", say=quiet)
-    assert raw.read_bytes() != path.read_bytes()
 
 
 def test_timelapse_of_a_run_without_averages_and_of_grids_that_grew(tmp_path):
