@@ -1,9 +1,10 @@
 """DCGAN on CIFAR-10, 32 px: PyTorch-StudioGAN's settings.
 
-    python launch.py --config=configs/dcgan_cifar10.py --workdir=runs/dcgan_cifar10 \\
-        --config.data.path=/path/to/cifar10.npz
+    python launch.py --mode=prepare --name=cifar10
+    python launch.py --config=configs/dcgan_cifar10.py --workdir=runs/dcgan_cifar10
 
-The file holds x_train, y_train, x_test, y_test. From TensorFlow datasets instead:
+The first command writes data/cifar10.npz. --config.data.path names another file of x_train,
+y_train, x_test, y_test. From TensorFlow datasets instead:
 
     … --config.data.source=tfds --config.data.name=cifar10 --config.data.validation_split=test
 

@@ -1,10 +1,11 @@
 """DCGAN on Fashion-MNIST, 28 px.
 
-    python launch.py --config=configs/dcgan_fashion.py --workdir=runs/fashion \\
-        --config.data.path=/path/to/fashion-mnist
+    python launch.py --mode=prepare --name=fashion_mnist
+    python launch.py --config=configs/dcgan_fashion.py --workdir=runs/fashion
 
-The folder holds the four idx files, packed or not. Debian's package dataset-fashion-mnist puts them
-into /usr/share/datasets/fashion-mnist. Variants: labels (class-conditional), tiny.
+The first command writes data/fashion_mnist, a folder of the four idx files. Those of Debian's
+package dataset-fashion-mnist are found too, and --config.data.path names another folder. Variants:
+labels (class-conditional), tiny.
 """
 
 from gan_jax.config import defaults, tiny, variants
@@ -13,7 +14,7 @@ from gan_jax.config import defaults, tiny, variants
 def get_config(variant: str = ""):
     chosen = variants(variant, ("labels", "tiny"))
     config = defaults("gan")
-    config.data.update(source="idx", path="/usr/share/datasets/fashion-mnist")
+    config.data.update(source="idx", path="fashion_mnist")
     config.batch_size = 64
     config.model.gen.update(name="deconv", width=64)
     config.model.disc.update(name="conv", width=64)

@@ -1,11 +1,12 @@
 """Diffusion on Fashion-MNIST, 28 px: learns on a laptop.
 
-    python launch.py --config=configs/diffusion_fashion.py --workdir=runs/diffusion_fashion \\
-        --config.data.path=/path/to/fashion-mnist
+    python launch.py --mode=prepare --name=fashion_mnist
+    python launch.py --config=configs/diffusion_fashion.py --workdir=runs/diffusion_fashion
 
-The folder holds the four idx files, packed or not. Debian's package dataset-fashion-mnist puts them
-into /usr/share/datasets/fashion-mnist. The network and settings of diffusion_mnist, on garments of
-a class on demand with dropped classes: --guidance=2. Variants, separated by commas:
+The first command writes data/fashion_mnist, a folder of the four idx files. Those of Debian's
+package dataset-fashion-mnist are found too, and --config.data.path names another folder. The
+network and settings of diffusion_mnist, on garments of a class on demand with dropped classes:
+--guidance=2. Variants, separated by commas:
 
     unconditional  no classes
     tiny           seconds, synthetic data
@@ -17,7 +18,7 @@ from gan_jax.config import defaults, tiny, variants
 def get_config(variant: str = ""):
     chosen = variants(variant, ("unconditional", "tiny"))
     config = defaults("diffusion")
-    config.data.update(source="idx", path="/usr/share/datasets/fashion-mnist", flip=True)
+    config.data.update(source="idx", path="fashion_mnist", flip=True)
     config.batch_size = 64
     config.model.update(num_channels=32, num_res_blocks=1, channel_mult=(1, 2, 2))
     config.model.update(attention_resolutions=(7,), num_head_channels=32, norm_groups=8)

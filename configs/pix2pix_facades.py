@@ -1,11 +1,11 @@
 """pix2pix on side-by-side pairs: façades from their label maps, 256 px.
 
-    python launch.py --config=configs/pix2pix_facades.py --workdir=runs/f \
-        --config.data.path=<facades>
+    python launch.py --mode=prepare --name=facades
+    python launch.py --config=configs/pix2pix_facades.py --workdir=runs/f
 
-<facades> holds train/ and val/ with pictures twice as wide as high, the photo (A) at the left of
-its label map (B). Every other set of such pictures goes the same way; the other direction is
---config.data.direction=a_to_b.
+The first command writes data/facades, which holds train/ and val/ with pictures twice as wide as
+high, the photo (A) at the left of its label map (B). --config.data.path names any other set of such
+pictures; the other direction is --config.data.direction=a_to_b.
 
 PyTorch-GAN's networks, losses and order, batches of 1, 200 epochs, and of the student's variant the
 generator's rate: 1e-4, halved every 90 epochs. Validation L1 every epoch picks the best state.
@@ -29,7 +29,8 @@ VARIANTS = ("pytorch_gan", "original", "lsgan", "wgan_gp", "tiny")
 def get_config(variant: str = ""):
     chosen = variants(variant, VARIANTS)
     config = defaults("pix2pix")
-    config.data.update(source="folder", pairs="side_by_side", direction="b_to_a", labels="none")
+    config.data.update(source="folder", path="facades", labels="none")
+    config.data.update(pairs="side_by_side", direction="b_to_a")
     config.data.update(resolution=256, channels="rgb", resize="squash", flip=True)
     config.batch_size = 1
     config.optim.gen.lr = 1e-4

@@ -1,7 +1,9 @@
 """ProGAN on CelebA-HQ, 1024 px: the original's TensorFlow settings.
 
-    python launch.py --config=configs/progan_celebahq.py --workdir=runs/celebahq \\
-        --config.data.path=<folder or .zip of 1024 px images>
+    python launch.py --mode=prepare --name=celeba_hq --from=CelebAMask-HQ.zip
+    python launch.py --config=configs/progan_celebahq.py --workdir=runs/celebahq
+
+--config.data.path names another folder or .zip of 1024 px images.
 
 The preset goes with the number of devices (growth.preset: v2-1gpu to v2-8gpus); 12 million images,
 about two weeks on one V100 and two days on eight. The authors report FID 7.30.

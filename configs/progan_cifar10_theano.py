@@ -1,8 +1,8 @@
 """ProGAN on CIFAR-10, 32 px: the settings of the original's Theano code, for an Inception Score of
 8.80.
 
-    python launch.py --config=configs/progan_cifar10_theano.py --workdir=runs/progan_cifar10 \\
-        --config.data.path=/path/to/cifar10.npz
+    python launch.py --mode=prepare --name=cifar10
+    python launch.py --config=configs/progan_cifar10_theano.py --workdir=runs/progan_cifar10
 
 At most 128 channels, both networks learn at once from the same fakes, the gradient's norm aims at
 750, minibatch standard deviation over the whole batch of 16, resizing outside the convolutions, 400

@@ -1,10 +1,11 @@
 """Façades to label maps, 256 px: the segmenter that scores what pix2pix makes of label maps.
 
-    python launch.py --config=configs/segmenter_facades.py --workdir=runs/s \
-        --config.data.path=<facades>
+    python launch.py --mode=prepare --name=facades
+    python launch.py --config=configs/segmenter_facades.py --workdir=runs/s
 
-<facades> holds train/ and val/ with pictures twice as wide as high, the photo (A) at the left of
-its label map (B), as for configs/pix2pix_facades.py, which learns the other direction. The classes
+The first command writes data/facades, which holds train/ and val/ with pictures twice as wide as
+high, the photo (A) at the left of its label map (B), as for configs/pix2pix_facades.py, which
+learns the other direction. The classes
 of a folder of photos, drawn in the palette's colours:
 
     python launch.py --mode=translate --workdir=runs/s --state=best --input=DIR --out=DIR
@@ -45,7 +46,8 @@ FACADES = (
 def get_config(variant: str = ""):
     chosen = variants(variant, ("tiny",))
     config = defaults("classifier")
-    config.data.update(source="folder", pairs="side_by_side", direction="a_to_b", labels="none")
+    config.data.update(source="folder", path="facades", labels="none")
+    config.data.update(pairs="side_by_side", direction="a_to_b")
     config.data.update(resolution=256, channels="rgb", flip=True)
     config.data.update(resize="jitter", load_resolution=286, resize_filter="box")
     config.model.update(output="pixels", palette=FACADES, width=16)

@@ -1,7 +1,7 @@
 """SNGAN on CIFAR-10, 32 px, class-conditional: PyTorch-StudioGAN's settings.
 
-    python launch.py --config=configs/sngan_cifar10.py --workdir=runs/sngan_cifar10 \\
-        --config.data.path=/path/to/cifar10.npz
+    python launch.py --mode=prepare --name=cifar10
+    python launch.py --config=configs/sngan_cifar10.py --workdir=runs/sngan_cifar10
 
 ResNet, class-conditional batch norm in the generator, projection and spectral norm in the
 discriminator, hinge loss, five discriminator steps, 100,000 steps of 64, Adam at 2e-4. StudioGAN

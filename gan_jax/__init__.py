@@ -9,11 +9,17 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
+    "defaults": "gan_jax.config",
+    "evaluate": "gan_jax.evaluating",
+    "experiment": "gan_jax.interactive",
     "load": "gan_jax.run.model",
     "train": "gan_jax.training",
-    "evaluate": "gan_jax.evaluating",
-    "defaults": "gan_jax.config",
 }
+__all__ = ["__version__", *_HOMES]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str):

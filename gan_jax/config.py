@@ -117,8 +117,8 @@ def defaults(system: str) -> ConfigDict:
     """The complete config of a system with its default values, typed and locked.
 
     Sections: system, seed, data, the system's own, quality, best, restore, run. A config file
-    changes what its experiment changes; `launch.py --dry_run` prints all of it. Raises UserError
-    for a system that does not exist.
+    changes what its experiment changes; `launch.py --dry_run` prints all of it. As it is, it trains
+    on images that come with gan_jax. Raises UserError for a system that does not exist.
     """
     from gan_jax import data  # here, since it takes a second to import
 
@@ -126,10 +126,11 @@ def defaults(system: str) -> ConfigDict:
     module = SYSTEMS[system]
     own = dict(module.defaults())
     measured, chosen = own.pop("quality", {}), own.pop("best", {})
+    read = own.pop("data", {})
     config = dict(
         system=system,
         seed=0,
-        data=data.defaults(),
+        data=data.defaults() | read,
         **own,
         quality=QUALITY | measured,
         best=dict(metric="val/loss", mode="min") | chosen,

@@ -30,6 +30,11 @@ class ProgressBar:
         if done >= self.total:
             self._bar.close()
 
+    def close(self) -> None:
+        """Ends the line, if something went wrong before all was done."""
+        if self._bar is not None:
+            self._bar.close()
+
 
 class Console:
     """The live line: a progress bar on a terminal, plain lines in a log file.

@@ -5,15 +5,20 @@ before it calls them, so what happens at a step is a function of (seed, step) an
 sees a seed.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from gan_jax.errors import one_of
+
 PyTree = Any
+Model = TypeVar("Model")  # the frozen dataclass of a system
 Array = jax.Array
 # "image" uint8 [B, H, W, C], "label" int32 [B], "seed" int32 [N]; of pairs "input" and "target"
 Batch = Mapping[str, Any]
@@ -136,6 +141,22 @@ class Facts(NamedTuple):
     def read(cls, values: Mapping[str, Any]) -> "Facts":
         """Facts from JSON values, in which tuples are lists; missing values are the defaults."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+Changes = Mapping[str, Any]  # fields of a system's dataclass and their new values
+UNCHANGED: Changes = MappingProxyType({})
+
+
+def changed(model: Model, changes: Changes) -> Model:
+    """A system's dataclass, such as `systems.gan.Gan`, with other values for some of its fields.
+
+    So a loss or a network can be exchanged from outside. Raises UserError for a name that is no
+    field.
+    """
+    accepted = [field.name for field in dataclasses.fields(model)]
+    for name in changes:
+        one_of("changes", name, accepted)
+    return dataclasses.replace(model, **changes)
 
 
 def new_state(nets: dict[str, Net], extra: PyTree | None = None) -> TrainState:

@@ -1,6 +1,6 @@
 """The section `config.data`: its defaults, and its checked form, `Options`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gan_jax.data import alignment, preprocess
@@ -24,7 +24,9 @@ class Options:
     resize: str = "none"  # none | crop | random_crop | squash | jitter | plain_crop
     resize_filter: str = "bicubic"  # of squash, jitter: bicubic | bilinear | lanczos | box
     load_resolution: int = 286  # jitter: squashed to this side, then a random crop
-    pad: int = 0  # pixels added on each of the four sides, before anything else
+    # pixels added on each of the four sides, before anything else; the bundled digits of 28 px
+    # get, where this is 0 and `resize` is none, as many as a larger `resolution` needs
+    pad: int = 0
     pad_value: int = 0  # 0..255
     flip: bool = False  # left-right with probability 1/2, training images only
     labels: str = "auto"  # none | auto | folder | prefix | json
@@ -58,6 +60,7 @@ class Options:
     exaggeration: float = 1.0
 
 
+DIGITS = 28  # side of the bundled digits, in pixels
 ACCEPTED = {
     "source": ("digits", "idx", "npz", "folder", "tfds", "synthetic", "drawn_faces"),
     "channels": ("grey", "rgb", "as_is"),
@@ -112,7 +115,19 @@ def read(config: Any) -> Options:
         values[field.name] = value
     options = Options(**values)
     _check(options)
-    return options
+    return _bordered(options)
+
+
+def _bordered(options: Options) -> Options:
+    """The options with the border that the bundled digits need to be `resolution` pixels wide.
+
+    It is added only if `pad` and `resize` do not say otherwise and both sides can be alike.
+    """
+    border, odd = divmod(options.resolution - DIGITS, 2)
+    asked = options.pad or options.resize != "none"
+    if options.source != "digits" or asked or border <= 0 or odd:
+        return options
+    return replace(options, pad=border)
 
 
 def _check(options: Options) -> None:

@@ -14,6 +14,7 @@ from gan_jax.data.drawn_faces.source import open_drawn_faces
 from gan_jax.data.examples import Examples
 from gan_jax.data.pipeline import Classes, Data, Share
 from gan_jax.data.prepare import Prepare, check_shapes
+from gan_jax.data.published import places
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
 from gan_jax.data.sources.folders import open_folder
@@ -48,7 +49,7 @@ def make(
 
     Raises UserError for everything that can be wrong with the config or the files.
     """
-    options = config_data.read(config)
+    options = _located(config)
     found = _open(options)
     channels = _prepare(found.splits, options)
     empty = _empty_classes(found.splits["train"], len(found.class_names))
@@ -72,7 +73,13 @@ def class_names(config: Any) -> tuple[str, ...]:
 
     Nothing else is checked. Raises UserError as `make` does.
     """
-    return _open(config_data.read(config)).class_names
+    return _open(_located(config)).class_names
+
+
+def _located(config: Any) -> Options:
+    """The checked options, in which `path` says where the data are."""
+    options = config_data.read(config)
+    return dataclasses.replace(options, path=places.find(options.path))
 
 
 class Opening(NamedTuple):

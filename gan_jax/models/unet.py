@@ -52,8 +52,12 @@ def defaults() -> dict:
     return dict(
         num_channels=128,
         num_res_blocks=2,  # per level
-        channel_mult=(),  # multiples of num_channels by level, fractions too; (): by image size
-        attention_resolutions=(16, 8),  # sides in pixels of the maps with attention
+        # multiples of num_channels by level, fractions too; (): those of the original for images of
+        # 32, 64, 128, 256 and 512 px, and for others (1, 2, 2) as far as their side can be halved
+        channel_mult=(),
+        # sides in pixels of the maps with attention; a map whose side is no power of two also goes
+        # by the next one: of images of 28 px those of 14 and 7 px by 16 and 8
+        attention_resolutions=(16, 8),
         num_heads=4,
         num_heads_upsample=0,  # of the decoder; 0: num_heads
         num_head_channels=0,  # above 0: channels per head, in place of num_heads
@@ -314,10 +318,8 @@ def _multipliers(model: Any, resolution: int, upsampler: bool, key: str) -> tupl
     chosen = tuple(model.channel_mult)
     if not chosen:
         if resolution not in known:
-            raise UserError(
-                f"config.{key}.channel_mult=(): set it, such as (1, 2, 2); images of {resolution} "
-                f"px have no default, those of {', '.join(map(str, known))} have"
-            )
+            halvings = min((resolution & -resolution).bit_length() - 1, 2)
+            return (1, 2, 2)[: halvings + 1]
         return known[resolution]
     if not all(isinstance(m, int | float) and m > 0 for m in chosen):
         raise UserError(f"config.{key}.channel_mult={chosen}: write numbers, such as (0.5, 1, 2)")
@@ -333,13 +335,15 @@ def _multipliers(model: Any, resolution: int, upsampler: bool, key: str) -> tupl
 def _attention(model: Any, resolution: int, levels: int, key: str) -> tuple[int, ...]:
     """The factors 2^level of the levels with attention."""
     sides = [resolution // 2**level for level in range(levels)]
+    level_of = {1 << (side - 1).bit_length(): level for level, side in enumerate(sides)}
+    level_of |= {side: level for level, side in enumerate(sides)}
     for side in model.attention_resolutions:
-        if side not in sides:
+        if side not in level_of:
             raise UserError(
                 f"config.{key}.attention_resolutions={tuple(model.attention_resolutions)}: no "
                 f"level is {side} px large; there are {', '.join(map(str, sides))}"
             )
-    return tuple(resolution // side for side in model.attention_resolutions)
+    return tuple(2 ** level_of[side] for side in model.attention_resolutions)
 
 
 def count(params: Any) -> int:

@@ -15,9 +15,10 @@ from gan_jax.core import train_step
 from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.sampler import Sampler
-from gan_jax.core.system import Batch, Facts, Stage, System
+from gan_jax.core.system import UNCHANGED, Batch, Changes, Facts, Stage, System
 from gan_jax.data import config as config_data
 from gan_jax.data import pairs
+from gan_jax.data.published import places
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.ops.images import to_uint8
 from gan_jax.run import class_names
@@ -41,6 +42,7 @@ class Experiment:
         facts: Facts | None = None,
         home: Path | None = None,
         begun: bool = False,
+        changes: Changes = UNCHANGED,
     ):
         """
         Args:
@@ -50,6 +52,8 @@ class Experiment:
             on.
           begun: whether the config is that of an existing run; options that its networks do not
             have are then ignored instead of refused.
+          changes: fields of the system's dataclass, such as `gen` or `adversarial` of
+            `systems.gan.Gan`, and what takes their place.
 
         Raises UserError for a config whose values do not fit each other, the data or the devices.
         """
@@ -60,7 +64,7 @@ class Experiment:
         configs.resolve(config, self.mesh.size)
         self.facts = facts or self._measured(self.data)
         built = configs.as_built(config) if begun else config
-        self.system: System = configs.SYSTEMS[config.system].make(built, self.facts)
+        self.system: System = configs.SYSTEMS[config.system].make(built, self.facts, changes)
         if not facts:
             for stage in self.system.stages:  # too few images: an error before anything compiles
                 self.data.epoch_steps(stage, self._batch_keys(stage))
@@ -92,7 +96,7 @@ class Experiment:
                 workers=self.config.run.workers,
             )
         except UserError as error:
-            named = [self.config.data[name] for name in configs.DATA_PATHS]
+            named = [places.find(self.config.data[name]) for name in configs.DATA_PATHS]
             if self.home is None or all(os.path.exists(place) for place in named if place):
                 raise
             raise ArgumentError("data", f": {error}; name where the run's data are now") from None

@@ -1,6 +1,6 @@
 """A trained model: loading it, and making images and scores with it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -16,7 +16,17 @@ from gan_jax.core.train_step import TrainCarry
 from gan_jax.core.validation import EVALUATION, Validator
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.run import folder as folders
+from gan_jax.run import latent_walk
 from gan_jax.run.experiment import Experiment
+
+Seeds = int | Iterable[int] | None  # how many images, or their numbers
+BYTES = 2**26  # of images made at a time
+SHOWN = 16  # images that are made if nobody says how many
+
+
+def seed_numbers(seeds: int | Iterable[int]) -> Sequence[int]:
+    """The seeds themselves: 0, 1, … if only their number is given."""
+    return range(seeds) if isinstance(seeds, int | np.integer) else list(seeds)
 
 
 class Model:
@@ -32,31 +42,43 @@ class Model:
         self.experiment, self.state, self.step = experiment, state, step
         self.stage = stage or experiment.last
         self.config = experiment.config
+        self._encode: Callable | None = None
         self._samplers: dict[tuple[Callable, int], Sampler] = {}
 
     def sample(
         self,
-        seeds: Iterable[int],
+        seeds: Seeds = None,
         classes: Sequence[int | str] = (),
         truncation: float = 0.0,
         weights: str = "",
+        z: np.ndarray | None = None,
     ) -> np.ndarray:
         """One image per seed, uint8 [N, H, W, C]; a seed gives the same image in any batch.
 
         A model that translates makes image n from the input of validation pair n.
 
         Args:
-          seeds: integers ≥ 0.
+          seeds: whole numbers ≥ 0, or how many images to make, with seeds 0, 1, …; by default 16
+            images, or one for each latent in `z`.
           classes: class of each image, by number or name, cycled over the seeds; when empty, seed n
             has the class n modulo the number of classes.
           truncation: latents beyond ± this value are sampled again; 0 for no truncation.
           weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+          z: latents [N, length] in place of those that the seeds draw; `latents` says how many
+            numbers one has.
 
-        Raises UserError for classes or weights that this model does not have.
+        Raises UserError for classes, weights or latents that this model does not have.
         """
         if self.experiment.system.sample_step is None:
             raise UserError(f"config.system={self.config.system!r} makes no images")
-        batch = self.experiment.sample_batch(seeds, classes)
+        z = None if z is None else self._checked(np.asarray(z))
+        if seeds is None:
+            seeds = SHOWN if z is None else len(z)
+        batch = self.experiment.sample_batch(seed_numbers(seeds), classes)
+        if z is not None:
+            if len(z) != len(batch["seed"]):
+                raise ArgumentError("z", f": {len(z)} latents for {len(batch['seed'])} seeds")
+            batch["z"] = z
         if truncation and self.experiment.facts.input_channels:
             raise ArgumentError(
                 "truncation", f"={truncation}: this model translates, it has no latents"
@@ -66,6 +88,21 @@ class Model:
         if truncation:
             batch["truncation"] = np.full(len(batch["seed"]), truncation, np.float32)
         return self.images(self.experiment.system.sample_step, batch, weights, len(batch["seed"]))
+
+    @property
+    def latents(self) -> int:
+        """How many numbers a latent of this model has; 0: it has none."""
+        return self.experiment.system.latents
+
+    def _checked(self, z: np.ndarray) -> np.ndarray:
+        """Latents of a caller as float32 [N, length]; ArgumentError unless they fit the model."""
+        if not self.latents:
+            raise ArgumentError("z", f": config.system={self.config.system!r} has no latents here")
+        if z.ndim != 2 or z.shape[1] != self.latents or not len(z):
+            raise ArgumentError(
+                "z", f": has the shape {z.shape}; this model takes [N, {self.latents}]"
+            )
+        return z.astype(np.float32)
 
     def images(self, step: Callable, batch: Batch, weights: str, chunk: int) -> np.ndarray:
         """The images that `step` makes for a batch with `seed` [N]: uint8 [N, H, W, C].
@@ -79,6 +116,125 @@ class Model:
         if weights not in names:
             raise ArgumentError("weights", f"={weights}: this model has {', '.join(names)}")
         return sampler(self.state, batch, self.stage, (weights,))[weights]
+
+    def along(self, cells: Batch, z: np.ndarray, weights: str = "") -> Iterator[np.ndarray]:
+        """The images of latents z [frames, N, length], one after the other: uint8 [H, W, C].
+
+        `cells` is a batch of N rows with what else an image is made from, such as its `label`. Many
+        images are made at a time.
+        """
+        facts, (frames, count) = self.experiment.facts, z.shape[:2]
+        flat, total = z.reshape(frames * count, -1), frames * count
+        chunks = max(BYTES // (64 * facts.resolution**2 * facts.channels), 1)
+        size = min(64 * chunks, total)
+        for start in range(0, total, size):
+            rows = np.arange(start, min(start + size, total))
+            batch = {k: v[rows % count] for k, v in cells.items()} | {"z": flat[rows]}
+            yield from self.images(self.experiment.system.sample_step, batch, weights, size)
+
+    def interpolate(
+        self,
+        seeds: Seeds = None,
+        frames: int = 60,
+        smoothing: float = 6.0,
+        classes: Sequence[int | str] = (),
+        weights: str = "",
+    ) -> np.ndarray:
+        """A walk through the latents that ends where it began: uint8 [frames, N, H, W, C].
+
+        Args:
+          seeds, classes, weights: as in `sample`; each of the N images moves by itself.
+          frames: how many steps the walk has.
+          smoothing: standard deviation, in frames, of the Gaussian that smooths the latents, at
+            most a third of the frames. The higher it is, the more slowly they move.
+
+        Raises UserError for a model without latents and for values that are not accepted.
+        """
+        if not self.latents:
+            raise UserError(f"config.system={self.config.system!r} has no latents here")
+        if frames < 1 or not 0 <= smoothing <= frames / 3:
+            raise ArgumentError(
+                "smoothing",
+                f"={smoothing:g} with frames={frames}: give frames from 1 on, and a smoothing from "
+                f"0 to a third of them",
+            )
+        numbers = seed_numbers(SHOWN if seeds is None else seeds)
+        cells = self.experiment.sample_batch(numbers, classes)
+        z = latent_walk.latents(cells["seed"], frames, self.latents, smoothing)
+        images = np.stack(list(self.along(cells, z, weights)))
+        return images.reshape(frames, -1, *images.shape[1:])
+
+    def translate(
+        self,
+        images: np.ndarray,
+        first_seed: int = 0,
+        classes: Sequence[int | str] = (),
+        weights: str = "",
+    ) -> np.ndarray:
+        """What the model makes of images uint8 [N, h, w, c]: uint8 [N, H, W, C].
+
+        Pix2pix and WarpGAN translate them, a super-resolution model enlarges them. They must have
+        the size and channels that the model takes; `--mode=translate` also resizes whole folders.
+
+        Args:
+          images: the inputs.
+          first_seed: image i has the seed `first_seed` + i, for what the model draws at random.
+          classes, weights: as in `sample`.
+
+        Raises UserError for a model that makes nothing of images, and for inputs that do not fit.
+        """
+        tasks = self.experiment.system.tasks
+        task = next((tasks[name] for name in ("translate", "upsample") if name in tasks), None)
+        if task is None:
+            raise UserError(
+                f"this model (config.system={self.config.system!r}) cannot translate; use a run of "
+                "pix2pix, warpgan or a super-resolution model"
+            )
+        batch = self._read(images, task.reads, classes)
+        batch["seed"] = np.arange(first_seed, first_seed + len(images), dtype=np.int32)
+        return self.images(task.run, batch, weights, len(images))
+
+    def encode(
+        self, images: np.ndarray, classes: Sequence[int | str] = (), weights: str = ""
+    ) -> np.ndarray:
+        """The latents of images uint8 [N, H, W, C], float32 [N, length], for `sample(z=…)`.
+
+        A diffusion model encodes an image as noise by DDIM (Song et al. 2021), from which its
+        deterministic samplers make the image again. WarpGAN encodes the style of a drawing.
+
+        Raises UserError for a model that encodes nothing, and for images that do not fit.
+        """
+        task = self.experiment.system.tasks.get("encode")
+        if task is None:
+            raise UserError(
+                f"this model (config.system={self.config.system!r}) has no encoder; diffusion "
+                "models and warpgan have one"
+            )
+        name = "input" if self.experiment.facts.input_channels else "image"
+        batch = self._read(images, name, classes)
+        if self._encode is None:
+            self._encode = jax.jit(task.run, static_argnums=3)
+        made = self._encode(self.state, batch, self.experiment.key, self.stage)
+        weights = weights or ("ema" if "ema" in made else next(iter(made)))
+        if weights not in made:
+            raise ArgumentError("weights", f"={weights}: this model has {', '.join(made)}")
+        return np.asarray(made[weights])
+
+    def _read(self, images: np.ndarray, name: str, classes: Sequence[int | str]) -> dict:
+        """The batch of a task that reads `images` under `name`. UserError if they do not fit."""
+        wanted, images = self.experiment.batch()[name].shape[1:], np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+            raise ArgumentError(
+                "images",
+                f": {images.dtype} of shape {images.shape}; this model takes uint8 "
+                f"[N, {', '.join(map(str, wanted))}]",
+            )
+        batch = {name: images}
+        if self.experiment.system.labelled:
+            if not len(classes):
+                raise ArgumentError("classes", " are missing: this model makes images of a class")
+            batch["label"] = self.experiment.labels(len(images), classes)
+        return batch
 
     def standing_statistics(self, batches: int, size: int = 64) -> "Model":
         """A model that samples with batch statistics measured over `batches` batches of `size`

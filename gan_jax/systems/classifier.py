@@ -27,8 +27,10 @@ import optax
 from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Images,
     Metrics,
@@ -37,6 +39,7 @@ from gan_jax.core.system import (
     System,
     Task,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.models.classifier import classifier, identity_classifier
@@ -209,10 +212,10 @@ def _network(model, facts: Facts) -> Network:
     )  # fmt: skip
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`; for pixels
     `data.pairs`)."""
-    model = build(config, facts)
+    model = changed(build(config, facts), changes)
     pixels = model.palette is not None
     return System(
         stages=model.stages,

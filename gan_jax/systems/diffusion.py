@@ -27,8 +27,10 @@ from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import noise_of, numbers_of
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Metrics,
     Net,
@@ -36,6 +38,7 @@ from gan_jax.core.system import (
     Stage,
     System,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.models import convolution, unet
@@ -307,9 +310,9 @@ def build(config, facts: Facts) -> Diffusion:
     )
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`; and `run.steps`)."""
-    diffusion = build(config, facts)
+    diffusion = changed(build(config, facts), changes)
     nets, drawing = diffusion.networks, diffusion.sampling
     return System(
         stages=diffusion.stages,

@@ -73,6 +73,7 @@ def tasks(model: Sampling) -> dict[str, Task]:
     elif model.walked:
         doing = "encodes images as noise by DDIM and decodes them again"
         found["invert"] = Task(partial(invert, model), doing, reads="image", uses=("unet",))
+        found["encode"] = Task(partial(encode, model), "the noise that DDIM decodes to images")
     if model.walked:
         doing = "bits per dimension of images"
         found["likelihood"] = Task(partial(likelihood, model), doing, uses=("unet",))
@@ -129,14 +130,29 @@ def likelihood(
 
 def invert(model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
     """Encodes every image as noise by DDIM and decodes it again, with each set of weights."""
-    label = batch["label"] if model.networks.by_class else None
-    image = images.to_unit(batch["image"])
+    found = {}
+    for name, (predict, noise) in _encoded(model, state, batch).items():
+        found[name] = jnp.clip(chain_samplers.ddim(model.walked, predict, noise), -1, 1)
+    return found
 
-    def there_and_back(params: PyTree) -> Array:
+
+def encode(
+    model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
+) -> dict[str, Array]:
+    """The noise [N, H · W · C] that DDIM makes of every image, with each set of weights."""
+    found = _encoded(model, state, batch)
+    return {name: noise.reshape(len(noise), -1) for name, (_, noise) in found.items()}
+
+
+def _encoded(
+    model: Sampling, state: TrainState, batch: Batch
+) -> dict[str, tuple[chain_samplers.PredictAt, Array]]:
+    """With each set of weights the network as a predictor, and the images as noise."""
+    label = batch["label"] if model.networks.by_class else None
+    image, found = images.to_unit(batch["image"]), {}
+    for name, (params, _) in ema.weights(state.nets["unet"], model.decays).items():
         network = networks.conditioned(model.networks, params, label, None)
         predict = sampling.predictor(model.walked, network, model.process.objective)
         noise = chain_samplers.ddim_reverse(model.walked, predict, image, skip_last=True)
-        return jnp.clip(chain_samplers.ddim(model.walked, predict, noise), -1, 1)
-
-    weights = ema.weights(state.nets["unet"], model.decays)
-    return {name: there_and_back(params) for name, (params, _) in weights.items()}
+        found[name] = predict, noise
+    return found

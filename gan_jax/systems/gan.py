@@ -23,8 +23,10 @@ from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import classes_of, latents_of, numbers_of
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Images,
     Metrics,
@@ -34,6 +36,7 @@ from gan_jax.core.system import (
     System,
     Task,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.models import gan as networks
@@ -88,9 +91,9 @@ def build(config, facts: Facts) -> Gan:
     )
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
-    gan = build(config, facts)
+    gan = changed(build(config, facts), changes)
     return System(
         stages=gan.stages,
         init=partial(init, gan),

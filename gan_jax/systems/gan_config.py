@@ -45,6 +45,7 @@ def defaults() -> dict:
         ),
         loss=asdict(Loss()),
         optim=dict(gen=optim.defaults(b1=0.5), disc=optim.defaults(b1=0.5)),
+        best=dict(metric="fd_classifier"),
     )
 
 

@@ -30,8 +30,10 @@ from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import noise_of, numbers_of
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Metrics,
     PyTree,
@@ -39,6 +41,7 @@ from gan_jax.core.system import (
     System,
     Task,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.errors import UserError, at_least
@@ -287,9 +290,9 @@ def _check(config, facts: Facts) -> None:
     at_least("config.loss.skip_limit", config.loss.skip_limit, 0)
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
-    model = build(config, facts)
+    model = changed(build(config, facts), changes)
     return System(
         stages=model.stages,
         init=partial(init, model),

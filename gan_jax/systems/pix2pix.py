@@ -24,8 +24,10 @@ from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import numbers_of
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Images,
     Metrics,
@@ -35,6 +37,7 @@ from gan_jax.core.system import (
     System,
     Task,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.models import pix2pix as networks
@@ -92,10 +95,10 @@ def build(config, facts: Facts) -> Pix2pix:
     )
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`; and `run.steps`, `data.pairs`,
     since colouring works in L*a*b*)."""
-    model = build(config, facts)
+    model = changed(build(config, facts), changes)
     rates = {"gen": model.gen_optim.rate}
     if model.loss.gan_weight:
         rates["disc"] = model.disc_optim.rate

@@ -43,11 +43,13 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
     return dict(
         batch_size=1,
+        data=dict(pairs="inpaint"),
         model=networks.defaults(),
         loss=asdict(Loss()),
         test=asdict(Test()),
         optim=dict(gen=optim.defaults(b1=0.5), disc=optim.defaults(b1=0.5)),
         quality=dict(metrics=("fid", "kid")),  # the usual metrics need classes
+        best=dict(metric="val/l1"),
     )
 
 

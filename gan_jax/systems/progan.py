@@ -30,8 +30,10 @@ from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Images,
     Metrics,
@@ -40,6 +42,7 @@ from gan_jax.core.system import (
     Stage,
     System,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.models import convolution
@@ -62,6 +65,7 @@ def defaults() -> dict:
         return optim.defaults(lr=1e-3, b1=0.0, b2=0.99, eps=1e-8, eps_hat=True, **own)
 
     return dict(
+        data=dict(resolution=32),
         batch_size=0,  # images per step where growth.batch says nothing; 0: the preset's
         growth=dict(
             # of the original, for 1 to 8 GPUs: v1-1gpu | v2-1gpu | v2-2gpus | v2-4gpus | v2-8gpus;
@@ -123,9 +127,9 @@ class Level(NamedTuple):
     fade: Array | float  # weight of the next lower side, 0 to 1
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`, and `run.steps`)."""
-    gan = build(config, facts)
+    gan = changed(build(config, facts), changes)
     return System(
         stages=gan.stages,
         init=partial(init, gan),

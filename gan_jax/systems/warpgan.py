@@ -27,8 +27,10 @@ from gan_jax.core import ema, grads, optim, plateau, schedules
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
+    UNCHANGED,
     Array,
     Batch,
+    Changes,
     Facts,
     Images,
     Metrics,
@@ -38,6 +40,7 @@ from gan_jax.core.system import (
     System,
     Task,
     TrainState,
+    changed,
     new_state,
 )
 from gan_jax.errors import UserError, at_least
@@ -63,6 +66,7 @@ def defaults() -> dict:
 
     return dict(
         batch_size=1,  # pairs: one photo and one caricature each
+        data=dict(source="drawn_faces", pairs="identities", resolution=64),
         model=networks.defaults(),
         loss=dict(
             identity_weight=1.0,  # of the 3·C classes
@@ -94,9 +98,9 @@ class WarpGan:
     style_size: int
 
 
-def make(config, facts: Facts) -> System:
+def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
     """The system that a config describes (sections: see `defaults`; and `run.steps`)."""
-    gan = build(config, facts)
+    gan = changed(build(config, facts), changes)
     return System(
         stages=gan.stages,
         init=partial(init, gan),
@@ -296,6 +300,7 @@ def tasks(gan: WarpGan) -> dict[str, Task]:
             partial(caricature, gan), "images, points and flow of photos, styles and scales"
         ),
         "style": Task(partial(style, gan), "the style codes of images"),
+        "encode": Task(partial(style, gan), "the style codes of images"),
         "random_style": Task(partial(random_style, gan), "style codes of seeds"),
         "embedding": Task(
             partial(embedding, gan), "the discriminator's identity embedding of images"

@@ -16,7 +16,9 @@ from gan_jax.core import validation
 from gan_jax.core.mesh import Mesh
 from gan_jax.evaluation import caricatures, comparison, networks, quality, recogniser
 from gan_jax.metrics.features import Network
-from gan_jax.modes.actions import folder_task, interpolate, likelihood, model_choice
+from gan_jax.modes.actions import folder_task, likelihood, model_choice
+from gan_jax.run import latent_walk
+from gan_jax.run import model as models
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
@@ -182,12 +184,12 @@ def test_images_are_the_same_asked_for_together_and_in_parts():
 
 def test_a_walk_is_the_same_drawn_in_any_number_of_images(monkeypatch):
     model = model_of("dcgan_mnist", "labels,tiny")
-    z = interpolate.latents([5, 2, 7], 43, model.experiment.system.latents, 3.0)
+    z = latent_walk.latents([5, 2, 7], 43, model.experiment.system.latents, 3.0)
     cells = model.experiment.sample_batch([5, 2, 7])
-    whole = np.stack(list(interpolate._images(model, cells, z, "")))  # 129 images
-    monkeypatch.setattr(interpolate, "PIXELS", 1)  # 64 at a time
-    same_images(np.stack(list(interpolate._images(model, cells, z, ""))), whole)
-    alone = interpolate._images(model, model.experiment.sample_batch([7]), z[:, 2:], "")
+    whole = np.stack(list(model.along(cells, z)))  # 129 images
+    monkeypatch.setattr(models, "BYTES", 1)  # 64 at a time
+    same_images(np.stack(list(model.along(cells, z))), whole)
+    alone = model.along(model.experiment.sample_batch([7]), z[:, 2:])
     same_images(np.stack(list(alone)), whole[2::3])
 
 

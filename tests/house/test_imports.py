@@ -42,6 +42,7 @@ NOWHERE = {"torch", "torchvision", "tensorflow", "keras"}
 ONLY = {
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
+    "pooch": {"data"},
     "optax": {"core", "systems"},
     "orbax": {"core"},
     "tensorboardX": {"core"},

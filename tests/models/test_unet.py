@@ -322,7 +322,6 @@ REFUSED = {
     "num_head_channels": (dict(num_head_channels=5), "num_head_channels=5: must divide the 16"),
     "num_heads_upsample": (dict(num_heads_upsample=5), "num_heads_upsample=5"),
     "channel_mult": (dict(channel_mult=(1, 1, 1, 1, 1)), "resolution=8 does not divide by 16"),
-    "no default": (dict(channel_mult=()), "images of 8 px have no default"),
     "order": (dict(attention_order="old"), "attention_order='old': accepted are legacy, new"),
     "remat": (dict(remat="all"), "remat='all'"),
     "dtype": (dict(dtype="int8"), "dtype='int8'"),
@@ -342,6 +341,30 @@ def test_classes_that_the_data_does_not_have():
     model.update(TINY | dict(class_cond=True))
     with pytest.raises(UserError, match="class_cond=True: this data has no classes"):
         unet.unet(model, 8, 3, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("side", "widths", "attention"),
+    [
+        (28, (1, 2, 2), {3, 5}),  # 14 and 7 px go by 16 and 8
+        (12, (1, 2, 2), {1, 3}),  # 12 and 6 px
+        (32, (1, 2, 2, 2), {3, 5}),
+    ],
+)
+def test_multipliers_and_attention_have_defaults_for_every_size(side, widths, attention):
+    model = ConfigDict(unet.defaults())
+    model.num_res_blocks = 1
+    net, x = unet.unet(model, side, 1, 1, 0), np.zeros((1, side, side, 1), np.float32)
+    params, _ = jax.eval_shape(net.init, jax.random.key(0), x, TIME[:1])
+    blocks = [f"input_blocks_{2 * level + 1}" for level in range(len(widths))]
+    channels = [params[f"{block}_0"]["out_layers_3"]["kernel"].shape[-1] for block in blocks]
+    assert channels == [128 * width for width in widths]
+    assert f"input_blocks_{2 * len(widths)}_0" not in params
+    assert {
+        int(name.split("_")[2])
+        for name in params
+        if name.endswith("_1") and name.startswith("input_blocks")
+    } == attention
 
 
 def test_fractional_multipliers_and_sizes_of_no_power_of_two():

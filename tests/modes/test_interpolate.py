@@ -12,6 +12,7 @@ from gan_jax.modes.actions import interpolate, model_choice, timelapse
 from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.report import grids, video
+from gan_jax.run import latent_walk
 from tests.helpers.one_line import assert_refused, quiet, refused_argument
 from tests.helpers.tiny_gan import make
 from tests.helpers.videos import frames_of, train_briefly
@@ -29,7 +30,7 @@ def run(tmp_path_factory):
 
 
 def test_latents_loop_and_move_smoothly():
-    z = interpolate.latents([3, 8], FRAMES, LENGTH, SIGMA)
+    z = latent_walk.latents([3, 8], FRAMES, LENGTH, SIGMA)
     assert (z.shape, z.dtype) == ((FRAMES, 2, LENGTH), np.float32)
     for cell in range(2):
         # from the last frame the way leads on to the first
@@ -53,19 +54,19 @@ def test_latents_are_a_circular_convolution_with_a_gaussian():
     )
     expected /= np.sqrt(np.mean(expected**2))
     np.testing.assert_allclose(
-        interpolate.latents([7], FRAMES, LENGTH, SIGMA)[:, 0], expected, rtol=1e-4, atol=1e-5
+        latent_walk.latents([7], FRAMES, LENGTH, SIGMA)[:, 0], expected, rtol=1e-4, atol=1e-5
     )
 
 
 def test_a_cell_is_a_function_of_its_seed_and_has_unit_rms():
-    together = interpolate.latents([5, 9, 0], FRAMES, LENGTH, SIGMA)
+    together = latent_walk.latents([5, 9, 0], FRAMES, LENGTH, SIGMA)
     np.testing.assert_allclose(np.sqrt(np.mean(together**2, axis=(0, 2))), 1, rtol=1e-5)
     for cell, seed in enumerate([5, 9, 0]):
-        alone = interpolate.latents([seed], FRAMES, LENGTH, SIGMA)[:, 0]
+        alone = latent_walk.latents([seed], FRAMES, LENGTH, SIGMA)[:, 0]
         assert alone.tobytes() == together[:, cell].tobytes()
     assert np.abs(together[:, 0] - together[:, 1]).max() > 0.5
     np.testing.assert_array_equal(  # an odd number of frames comes back as many
-        interpolate.latents([1], 7, 2, 0.0).shape, (7, 1, 2)
+        latent_walk.latents([1], 7, 2, 0.0).shape, (7, 1, 2)
     )
 
 
@@ -86,7 +87,7 @@ def test_interpolation(run, tmp_path):
     assert {milliseconds for _, milliseconds in found} == {83, 84}
 
     model = gan_jax.load(run)
-    z = interpolate.latents([4, 2, 6], 12, model.config.model.z_dim, 0.2 * 12)
+    z = latent_walk.latents([4, 2, 6], 12, model.config.model.z_dim, 0.2 * 12)
     for frame in (0, 7):
         batch = {**model.experiment.sample_batch([4, 2, 6], [1, 3]), "z": z[frame]}
         assert batch["label"].tolist() == [1, 3, 1]

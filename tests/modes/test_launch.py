@@ -20,6 +20,7 @@ READS = {
     "evaluate": "state data +",
     "metrics": "real fake metrics inception resize lpips feature_classifier count deep_bits few "
     "seed kid_subsets kid_subset_size splits save_stats out",
+    "prepare": "name out from",
     "report": "out",
     "translate": "input out state weights layout first_seed classes +",
     "upsample": "input out state weights layout first_seed classes +",
@@ -147,7 +148,7 @@ def test_a_mode_has_the_flags_that_it_reads(mode):
 
 def test_a_flag_of_several_modes_means_one_thing():
     """Its type is the same everywhere, and its help where it does not name the mode's files."""
-    files = {"input", "out", "count"}
+    files = {"input", "out", "count", "from"}
     for name in {name for mode in MODES for name in own_flags(mode)}:
         found = [parsing.load(m).FLAGS[name] for m in MODES if name in own_flags(m)]
         assert len({type(flag.parser) for flag in found}) == 1, name

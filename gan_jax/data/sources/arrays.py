@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from gan_jax.data.config import Options
+from gan_jax.data.published.places import advice
 from gan_jax.data.sources import idx
 from gan_jax.data.sources.listing import MOST_CLASSES
 from gan_jax.errors import UserError
@@ -80,7 +81,7 @@ def open_idx(options: Options) -> Opened:
     if not directory.is_dir():
         raise UserError(
             f"config.data.path={options.path}: no such directory; config.data.source=idx wants "
-            "the one that holds train-images-idx3-ubyte[.gz]"
+            f"the one that holds train-images-idx3-ubyte[.gz]{advice(options.path)}"
         )
     parts = {part: idx.read_part(directory, part) for part in ("train", "t10k")}
     if parts["train"] is None:
@@ -105,6 +106,7 @@ def open_npz(options: Options) -> Opened:
     if not path.is_file():
         raise UserError(
             f"config.data.path={options.path}: no such file; config.data.source=npz wants an .npz"
+            f"{advice(options.path)}"
         )
     if is_npy(path):
         raise UserError(f"config.data.path={options.path}: {NPY}")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from gan_jax.data.published.places import advice
 from gan_jax.data.sources import face_folders
 from gan_jax.data.sources.decode import EXTENSIONS
 from gan_jax.data.sources.places import Directory, Files, Zip, extension
@@ -36,7 +37,9 @@ def open_files(path: str, key: str) -> Files:
             files = files.folder(*tops)
         return files
     state = "is neither a directory nor a .zip" if root.exists() else "does not exist"
-    raise UserError(f"{key}={path}: {state}; give a directory or a .zip of images")
+    raise UserError(
+        f"{key}={path}: {state}; give a directory or a .zip of images{advice(str(path))}"
+    )
 
 
 def _tops(files: Files) -> set[str]:

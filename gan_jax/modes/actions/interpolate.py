@@ -1,7 +1,4 @@
-"""A video of a walk through the latents of a model.
-
-It follows generate_interpolation_video in ProGAN's util_scripts.py (Karras et al. 2018).
-"""
+"""A video of a walk through the latents of a model."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,10 +11,10 @@ from gan_jax.errors import UserError
 from gan_jax.modes.actions import video_file
 from gan_jax.modes.actions.model_choice import ModelChoice, drawn_by
 from gan_jax.report import grids
+from gan_jax.run import latent_walk
 from gan_jax.run.model import Model
 
 MOST_LATENTS = 2**29  # numbers, 2 GiB, because trajectories are smoothed as a whole
-PIXELS = 2**26  # bytes of images made at a time
 NARROWEST = 256  # pixels of a frame; small images are enlarged
 
 
@@ -93,8 +90,8 @@ def interpolate(
             "memory; choose fewer --seconds or --seeds, or a lower --fps"
         )
     path = video_file.target(out, "interpolation.webp")
-    z = latents(cells["seed"], frames, length, motion.sigma)
-    pictures = _grids(_images(model, cells, z, weights), count, columns)
+    z = latent_walk.latents(cells["seed"], frames, length, motion.sigma)
+    pictures = _grids(model.along(cells, z, weights), count, columns)
     durations = video_file.durations(frames, motion.seconds)
     video_file.save(path, zip(pictures, durations, strict=True))
     say(f"{count} latents by step {model.step}, {frames} frames in {motion.seconds:g} s: {path}")
@@ -113,38 +110,6 @@ def _latent_length(model: Model) -> int:
         "--mode=interpolate: this system has no latents to move through "
         f"(config.system={model.config.system!r}{more})"
     )
-
-
-def latents(seeds: Sequence[int], frames: int, length: int, sigma: float) -> np.ndarray:
-    """The latents of every frame: float32 [frames, cells, length].
-
-    Standard normals, smoothed over time by a Gaussian of `sigma` frames with the end joined to the
-    beginning, and scaled to an RMS of 1. The original has one random stream and one RMS for all
-    cells; here each cell has its own, so that it is a function of its seed.
-    """
-    cells = [_trajectory(int(seed), frames, length, sigma) for seed in seeds]
-    return np.stack(cells, axis=1)
-
-
-def _trajectory(seed: int, frames: int, length: int, sigma: float) -> np.ndarray:
-    """Latents of one cell: float32 [frames, length]."""
-    z = np.random.default_rng([seed]).standard_normal((frames, length))
-    # a product of spectra is a circular convolution; a Gaussian's spectrum is a Gaussian
-    gain = np.exp(-2 * (np.pi * sigma * np.fft.rfftfreq(frames)) ** 2)  # [frames // 2 + 1]
-    z = np.fft.irfft(np.fft.rfft(z, axis=0) * gain[:, None], frames, axis=0)
-    return (z / np.sqrt(np.mean(z**2))).astype(np.float32)
-
-
-def _images(model: Model, cells: dict, z: np.ndarray, weights: str) -> Iterator[np.ndarray]:
-    """Every cell of every frame in turn, uint8 [H, W, C], made many at a time."""
-    facts, total = model.experiment.facts, z.shape[0] * z.shape[1]
-    flat = z.reshape(total, -1)
-    chunks = max(PIXELS // (64 * facts.resolution**2 * facts.channels), 1)
-    size = min(64 * chunks, total)
-    for start in range(0, total, size):
-        rows = np.arange(start, min(start + size, total))
-        batch = {k: v[rows % z.shape[1]] for k, v in cells.items()} | {"z": flat[rows]}
-        yield from model.images(model.experiment.system.sample_step, batch, weights, size)
 
 
 def _grids(images: Iterator[np.ndarray], count: int, columns: int) -> Iterator[np.ndarray]:
