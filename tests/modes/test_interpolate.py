@@ -13,6 +13,7 @@ from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.report import grids, video
 from gan_jax.run import latent_walk
+from gan_jax.run import model as trained
 from tests.helpers.one_line import assert_refused, quiet, refused_argument
 from tests.helpers.tiny_gan import make
 from tests.helpers.videos import frames_of, train_briefly
@@ -108,7 +109,7 @@ def test_interpolation_draws_in_chunks_and_takes_other_weights(run, tmp_path, mo
     assert path == tmp_path / "a.webp"
     whole = path.read_bytes()
     assert frames_of(path)[0][0].shape == (256, 256, 3)
-    monkeypatch.setattr(interpolate, "PIXELS", 1)  # 64 images: the 70 frames come in two parts
+    monkeypatch.setattr(trained, "BYTES", 1)  # 64 images: the 70 frames come in two parts
     assert interpolate.interpolate(run, path, **options).read_bytes() == whole
     options["weights"] = ""
     assert interpolate.interpolate(run, path, **options).read_bytes() != whole
