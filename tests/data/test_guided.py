@@ -16,7 +16,6 @@ from gan_jax import data
 from gan_jax.core.system import Stage, Task
 from gan_jax.data import pairs, resize
 from gan_jax.data.inputs import Inputs
-from gan_jax.errors import UserError
 from gan_jax.modes.actions import folder_task, model_choice
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
@@ -331,8 +330,8 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
     for i in range(2):
         save(tmp_path / f"in/{i}.png", squares(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
-    with pytest.raises(UserError, match=r"--classes is missing: .* 0 to 2"):
-        folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+    missing = "^--classes is missing: .* 0 to 2"
+    assert_refused(missing, folder_task.run, "upsample", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder_task.run(
         "upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)), say=quiet
@@ -346,25 +345,15 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
 def test_classes_of_a_task_are_checked(model, tmp_path):
     np.savez(tmp_path / "in.npz", squares(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
-    with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
-        folder_task.run("upsample", source, tmp_path / "out", say=quiet)
-    with pytest.raises(UserError, match="classes: no class 3"):
-        folder_task.run(
-            "upsample",
-            source,
-            tmp_path / "out",
-            options=folder_task.Options(classes=(3,)),
-            say=quiet,
-        )
+    run, out = folder_task.run, tmp_path / "out"
+    unknown = "^--input: arr_1: no class 7; accepted are 0 to 2"
+    assert_refused(unknown, run, "upsample", source, out)
+    chosen = folder_task.Options(classes=(3,))
+    refused_argument("classes", "no class 3", run, "upsample", source, out, options=chosen)
     assert not seen
     seen = model(labelled=False)
     folder_task.run("upsample", source, tmp_path / "out", say=quiet)
     assert "label" not in seen[0]
-    with pytest.raises(UserError, match="trained without classes"):
-        folder_task.run(
-            "upsample",
-            source,
-            tmp_path / "out",
-            options=folder_task.Options(classes=(5,)),
-            say=quiet,
-        )
+    chosen = folder_task.Options(classes=(5,))
+    without = "trained without classes"
+    refused_argument("classes", without, run, "upsample", source, out, options=chosen)

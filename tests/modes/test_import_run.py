@@ -15,7 +15,6 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core import ema, loss_scale
 from gan_jax.core.mesh import fetch
-from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
 from gan_jax.modes.actions.export_file import export_file
@@ -136,9 +135,7 @@ def test_released_files_are_known_by_name():
 
 
 def refused(path, folder, message, config=None):
-    with pytest.raises(UserError, match=message) as caught:
-        import_file(path, folder, config, lambda text: None)
-    assert "\n" not in str(caught.value)
+    assert_refused(message, import_file, path, folder, config)
     assert not (folder / "config.json").exists()
 
 
@@ -169,15 +166,14 @@ def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):
     path = tmp_path / "64x64_diffusion.pt"
     bomb = Call(os.mkdir, str(tmp_path / "ran"))
     path.write_bytes(pickle.dumps({"model": bomb}, protocol=2))
-    with pytest.raises(UserError, match=r"mkdir|64x64_diffusion\.pt"):
-        import_file(path, tmp_path / "run", None, lambda text: None)
+    assert_refused(r"mkdir|64x64_diffusion\.pt", import_file, path, tmp_path / "run")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(imported):
     before = (imported / "config.json").read_bytes()
-    with pytest.raises(UserError, match="holds a run already"):
-        import_file(MODEL, imported, config_of_the_file(), lambda text: None)
+    taken = "^--workdir=.* holds a run already"
+    assert_refused(taken, import_file, MODEL, imported, config_of_the_file())
     assert (imported / "config.json").read_bytes() == before
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.modes import MODES, parsing
 from gan_jax.modes import flags as shared
@@ -145,41 +144,32 @@ def test_other_data_in_the_new_place_are_refused(moved, tmp_path):
     run, _ = moved
     more = config(faces(tmp_path / "more", 30))
     more.run.steps = "4"
-    message = assert_refused("data has changed", training.train, more, run, quiet)
-    assert "train_size was" in message
+    other_data = r"data has changed since the run began .*train_size was"
+    refused_argument("workdir", other_data, training.train, more, run)
     other = config(tmp_path / "more")
     other.data.flip = True
-    with pytest.raises(UserError, match=r"config\.data\.flip"):
-        training.train(other, run, quiet)
+    flipped = r"another config: .*config\.data\.flip is False there, True here"
+    refused_argument("workdir", flipped, training.train, other, run)
 
 
 def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     run, now = moved
-    message = assert_refused(
-        "name where the run's data are now", gan_jax.evaluate, run, "newest", quiet
-    )
+    message = refused_argument("data", MOVED, gan_jax.evaluate, run)
     assert "config.data.path=" in message
     assert "before/faces" in message
     scores = gan_jax.evaluate(run, say=quiet, data={"path": str(now)})
     assert np.isfinite(scores["val/gen"])
     other = {"path": str(faces(tmp_path / "more", 30))}
-    message = assert_refused(
-        "data has changed since the run began",
-        lambda: gan_jax.evaluate(run, say=quiet, data=other),
-    )
-    assert "train_size was" in message
-    assert message.endswith("restore it, or name where it is now")
+    changed = "data has changed since .*train_size was .*restore it, or name where it is now$"
+    refused_argument("workdir", changed, gan_jax.evaluate, run, data=other)
 
 
 def test_a_model_without_need_of_data_draws_when_they_are_gone(moved, tmp_path):
     run, now = moved
     assert sample.sample(run, tmp_path / "out", range(2), say=quiet)
-    assert_refused(
-        "data: this model draws images without",
-        lambda: sample.sample(
-            ModelChoice(run, data={"path": str(now)}), tmp_path, range(2), say=quiet
-        ),
-    )
+    chosen = ModelChoice(run, data={"path": str(now)})
+    unneeded = "^: this model draws images without"
+    refused_argument("data", unneeded, sample.sample, chosen, tmp_path, range(2))
 
 
 def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):

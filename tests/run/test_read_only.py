@@ -11,7 +11,6 @@ import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core import checkpoint, saved_states
-from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.evaluation.options import Options
 from gan_jax.modes.actions import (
@@ -150,8 +149,10 @@ def test_a_disk_that_fills_while_samples_are_written(trained, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(UserError, match=r"out: .*cannot be written \(No space left"):
-        sample.sample(trained, tmp_path / "out", range(4), formats=("npz",), say=quiet)
+    refused_argument(
+        "out", r"cannot be written \(No space left", sample.sample, trained, tmp_path / "out",
+        range(4), formats=("npz",),
+    )  # fmt: skip
 
 
 def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
