@@ -3,12 +3,13 @@
     python launch.py --config=configs/diffusion_folder.py --workdir=runs/mine \\
         --config.data.path=<folder or .zip>
 
+Cost: 100 million parameters; --config.model.num_channels=64 makes it a quarter of them.
+
 Images are cropped to their central square and shrunk to config.data.resolution; those that cannot
-be read are skipped. 100 million parameters, with --config.model.num_channels=64 a quarter of
-them; --config.microbatches=2 and --config.model.remat=blocks save memory. Images of which a mirror
-image is not as good: --config.data.flip=False. Other sizes want a multiplier for each level, such
-as --config.data.resolution=96
---config.model.channel_mult=1,2,3,4 --config.model.attention_resolutions=24,12.
+be read are skipped. --config.microbatches=2 and --config.model.remat=blocks save memory. Images of
+which a mirror image is not as good: --config.data.flip=False. Other sizes want a multiplier for
+each level, such as --config.data.resolution=96 --config.model.channel_mult=1,2,3,4
+--config.model.attention_resolutions=24,12.
 
 Variants, separated by commas:
 

@@ -4,9 +4,9 @@
         --config.data.path=<folder or .zip with a sub-folder for each class>
     python launch.py --mode=import --from=128x128_diffusion.pt --workdir=runs/released128
 
-421.5 million parameters, 4.36 million updates of 256 images, the linear schedule. Published with
-250 steps: FID 5.91; guided by noisy_classifier_imagenet128 at scale 0.5 FID 2.97, with 25 steps of
-DDIM at scale 1.25 FID 5.98.
+Cost: 421.5 million parameters, 4.36 million updates of 256 images. The linear schedule. Published
+with 250 steps: FID 5.91; guided by noisy_classifier_imagenet128 at scale 0.5 FID 2.97, with 25
+steps of DDIM at scale 1.25 FID 5.98.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

@@ -4,9 +4,10 @@
         --config.data.path=<folder or .zip with a sub-folder for each class>
     python launch.py --mode=import --from=256x256_diffusion.pt --workdir=runs/released256
 
-553.8 million parameters (552.8 without classes), 1.98 million updates of 256 images, the linear
-schedule. Published with 250 steps: FID 10.94; guided by noisy_classifier_imagenet256 at scale 1.0
-FID 4.59, with 25 steps of DDIM at scale 2.5 FID 5.44; without classes, scale 10.0, FID 12.00.
+Cost: 553.8 million parameters (552.8 without classes), 1.98 million updates of 256 images. The
+linear schedule. Published with 250 steps: FID 10.94; guided by noisy_classifier_imagenet256 at
+scale 1.0 FID 4.59, with 25 steps of DDIM at scale 2.5 FID 5.44; without classes, scale 10.0, FID
+12.00.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

@@ -4,9 +4,9 @@
         --config.data.path=<folder or .zip with a sub-folder for each class>
     python launch.py --mode=import --from=512x512_diffusion.pt --workdir=runs/released512
 
-559.0 million parameters, 1.94 million updates of 256 images, the linear schedule. Published with
-250 steps: FID 23.24; guided by noisy_classifier_imagenet512 at scale 4.0 FID 7.72, with 25 steps of
-DDIM at scale 9.0 FID 8.41.
+Cost: 559.0 million parameters, 1.94 million updates of 256 images. The linear schedule. Published
+with 250 steps: FID 23.24; guided by noisy_classifier_imagenet512 at scale 4.0 FID 7.72, with 25
+steps of DDIM at scale 9.0 FID 8.41.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

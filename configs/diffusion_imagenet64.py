@@ -4,8 +4,9 @@
         --config.data.path=<folder or .zip with a sub-folder for each class>
     python launch.py --mode=import --from=64x64_diffusion.pt --workdir=runs/released64
 
-295.9 million parameters, 540 thousand updates of 2048 images, the cosine schedule. Published with
-250 steps: FID 2.07, sFID 4.29, precision 0.74, recall 0.63; guided by its classifier at scale 1.0.
+Cost: 295.9 million parameters, 540 thousand updates of 2048 images. The cosine schedule. Published
+with 250 steps: FID 2.07, sFID 4.29, precision 0.74, recall 0.63; guided by its classifier at scale
+1.0.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

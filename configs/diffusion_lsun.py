@@ -4,9 +4,9 @@
         --config.data.path=<folder or .zip of images>
     python launch.py --mode=import --from=lsun_cat.pt --workdir=runs/released_cats
 
-552.8 million parameters, the linear schedule, 256 images an update. Published with 1000 steps: FID
-1.90 of bedrooms, 2.57 of horses (2.95 without dropout), 5.57 of cats. With 250 steps bedrooms reach
-2.31, and 2.02 where the steps lie as --steps=90,60,60,20,20.
+Cost: 552.8 million parameters, updates of 256 images. The linear schedule. Published with 1000
+steps: FID 1.90 of bedrooms, 2.57 of horses (2.95 without dropout), 5.57 of cats. With 250 steps
+bedrooms reach 2.31, and 2.02 where the steps lie as --steps=90,60,60,20,20.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

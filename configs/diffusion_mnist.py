@@ -3,6 +3,8 @@
     python launch.py --config=configs/diffusion_mnist.py --workdir=runs/diffusion_mnist
     python launch.py --mode=sample --workdir=runs/diffusion_mnist --sampler=dpm++ --steps=20
 
+Cost: about an hour on two CPU cores.
+
 A U-Net of 1.2 M parameters that predicts noise and its own variance along 1000 steps of the cosine
 schedule, on the 10,000 digits that come with gan_jax. The whole of MNIST, from its idx files:
 

@@ -3,9 +3,9 @@
     python launch.py --config=configs/noisy_classifier_imagenet64.py --workdir=runs/noisy64 \\
         --config.data.path=<folder or .zip with a sub-folder for each class>
 
-65.4 million parameters, 300 thousand updates of 1024 images, the cosine schedule of 1000 times;
-the rate falls in a line to 0. One image in a hundred is kept for validation, or all of val where it
-lies beside train. Files that carry their class before a first "_", as in the original:
+Cost: 65.4 million parameters, 300 thousand updates of 1024 images. The cosine schedule of 1000
+times; the rate falls in a line to 0. One image in a hundred is kept for validation, or all of val
+where it lies beside train. Files that carry their class before a first "_", as in the original:
 --config.data.labels=prefix.
 
 Where memory is short, --config.microbatches=8 takes a batch in eight parts and

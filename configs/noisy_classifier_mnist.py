@@ -2,9 +2,11 @@
 
     python launch.py --config=configs/noisy_classifier_mnist.py --workdir=runs/noisy_digits
 
-Three passes over the 10,000 digits that come with gan_jax: minutes on two CPU cores, and 76 % of
-the classes found over all times. The log tells the losses of each quarter of the chain apart: of
-the noisiest, little can be known. The whole of MNIST, from its idx files:
+Cost: minutes on two CPU cores.
+
+Three passes over the 10,000 digits that come with gan_jax find 76 % of the classes over all times.
+The log tells the losses of each quarter of the chain apart: of the noisiest, little can be known.
+The whole of MNIST, from its idx files:
 
     … --config.data.source=idx --config.data.path=/path/to/mnist
 

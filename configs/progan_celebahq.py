@@ -5,8 +5,10 @@
 
 --config.data.path names another folder or .zip of 1024 px images.
 
-The preset goes with the number of devices (growth.preset: v2-1gpu to v2-8gpus); 12 million images,
-about two weeks on one V100 and two days on eight. The authors report FID 7.30.
+Cost: about two weeks on one V100, two days on eight.
+
+The preset goes with the number of devices (growth.preset: v2-1gpu to v2-8gpus); 12 million images.
+The authors report FID 7.30.
 
 A network of theirs draws without training:
 

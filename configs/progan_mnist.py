@@ -1,6 +1,8 @@
-"""ProGAN on MNIST padded to 32 px: grows from 4 px in twenty minutes on two CPU cores.
+"""ProGAN on MNIST padded to 32 px: grows from 4 px.
 
     python launch.py --config=configs/progan_mnist.py --workdir=runs/progan_mnist
+
+Cost: twenty minutes on two CPU cores.
 
 The digits that come with gan_jax are read unless config.data names others, such as
 

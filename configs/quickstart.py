@@ -1,8 +1,10 @@
-"""From a clone to a grid of digits: a small DCGAN in about four minutes on two CPU cores.
+"""From a clone to a grid of digits: a small class-conditional DCGAN.
 
     make quickstart
 
 or  python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Cost: about four minutes on two CPU cores.
 
 A classifier is trained first (under 45 s); it judges which digits the samples show. Variant `tiny`:
 seconds, synthetic data.

@@ -5,9 +5,9 @@
     python launch.py --mode=import --from=128_512_upsampler.pt --workdir=runs/released_u512
     python launch.py --mode=upsample --workdir=runs/released_u512 --input=samples_64x128x128x3.npz
 
-308.8 million parameters, 1.05 million updates of 256 images, the linear schedule. It reads the
-small image, the mean of 4x4 pixels in training, enlarged beside the noisy one. Published: FID 9.96
-after the model at 128 px, 3.85 where that is guided.
+Cost: 308.8 million parameters, 1.05 million updates of 256 images. The linear schedule. It reads
+the small image, the mean of 4x4 pixels in training, enlarged beside the noisy one. Published: FID
+9.96 after the model at 128 px, 3.85 where that is guided.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

@@ -5,9 +5,9 @@
     python launch.py --mode=import --from=64_256_upsampler.pt --workdir=runs/released_u256
     python launch.py --mode=upsample --workdir=runs/released_u256 --input=samples_64x64x64x3.npz
 
-311.8 million parameters, 500 thousand updates of 256 images, the linear schedule. It reads the
-small image, the mean of 4x4 pixels in training, enlarged beside the noisy one. Published: FID 7.49
-after the model at 64 px, 3.94 where that is guided.
+Cost: 311.8 million parameters, 500 thousand updates of 256 images. The linear schedule. It reads
+the small image, the mean of 4x4 pixels in training, enlarged beside the noisy one. Published: FID
+7.49 after the model at 64 px, 3.94 where that is guided.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in

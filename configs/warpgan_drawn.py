@@ -6,6 +6,8 @@
         --config.quality.recogniser=runs/ids --config.run.quality_every=1000
     python launch.py --mode=caricature --workdir=runs/w --input=DIR --out=DIR
 
+Cost: 36 minutes on two CPU cores.
+
 Photos and caricatures of 100 people who do not exist; 24 others are held out. How far a caricature
 moves each landmark is known, so the metric exaggeration compares the learned warp with the truth.
 The networks are a quarter as wide as the paper's, with the warp head and batches of 4 pairs.

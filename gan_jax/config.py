@@ -5,10 +5,8 @@ upwards; everything else takes plain arguments. Values are checked in `gan_jax.c
 """
 
 import importlib
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +23,8 @@ from gan_jax.config_checks import (
     places,
     words,
 )
-from gan_jax.errors import ArgumentError, UserError, one_of
+from gan_jax.config_files import find, load, shipped, sibling
+from gan_jax.errors import UserError, near_miss, one_of
 
 __all__ = [
     "DATA_PATHS",
@@ -35,6 +34,7 @@ __all__ = [
     "check",
     "defaults",
     "differences",
+    "find",
     "load_file",
     "may_change",
     "move_data",
@@ -42,6 +42,7 @@ __all__ = [
     "plain",
     "prepare",
     "resolve",
+    "shipped",
     "sibling",
     "tiny",
     "typed",
@@ -150,7 +151,10 @@ def variants(text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
     chosen = tuple(filter(None, text.replace(" ", "").split(",")))
     for name in chosen:
         if name not in accepted:
-            raise UserError(f"variant {name!r}: this config has {', '.join(accepted)}")
+            raise UserError(
+                f"variant {name!r}: this config has {', '.join(accepted)}"
+                f"{near_miss(name, accepted)}"
+            )
     return chosen
 
 
@@ -186,32 +190,12 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
 
 
 def load_file(path: str, variant: str = "") -> ConfigDict:
-    """`get_config(variant)` of a config file; ArgumentError naming "config" if it is missing."""
-    if not Path(path).is_file():
-        raise ArgumentError(
-            "config", f"={path}: no such file; configs/ holds the ones that come with gan_jax"
-        )
-    return _module(path).get_config(variant)
+    """`get_config(variant)` of a config file, or of a config that comes with gan_jax.
 
-
-def sibling(file: str, name: str) -> ModuleType:
-    """Loads the module `name`, such as "shared/imagenet.py", that lies beside a config file.
-
-    `file` is the `__file__` of that config. Config files are loaded by path and belong to no
-    package, so they cannot import each other. Raises UserError if the module is not there, for
-    example because only the config was copied to another folder.
+    `path` is a file, or a name such as "dcgan_mnist". Raises an ArgumentError that names "config"
+    if there is neither, and UserError for a variant that the config does not have.
     """
-    path = Path(file).parent / name
-    if not path.is_file():
-        raise UserError(f"{file} needs {name} beside it: copy it from configs/ too")
-    return _module(path)
-
-
-def _module(path: str | Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(find(path)).get_config(variant)
 
 
 def prepare(config: ConfigDict) -> None:

@@ -1,6 +1,7 @@
 """The exception for what a user can get wrong, and the checks that every room needs."""
 
 import contextlib
+import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -47,14 +48,28 @@ def argument(*names: str, otherwise: str = "") -> Iterator[None]:
         raise
 
 
+def nearest(word: Any, accepted: Iterable[Any]) -> str:
+    """The one of `accepted` that `word` is probably a misspelling of; "" if none is close."""
+    names = [name for name in accepted if isinstance(name, str)]
+    return next(iter(difflib.get_close_matches(str(word), names, 1)), "")
+
+
+def near_miss(word: Any, accepted: Iterable[Any]) -> str:
+    """The end of a message about `word`: "; did you mean dcgan_mnist?", or "" if none is close."""
+    found = nearest(word, accepted)
+    return f"; did you mean {found}?" if found else ""
+
+
 def one_of(key: str, value: Any, accepted: Iterable[Any]) -> None:
-    """Raises UserError unless `value` is one of `accepted`; the message names `key` and lists them.
+    """Raises UserError unless `value` is one of `accepted`; the message names `key`, lists them,
+    and asks whether the nearest was meant.
 
     `key` is the full name of what the user wrote, such as "config.loss.name".
     """
     accepted = tuple(accepted)
     if value not in accepted:
-        raise UserError(f"{key}={value!r}: accepted are {', '.join(map(str, accepted))}")
+        listed = ", ".join(map(str, accepted))
+        raise UserError(f"{key}={value!r}: accepted are {listed}{near_miss(value, accepted)}")
 
 
 def at_least(key: str, value: float, lowest: float) -> None:

@@ -1,6 +1,7 @@
 """`gan_jax.evaluate`: the scores of a trained model."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,18 +13,19 @@ from gan_jax.files import write_json
 from gan_jax.run.model import Adjust, as_it_is, load, measured
 from gan_jax.training import quality_of
 
+logger = logging.getLogger(__name__)
+
 
 def evaluate(
     workdir: str | Path,
     state: str = "newest",
-    say=print,
     config: ConfigDict | None = None,
     adjust: Adjust = as_it_is,
     data: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """The validation losses by name and, if the run measures it, the quality of its images.
 
-    The scores are also written to evaluate.json in the run's folder.
+    The scores are logged, and written to evaluate.json in the run's folder.
 
     Args:
       workdir: the folder of the run.
@@ -52,16 +54,18 @@ def evaluate(
     if model.experiment.system.sample_step is not None and (
         config is not None or model.experiment.measures_quality
     ):
-        measure = quality_of(model.experiment, folder, say, model.stage)
+        measure = quality_of(model.experiment, folder, model.stage)
         scores |= measure(model.state, model.stage)
         about = {"quality": measure.about}
     for name, value in scores.items():
-        say(f"{name} {value:.6g}")
+        logger.info(f"{name} {value:.6g}")
     if about:
-        say(json.dumps(about))
+        logger.info(json.dumps(about))
     try:
         result = {"step": model.step, "state": state, **scores, **about}
         write_json(folder / "evaluate.json", result)
-    except OSError as error:  # the scores are printed already, and the folder may be read-only
-        say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
+    except OSError as error:  # the scores are logged already, and the folder may be read-only
+        logger.warning(
+            f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})"
+        )
     return scores

@@ -5,6 +5,7 @@ what it needs from the others.
 """
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.weights import restore_weights
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,11 @@ class _Run:
 
     experiment: Experiment
     folder: Path
-    say: Say
     main: bool  # whether this process is the one that writes
     intervals: Intervals
 
 
-def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """Starts the run in `workdir`, or resumes it; returns the contents of summary.json.
 
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
@@ -59,18 +59,17 @@ def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
     """
     began = time.time()
     main = jax.process_index() == 0
-    say = say if main else lambda text: None
     configs.prepare(config)
-    folder = folders.claim(workdir, lock=main, say=say)
+    folder = folders.claim(workdir, lock=main)
     try:
-        stored = folders.check(folder, config, say)
+        stored = folders.check(folder, config)
         experiment = Experiment(config, begun=stored)
         if stored:
             folders.check_facts(folder, experiment.facts)
-        summaries.announce(experiment, say)
+        summaries.announce(experiment)
         intervals = _intervals(config, experiment.system.stages)
         _check_best(experiment)
-        return _train(_Run(experiment, folder, say, main, intervals), stored, began)
+        return _train(_Run(experiment, folder, main, intervals), stored, began)
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
@@ -82,12 +81,12 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
 
     `stored` says whether the folder already holds a config; `began` is when this process started.
     """
-    experiment, folder, say = run.experiment, run.folder, run.say
+    experiment, folder = run.experiment, run.folder
     keep_every = _keep_every(experiment)
-    states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every, say)
+    states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every)
     chosen = experiment.config.best
     rule = Best(chosen.metric, chosen.mode == "min")
-    best = BestStates(folder / "best", rule, say)
+    best = BestStates(folder / "best", rule)
     restored = states.restore_newest(experiment.shapes())
     if restored:
         step, tree, meta = restored
@@ -96,12 +95,12 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         if summary is not None:
             states.close()
             return summary
-        say(f"resuming from step {step}")
+        logger.info(f"resuming from step {step}")
     else:
         if stored:
-            say("no checkpoint yet: starting from step 0")
+            logger.info("no checkpoint yet: starting from step 0")
         step, progress = 0, Progress()
-        carry = restore_weights(experiment, experiment.fresh(), say)
+        carry = restore_weights(experiment, experiment.fresh())
     if run.main:
         best.cut(step)
         size = experiment.mesh.size
@@ -139,8 +138,8 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     if not ended or summary.get("step") != step:
         return None
     more = "steps" if over else "patience"
-    run.say(f"already finished at step {step}; raise config.run.{more} to go on")
-    summaries.show(summary, run.say)
+    logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
+    summaries.show(summary)
     return summary
 
 
@@ -149,7 +148,7 @@ def _job(
 ) -> tuple[Job, pictures.SampleGrid | None]:
     """The loop's job from `step` on, and the sample grid, None if the system makes no images."""
     experiment, folder = run.experiment, run.folder
-    start_from_best = _best_reader(experiment, run.say)
+    start_from_best = _best_reader(experiment)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
@@ -178,10 +177,10 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     `first` on."""
     if grid is None:
         return Probes()
-    experiment, folder, say = run.experiment, run.folder, run.say
+    experiment, folder = run.experiment, run.folder
     measure = None
     if experiment.measures_quality:
-        measure = quality_of(experiment, folder, say, first)
+        measure = quality_of(experiment, folder, first)
         quality.remember(folder, measure.about, write=run.main)
 
     def prepare(state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
@@ -192,14 +191,11 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     return Probes(grid.draw, measure, prepare)
 
 
-def quality_of(experiment: Experiment, folder: Path, say: Say, stage: Stage) -> quality.Quality:
+def quality_of(experiment: Experiment, folder: Path, stage: Stage) -> quality.Quality:
     """What measures the images of a run, `stage` first; a classifier is trained where one is needed
     and none is named."""
     return quality.Quality(
-        experiment,
-        lambda: feature_classifier.find(experiment, folder, say, train),
-        say,
-        stage,
+        experiment, lambda: feature_classifier.find(experiment, folder, train), stage
     )
 
 
@@ -216,10 +212,10 @@ def _concluded(
     summary = summaries.summary(experiment, run.folder, outcome, began)
     skipped = experiment.data.skipped
     if skipped:
-        run.say(f"{skipped} images could not be read; others took their place")
+        logger.warning(f"{skipped} images could not be read; others took their place")
     if run.main:
         write_json(run.folder / "summary.json", summary)
-        summaries.show(summary, run.say)
+    summaries.show(summary)
     return summary
 
 
@@ -252,9 +248,7 @@ def _keep_every(experiment: Experiment) -> int:
     return every.steps(first, experiment.data.epoch_steps(first))
 
 
-def _best_reader(
-    experiment: Experiment, say: Say
-) -> Callable[[Path, TrainCarry], TrainCarry] | None:
+def _best_reader(experiment: Experiment) -> Callable[[Path, TrainCarry], TrainCarry] | None:
     """The function that reads the best state, from which a new resolution starts.
 
     None unless the config asks for it. Raises UserError if nothing in this run is measured, so
@@ -272,7 +266,9 @@ def _best_reader(
     def read_best(path: Path, carry: TrainCarry) -> TrainCarry:
         tree, meta = read(path, experiment.shapes())
         value = f"{experiment.config.best.metric} {meta['best_value']:.4f}"
-        say(f"a new resolution starts from the best state of the last: step {path.name}, {value}")
+        logger.info(
+            f"a new resolution starts from the best state of the last: step {path.name}, {value}"
+        )
         return TrainCarry(**tree)
 
     return read_best

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gan_jax import log
+
 pytest.register_assert_rewrite("tests.helpers")
 
 # before jax is imported anywhere; the same folder for every worker and for subprocesses
@@ -56,6 +58,14 @@ def pytest_collection_modifyitems(items):
     """Long files first; the order inside a file stays."""
     place = {TESTS / name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture
+def lines():
+    """The lines that the library prints during the test: they come here instead, in order."""
+    found: list[str] = []
+    with log.sent_to(found.append):
+        yield found
 
 
 MOST_MAPS = 20_000

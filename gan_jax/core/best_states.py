@@ -9,7 +9,6 @@ import orbax.checkpoint as ocp
 
 from gan_jax.core import state_manager
 from gan_jax.core.saved_states import best_states_in, read_meta
-from gan_jax.core.state_manager import Say
 from gan_jax.core.system import PyTree
 
 
@@ -30,8 +29,8 @@ class Best:
 class BestStates:
     """The best state of each stage, in `best/stage<i>/<step>/`."""
 
-    def __init__(self, folder: Path, rule: Best, say: Say = print):
-        self.folder, self.rule, self.say = Path(folder).resolve(), rule, say
+    def __init__(self, folder: Path, rule: Best):
+        self.folder, self.rule = Path(folder).resolve(), rule
         self._managers: dict[int, ocp.CheckpointManager] = {}
 
     def cut(self, step: int) -> None:
@@ -47,7 +46,7 @@ class BestStates:
         manager = self._manager(stage)
         self._settle(stage)
         if step not in manager.all_steps():
-            state_manager.clear(self.folder / f"stage{stage}", step, self.say)
+            state_manager.clear(self.folder / f"stage{stage}", step)
             manager.save(step, args=state_manager.arguments(tree, meta), force=True)
 
     def _manager(self, stage: int) -> ocp.CheckpointManager:

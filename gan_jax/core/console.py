@@ -1,5 +1,6 @@
 """What a run shows on the console: the live line, and the progress of long computations."""
 
+import logging
 import math
 import sys
 import time
@@ -7,6 +8,8 @@ from collections import deque
 from collections.abc import Mapping
 
 from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
 
 
 class ProgressBar:
@@ -123,16 +126,7 @@ class Console:
             self._bar.update(step - self._bar.n)
         else:
             text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
-            self.say(f"{place} · step {step}/{self.total} · {text}")
-
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
-        if self.quiet:
-            return
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, flush=True)
+            logger.info(f"{place} · step {step}/{self.total} · {text}")
 
     def close(self) -> None:
         """Ends the bar, which stays on the screen as it is."""

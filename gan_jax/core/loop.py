@@ -7,6 +7,7 @@ picture arrives in the job.
 """
 
 import dataclasses
+import logging
 from collections import deque
 
 import jax
@@ -23,6 +24,8 @@ from gan_jax.core.train_step import (
     epoch_means,
     new_epoch,
 )
+
+logger = logging.getLogger(__name__)
 
 RUN_AHEAD = 2  # how many steps may be queued on the devices before the host waits for them
 
@@ -96,7 +99,7 @@ def _enter(job: Job, carry: TrainCarry, progress: Progress, index: int) -> Train
     if job.start_from_best and grown:
         path = job.best.path(index - 1)
         if path is None:
-            job.recorder.say("nothing was measured in the stage before: its last state is taken")
+            logger.warning("nothing was measured in the stage before: its last state is taken")
         else:
             chosen = job.start_from_best(path, carry).state
             state = carry.state.replace(nets=chosen.nets, extra=chosen.extra)

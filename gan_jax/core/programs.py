@@ -1,5 +1,6 @@
 """The programs of a run: the training step and validation, each compiled once for every stage."""
 
+import logging
 from typing import Any
 
 import jax
@@ -9,6 +10,8 @@ from gan_jax.core.precompile import Precompile, Program
 from gan_jax.core.system import Batch, Stage
 from gan_jax.core.train_step import TrainCarry, train_function
 from gan_jax.core.validation import EVALUATION, Validator
+
+logger = logging.getLogger(__name__)
 
 
 class Programs:
@@ -39,7 +42,7 @@ class Programs:
         failure, self._precompile.failure = self._precompile.failure, None
         if failure is not None:
             reason = " ".join(str(failure).split())[:200]
-            self.job.recorder.say(f"note: what this stage needs is compiled only now ({reason})")
+            logger.warning(f"note: what this stage needs is compiled only now ({reason})")
         needed = self.job.system.stages[index:]
         for program in (self.train, self.validate.program):
             program.forget(lambda stage: stage in needed)

@@ -1,5 +1,6 @@
 """What a run writes down and shows while it trains."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +11,8 @@ from gan_jax.core.console import Console, shown
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Scores, Stage
 from gan_jax.core.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -31,7 +34,7 @@ class Recorder:
     ):
         self.writer, self.console, self._refresh = writer, console, refresh
         self._seconds_before, self._images = seconds, 0
-        self.say, self.pause, self.flush = console.say, console.pause, writer.flush
+        self.pause, self.flush = console.pause, writer.flush
 
     @property
     def seconds(self) -> float:
@@ -85,7 +88,7 @@ class Recorder:
         self.writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
         if self._averages_due or every:
             losses = {n: v for n, v in means.items() if n.startswith("loss/")}
-            self.say(_line(f"epoch {number}, averages", losses))
+            logger.info(_line(f"epoch {number}, averages", losses))
         self._averages_due = False
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
@@ -95,7 +98,7 @@ class Recorder:
     def scores(self, step: int, scores: Scores) -> None:
         """Records the scores of an evaluation, as a row and as a line."""
         self.writer.write_scalars(step, scores, kind="eval")
-        self.say(_line(f"step {step}", scores))
+        logger.info(_line(f"step {step}", scores))
 
     def refresh(self) -> None:
         """Redraws the pictures that are made from the files, such as curves."""

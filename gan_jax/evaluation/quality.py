@@ -5,6 +5,7 @@ Statistics of the real images are computed once. Every measurement then samples
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from gan_jax.metrics.sets import spread
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
+logger = logging.getLogger(__name__)
+
 
 class Quality:
     """(state, stage) → values by name. `about` says what they are measured with.
@@ -35,13 +38,12 @@ class Quality:
         self,
         experiment: Experiment,
         classifier: Callable[[], Model] | None,
-        say: Callable[[str], None] = print,
         stage: Stage | None = None,
     ):
         """`classifier` is called if a metric needs one. `stage` is the one that will be measured
         first, by default the last."""
         check(experiment)
-        self.experiment, self._say = experiment, say
+        self.experiment = experiment
         task = _task(experiment, classifier, stage or experiment.last)
         self.count = task.count
         with _complaints():
@@ -59,7 +61,7 @@ class Quality:
         for measure in self._measures:
             self.about |= measure.about
             for remark in measure.remarks:
-                say(f"note: {remark}")
+                logger.warning(f"note: {remark}")
         self._sampler = experiment.sampler(min(networks.CHUNK, task.count))
         self._noted: set[str] = set()
 
@@ -76,7 +78,7 @@ class Quality:
             self._sampler.prepare(state, batch, stage, (self._weights(state, batch, stage),))
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        """Values for the averaged weights, or the raw ones if there are none; prints new notes."""
+        """Values for the averaged weights, or the raw ones if there are none; logs new notes."""
         found: dict[str, float] = {}
         with _complaints():
             for measure in self._of_drawn:
@@ -106,7 +108,7 @@ class Quality:
     def _note(self, notes: tuple[str, ...]) -> None:
         for note in dict.fromkeys(notes):
             if note not in self._noted:
-                self._say(f"note: {note}")
+                logger.warning(f"note: {note}")
         self._noted |= set(notes)
 
 

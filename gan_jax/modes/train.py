@@ -26,10 +26,17 @@ INSTEAD = {
 TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: the state is saved, run it again to go on
 
 
+def starts_run() -> bool:
+    """Whether the command trains, and so needs a folder for the run."""
+    return not DRY_RUN.value
+
+
 def main(config, workdir: str) -> int:
     """Trains in `workdir`. Returns 0, or TERMINATED if a signal stopped the run."""
     if config is None:
-        raise UserError("--config is missing: name an experiment, such as configs/dcgan_mnist.py")
+        raise UserError(
+            "--config is missing: name an experiment, such as dcgan_mnist; --mode=list shows them"
+        )
     if DRY_RUN.value:
         from gan_jax.run.dry_run import dry_run
 

@@ -1,6 +1,7 @@
 """`launch.py --dry_run`: the sizes and lengths that follow from a config, before any training."""
 
 import json
+import logging
 
 import jax
 import numpy as np
@@ -12,34 +13,36 @@ from gan_jax.core.saved_states import named
 from gan_jax.core.train_step import TrainCarry, train_function
 from gan_jax.run.experiment import Experiment
 
+logger = logging.getLogger(__name__)
+
 XLA_SIZES = ("argument", "output", "temp", "alias", "generated_code")
 
 
-def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
-    """Prints the resolved config, parameter tables, stages and the exact bytes of the state.
+def dry_run(config: ConfigDict, compile_step: bool = False) -> dict:
+    """Logs the resolved config, parameter tables, stages and the exact bytes of the state.
 
-    With `compile_step` it also prints XLA's own estimate of the memory of one training step.
+    With `compile_step` it also logs XLA's own estimate of the memory of one training step.
     Returns {"bytes": {name of the net, or "state": bytes}}, with `compile_step` also {"xla": {kind:
     bytes}}.
     """
-    say(json.dumps(configs.plain(config), indent=2))
+    logger.info(json.dumps(configs.plain(config), indent=2))
     experiment = Experiment(config)
-    say(f"data: {experiment.data.description}")
+    logger.info(f"data: {experiment.data.description}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         table = parameter_overview.get_parameter_overview(net.params, include_stats=False)
-        say(f"\n{name}\n{table}\n{_layers(net.params)}")
+        logger.info(f"\n{name}\n{table}\n{_layers(net.params)}")
     for index, stage in enumerate(experiment.system.stages):
         epochs = stage.steps / experiment.data.epoch_steps(stage)
-        say(
+        logger.info(
             f"stage {index}: {stage.resolution} px, {stage.batch_size} images per step, "
             f"steps {stage.start} to {stage.end} ({epochs:.2f} epochs)"
         )
     report = {"bytes": {"state": _size(state), **{k: _size(net) for k, net in state.nets.items()}}}
-    say(f"bytes: {_listed(report['bytes'])}")
+    logger.info(f"bytes: {_listed(report['bytes'])}")
     if compile_step:
         report["xla"] = _step_memory(experiment)
-        say(f"XLA bytes per device for one step: {_listed(report['xla'])}")
+        logger.info(f"XLA bytes per device for one step: {_listed(report['xla'])}")
     return report
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ try:
 except ImportError:  # Windows has no fcntl: there, two runs in one folder go unnoticed
     fcntl = None
 
+logger = logging.getLogger(__name__)
+
 _locks: dict[Path, Any] = {}
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
 
 
-def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
+def claim(workdir: str | Path, lock: bool = True) -> Path:
     """Makes the folder and locks it for this process (one of a run's processes is enough).
 
-    On a file system without locks (some of Lustre, NFS and FUSE) it only prints a warning. Raises
+    On a file system without locks (some of Lustre, NFS and FUSE) it only logs a warning. Raises
     ArgumentError if the folder cannot be written, or another process trains in it.
     """
     folder = _checked(workdir)
@@ -48,7 +51,7 @@ def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
                     f"={workdir}: another process trains there; wait for it, or name another "
                     "folder",
                 ) from None
-            say(
+            logger.warning(
                 f"{folder}: its file system has no locks ({error.strerror}), so a second run that "
                 "is started there would not be noticed"
             )
@@ -86,15 +89,27 @@ def release(folder: Path) -> None:
         _locks.pop(folder).close()
 
 
-def check(folder: Path, config: ConfigDict, say) -> bool:
-    """Whether the folder already holds this run.
+def check(folder: Path, config: ConfigDict) -> bool:
+    """Whether the folder already holds this run; logs the values that have changed.
 
-    Keys that may change when a run resumes (run.*, and where the data are) may differ and are
-    reported. Raises a UserError that lists the keys if the folder holds another config, or if the
-    number of steps has changed and a learning rate depends on it.
+    Raises a UserError as `changed` does.
+    """
+    found = changed(folder, config)
+    if found:
+        logger.info(f"changed since this run began: {_listed(found)}")
+    return found is not None
+
+
+def changed(folder: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]] | None:
+    """The values that have changed since the folder's run began; None if it holds no run.
+
+    Returns {key: (old, new)}, such as {"run.steps": ("9", "12")}. Only keys that may change when a
+    run resumes (run.*, and where the data are) are among them: raises a UserError that lists the
+    keys if the folder holds another config, or if the number of steps has changed and a learning
+    rate depends on it.
     """
     if not (folder / "config.json").exists():
-        return False
+        return None
     # keys that were added to gan_jax after the run began get their defaults
     stored = configs.typed(read_config(folder)["config"])
     configs.prepare(stored)
@@ -102,19 +117,17 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     if old["system"] == config.system:
         configs.resolve(config, 0, old)
     new = configs.plain(config)
-    changed = configs.differences(old, new)
-    foreign = {k: v for k, v in changed.items() if not configs.may_change(k)}
+    found = configs.differences(old, new)
+    foreign = {k: v for k, v in found.items() if not configs.may_change(k)}
     if foreign:
         raise ArgumentError(
             "workdir",
             f"={folder} holds a run with another config: {_listed(foreign)}; name another folder, "
             "or use the run's own values",
         )
-    if "run.steps" in changed:
+    if "run.steps" in found:
         _check_schedules(config, old["run"]["steps"])
-    if changed:
-        say(f"changed since this run began: {_listed(changed)}")
-    return True
+    return found
 
 
 def _check_schedules(config: ConfigDict, old_steps: str) -> None:

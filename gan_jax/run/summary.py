@@ -1,5 +1,6 @@
-"""What is printed about a run before its first step and after its last one, and summary.json."""
+"""What is logged about a run before its first step and after its last one, and summary.json."""
 
+import logging
 import re
 import resource
 import sys
@@ -15,20 +16,22 @@ from gan_jax.core.job import Outcome
 from gan_jax.report import curves
 from gan_jax.run.experiment import Experiment
 
+logger = logging.getLogger(__name__)
 
-def announce(experiment: Experiment, say) -> None:
-    """Prints, before the first step, the data, devices, sizes of networks and learning rates."""
+
+def announce(experiment: Experiment) -> None:
+    """Logs, before the first step, the data, devices, sizes of networks and learning rates."""
     devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
-    say(f"data: {experiment.data.description}")
-    say(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
+    logger.info(f"data: {experiment.data.description}")
+    logger.info(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))
         rate = experiment.system.rates.get(name)
         schedule = f", {_rate_line(rate, experiment.last.end)}" if rate else ""
-        say(f"{name}: {count:,} parameters{schedule}")
+        logger.info(f"{name}: {count:,} parameters{schedule}")
     for notice in experiment.system.notices:
-        say(notice)
+        logger.info(notice)
 
 
 def _rate_line(rate, steps: int) -> str:
@@ -93,15 +96,17 @@ def peak_memory() -> dict[str, Any]:
     return {"bytes": peak, "source": "maximum resident set of the process"}
 
 
-def show(summary: dict, say) -> None:
-    """Prints the summary of a run."""
+def show(summary: dict) -> None:
+    """Logs the summary of a run."""
     best = summary["best"]
-    say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
+    logger.info(
+        f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}"
+    )
     scores = shown(summary["scores"])
     if scores:
-        say("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        logger.info("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     if best["value"] is not None:
-        say(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
+        logger.info(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
     if summary["last_grid"]:
-        say(f"last grid: {summary['last_grid']}")
-    say(f"run folder: {summary['workdir']}")
+        logger.info(f"last grid: {summary['last_grid']}")
+    logger.info(f"run folder: {summary['workdir']}")

@@ -67,10 +67,9 @@ def folders(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_round_trip_bit_for_bit(tmp_path):
+def test_round_trip_bit_for_bit(tmp_path, lines):
     folder = saved(tmp_path / "c", 3, 5)
-    lines = []
-    states = Checkpoints(folder, say=lines.append)
+    states = Checkpoints(folder)
     step, tree, meta = states.restore_newest(SHAPES)
     assert (step, meta, lines) == (5, {"seconds": 5 / 3}, [])
     assert_same(tree, STATES[5])
@@ -165,12 +164,13 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(tmp_path, kind, capfd):
+def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(
+    tmp_path, kind, capfd, lines
+):
     folder = saved(tmp_path / "c", 1, 2)
     DAMAGE[kind](folder / "2")
     contents = {p.name: p.read_bytes() for p in (folder / "2").rglob("*") if p.is_file()}
-    lines = []
-    states = Checkpoints(folder, keep=9, say=lines.append)
+    states = Checkpoints(folder, keep=9)
     step, tree, meta = states.restore_newest(SHAPES)
     assert (step, meta) == (1, {"seconds": 1 / 3})
     assert_same(tree, STATES[1])
@@ -188,13 +188,12 @@ def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(tmp_path
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_two_damaged_states_and_one_set_aside_before(tmp_path):
+def test_two_damaged_states_and_one_set_aside_before(tmp_path, lines):
     folder = saved(tmp_path / "c", 1, 2, 3)
     (tmp_path / "damaged-3").mkdir()
     for step in "23":
         flip(data_file(folder / step))
-    lines = []
-    states = Checkpoints(folder, say=lines.append)
+    states = Checkpoints(folder)
     assert states.restore_newest(SHAPES)[0] == 1
     states.close()
     assert len(lines) == 2

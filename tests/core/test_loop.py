@@ -211,10 +211,8 @@ def test_epoch_averages_also_where_a_resumption_falls_into_the_epoch():
     ("log", "said"),
     [(1, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 3, 4, 5, 6]), (10, [1, 3, 5, 6]), (0, None)],
 )
-def test_averages_are_said_no_more_often_than_the_log(log, said, monkeypatch):
+def test_averages_are_said_no_more_often_than_the_log(log, said, lines):
     """Of six epochs of 4 steps; rows of all of them stay."""
-    lines = []
-    monkeypatch.setattr(Console, "say", lambda self, text: lines.append(text))
     run = Run(stages=((0, 24),), intervals={"log": Every(log)})
     run.go()
     found = [int(x.split()[1].rstrip(",")) for x in lines if "averages" in x]

@@ -28,10 +28,6 @@ SIDE, FACTOR = 16, 4
 SMALL = SIDE // FACTOR
 
 
-def quiet(text):
-    return None
-
-
 def section(**options) -> Section:
     """Pairs of squares and their block means; not typed, so that wrong types can be tried."""
     return Section(**{"resolution": SIDE, "pairs": "upscale", "resize": "crop", **options})
@@ -305,7 +301,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     """One PNG of the target's size each, the classes of the file or those asked for."""
     np.savez(tmp_path / "in.npz", squares(18, SMALL), np.arange(18) % 3)
     seen, out = model(labelled=True), tmp_path / "out"
-    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out, say=quiet)
+    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out)
     assert [f.name for f in files[:2]] == ["000000.png", "000001.png"]
     assert len(files) == 19
     np.testing.assert_array_equal(
@@ -321,7 +317,6 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
         str(tmp_path / "in.npz"),
         out,
         options=folder_task.Options(classes=(1, 2)),
-        say=quiet,
     )
     assert seen[0]["label"].tolist() == [1, 2] * 8
 
@@ -333,9 +328,7 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
     missing = "^--classes is missing: .* 0 to 2"
     assert_refused(missing, folder_task.run, "upsample", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    folder_task.run(
-        "upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)), say=quiet
-    )
+    folder_task.run("upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)))
     assert seen[0]["label"].tolist() == [2, 2]
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores["images"] == 2
@@ -352,7 +345,7 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
     refused_argument("classes", "no class 3", run, "upsample", source, out, options=chosen)
     assert not seen
     seen = model(labelled=False)
-    folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+    folder_task.run("upsample", source, tmp_path / "out")
     assert "label" not in seen[0]
     chosen = folder_task.Options(classes=(5,))
     without = "trained without classes"

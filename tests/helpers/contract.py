@@ -56,8 +56,8 @@ FLOAT32 = (
     "noisy_classifier_mnist",
     "warpgan_folder",
 )
-# generator and sampler are those of another program
-SAME_IMAGES = ("mlpgan_mnist:conv", "mlpgan_mnist:conv_pool", "diffusion_cifar10")
+# their generator and sampler are those of the program named here: only discriminators differ
+SAME_IMAGES = {"mlpgan_mnist:conv": "mlpgan_mnist", "mlpgan_mnist:conv_pool": "mlpgan_mnist"}
 
 
 def is_diffusion(program: str) -> bool:

@@ -39,6 +39,11 @@ class Prepared:
         """Whether the network computes in what its weights have: in doubles, if they are."""
         return self.config.model.get("dtype", "float32") == "float32"
 
+    @property
+    def double(self) -> bool:
+        """Whether steps on one device are made in doubles, as their comparison with eight is."""
+        return self.exact and self.program not in contract.FLOAT32
+
     def train(self, devices: int, steps: int, first=None, double: bool = False):
         """The carry and metrics after `steps` steps, from the beginning or from `first`."""
         experiment = self.experiments[devices]

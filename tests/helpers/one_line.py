@@ -30,7 +30,3 @@ def refused_argument(name: str, match: str, call, /, *args, **kwargs) -> str:
     assert rest[0] in ":= ", message  # the name is whole
     assert re.search(match, rest), message
     return message
-
-
-def quiet(text: str) -> None:
-    """Takes the place of `print` where a test does not look at what is said."""

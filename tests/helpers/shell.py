@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-import launch as door
 from gan_jax.core import saved_states
+from gan_jax.modes import door
 
 ROOT = Path(__file__).parents[2]
 TINY = "--config=configs/dcgan_mnist.py:tiny"

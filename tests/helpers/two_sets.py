@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from gan_jax import log
 from gan_jax.evaluation import comparison, table
 from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
@@ -76,7 +77,8 @@ def folder(path, images, names=None, ending="png"):
 def run(real, fake, names="fid", **options):
     """(the result, the lines that are said and those of the table)."""
     lines = []
-    result = comparison.compare(real, fake, names.split(","), Options(**options), lines.append)
+    with log.sent_to(lines.append):
+        result = comparison.compare(real, fake, names.split(","), Options(**options))
     return result, lines + (table.lines(result) if result else [])
 
 

@@ -7,7 +7,6 @@ from PIL import Image
 
 from gan_jax import config as configs
 from gan_jax import training
-from tests.helpers.one_line import quiet
 from tests.helpers.shell import ROOT
 
 
@@ -30,5 +29,5 @@ def train_briefly(folder: Path) -> Path:
     chosen.data.resolution = 8
     chosen.run.quality_every, chosen.best.metric = "0", "val/gen"
     chosen.model.conditioning = "concat"
-    training.train(chosen, folder, quiet)
+    training.train(chosen, folder)
     return folder

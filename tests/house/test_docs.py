@@ -9,6 +9,7 @@ from absl.flags import FlagValues
 from gan_jax import config as configs
 from gan_jax.modes import MODES, parsing
 from gan_jax.modes import flags as shared
+from gan_jax.modes.actions import config_facts, list_configs
 from tests.helpers.shell import ROOT, python
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,21 +63,27 @@ def test_config_keys_exist(page):
 
 @each_page
 def test_configs_and_variants_exist(page):
-    for name, variant in re.findall(r"configs/(\w+)\.py(?::([\w,]+))?", page.read_text()):
+    text = page.read_text()
+    for name, variant in re.findall(r"--config=(\w+)(?::([\w,]+))?(?![\w./:])", text):
+        configs.load_file(name, variant)
+    for name, variant in re.findall(r"configs/(\w+)\.py(?::([\w,]+))?", text):
         if page.name == "architecture.md" and name == "x":  # stands for any
             continue
         configs.load_file(str(ROOT / "configs" / f"{name}.py"), variant)
 
 
-def test_readme_names_every_config_and_variant():
-    readme = (ROOT / "README.md").read_text()
-    for file in (ROOT / "configs").glob("*.py"):
-        (row,) = [
-            line for line in readme.splitlines() if line.startswith(f"| `configs/{file.name}")
-        ]
-        accepted = re.search(r"(?:VARIANTS = |variants\(variant, )\(([^)]*)\)", file.read_text())[1]
-        for variant in set(re.findall(r'"(\w+)"', accepted)) - {"tiny"}:
-            assert f"`{variant}`" in row, (file.name, variant)
+def test_the_page_of_configs_agrees_with_the_files():
+    """A row for each config, with its system, size, length, variants and cost."""
+    table = (ROOT / "docs" / "configs.md").read_text()
+    rows = re.findall(r"^\| `configs/(\w+)\.py` \| (.*) \|$", table, re.M)
+    assert sorted(name for name, _ in rows) == [*configs.shipped()]
+    for name, row in rows:
+        facts = config_facts.read(configs.shipped()[name])
+        system, side, length, _, variants, cost = (cell.strip() for cell in row.split("|"))
+        assert (system, side) == (f"`{facts.system}`", f"{facts.resolution} px"), name
+        assert (length, cost) == (list_configs.length(facts.length), facts.cost), name
+        for variant in {*facts.variants} - {"tiny"}:
+            assert f"`{variant}`" in variants, (name, variant)
 
 
 def test_readme_names_flags_and_modes_that_exist():
@@ -95,9 +102,9 @@ def known_flags(mode: str = "") -> set[str]:
 
 @each_page
 def test_commands_name_flags_that_their_mode_has(page):
-    """Of `python launch.py …` over all its lines."""
+    """Of `python launch.py …` over all its lines, and of `gan_jax …`."""
     text = page.read_text().replace("\\\n", " ")
-    for command in re.findall(r"python launch\.py (.*)", text):
+    for command in re.findall(r"(?:python launch\.py|\bgan_jax(?= --)) (.*)", text):
         command = command.partition("#")[0].partition("`")[0]
         mode = re.search(r"--mode=(\w+)", command)
         known = known_flags(mode[1] if mode else "train") | {"help"}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.core import ema, loss_scale
 from gan_jax.core.mesh import fetch
 from gan_jax.interop import guided_diffusion
@@ -49,7 +49,8 @@ def config_of_the_file() -> ConfigDict:
 def imported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imported") / "run"
     lines = []
-    import_file(MODEL, folder, config_of_the_file(), lines.append)
+    with log.sent_to(lines.append):
+        import_file(MODEL, folder, config_of_the_file())
     assert "diffusion unet" in lines[-1]
     return folder
 
@@ -78,13 +79,12 @@ def test_it_samples_at_once_with_any_sampler(imported):
     assert not np.array_equal(other.sample(range(2)), images)
 
 
-def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path):
+def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path, lines):
     run = tmp_path / "run"
     shutil.copytree(imported, run)
-    scores = gan_jax.evaluate(run, say=lambda text: None, config=config_of_the_file())
+    scores = gan_jax.evaluate(run, config=config_of_the_file())
     assert np.isfinite(scores["val/loss"])
-    lines = []
-    summary = training.train(config_of_the_file(), run, lines.append)
+    summary = training.train(config_of_the_file(), run)
     assert any("resuming from step 0" in line for line in lines)
     assert summary["step"] == 2
     started = torch_file.state_dict(MODEL)
@@ -96,13 +96,12 @@ def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path
     assert json.loads((run / "config.json").read_text())["data"]["train_size"] > 0
 
 
-def test_it_fine_tunes_by_restore(tmp_path):
+def test_it_fine_tunes_by_restore(tmp_path, lines):
     config = config_of_the_file()
     config.restore.unet = (str(FILES / "ema_0.9_000005.pt"), "*")
     config.run.steps = "1"
     config.optim.unet.lr = 0.0
-    lines = []
-    training.train(config, tmp_path / "run", lines.append)
+    training.train(config, tmp_path / "run")
     assert any("arrays from" in line for line in lines)
     params = load(tmp_path / "run").state.nets["unet"].params
     found = guided_diffusion.from_trees(fetch(params), {})
@@ -112,12 +111,12 @@ def test_it_fine_tunes_by_restore(tmp_path):
 
 def test_export_is_the_file_again_and_brings_its_config(imported, tmp_path):
     out = tmp_path / "model.pt"
-    export_file(imported, out, say=lambda text: None)
+    export_file(imported, out)
     before, after = torch_file.state_dict(MODEL), torch_file.state_dict(out)
     assert list(after) == list(before)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name])
-    again = import_file(out, tmp_path / "again", say=lambda text: None)
+    again = import_file(out, tmp_path / "again")
     config = configs.typed(json.loads((again / "config.json").read_text())["config"])
     assert config.model.num_channels == 32
     assert config.discrete.variance == "fixed_large"
@@ -180,7 +179,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(imported):
 def test_systems_without_such_files_are_not_exported(tmp_path):
     config = configs.load_file("configs/classifier_mnist.py", "tiny")
     config.run.update(steps="1", devices=1)
-    training.train(config, tmp_path / "run", lambda text: None)
+    training.train(config, tmp_path / "run")
     other = "^--mode=export: config.system='classifier' has no form"
     assert_refused(other, export_file, tmp_path / "run", tmp_path / "x.pt")
     other, model = "^: config.system='classifier' has no samplers", load(tmp_path / "run")
@@ -216,14 +215,14 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     config = config_of_the_file()
     config.model.class_cond = True
     config.run.steps = "1"
-    training.train(config, tmp_path / "model", lambda text: None)
-    training.train(classifier_config(), tmp_path / "judge", lambda text: None)
+    training.train(config, tmp_path / "model")
+    training.train(classifier_config(), tmp_path / "judge")
     model = load(tmp_path / "model")
     plain = model.sample(range(2), (1,))
     guided = sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 50.0)
     by_run = guided.sample(range(2), (1,))
     assert not np.array_equal(by_run, plain)
-    export_file(tmp_path / "judge", tmp_path / "judge.pt", say=lambda text: None)
+    export_file(tmp_path / "judge", tmp_path / "judge.pt")
     by_file = sampler_settings.adjusted(model, {}, str(tmp_path / "judge.pt"), 50.0).sample(
         range(2), (1,)
     )
@@ -240,6 +239,6 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     ):
         place = str(tmp_path / source) if source else ""
         refused_argument(name, message, sampler_settings.adjusted, model, {}, place, scale)
-    training.train(classifier_config(schedule="cosine"), tmp_path / "other", lambda text: None)
+    training.train(classifier_config(schedule="cosine"), tmp_path / "other")
     other, place = r"learnt another noise: its config\.discrete\.schedule", str(tmp_path / "other")
     refused_argument("classifier", other, sampler_settings.adjusted, model, {}, place)

@@ -14,7 +14,7 @@ from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.report import grids, video
 from gan_jax.run import latent_walk
 from gan_jax.run import model as trained
-from tests.helpers.one_line import assert_refused, quiet, refused_argument
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.tiny_gan import make
 from tests.helpers.videos import frames_of, train_briefly
 
@@ -74,14 +74,13 @@ def test_a_cell_is_a_function_of_its_seed_and_has_unit_rms():
 # interpolation
 
 
-def test_interpolation(run, tmp_path):
+def test_interpolation(run, tmp_path, lines):
     """Frames and their length, and in a frame what the model draws from those latents."""
-    said: list[str] = []
     options = dict(seeds=[4, 2, 6], classes=[1, 3], motion=Motion(1.0, 12, 0.2))
-    path = interpolate.interpolate(run, tmp_path / "new", **options, say=said.append)
+    path = interpolate.interpolate(run, tmp_path / "new", **options)
     assert path == tmp_path / "new" / "interpolation.webp"
     assert list(path.parent.iterdir()) == [path]
-    assert said == [f"3 latents by step 6, 12 frames in 1 s: {path}"]
+    assert lines == [f"3 latents by step 6, 12 frames in 1 s: {path}"]
     found = frames_of(path)
     assert len(found) == 12
     assert sum(milliseconds for _, milliseconds in found) == 1000
@@ -104,7 +103,7 @@ def test_interpolation(run, tmp_path):
 
 def test_interpolation_draws_in_chunks_and_takes_other_weights(run, tmp_path, monkeypatch):
     """However many images are drawn at a time; one cell needs no margin."""
-    options = dict(seeds=[1], motion=Motion(7.0, 10), weights="raw", say=quiet)
+    options = dict(seeds=[1], motion=Motion(7.0, 10), weights="raw")
     path = interpolate.interpolate(run, tmp_path / "a.webp", **options)
     assert path == tmp_path / "a.webp"
     whole = path.read_bytes()
@@ -117,7 +116,7 @@ def test_interpolation_draws_in_chunks_and_takes_other_weights(run, tmp_path, mo
 
 def test_columns_are_those_asked_for(run, tmp_path):
     path = interpolate.interpolate(
-        run, tmp_path, seeds=range(4), motion=Motion(0.5, 8, 0.1), columns=4, say=quiet
+        run, tmp_path, seeds=range(4), motion=Motion(0.5, 8, 0.1), columns=4
     )
     height, width, _ = frames_of(path)[0][0].shape
     assert (height, width) == (8 * 8 + 2 * 2, 4 * 8 * 8 + 5 * 2)
@@ -160,7 +159,7 @@ def test_timelapse_of_a_run(run, tmp_path):
 def test_what_an_interpolation_refuses(run, tmp_path, options, argument, message):
     """One line, and no file left behind."""
     (tmp_path / "config.json").touch()
-    given = {"seeds": [0], "say": quiet, "out": "a.webp", **options}
+    given = {"seeds": [0], "out": "a.webp", **options}
     out = tmp_path / given.pop("out")
     chosen = ModelChoice(run, given.pop("state", "newest"))
     motion = Motion(**{k: given.pop(k) for k in ("seconds", "fps", "smoothing") if k in given})
@@ -173,7 +172,7 @@ def test_frames_too_large_for_the_format_are_refused(run, tmp_path, monkeypatch)
     monkeypatch.setattr(video, "LARGEST", 200)
     assert_refused(
         "frames of 256 x 256 pixels: webp takes at most 200 a side",
-        lambda: interpolate.interpolate(run, tmp_path, seeds=[0], say=quiet),
+        lambda: interpolate.interpolate(run, tmp_path, seeds=[0]),
     )
     assert not list(tmp_path.iterdir())
 

@@ -1,13 +1,13 @@
 """The command line: help, flags that a mode does not have, old spellings, exit statuses."""
 
+import os
 import re
 
 import pytest
 from absl.flags import FlagValues
 
-import launch as door
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.modes import MODES, flags, parsing
+from gan_jax.modes import MODES, door, flags, parsing
 from tests.helpers.shell import ROOT, python
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -33,6 +33,8 @@ READS = {
     "likelihood": "out state count data +",
     "import": "from",
     "export": "out state weights",
+    "list": "system",
+    "completion": "shell",
 }
 SAMPLING = "sampler steps eta guidance sampling classifier classifier_scale"
 RENAMED = [
@@ -96,7 +98,7 @@ def test_help_of_a_mode_shows_its_flags_and_two_examples(capsys, mode):
     first, _, rest = text.partition(f"Flags of --mode={mode}:")
     examples = [line for line in first.splitlines() if "python launch.py" in line]
     assert len(examples) == 2
-    assert all(mode == "train" or f"--mode={mode} " in line for line in examples)
+    assert all(mode == "train" or f"--mode={mode} " in f"{line} " for line in examples)
     own, _, general = rest.partition("Flags of every mode:")
     shown = {w.replace("[no]", "") for w in own.split() if w.startswith("--")}
     assert {f"--{name}" for name in own_flags(mode)} <= shown
@@ -110,6 +112,27 @@ def test_examples_of_a_mode_name_flags_that_it_has(mode):
     assert set(re.findall(r"(?<![\w-])--(\w+)", text)) <= own_flags(mode) | set(GENERAL)
 
 
+@pytest.mark.parametrize(
+    ("program", "called"),
+    [
+        ("launch.py", "python launch.py --config=configs/dcgan_mnist.py"),
+        ("/usr/bin/gan_jax", "gan_jax --config=dcgan_mnist"),
+        ("/lib/gan_jax/__main__.py", "python -m gan_jax --config=dcgan_mnist"),
+    ],
+)
+def test_examples_call_the_program_as_the_user_did(capsys, program, called):
+    with pytest.raises(SystemExit):
+        door.parse([program, "--help", "--mode=train"])
+    assert f"\n{called} --workdir=runs/a" in capsys.readouterr().out
+
+
+def test_flags_are_shown_in_the_order_of_their_definition(capsys):
+    text = helped(capsys, "--mode=sample", "--help")
+    shown = re.findall(r"^  --(?:\[no\])?(\w+)", text, re.M)
+    assert shown[:3] == ["out", "seeds", "classes"]
+    assert [name for name in shown if name in GENERAL][:3] == ["config", "workdir", "mode"]
+
+
 def test_defaults_are_shown(capsys):
     text = helped(capsys, "--mode=metrics", "--help")
     assert "--resize (default: tf1)" in text
@@ -119,10 +142,10 @@ def test_defaults_are_shown(capsys):
 
 def test_help_and_mistakes_need_no_jax():
     code = (
-        "import sys, launch\n"
-        "from gan_jax.modes import MODES, parsing\n"
+        "import sys\n"
+        "from gan_jax.modes import MODES, door, parsing\n"
         "for words in (['--help'], ['--mode=sample', '--help'], ['--mode=align', '--nothing=1']):\n"
-        "    try: launch.parse(['launch.py', *words])\n"
+        "    try: door.parse(['launch.py', *words])\n"
         "    except SystemExit: pass\n"
         "for mode in MODES: parsing.load(mode)\n"
         "print('loaded', sorted({'jax', 'numpy', 'flax', 'PIL'} & set(sys.modules)))"
@@ -169,9 +192,11 @@ def test_flags_of_other_modes_are_refused_with_their_names(capsys, mode):
 @each_mode
 def test_every_flag_of_a_mode_is_understood(mode):
     own = parsing.load(mode).FLAGS
-    words = [
-        f"--{name}" if own[name].boolean else f"--{name}={own[name].default or 1}" for name in own
-    ]
+    words = []
+    for name in own:
+        accepted = [word for word in getattr(own[name].parser, "accepted", ()) if word]
+        value = own[name].default or next(iter(accepted), 1)
+        words.append(f"--{name}" if own[name].boolean else f"--{name}={value}")
     command = parsed(f"--mode={mode}", "--workdir=runs/a", *words)
     assert command.name == mode
     assert command.mode.FLAGS is own
@@ -216,9 +241,20 @@ def test_every_old_spelling_is_tested():
         (["extra"], "unexpected argument 'extra'; flags begin with --"),
         (["--mode=metrics", "--seed=much"], "--seed"),
         (["--mode=metrics", "--few=perhaps"], "--few"),
-        (["--platform=abacus"], "--platform"),
+        (["--platform=abacus"], "--platform=abacus: accepted are cpu, cuda, tpu"),
+        (["--platform=cdua"], "did you mean cuda?"),
+        (["--mode=list", "--system=diffussion"], "did you mean diffusion?"),
         (["--mode=sample", "--out"], "out"),
         (["--config=configs/nothere.py"], "configs/nothere.py: no such file"),
+        (
+            ["--config=dcgan_mnst"],
+            "--config=dcgan_mnst: no such file or config; did you mean dcgan_",
+        ),
+        (["--config=dcgan_mnst:tiny"], "did you mean dcgan_mnist?"),
+        (["--config", "dcgan_mnst.py"], "dcgan_mnst.py: no such file; did you mean dcgan_mnist?"),
+        (["--config=nowhere/dcgan_mnst.py"], "did you mean dcgan_mnist?"),
+        (["--config=qqqq"], "no such file or config; --mode=list lists the configs of gan_jax"),
+        (["--config=dcgan_mnist:lables"], "did you mean labels?"),
         (["--flagfile=nothere"], "nothere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -235,6 +271,34 @@ def test_keys_of_a_config_are_read_and_checked(capsys):
     line = refused(capsys, config, "--config.optim.gen.lrr=1")
     assert line.startswith("--config.optim.gen.lrr: config.optim.gen has no 'lrr'; accepted are ")
     assert "batch_size" in refused(capsys, config, "--config.batch_size=1.5")
+
+
+def test_the_nearest_key_of_a_config_is_named(capsys):
+    for key, meant in (("optm.gen.lr", "optim.gen.lr"), ("z_dim", "model.z_dim")):
+        line = refused(capsys, "--config=dcgan_mnist:tiny", f"--config.{key}=1")
+        assert line.endswith(f"; did you mean --config.{meant}?")
+    assert "did you mean" not in refused(capsys, "--config=dcgan_mnist:tiny", "--config.qqqq=1")
+
+
+def test_a_config_is_named_by_its_file_or_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where there is no folder configs
+    (tmp_path / "mine.py").write_text((ROOT / "configs" / "dcgan_mnist.py").read_text())
+
+    def label(word: str) -> tuple[str, bool]:
+        command = parsed(f"--config={word}")
+        return command.label, command.general.config.value.model.conditioning == "projection"
+
+    assert label("dcgan_mnist:labels") == ("dcgan_mnist-labels", True)
+    assert label(f"{ROOT}/configs/dcgan_mnist.py") == ("dcgan_mnist", False)
+    assert label("mine.py:labels,tiny") == ("mine-labels-tiny", True)
+    assert "did you mean mine.py?" in refused(capsys, "--config=mien.py")
+    # a file wins over a config of that name, and a folder does not
+    (tmp_path / "dcgan_mnist").mkdir()
+    assert label("dcgan_mnist:labels") == ("dcgan_mnist-labels", True)
+    (tmp_path / "quickstart").write_text("from gan_jax.config import load_file as get_config\n")
+    with pytest.raises(SystemExit):
+        door.parse(["launch.py", "--config=quickstart:nothing"])
+    assert "config=nothing: no such file" in capsys.readouterr().err
 
 
 def test_flags_come_from_a_file(tmp_path):
@@ -310,6 +374,23 @@ def test_modes_of_a_run_ask_for_its_folder(mode):
 def test_training_asks_for_a_config():
     with pytest.raises(UserError, match="--config is missing: name an experiment"):
         parsed().mode.main(None, "runs/a")
+
+
+def test_the_newest_run_is_named_where_one_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = parsed("--mode=report")
+    error = ArgumentError("workdir", " is missing: name one")
+    assert parsing.message(error, command) == "--workdir is missing: name one"
+    for number, name in enumerate(("00001-b", "00000-a")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").touch()
+        os.utime(tmp_path / "runs" / name / "config.json", (number, number))
+    (tmp_path / "runs" / "00002-empty").mkdir()
+    told = "--workdir is missing: name one; the newest run in runs/ is --workdir=runs/00000-a"
+    assert parsing.message(error, command) == told
+    with pytest.raises(UserError) as refusal:
+        command.mode.main(None, "")
+    assert parsing.message(refusal.value, command).endswith(" is --workdir=runs/00000-a")
 
 
 def test_data_need_a_run(tmp_path):

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.errors import UserError
 from gan_jax.modes.actions import sample
 from gan_jax.report import grids
@@ -37,7 +37,8 @@ def run(tmp_path_factory):
     chosen = config("tiny")
     chosen.model.conditioning = "concat"
     chosen.data.synthetic_size = 48  # an epoch is six batches
-    summary = training.train(chosen, folder, said.append)
+    with log.sent_to(said.append):
+        summary = training.train(chosen, folder)
     return folder, summary, said
 
 
@@ -148,7 +149,7 @@ def test_a_best_metric_that_nothing_measures_is_refused(tmp_path):
     chosen.data.validation_split, chosen.data.validation_fraction = "", 0.0
     chosen.best.metric = "val/disc"
     with pytest.raises(UserError, match=r"config\.best\.metric='val/disc' is not measured"):
-        training.train(chosen, tmp_path / "run", lambda text: None)
+        training.train(chosen, tmp_path / "run")
     chosen.run.quality_every = "0"  # a run without any scores keeps no best state
     training._check_best(Experiment(chosen))
 
@@ -197,7 +198,7 @@ def test_truncation_and_standing_statistics_change_samples(model):
 
 
 def test_sample_files(run, model, tmp_path):
-    files = sample.sample(run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"), say=print)
+    files = sample.sample(run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"))
     names = ["grid.png", "seed000000_class3.png", "seed000005_class1.png", "samples.npz"]
     assert [f.name for f in files] == names
     assert files[0] == tmp_path / "a" / "sheets" / "grid.png"
@@ -211,7 +212,7 @@ def test_sample_files(run, model, tmp_path):
 
 
 def test_evaluate_gives_the_figures_of_training(run):
-    scores = gan_jax.evaluate(run[0], say=lambda text: None)
+    scores = gan_jax.evaluate(run[0])
     written = json.loads((run[0] / "evaluate.json").read_text())
     assert (written.pop("step"), written.pop("state")) == (6, "newest")
     assert written.pop("quality") == json.loads((run[0] / "quality.json").read_text())
@@ -225,7 +226,7 @@ def test_figures_by_class_of_a_labelled_run(run):
     """In `evaluate`, by the classes that seeds stand for, under the names of the classes."""
     chosen = gan_jax.load(run[0]).config.copy_and_resolve_references()
     chosen.quality.metrics = ("fd_by_class_classifier",)
-    scores = gan_jax.evaluate(run[0], say=lambda text: None, config=chosen)
+    scores = gan_jax.evaluate(run[0], config=chosen)
     by_class = [name for name in scores if name.startswith("fd_by_class")]
     assert by_class == ["fd_by_class_classifier", *(f"fd_by_class_classifier/{k}" for k in "0123")]
     assert all(np.isfinite(scores[name]) for name in by_class)
@@ -244,12 +245,11 @@ def test_report_from_the_shell(run, tmp_path):
 # before a run
 
 
-def test_dry_run_counts_parameters_and_bytes():
-    said: list[str] = []
+def test_dry_run_counts_parameters_and_bytes(lines):
     chosen = config("", "mlpgan_mnist")
-    report = dry_run(chosen, say=said.append)
-    text = "\n".join(said)
-    assert json.loads(said[0])["optim"]["gen"]["lr"] == 1e-4
+    report = dry_run(chosen)
+    text = "\n".join(lines)
+    assert json.loads(lines[0])["optim"]["gen"]["lr"] == 1e-4
     for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
         assert number in text, number
     experiment = Experiment(chosen)
@@ -260,10 +260,9 @@ def test_dry_run_counts_parameters_and_bytes():
         assert f"{name} {exact:,}" in text
 
 
-def test_dry_run_asks_xla_for_the_memory_of_a_step():
-    said: list[str] = []
-    report = dry_run(config(), compile_step=True, say=said.append)
+def test_dry_run_asks_xla_for_the_memory_of_a_step(lines):
+    report = dry_run(config(), compile_step=True)
     assert report["xla"]["argument"] >= report["bytes"]["state"]
     assert report["xla"]["temp"] > 0
     assert report["xla"]["alias"] > 0  # the state is updated in place
-    assert said[-1].startswith("XLA bytes per device for one step: argument ")
+    assert lines[-1].startswith("XLA bytes per device for one step: argument ")

@@ -93,7 +93,7 @@ def test_training_goes_on_without_its_console(tmp_path):
 def test_help_needs_no_config_and_may_be_cut_off():
     done = launch("--help")
     assert done.returncode == 0
-    assert "The one door for a shell" in done.stdout
+    assert "Trains image generators" in done.stdout
     assert "--workdir" in done.stdout
     assert done.stderr == ""
     assert piped("--help") == (0, "")
@@ -182,10 +182,7 @@ def test_none_and_other_types(tmp_path, system, key, value):
     for part in path:
         section = section[part]
     section[name] = value
-    lines = []
-    message = assert_refused(
-        "config", lambda: training.train(config, tmp_path / "run", lines.append)
-    )
+    message = assert_refused("config", training.train, config, tmp_path / "run")
     assert message.startswith(f"config.{key}={value!r}: a ")
     assert "is expected, such as the default" in message
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from gan_jax.modes.actions import timelapse
 from gan_jax.report import grids
-from tests.helpers.one_line import assert_refused, quiet, refused_argument
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.videos import frames_of
 
 
@@ -59,12 +59,11 @@ def test_few_frames_leave_grids_out_and_none_comes_before_its_step():
     assert timelapse._schedule([0], 4, 1.0, 1.5) == [(0, 1000 + timelapse.HOLD)]
 
 
-def test_timelapse(tmp_path):
+def test_timelapse(tmp_path, lines):
     folder = grids_at(tmp_path / "run", [0, 10, 20, 999_990, 2_000_000])
-    said: list[str] = []
-    path = timelapse.timelapse(folder, tmp_path / "out", 2.0, 10, 1.0, say=said.append)
+    path = timelapse.timelapse(folder, tmp_path / "out", 2.0, 10, 1.0)
     assert path == tmp_path / "out" / "timelapse.webp"
-    assert said == [f"4 of 5 grids, steps 0 to 2000000: {path}"]
+    assert lines == [f"4 of 5 grids, steps 0 to 2000000: {path}"]
     found = frames_of(path)
     # by the second frame of 20, at step 105,263, the second grid is outdated
     assert shades(found) == [0, 2, 3, 4]
@@ -84,7 +83,7 @@ def test_timelapse_of_a_run_without_averages_and_of_grids_that_grew(tmp_path):
     picture = np.zeros((200, 300, 3), np.uint8)
     picture[:100] = 255
     grids.save_png(folder / "samples" / "000009_raw.png", picture)
-    small, large = (f for f, _ in frames_of(timelapse.timelapse(folder, tmp_path, say=quiet)))
+    small, large = (f for f, _ in frames_of(timelapse.timelapse(folder, tmp_path)))
     assert small.shape == large.shape
     assert abs(int(small[199, 299, 0]) - 240) < 4  # enlarged to fill the later one's place
     assert large[50, 150].min() > 250
@@ -111,7 +110,7 @@ def test_what_a_timelapse_refuses(tmp_path, options, argument, message):
     grids_at(tmp_path / "empty", [])
     grids_at(tmp_path / "damaged", [1, 2])
     (tmp_path / "damaged" / "samples" / "000002_ema.png").write_bytes(b"\x89PNG\r\n")
-    given = {"say": quiet, "workdir": "run", "out": "out/a.webp", **options}
+    given = {"workdir": "run", "out": "out/a.webp", **options}
     workdir, out = tmp_path / given.pop("workdir"), tmp_path / given.pop("out")
     refuse = partial(refused_argument, argument) if argument else assert_refused
     refuse(message, timelapse.timelapse, workdir, out, **given)

@@ -23,7 +23,7 @@ from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load
-from tests.helpers.one_line import assert_refused, quiet, refused_argument
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import (
     ROOT,
     arrays,
@@ -131,7 +131,7 @@ def test_best_state_of_losses_above_five_hundred(tmp_path):
     config.loss.l1_weight = 1e5
     config.best.metric = "val/total"
     config.run.devices = 1
-    summary = training.train(config, tmp_path / "run", say=quiet)
+    summary = training.train(config, tmp_path / "run")
     assert summary["best"]["value"] > 500
     assert folders.state_path(tmp_path / "run", "best").exists()
     rule = best_states.Best("val/total", True)
@@ -189,8 +189,8 @@ def test_translate_a_folder(trained, tmp_path):
     with zipfile.ZipFile(tmp_path / "half.zip", "w") as archive:
         archive.write(tmp_path / "x.png", "x.png")
     half = str(tmp_path / "half.zip")
-    folder_task.run("translate", half, tmp_path / "again", workdir, say=quiet)
-    folder_task.run("translate", half, tmp_path / "best", ModelChoice(workdir, "best"), say=quiet)
+    folder_task.run("translate", half, tmp_path / "again", workdir)
+    folder_task.run("translate", half, tmp_path / "best", ModelChoice(workdir, "best"))
     assert (tmp_path / "best/x.png").exists()
     first, second = (
         np.asarray(Image.open(p)) for p in (out / "pairs.png", tmp_path / "again/x.png")
@@ -214,7 +214,7 @@ def test_a_pth_file_translates_at_once(trained, tmp_path):
         f"--config.restore.gen=('{tmp_path / 'G.pth'}', '*')",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    folder_task.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir, say=quiet)
+    folder_task.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir)
     first, second = (np.asarray(Image.open(tmp_path / x / "one.png")) for x in "ab")
     np.testing.assert_array_equal(first, second)
     wrong = launch_here(
@@ -267,16 +267,16 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
     del stored["config"]["data"]["path_b"], stored["data"]["input_channels"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
-    assert folders.check(tmp_path, config, quiet)
+    assert folders.check(tmp_path, config)
     config.data.load_resolution = 20
     facts = Experiment(config).facts
     refused_argument("workdir", "input_channels was 0, is 3", folders.check_facts, tmp_path, facts)
     config.data.load_resolution = 20
     other = r"config\.data\.load_resolution is 18 there, 20 here"
-    refused_argument("workdir", other, folders.check, tmp_path, config, quiet)
+    refused_argument("workdir", other, folders.check, tmp_path, config)
 
 
-def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
+def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path, lines):
     """Earlier revisions ignored options that a network does not have; a new run is refused."""
     run = tmp_path / "run"
     shutil.copytree(trained[0], run, symlinks=True)
@@ -284,13 +284,13 @@ def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
     stored["config"]["model"]["gen"]["dropout_place"] = "torch7"
     stored["config"]["model"]["disc"]["layers"] = 2
     (run / "config.json").write_text(json.dumps(stored))
-    config, said = configs.typed(stored["config"]), []
-    training.train(config, run, said.append)
-    assert any("already finished at step 16" in line for line in said)
+    config = configs.typed(stored["config"])
+    training.train(config, run)
+    assert any("already finished at step 16" in line for line in lines)
     assert json.loads((run / "config.json").read_text()) == stored
     assert gan_jax.load(run).step == 16
     with pytest.raises(UserError, match=r"disc\.layers: 'pytorch_gan' has no such"):
-        training.train(config, tmp_path / "new", quiet)
+        training.train(config, tmp_path / "new")
 
 
 @pytest.mark.parametrize("kind", ["folders", "inpaint"])
@@ -306,6 +306,6 @@ def test_other_pairs_train(kind, tmp_path):
     if kind == "folders":
         config.data.path_b = str(tmp_path / "b")
     config.run.update(steps="1", devices=1)
-    summary = training.train(config, tmp_path / "run", say=quiet)
+    summary = training.train(config, tmp_path / "run")
     assert summary["reason"] == "finished"
     assert np.isfinite(summary["scores"]["val/l1"])

@@ -8,7 +8,7 @@ import pytest
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.core.system import Facts
 from gan_jax.evaluation import networks, set_metrics
 from gan_jax.evaluation.measure import Task
@@ -71,7 +71,8 @@ def run(tmp_path_factory):
     config.run.update(steps="1", devices=1, quality_every="0", sample_count=4)
     config.best.metric = "val/gen"
     said = []
-    training.train(config, root / "run", said.append)
+    with log.sent_to(said.append):
+        training.train(config, root / "run")
     return root / "run", said, config
 
 
@@ -89,9 +90,7 @@ def test_images_by_name(run, tmp_path):
     folder, *_ = run
     model = gan_jax.load(folder)
     np.testing.assert_array_equal(model.sample([5], ["eve"]), model.sample([5], [2]))
-    files = sample.sample(
-        folder, tmp_path, [0, 1], ["eve", "CAT"], ("png", "grid"), say=lambda t: t
-    )
+    files = sample.sample(folder, tmp_path, [0, 1], ["eve", "CAT"], ("png", "grid"))
     assert [f.name for f in files][1:] == ["seed000000_class2_eve.png", "seed000001_class0_cat.png"]
     unseen = "^: no image of class dog was trained on"
     refused_argument("classes", unseen, model.sample, [5], ["dog"])
@@ -118,7 +117,7 @@ def test_fakes_of_training_are_of_classes_with_images():
 
 def test_runs_without_names_still_load(run, tmp_path):
     """A config.json of an earlier revision: no names, folders numbered as text."""
-    folder, said, config = run
+    folder, _, config = run
     target = tmp_path / "old"
     (target / "checkpoints").mkdir(parents=True)
     stored = json.loads((folder / "config.json").read_text())
@@ -133,7 +132,7 @@ def test_runs_without_names_still_load(run, tmp_path):
     assert model.sample([2]).shape == (1, 8, 8, 3)
     assert model.config.data.reading == "first"
     again = config.copy_and_resolve_references()
-    assert workdir.check(target, again, said.append)
+    assert workdir.check(target, again)
     assert again.data.reading == "first"
     workdir.check_facts(target, Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "eve"), (1,)))
     other = Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "fox"), (1,))

@@ -11,7 +11,7 @@ from PIL import Image
 from gan_jax.data import alignment
 from gan_jax.modes.actions import align
 from gan_jax.run.faces import Face, Faces, chosen
-from tests.helpers.one_line import assert_refused, quiet, refused_argument
+from tests.helpers.one_line import assert_refused, refused_argument
 
 
 def seen(*faces):
@@ -100,21 +100,20 @@ def made(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_folder_by_landmarks(people, tmp_path):
+def test_a_folder_by_landmarks(people, tmp_path, lines):
     """Names, formats and sub-folders; what is left out is named and counted."""
-    out, said = tmp_path / "out", []
-    lines = str(tmp_path / "lines.txt")
-    files = align.run(str(people), out, landmarks=lines, size=24, say=said.append)
+    out, landmarks = tmp_path / "out", str(tmp_path / "lines.txt")
+    files = align.run(str(people), out, landmarks=landmarks, size=24)
     crops = ["Ann_Lee/C01.png", "Ann_Lee/P01.jpg", "Bo/P 1.png", "Bo/P2.png"]
     assert sorted(f.relative_to(out).as_posix() for f in files) == crops
     assert made(out) == [*crops, "not_aligned.txt"]
     for name, kind in zip(crops, ("PNG", "JPEG", "PNG", "PNG"), strict=True):
         with Image.open(out / name) as image:
             assert (image.size, image.mode, image.format) == ((24, 24), "RGB", kind)
-    points = alignment.read_landmarks(lines)["Bo/P 1.png"][1]  # the larger
+    points = alignment.read_landmarks(landmarks)["Bo/P 1.png"][1]  # the larger
     with Image.open(out / "Bo" / "P 1.png") as image:
         assert np.array_equal(image, alignment.align(IMAGE, points, 24))
-    (text,) = said
+    (text,) = lines
     assert "4 of 6 images aligned" in text
     assert "1 lines of" in text
     assert "2 left out" in text
@@ -125,10 +124,10 @@ def test_a_folder_by_landmarks(people, tmp_path):
     # a second run replaces what it makes and forgets the list of the first
     (people / "Bo" / "C9.jpg").unlink()
     (people / "Bo" / "P3.png").unlink()
-    align.run(str(people), out, landmarks=lines, size=12, choose="all", say=said.append)
+    align.run(str(people), out, landmarks=landmarks, size=12, choose="all")
     both = ["Bo/P 1.png", "Bo/P 1_1.png", "Bo/P 1_2.png"]
     assert made(out) == ["Ann_Lee/C01.png", "Ann_Lee/P01.jpg", *both, "Bo/P2.png"]
-    assert "4 of 4 images aligned, 5 crops of 12x12" in said[-1]
+    assert "4 of 4 images aligned, 5 crops of 12x12" in lines[-1]
     with Image.open(out / "Ann_Lee" / "P01.jpg") as image:
         assert image.size == (12, 12)
 
@@ -143,26 +142,23 @@ def test_how_much_of_a_crop_lies_outside_is_what_is_black():
     assert alignment.outside((alignment.TEMPLATE + 0.5) * 10 + 20, 50, 70, 0.7) == 0.0
 
 
-def test_much_black_around_faces_is_said_with_what_to_set(tmp_path):
+def test_much_black_around_faces_is_said_with_what_to_set(tmp_path, lines):
     """Images that end close to the faces."""
-    folder, said = tmp_path / "people", []
+    folder, landmarks = tmp_path / "people", tmp_path / "lines.txt"
     folder.mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(np.full((40, 40, 3), 200, np.uint8)).save(folder / name)
-    lines = tmp_path / "lines.txt"
 
     def run(**options):
-        said.clear()
-        align.run(
-            str(folder), tmp_path / "out", landmarks=str(lines), size=64, say=said.append, **options
-        )
+        lines.clear()
+        align.run(str(folder), tmp_path / "out", landmarks=str(landmarks), size=64, **options)
         crops = [np.asarray(Image.open(tmp_path / "out" / name)) for name in ("a.png", "b.png")]
         return 100 * np.mean(np.stack(crops) < 100)
 
-    lines.write_text(line("a.png", 2, 2, 36) + line("b.png", 10, 10, 18))
+    landmarks.write_text(line("a.png", 2, 2, 36) + line("b.png", 10, 10, 18))
     black = run()
-    assert "2 of 2 images aligned" in said[0]
-    (note,) = said[1:]
+    assert "2 of 2 images aligned" in lines[0]
+    (note,) = lines[1:]
     share, crops, many, scale, rest = re.fullmatch(
         r"note: ([\d.]+)% of the pixels of (\d+) crops lie outside their images and are black, in "
         r"(\d+) of the crops more than 10%; --face_scale=([\d.]+) cuts closer to the face and "
@@ -174,11 +170,11 @@ def test_much_black_around_faces_is_said_with_what_to_set(tmp_path):
     black = run(scale=float(scale))
     assert abs(float(rest) - black) < 2
     assert black < 10
-    assert said[1:] == [f"train with --config.data.face_scale={scale}, so that the run knows it"]
-    lines.write_text(line("a.png", -15, 2, 36) + line("b.png", 30, 10, 30))
+    assert lines[1:] == [f"train with --config.data.face_scale={scale}, so that the run knows it"]
+    landmarks.write_text(line("a.png", -15, 2, 36) + line("b.png", 30, 10, 30))
     run()
-    assert "; --face_scale=1 cuts closer" in said[1]
-    assert said[1].endswith("; images that show more around the faces have less of it")
+    assert "; --face_scale=1 cuts closer" in lines[1]
+    assert lines[1].endswith("; images that show more around the faces have less of it")
 
 
 def test_a_zip_by_a_detector(people, tmp_path):
@@ -193,8 +189,8 @@ def test_a_zip_by_a_detector(people, tmp_path):
         calls.append(image)
         return seen(*THREE[: len(calls) - 1])(image)
 
-    out, said = tmp_path / "out", []
-    files = align.run(str(archive), out, detector=detect, size=8, choose="all", say=said.append)
+    out = tmp_path / "out"
+    files = align.run(str(archive), out, detector=detect, size=8, choose="all")
     assert len(calls) == 5
     assert len(files) == 1 + 2 + 3 + 3
     rows = (out / "not_aligned.txt").read_text().splitlines()
@@ -211,7 +207,7 @@ def test_names_that_meet(tmp_path):
     message = assert_refused("both be written as A_B/x.png", align.run, str(tmp_path), out, "",
                              detect)  # fmt: skip
     assert "A B/x.png" in message
-    files = align.run(str(tmp_path / "a"), out, detector=detect, size=8, choose="all", say=quiet)
+    files = align.run(str(tmp_path / "a"), out, detector=detect, size=8, choose="all")
     assert [f.name for f in files] == ["x_2.png", "x_1_1.png", "x_1_2.png"]
     assert "name of another image" in (out / "not_aligned.txt").read_text()
 
@@ -251,5 +247,5 @@ def test_a_failed_image_keeps_its_old_crop(people, tmp_path):
     out = tmp_path / "out"
     (out / "Bo").mkdir(parents=True)
     (out / "Bo" / "P3.png").write_bytes(b"old")
-    align.run(str(people), out, landmarks=str(tmp_path / "lines.txt"), size=8, say=quiet)
+    align.run(str(people), out, landmarks=str(tmp_path / "lines.txt"), size=8)
     assert (out / "Bo" / "P3.png").read_bytes() == b"old"

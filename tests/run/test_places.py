@@ -18,7 +18,7 @@ from gan_jax.modes.actions import likelihood, sample
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.model import load
-from tests.helpers.one_line import assert_refused, quiet, refused_argument
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import ROOT, TINY, error_line, launch
 
 HOME = "/home/somebody"
@@ -120,18 +120,18 @@ def moved(tmp_path_factory):
     """(folder of a run, where its data are now): they lay elsewhere while it was trained."""
     home = tmp_path_factory.mktemp("moved")
     data = faces(home / "before" / "faces")
-    training.train(config(data), home / "run", say=quiet)
+    training.train(config(data), home / "run")
     data.rename(home / "now")
     return home / "run", home / "now"
 
 
-def test_a_run_goes_on_where_its_data_are_now(tmp_path):
-    data, lines = faces(tmp_path / "before"), []
-    training.train(config(data), tmp_path / "run", say=quiet)
+def test_a_run_goes_on_where_its_data_are_now(tmp_path, lines):
+    data = faces(tmp_path / "before")
+    training.train(config(data), tmp_path / "run")
     data.rename(tmp_path / "now")
     longer = config(tmp_path / "now")
     longer.run.steps = "4"
-    training.train(longer, tmp_path / "run", say=lines.append)
+    training.train(longer, tmp_path / "run")
     told = [line for line in lines if line.startswith("changed since this run began")]
     assert "config.data.path is" in told[0]
     assert str(tmp_path / "now") in told[0]
@@ -157,7 +157,7 @@ def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     message = refused_argument("data", MOVED, gan_jax.evaluate, run)
     assert "config.data.path=" in message
     assert "before/faces" in message
-    scores = gan_jax.evaluate(run, say=quiet, data={"path": str(now)})
+    scores = gan_jax.evaluate(run, data={"path": str(now)})
     assert np.isfinite(scores["val/gen"])
     other = {"path": str(faces(tmp_path / "more", 30))}
     changed = "data has changed since .*train_size was .*restore it, or name where it is now$"
@@ -166,7 +166,7 @@ def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
 
 def test_a_model_without_need_of_data_draws_when_they_are_gone(moved, tmp_path):
     run, now = moved
-    assert sample.sample(run, tmp_path / "out", range(2), say=quiet)
+    assert sample.sample(run, tmp_path / "out", range(2))
     chosen = ModelChoice(run, data={"path": str(now)})
     unneeded = "^: this model draws images without"
     refused_argument("data", unneeded, sample.sample, chosen, tmp_path, range(2))
@@ -176,12 +176,12 @@ def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     data = faces(tmp_path / "before", 12)
     made = config(data, "pix2pix_facades", pairs="side_by_side", validation_split="fraction")
     made.data.update(validation_path="", resize="squash")
-    training.train(made, tmp_path / "run", say=quiet)
+    training.train(made, tmp_path / "run")
     data.rename(tmp_path / "now")
     run = tmp_path / "run"
     refused_argument("data", MOVED, sample.sample, run, tmp_path / "out", range(2))
     places = {"path": str(tmp_path / "now")}
-    assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2), say=quiet)
+    assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2))
 
 
 def test_likelihood_says_how_to_name_the_data(tmp_path):
@@ -192,13 +192,11 @@ def test_likelihood_says_how_to_name_the_data(tmp_path):
     made.best.metric = "val/loss"
     made.data.update(source="npz", path=str(tmp_path / "before.npz"))
     made.sampling.steps = "2"
-    training.train(made, tmp_path / "run", say=quiet)
+    training.train(made, tmp_path / "run")
     (tmp_path / "before.npz").rename(tmp_path / "now.npz")
     run, out = tmp_path / "run", tmp_path / "out"
     refused_argument("data", MOVED, likelihood.run, run, out)
-    found = likelihood.run(
-        ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2, say=quiet
-    )
+    found = likelihood.run(ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2)
     assert np.isfinite(found["bits_per_dim"])
 
 
@@ -225,7 +223,7 @@ def test_data_of_the_package_cannot_move(tmp_path):
     made = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     made.run.update(devices=1, steps="1", quality_every="0")
     made.best.metric = "val/gen"
-    training.train(made, tmp_path / "run", say=quiet)
+    training.train(made, tmp_path / "run")
     places = {"path": str(tmp_path)}
     refused_argument(
         "data", "config.data.source='synthetic'", load, tmp_path / "run", "newest", places

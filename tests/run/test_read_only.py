@@ -28,7 +28,7 @@ from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.report import page
 from gan_jax.run import folder as folders
 from gan_jax.run import weights
-from tests.helpers.one_line import quiet, refused_argument
+from tests.helpers.one_line import refused_argument
 from tests.helpers.shell import ROOT
 from tests.helpers.unwritable import unwritable
 
@@ -46,7 +46,7 @@ def config(steps: str = "4"):
 def trained(tmp_path_factory):
     """A finished run with the classifier that judged it beside it."""
     workdir = tmp_path_factory.mktemp("kept") / "run"
-    training.train(config(), workdir, say=quiet)
+    training.train(config(), workdir)
     return workdir
 
 
@@ -55,10 +55,12 @@ def files(folder):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_evaluate_tells_its_figures_and_then_what_it_cannot_write(trained, monkeypatch, number):
-    before, lines = files(trained), []
+def test_evaluate_tells_its_figures_and_then_what_it_cannot_write(
+    trained, monkeypatch, number, lines
+):
+    before = files(trained)
     with unwritable(monkeypatch, trained, number):
-        scores = gan_jax.evaluate(trained, say=lines.append)
+        scores = gan_jax.evaluate(trained)
     assert files(trained) == before
     assert {"val/gen", "fd_classifier"} <= set(scores)
     assert any(line.startswith("val/gen ") for line in lines[:-1])
@@ -70,14 +72,12 @@ def test_images_of_a_run_that_can_only_be_read(trained, tmp_path, monkeypatch):
     before = files(trained)
     with unwritable(monkeypatch, trained, errno.EROFS):
         made = sample.sample(
-            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm"), say=quiet
+            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm")
         )
         assert len(made) == 7
         weights.arrays(str(trained), "gen", "config.restore.gen")
-        interpolate.interpolate(
-            trained, tmp_path / "a.webp", range(2), motion=Motion(0.2, 10, 0.0), say=quiet
-        )
-        timelapse.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=quiet)
+        interpolate.interpolate(trained, tmp_path / "a.webp", range(2), motion=Motion(0.2, 10, 0.0))
+        timelapse.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2)
         page.page(trained, tmp_path / "page.html")
     assert files(trained) == before
 
@@ -163,11 +163,10 @@ def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
-def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number, lines):
     """Lustre, some NFS and FUSE mounts: the run goes on, and a line says what is missing."""
-    lines = []
     monkeypatch.setattr(folders.fcntl, "flock", failing(number))
-    folder = folders.claim(tmp_path / "run", say=lines.append)
+    folder = folders.claim(tmp_path / "run")
     folders.release(folder)
     assert len(lines) == 1
     assert "has no locks" in lines[0]
@@ -187,7 +186,9 @@ def failing(number: int):
     return flock
 
 
-def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_path, monkeypatch):
+def test_damaged_states_that_cannot_be_moved_stay_where_they_are(
+    trained, tmp_path, monkeypatch, lines
+):
     """They are passed over as ever."""
     import shutil
 
@@ -200,8 +201,7 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(checkpoint.shutil, "move", refused)
-    lines = []
-    states = checkpoint.Checkpoints(folder, say=lines.append)
+    states = checkpoint.Checkpoints(folder)
     experiment = training.Experiment(config())
     step, _, _ = states.restore_newest(experiment.shapes())
     states.close()
@@ -212,7 +212,7 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
 def test_the_classifier_beside_a_run_is_read_and_not_trained_again(trained, monkeypatch):
     """Its training would claim its folder, which a folder to read does not allow."""
     monkeypatch.setattr(training, "train", None)
-    scores = gan_jax.evaluate(trained, say=quiet)
+    scores = gan_jax.evaluate(trained)
     assert "fd_classifier" in scores
     assert json.loads((trained / "evaluate.json").read_text())["val/gen"] == scores["val/gen"]
 

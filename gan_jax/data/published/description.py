@@ -46,7 +46,7 @@ class PublishedSet:
         name: what `--name` calls it.
         title: what people call it, and what it contains.
         licence: the terms of use, in a few words.
-        page: the address of the page where its publisher describes it.
+        page: where its publisher describes it, or how a person gets it.
         target: the name of the file or folder that is made of it, in the folder `--out`.
         disk: the size of that file or folder in bytes, roughly.
         files: what is fetched.

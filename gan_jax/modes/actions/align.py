@@ -1,6 +1,7 @@
 """Makes a folder of aligned faces from a folder of photographs."""
 
 import io
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from gan_jax.errors import UserError
 from gan_jax.files import check_folder
 from gan_jax.modes.actions import output
 from gan_jax.run.faces import Detect, Faces, NoFaceError
+
+logger = logging.getLogger(__name__)
 
 LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop
 QUALITY = 95  # of JPEG
@@ -49,7 +52,6 @@ def run(
     size: int = 256,
     scale: float = alignment.SCALE,
     choose: str = "largest",
-    say=print,
 ) -> list[Path]:
     """Aligns the faces of every image of the folder or zip `source`; returns the files.
 
@@ -87,10 +89,10 @@ def run(
             f"{reason}"
         )
     if beside := listing.left_out(files, names):
-        say(f"passed over in {files.root}: {beside}")
-    say(_summary(faces, names, folder, done))
+        logger.info(f"passed over in {files.root}: {beside}")
+    logger.info(_summary(faces, names, folder, done))
     for line in _scale_notes(done.places, faces.scale):
-        say(line)
+        logger.warning(line)
     return list(done.made)
 
 

@@ -1,6 +1,7 @@
 """Photos as caricatures, in several styles and scales of the warp."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from gan_jax.report.warp_overlay import overlay
 from gan_jax.run.caricaturist import Painter
 from gan_jax.run.faces import Faces
 from gan_jax.run.model import Model, load
+
+logger = logging.getLogger(__name__)
 
 FRAMES = 7  # of the strip between the first style and the last
 MOST_SHOWN = 16  # photos on the contact sheet
@@ -73,7 +76,6 @@ def run(
     styles: Styles = ONE_SCALE,
     alignment: Alignment = ALIGNED,
     state: str = "newest",
-    say=print,
 ) -> list[Path]:
     """Caricatures of an image, or of every image of a folder or zip; returns the files.
 
@@ -102,9 +104,9 @@ def run(
         # the contact sheet shows the scale nearest to 1
         best = int(np.argmin(np.abs(np.asarray(styles.scale) - 1)))
         rows.append([photo, *drawing.made["image"][:, best]])
-        say(f"{name}: {len(codes)} styles at {len(styles.scale)} scales")
+        logger.info(f"{name}: {len(codes)} styles at {len(styles.scale)} scales")
     files.append(_contact_sheet(out, rows, names))
-    say(f"{len(rows)} photos by step {painter.model.step} in {out}")
+    logger.info(f"{len(rows)} photos by step {painter.model.step} in {out}")
     return files
 
 

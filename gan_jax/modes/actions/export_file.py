@@ -1,5 +1,6 @@
 """Writes the network of a run as a .pt file that guided-diffusion can read."""
 
+import logging
 from pathlib import Path
 
 from gan_jax import config as configs
@@ -12,9 +13,11 @@ from gan_jax.interop.formats import torch_file
 from gan_jax.run import released
 from gan_jax.run.model import load
 
+logger = logging.getLogger(__name__)
+
 
 def export_file(
-    workdir: str | Path, out: str | Path, state: str = "newest", weights: str = "", say=print
+    workdir: str | Path, out: str | Path, state: str = "newest", weights: str = ""
 ) -> Path:
     """Writes a run's network as a .pt file with guided-diffusion's names, and its config beside it.
 
@@ -41,5 +44,5 @@ def export_file(
     with writing(path, kind="file"):
         torch_file.write(path, tensors)
         write_json(released.beside(path), about)
-    say(f"step {model.step} in {path}, its config in {released.beside(path).name}")
+    logger.info(f"step {model.step} in {path}, its config in {released.beside(path).name}")
     return path

@@ -1,5 +1,6 @@
 """Runs a task that only some systems have on every image of a folder."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
@@ -58,7 +61,6 @@ def run(
     out: str | Path,
     chosen: str | Path | ModelChoice = "",
     options: Options = DEFAULTS,
-    say=print,
 ) -> list[Path]:
     """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
 
@@ -76,7 +78,7 @@ def run(
     def uses(system: System) -> Sequence[str]:
         return find(system, name).uses
 
-    model = ModelChoice.of(chosen).open(uses, name, say)
+    model = ModelChoice.of(chosen).open(uses, name)
     facts = model.experiment.facts
     channels = facts.input_channels or facts.channels  # without pairs the model takes its images
     inputs = Inputs(source, model.config.data, channels, facts.channels, options.layout)
@@ -85,7 +87,7 @@ def run(
             f"--first_seed={options.first_seed}: the first image's seed, from 0 to {2**31 - 1}"
         )
     for remark in inputs.remarks:
-        say(f"--input: {remark}")
+        logger.info(f"--input: {remark}")
     files, shown, scores = [], [], []
     for result in _results(model, find(model.experiment.system, name), inputs, options):
         files.append(folder / f"{result.name}.png")
@@ -96,8 +98,8 @@ def run(
             scores.append(_scores(result.image, result.target))
     files.append(save_sheet(folder, "contact_sheet.png", _sheet(shown)))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
-    say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
-    return files + _write_scores(folder, scores, say)
+    logger.info(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
+    return files + _write_scores(folder, scores)
 
 
 def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iterator[Result]:
@@ -118,7 +120,7 @@ def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iter
             yield Result(inputs.names[row], x, image, y)
 
 
-def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Path]:
+def _write_scores(folder: Path, scores: list[dict[str, float]]) -> list[Path]:
     """Writes scores.json with the means and returns its path; nothing if there are no scores."""
     path = folder / "scores.json"
     if path.exists():  # written by an earlier call
@@ -126,7 +128,7 @@ def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Pat
     if not scores:
         return []
     means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
-    say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
+    logger.info(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
     with writing(path):
         write_json(path, {"images": len(scores), **means})
     return [path]

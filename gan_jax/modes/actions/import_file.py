@@ -1,5 +1,6 @@
 """Makes the folder of a run from the weights in a .pt file of guided-diffusion."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from gan_jax.run import folder as folders
 from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 
+logger = logging.getLogger(__name__)
 
-def import_file(
-    source: str | Path, workdir: str | Path, config: ConfigDict | None = None, say=print
-) -> Path:
+
+def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | None = None) -> Path:
     """Makes `workdir` a run at step 0 whose weights, and averages, are those of a .pt file.
 
     What the shapes do not tell comes from `config`, else from the file beside it that `export_file`
@@ -47,23 +48,23 @@ def import_file(
     released.check_system(config, kind, f"--from={source}")
     if "classifier" in config and config.classifier.scale:
         config.classifier.scale = 0.0  # its weights are not in this file
-        say("without guidance; --classifier names a classifier when images are drawn")
-    folder = _written(path, tensors, workdir, config, say)
+        logger.info("without guidance; --classifier names a classifier when images are drawn")
+    folder = _written(path, tensors, workdir, config)
     total = sum(int(np.prod(t.shape)) for t in tensors.values())
-    say(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
+    logger.info(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
     return folder
 
 
-def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict, say) -> Path:
+def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Path:
     """Writes config and state of the run, and returns its folder."""
     key = f"--from={path}"
-    folder = folders.claim(workdir, say=say)
+    folder = folders.claim(workdir)
     try:
         if (folder / "config.json").exists():
             raise UserError(f"--workdir={workdir} holds a run already; name another folder")
         experiment = Experiment(config, released.facts_of(config, tensors))
         carry = _begun(experiment, released.NETS[config.system], tensors, key)
-        states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
+        states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep)
         with writing(folder / "config.json", "workdir"):
             provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
             states.save(0, carry._asdict(), vars(job.Progress()))

@@ -1,5 +1,6 @@
 """A video of a walk through the latents of a model."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from gan_jax.modes.actions.model_choice import ModelChoice, drawn_by
 from gan_jax.report import grids
 from gan_jax.run import latent_walk
 from gan_jax.run.model import Model
+
+logger = logging.getLogger(__name__)
 
 MOST_LATENTS = 2**29  # numbers, 2 GiB, because trajectories are smoothed as a whole
 NARROWEST = 256  # pixels of a frame; small images are enlarged
@@ -60,7 +63,6 @@ def interpolate(
     weights: str = "",
     motion: Motion = TEN_SECONDS,
     columns: int = 0,
-    say=print,
 ) -> Path:
     """A grid of images whose latents move smoothly and come back to where they began.
 
@@ -80,7 +82,7 @@ def interpolate(
     frames = motion.frames()
     if columns < 0:
         raise UserError(f"--columns={columns}: give a number of cells, or 0 for a square")
-    model = ModelChoice.of(chosen).open(drawn_by, "interpolate", say)
+    model = ModelChoice.of(chosen).open(drawn_by, "interpolate")
     length = _latent_length(model)
     cells = model.experiment.sample_batch(seeds, classes)
     count = len(cells["seed"])
@@ -94,7 +96,9 @@ def interpolate(
     pictures = _grids(model.along(cells, z, weights), count, columns)
     durations = video_file.durations(frames, motion.seconds)
     video_file.save(path, zip(pictures, durations, strict=True))
-    say(f"{count} latents by step {model.step}, {frames} frames in {motion.seconds:g} s: {path}")
+    logger.info(
+        f"{count} latents by step {model.step}, {frames} frames in {motion.seconds:g} s: {path}"
+    )
     return path
 
 

@@ -1,6 +1,7 @@
 """Bits per dimension of images under a diffusion model."""
 
 import json
+import logging
 from pathlib import Path
 
 import jax
@@ -16,13 +17,13 @@ from gan_jax.report import bound_plot
 from gan_jax.run.experiment import MOST_PIXELS
 from gan_jax.run.model import Model, load, measured
 
+logger = logging.getLogger(__name__)
+
 CHUNK = 32  # images at a time
 TERMS = ("vb", "xstart_mse", "mse")
 
 
-def run(
-    chosen: str | Path | ModelChoice, out: str | Path, count: int = 0, say=print
-) -> dict[str, float]:
+def run(chosen: str | Path | ModelChoice, out: str | Path, count: int = 0) -> dict[str, float]:
     """Computes the variational bound of the validation images, or of the training images if there
     are none; returns the scores.
 
@@ -64,11 +65,11 @@ def run(
         "images": total,
         "steps": steps,
     }
-    say(
+    logger.info(
         f"{scores['bits_per_dim']:.4f} ± {scores['standard_error']:.4f} bits per dimension over "
         f"{total} {split} images and {steps} steps, step {model.step}, in {folder}"
     )
-    say(json.dumps(scores))
+    logger.info(json.dumps(scores))
     _write(folder, terms)
     with writing(folder / "likelihood.json"):
         write_json(folder / "likelihood.json", {**about, **scores})

@@ -1,5 +1,6 @@
 """Prepares data sets and weights that others publish."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from gan_jax.evaluation import networks
 from gan_jax.interop import inception
 from gan_jax.interop import lpips as lpips_files
 
+logger = logging.getLogger(__name__)
 
-def prepare(name: str, out: str | Path = "", by_hand: str = "", say=print) -> Path:
+
+def prepare(name: str, out: str | Path = "", by_hand: str = "") -> Path:
     """Makes the set `name` of `gan_jax.data.published.sets` in the folder `out`; returns its path.
 
     Args:
@@ -28,9 +31,9 @@ def prepare(name: str, out: str | Path = "", by_hand: str = "", say=print) -> Pa
         if not name:
             raise UserError(f"--name is missing: say what to prepare; accepted are {known}")
         raise ArgumentError("name", f"={name}: accepted are {known}")
-    path = preparing.prepare(SETS[name], out or places.FOLDER, by_hand, say, ProgressBar)
+    path = preparing.prepare(SETS[name], out or places.FOLDER, by_hand, ProgressBar)
     if name in READERS:
-        say(f"the metrics find them from now on, without a flag: {READERS[name](path)}")
+        logger.info(f"the metrics find them from now on, without a flag: {READERS[name](path)}")
     return path
 
 

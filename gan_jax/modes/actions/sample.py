@@ -1,5 +1,6 @@
 """Writes samples of a model into files."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from gan_jax.report import grids
 from gan_jax.run import class_names
 from gan_jax.run.experiment import MOST_COLUMNS, TITLES
 from gan_jax.run.model import Model
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("grid", "png", "npz", "adm")
 
@@ -80,7 +83,6 @@ def sample(
     classes: Sequence[int | str] = (),
     formats: Sequence[str] = ("grid",),
     drawing: Drawing = DEFAULTS,
-    say=print,
 ) -> list[Path]:
     """Makes one image per seed and writes them into `out`; returns the files.
 
@@ -103,7 +105,7 @@ def sample(
                 f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
             )
     folder = check_folder(out)
-    model = ModelChoice.of(chosen).open(drawn_by, "sample", say)
+    model = ModelChoice.of(chosen).open(drawn_by, "sample")
     if drawing.standing_stats:
         model = model.standing_statistics(drawing.standing_stats)
     images = model.sample(seeds, classes, drawing.truncation, drawing.weights)
@@ -111,7 +113,7 @@ def sample(
     samples = Samples(model, images, batch, seeds, classes)
     files = [path for name in FORMATS if name in formats for path in WRITERS[name](samples, folder)]
     shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
-    say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
+    logger.info(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files
 
 

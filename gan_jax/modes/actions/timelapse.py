@@ -3,6 +3,7 @@
 It follows generate_training_video in ProGAN's util_scripts.py (Karras et al. 2018).
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from gan_jax.modes.actions import video_file
 from gan_jax.report import video
 from gan_jax.run import folder as folders
 
+logger = logging.getLogger(__name__)
+
 HOLD = 1000  # milliseconds for which the last picture stays
 
 
@@ -26,7 +29,6 @@ def timelapse(
     fps: float = 30,
     time_warp: float = 1.5,
     weights: str = "",
-    say=print,
 ) -> Path:
     """A video of the run's sample grids, which show the same latents all through training.
 
@@ -63,7 +65,7 @@ def timelapse(
             yield video.captioned(np.asarray(fitting), *names, part), milliseconds
 
     count = video_file.save(path, shown())
-    say(f"{count} of {len(steps)} grids, steps {steps[0]} to {steps[-1]}: {path}")
+    logger.info(f"{count} of {len(steps)} grids, steps {steps[0]} to {steps[-1]}: {path}")
     return path
 
 

@@ -1,0 +1,117 @@
+"""Trains image generators, and works with what was trained.
+
+    python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
+    python launch.py --mode=sample --workdir=runs/a --seeds=0-63
+    python launch.py --mode=sample --help
+
+Running the same command again resumes. Without --workdir each run gets a folder of its own in
+runs/. Exit status: 0 done, 1 something to fix, 2 a flag that is not understood, 75 stopped by a
+signal with the state saved.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from gan_jax.errors import ArgumentError, UserError
+from gan_jax.modes import devices, help, parsing, run_folders
+from gan_jax.modes.streams import make_lasting
+
+
+def enter() -> None:
+    """Runs the command line of this process, and ends the process."""
+    # XLA and TensorStore log to stderr what a person running a training does not need
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    make_lasting()
+    app.run(main, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> parsing.Command:
+    """The command, ready to run; ends the process after --help and for what is not understood."""
+    flags.FLAGS.mark_as_parsed()  # absl's own; a command has flags of its own
+    try:
+        if parsing.wants_help(argv):
+            print(help.text(argv, __doc__), flush=True)
+            sys.exit(0)
+        return parsing.parse(argv)
+    except parsing.UsageError as error:
+        fail(str(error), 2)
+
+
+def main(command: parsing.Command) -> NoReturn:
+    """Runs a command and ends the process with its status."""
+    logging.set_verbosity(logging.ERROR)
+    # before and after the training loop, which has a handler of its own
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = run(command)
+    except UserError as error:
+        fail(parsing.message(error, command), 1)
+    except KeyboardInterrupt:
+        print("stopped outside training: nothing is lost, run the same command again", flush=True)
+        os._exit(75)  # without the teardown of a compiler that was interrupted
+    sys.exit(status)
+
+
+def run(command: parsing.Command) -> int:
+    """Does what the command asks; returns the exit status."""
+    if not getattr(command.mode, "COMPUTES", True):
+        return command.mode.main(None, "")
+    devices.prepare(command.general)
+    config = command.general.config.value
+    if config is not None:
+        from gan_jax.config import prepare
+
+        prepare(config)
+    if _needs_folder(command):
+        return in_new_folder(command, config)
+    return command.mode.main(config, command.general.workdir.value)
+
+
+def _needs_folder(command: parsing.Command) -> bool:
+    """Whether the command begins a run without saying where.
+
+    The processes of a cluster share a folder, so there it has to be named.
+    """
+    named = command.general.workdir.value or command.general.distributed.value
+    begins = getattr(command.mode, "starts_run", lambda: False)
+    return not named and command.general.config.value is not None and begins()
+
+
+def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
+    """Runs a training without --workdir in a new folder; returns the exit status.
+
+    The folder is removed again if the run does not begin.
+    """
+    try:
+        folder = run_folders.new(command.label)
+    except OSError as error:
+        raise ArgumentError(
+            "workdir",
+            f" is missing, and no folder can be made in {Path.cwd() / run_folders.RUNS} "
+            f"({error.strerror or error}); name one",
+        ) from None
+    print(
+        f"{folder}: a new run; to go on with it later, add --workdir={folder} to the same command",
+        flush=True,
+    )
+    status = None
+    try:
+        status = command.mode.main(config, str(folder))
+    finally:
+        if not (folder / "config.json").exists():
+            run_folders.remove_unused(folder)
+        elif status != 0:
+            print(f"to go on with this run, add --workdir={folder} to the same command", flush=True)
+    return status
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """One line on stderr, and out."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(status)
