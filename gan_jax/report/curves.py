@@ -43,7 +43,8 @@ HIGHER_IS_BETTER = (
     *("coverage", "psnr", "ssim", "rank", "likelihood"),
 )
 MANY = matplotlib.colormaps["tab20"]  # for panels with more lines than COLOURS
-NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
+NOT_METRICS = ("step", "kind", "wall_time")  # what every row has
+NOT_DRAWN = (*NOT_METRICS, "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
 # A panel whose values span a larger ratio gets a logarithmic axis. For losses differences matter

@@ -73,7 +73,7 @@ def _last_scores(folder: Path) -> dict[str, float]:
     written."""
     rows = [r for r in curves.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
     row = rows[-1] if rows else {}
-    return {k: float(v) for k, v in row.items() if k not in ("step", "kind")}
+    return {k: float(v) for k, v in row.items() if k not in curves.NOT_METRICS}
 
 
 def _last_grid(folder: Path) -> str:
@@ -99,9 +99,10 @@ def peak_memory() -> dict[str, Any]:
 def show(summary: dict) -> None:
     """Logs the summary of a run."""
     best = summary["best"]
-    logger.info(
-        f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}"
-    )
+    terminated = summary["reason"] == "terminated"
+    how = "terminated by a signal" if terminated else summary["reason"]
+    rest = ": the state is saved, and the same command goes on from it" if terminated else ""
+    logger.info(f"{how} at step {summary['step']} after {clock(summary['wall_seconds'])}{rest}")
     scores = shown(summary["scores"])
     if scores:
         logger.info("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
