@@ -36,7 +36,7 @@ from tests.helpers.source_files import class_folders, idx_directory, picture
         ({"validation_path": "x"}, "data.validation_path data.source=folder digits"),
         ({"validation_split": "dev"}, "data.validation_split=dev validation, test, t10k"),
         ({"train_split": "test"}, "data.train_split=test 'train'"),
-        ({"resolution": 32}, "28x28 data.resolution=32 data.resolution=28 data.resize data.pad"),
+        ({"resolution": 31}, "28x28 data.resolution=31 data.resolution=28 data.resize data.pad"),
         ({"pad": 1}, "30x30 data.pad=1 data.resolution=28"),
     ],
 )
