@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import loop, optim
+from gan_jax.core import loop
 from gan_jax.core.best_states import Best
 from gan_jax.core.console import Console
 from gan_jax.core.intervals import Every, Intervals
@@ -24,7 +24,6 @@ MESH = Mesh(1)
 KEY = MESH.copy(jax.random.key(0))
 NEVER = Every(0)
 LENGTH = 4  # steps per epoch
-RATE = optim.scale_by_rate()
 
 
 class Run:

@@ -18,6 +18,7 @@ from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
 from gan_jax.run.dry_run import dry_run
 from gan_jax.run.experiment import Experiment
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.run_folders import Parsed
 from tests.helpers.shell import ROOT, launch_here, rows
 
@@ -161,8 +162,8 @@ def test_states(run):
         str(summary["best"]["step"])
     ]
     assert gan_jax.load(folder, "best").step == summary["best"]["step"]
-    with pytest.raises(UserError, match=r"no state '5'; there are newest, best and the steps"):
-        gan_jax.load(folder, "5")
+    others = "no state '5'; there are newest, best and the steps"
+    assert_refused(f"^{folder}: {others}", gan_jax.load, folder, "5")
 
 
 # a trained model
@@ -181,15 +182,14 @@ def test_one_seed_one_image(model):
 
 
 def test_what_a_model_cannot_do_is_said(model):
-    for options, message in (
-        ({"classes": [4]}, "accepted are 0 to 3"),
-        ({"seeds": []}, "seeds: "),
-        ({"seeds": [-1]}, "seeds: "),
-        ({"truncation": -1.0}, "truncation=-1"),
-        ({"weights": "best"}, "this model has"),
+    for name, value, message in (
+        ("classes", [4], "^: no class 4; accepted are 0 to 3"),
+        ("seeds", [], "^: give whole numbers"),
+        ("seeds", [-1], "^: give whole numbers"),
+        ("truncation", -1.0, "^=-1.0: must be above 0"),
+        ("weights", "best", "^=best: this model has ema, raw"),
     ):
-        with pytest.raises(UserError, match=message):
-            model.sample(**{"seeds": [0], **options})
+        refused_argument(name, message, model.sample, **{"seeds": [0], name: value})
 
 
 def test_truncation_and_standing_statistics_change_samples(model):
@@ -208,8 +208,8 @@ def test_sample_files(run, model, tmp_path):
     np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))
     for name, image in zip(names[1:3], arrays["images"], strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
-    with pytest.raises(UserError, match="--format=gif: accepted are grid, png, npz"):
-        sample.sample(run[0], tmp_path / "a", [0], formats=("gif",))
+    accepted = "^--format=gif: accepted are grid, png, npz"
+    assert_refused(accepted, sample.sample, run[0], tmp_path / "a", [0], formats=("gif",))
 
 
 def test_evaluate_gives_the_figures_of_training(run):
