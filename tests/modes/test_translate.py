@@ -268,7 +268,7 @@ def test_wrong_input(trained, tmp_path):
         )
     other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     other.run.devices = 1
-    with pytest.raises(UserError, match="no such task on images, but none"):
+    with pytest.raises(UserError, match="this model cannot translate; use a pix2pix run"):
         folder_task.find(Experiment(other).system, "translate")
     assert "--input" in error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
 

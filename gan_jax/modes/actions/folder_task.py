@@ -20,6 +20,11 @@ from gan_jax.run.model import Model
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
+RUNS = {  # the runs that have a task
+    "translate": "a pix2pix run",
+    "upsample": "a run of a super-resolution model",
+    "invert": "a run of a diffusion model",
+}
 
 
 @dataclass(frozen=True)
@@ -166,8 +171,7 @@ def find(system: System, name: str) -> Task:
     """The task called `name`; UserError if this system has no such task on images."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
     if name not in reading:
-        has = ", ".join(reading) or "none"
-        raise UserError(f"--mode={name}: this model's system has no such task on images, but {has}")
+        raise UserError(f"--mode={name}: this model cannot {name}; use {RUNS[name]}")
     return reading[name]
 
 
