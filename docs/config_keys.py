@@ -150,12 +150,12 @@ def _common_end(words: Names, names: Names) -> int:
 
 
 def _table(system: str, section: Any, prefix: str) -> str:
-    rows = ["| key | default | |", "|---|---|---|"]
+    rows = ["| key | default | meaning |", "|---|---|---|"]
     for key, value in _leaves(section, prefix):
         text = about(system, key).replace(" | ", " / ")
         if text.startswith("| "):  # the other values
             text = (value.strip('"') or value) + text.replace("|", " /", 1)
-        rows.append(f"| `config.{key}` | `{cell(value)}` | {cell(text)} |")
+        rows.append(f"| `config.{key}`{{.whole}} | `{cell(value)}` | {cell(text)} |")
     return "\n".join(rows) + "\n"
 
 

@@ -16,6 +16,9 @@ from gan_jax.modes import MODES, flags, parsing
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
+CODE = re.compile(r"<code>.*?</code>", re.S)
+IN_CODE = re.compile(r"(--[\w.]{1,28})(?![^<]*>)")  # outside of tags
+FLAG = re.compile(r"(?<![\w`-])(--[a-z][\w.]*(?:=[\w.]*\w)?)")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
@@ -30,6 +33,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     parts = FENCE.split(markdown)  # code is left alone
     parts[::2] = [linked(part, page.file.src_uri, repository()) for part in parts[::2]]
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """The page with marks around the flags in its code, so that no line ends after a flag's --."""
+    return CODE.sub(lambda code: IN_CODE.sub(r'<span class="whole">\1</span>', code[0]), html)
 
 
 def repository() -> str:
@@ -82,13 +90,16 @@ def flag_tables() -> str:
 
 
 def _flag_table(own: flags.FlagValues) -> str:
-    rows = ["| flag | default | |", "|---|---|---|"]
+    rows = ["| flag | default | meaning |", "|---|---|---|"]
     for flag in flags.in_order(own):
         default = {True: "on", False: "off"}[flag.default] if flag.boolean else flag.default
         shown = "" if default in (None, "") else f"`{default}`"
         name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-        rows.append(f"| `{name}` | {shown} | {config_keys.cell(flag.help)} |")
+        rows.append(
+            f"| `{name}`{{.whole}} | {shown} | {config_keys.cell(FLAG.sub(BACKTICKS, flag.help))} |"
+        )
     return "\n".join(rows) + "\n"
 
 
+BACKTICKS = r"`\1`"
 TABLES = {"flags": flag_tables, "config keys": config_keys.tables}
