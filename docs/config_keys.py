@@ -136,7 +136,11 @@ def about(system: str, key: str) -> str:
             common = _common_end(words, names)
             if common > best:
                 best, found = common, comment
-    return found or PLAIN[words[-1]]
+    if not (text := found or PLAIN.get(words[-1], "")):
+        raise KeyError(
+            f"config.{key} of {system}: give it a comment beside its default, or a text in PLAIN"
+        )
+    return text
 
 
 def _common_end(words: Names, names: Names) -> int:

@@ -33,7 +33,7 @@ for flag in FLAGS:
 LONGEST = (
     "contract", "contract_diffusion", "progan_system", "quality", "bad_input", "resume",
     "warpgan_golden", "translate", "unet", "import_run", "diffusion_train", "progan_golden",
-    "restore", "outputs", "notebook", "gan_sampling",
+    "restore", "tutorials", "outputs", "notebook", "gan_sampling",
 )  # fmt: skip
 
 

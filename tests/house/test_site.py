@@ -109,6 +109,8 @@ def test_comments_of_the_code_become_texts(tmp_path):
     assert found["e"] == "four"
     assert config_keys.about("gan", "loss.order").startswith("| discriminator_first")
     assert config_keys.cell("a | b\nc") == "a \\| b c"
+    with pytest.raises(KeyError, match=r"config\.loss\.nothing of gan: give it a comment"):
+        config_keys.about("gan", "loss.nothing")
 
 
 def test_the_address_of_the_repository_stands_in_one_place(hooks):

@@ -85,7 +85,7 @@ def run_page(name: str) -> list[str]:
             continue
         done = launch_here(*small(words))
         assert done.returncode == 0, (words, done.stderr)
-        said.append(done.stdout)
+        said.append(done.stdout + done.stderr)
     return said
 
 
