@@ -70,7 +70,7 @@ def run(
     Writes one PNG per image under its own name, sheets/contact_sheet.png and, if targets are known,
     scores.json. `chosen` is a run's folder or a choice of a model.
 
-    Raises UserError for a model that has no such task, for images that cannot be read, and if a
+    Raises UserError for a model that cannot do this, for images that cannot be read, and if a
     labelled model gets no classes.
     """
     if not source:
@@ -168,7 +168,7 @@ def _sheet(shown: list[Result]) -> np.ndarray:
 
 
 def find(system: System, name: str) -> Task:
-    """The task called `name`; UserError if this system has no such task on images."""
+    """The task called `name`; UserError if this system cannot do it."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
     if name not in reading:
         raise UserError(f"--mode={name}: this model cannot {name}; use {RUNS[name]}")
