@@ -220,16 +220,17 @@ def _describe(found: Opening, channels: int, options: Options) -> str:
     of_identities = options.pairs == "identities"
     held = identities.describe(found.splits) if of_identities else f"{counts} images"
     left_out = identities.describe_left_out(found.splits) if of_identities else ""
-    colours = {1: "grey", 3: "RGB"}[channels]
-    policy = "as the images are" if options.channels == "as_is" else "as config.data.channels asks"
+    colours = {1: "greyscale", 3: "RGB"}[channels]
     said = [] if options.pairs == "none" else [_pairing(options)]
     if found.class_names:
-        told = f"{len(found.class_names)} classes ({found.labels_from})"
+        told = f"{len(found.class_names)} classes"
+        if found.labels_from:
+            told += f" ({found.labels_from})"
         plain = listing.only_count(found.class_names)
         said.append(told if plain else f"{told}: {listing.some([*found.class_names])}")
     return (
-        f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
-        f"alpha dropped), {', '.join(said) or 'no labels'}{left_out}"
+        f"{title}: {held}, {options.resolution}x{options.resolution} {colours}, "
+        f"{', '.join(said) or 'no labels'}{left_out}"
     )
 
 

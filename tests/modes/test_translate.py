@@ -255,7 +255,7 @@ def test_wrong_input(trained, tmp_path):
     refused_argument("workdir", missing, translate, odd, out, ModelChoice(config=config))
     other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     other.run.devices = 1
-    lacking = "^--mode=translate: .*no such task on images, but none"
+    lacking = "this model cannot translate; use a pix2pix run"
     assert_refused(lacking, folder_task.find, Experiment(other).system, "translate")
     assert "--input" in error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
 

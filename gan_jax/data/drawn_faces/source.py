@@ -266,7 +266,7 @@ def open_drawn_faces(options: Options) -> Opened:
     if options.labels == "none":
         return Opened(train, validation, (), "none", sorted_by_class=True)
     names = tuple(f"{identity:04d}" for identity in range(options.identities))
-    return Opened(train, validation, names, "the source's own", sorted_by_class=True)
+    return Opened(train, validation, names, sorted_by_class=True)
 
 
 __all__ = ["FIVE", "DrawnFaces", "open_drawn_faces"]

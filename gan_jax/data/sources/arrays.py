@@ -39,7 +39,7 @@ class Opened:
     train: Source
     validation: Source | None
     class_names: tuple[str, ...]  # () without labels, whatever `label` returns
-    labels_from: str  # for the console
+    labels_from: str = ""  # for the console; "": the source's own labels
     sorted_by_class: bool = False
     remarks: tuple[str, ...] = ()  # lines to show a person: what the splits are, …
 
@@ -204,7 +204,7 @@ def _settle(
     count = max(int(part.labels.max()) for part in parts) + 1
     if len(class_names) < count:
         class_names = tuple(str(c) for c in range(count))
-    return Opened(train, validation, class_names, "the source's own")
+    return Opened(train, validation, class_names)
 
 
 def _own_validation(validation: ArraySource | None, options: Options) -> ArraySource | None:

@@ -79,7 +79,7 @@ def open_tfds(options: Options) -> Opened:
 def _tfds_labels(names: tuple[str, ...], options: Options) -> tuple[tuple[str, ...], str]:
     if options.labels == "none" or not names:
         return (), "none"
-    return names, "the source's own"
+    return names, ""
 
 
 def _open_tfds_split(options: Options, split: str) -> tuple[TfdsSource, tuple[str, ...]]:

@@ -23,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 16  # images read and translated at a time
 MOST_SHOWN = 40  # rows of the contact sheet
+RUNS = {  # the runs that have a task
+    "translate": "a pix2pix run",
+    "upsample": "a run of a super-resolution model",
+    "invert": "a run of a diffusion model",
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def run(
     Writes one PNG per image under its own name, sheets/contact_sheet.png and, if targets are known,
     scores.json. `chosen` is a run's folder or a choice of a model.
 
-    Raises UserError for a model that has no such task, for images that cannot be read, and if a
+    Raises UserError for a model that cannot do this, for images that cannot be read, and if a
     labelled model gets no classes.
     """
     if not source:
@@ -165,11 +170,10 @@ def _sheet(shown: list[Result]) -> np.ndarray:
 
 
 def find(system: System, name: str) -> Task:
-    """The task called `name`; UserError if this system has no such task on images."""
+    """The task called `name`; UserError if this system cannot do it."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
     if name not in reading:
-        has = ", ".join(reading) or "none"
-        raise UserError(f"--mode={name}: this model's system has no such task on images, but {has}")
+        raise UserError(f"--mode={name}: this model cannot {name}; use {RUNS[name]}")
     return reading[name]
 
 
