@@ -6,10 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
+from gan_jax.core.saved_states import best_states_in
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder
@@ -103,12 +105,30 @@ def in_use(folder: Path) -> bool:
 def check(folder: Path, config: ConfigDict) -> bool:
     """Whether the folder already holds this run; logs the values that have changed.
 
-    Raises a UserError as `changed` does.
+    A run that broke before its first state was saved is replaced, whatever its config was: there is
+    nothing of it to go on from. Otherwise raises a UserError as `changed` does.
     """
-    found = changed(folder, config)
+    try:
+        found = changed(folder, config)
+    except UserError:
+        if has_states(folder):
+            raise
+        logger.info(f"{folder}: the run that began here has no saved state; this one replaces it")
+        if jax.process_index() == 0:
+            (folder / "quality.json").unlink(missing_ok=True)
+        return False
     if found:
         logger.info(f"changed since this run began: {_listed(found)}")
     return found is not None
+
+
+def has_states(folder: Path) -> bool:
+    """Whether a run has a saved state, be it the best one or one that was set aside as damaged."""
+    return bool(
+        saved_states.states_in(folder / "checkpoints")
+        or best_states_in(folder / "best")
+        or [*folder.glob("damaged-*")]
+    )
 
 
 def changed(folder: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]] | None:
