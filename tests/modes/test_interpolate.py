@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 import gan_jax
-from gan_jax.modes.actions import interpolate, model_choice
+from gan_jax.modes.actions import interpolate, model_choice, video_file
 from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.modes.actions.model_choice import ModelChoice
-from gan_jax.report import grids, video
+from gan_jax.report import grids
 from gan_jax.run import latent_walk
+from gan_jax.run import model as models
 from tests.helpers.one_line import assert_refused
 from tests.helpers.tiny_gan import make
-from tests.helpers.videos import frames_of, train_briefly
+from tests.helpers.videos import films_of, frames_of, train_briefly
 
 FRAMES, LENGTH, SIGMA = 60, 5, 4.0
 
@@ -105,10 +106,39 @@ def test_interpolation_draws_in_chunks_and_takes_other_weights(run, tmp_path, mo
     assert path == tmp_path / "a.webp"
     whole = path.read_bytes()
     assert frames_of(path)[0][0].shape == (256, 256, 3)
-    monkeypatch.setattr(interpolate, "PIXELS", 1)  # 64 images: the 70 frames come in two parts
+    monkeypatch.setattr(models, "BYTES", 1)  # 64 images: the 70 frames come in two parts
     assert interpolate.interpolate(run, path, **options).read_bytes() == whole
     options["weights"] = ""
     assert interpolate.interpolate(run, path, **options).read_bytes() != whole
+
+
+def test_a_short_video_is_smoothed_less():
+    """Without `smoothing` every length is accepted; 1 second is the most."""
+    assert [Motion(seconds, 30).sigma for seconds in (2, 6, 10, 60)] == [10, 30, 30, 30]
+    assert Motion(2.0, 30).frames() == 60
+    assert Motion(2.0, 30, 0.5).sigma == 15
+
+
+@pytest.mark.parametrize("kind", ["gif", "mp4"])
+def test_other_formats_hold_the_same_frames(run, tmp_path, kind):
+    options = dict(seeds=[4, 2], motion=Motion(0.5, 12))
+    expected = frames_of(interpolate.interpolate(run, tmp_path, **options))
+    path = interpolate.interpolate(run, tmp_path / f"a.{kind}", **options)
+    assert path.read_bytes()[:3] == {"gif": b"GIF", "mp4": b"\0\0\0"}[kind]
+    found = films_of(path) if kind == "mp4" else frames_of(path)
+    assert len(found) == len(expected) == 6
+    assert sum(milliseconds for _, milliseconds in found) == 500
+    for (frame, _), (wanted, _) in zip(found, expected, strict=True):
+        height, width, _ = wanted.shape
+        assert np.abs(frame[:height, :width].astype(int) - wanted).mean() < 8
+
+
+def test_mp4_without_its_package_says_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_file.video_mp4, "available", lambda: False)
+    assert_refused(
+        r"^out=.*a\.mp4: \.mp4 files need the package av \(pip install 'gan_jax\[video\]'",
+        lambda: interpolate.interpolate(run, tmp_path / "a.mp4"),
+    )
 
 
 def test_columns_are_those_asked_for(run, tmp_path):
@@ -122,21 +152,22 @@ def test_columns_are_those_asked_for(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seconds": 0.0}, "--seconds=0: accepted"),
-        ({"seconds": float("nan")}, "--seconds=nan: accepted"),
-        ({"seconds": 1e9}, "--seconds=1e[+]09: accepted"),
-        ({"fps": -1}, "--fps=-1: accepted"),
-        ({"fps": 200}, "--fps=200: accepted"),
-        ({"seconds": 0.03, "smoothing": 0.0}, "less than two frames"),
-        ({"smoothing": -1.0}, "--smoothing=-1: accepted"),
-        ({"seconds": 2.0, "smoothing": 1.0}, "to a third of --seconds=2;"),
-        ({"columns": -1}, "--columns=-1"),
+        ({"seconds": 0.0}, "^seconds=0: accepted"),
+        ({"seconds": float("nan")}, "^seconds=nan: accepted"),
+        ({"seconds": 1e9}, "^seconds=1e[+]09: accepted"),
+        ({"fps": -1}, "^fps=-1: accepted"),
+        ({"fps": 200}, "^fps=200: accepted"),
+        ({"seconds": 0.03, "smoothing": 0.0}, "not even two frames"),
+        ({"smoothing": -1.0}, "^smoothing=-1: accepted"),
+        ({"seconds": 2.0, "smoothing": 1.0}, "to a third of the video's 2;"),
+        ({"columns": -1}, "^columns=-1"),
         ({"seeds": []}, "seeds: "),
         ({"classes": [4]}, "accepted are 0 to 3"),
         ({"weights": "best"}, "weights=best: this model has ema, raw"),
         ({"state": "5"}, "no state '5'"),
         ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "do not fit in memory"),
-        ({"out": "a.gif"}, r"--out=.*a\.gif: videos are written as \.webp"),
+        ({"out": "a.mov"}, r"^out=.*a\.mov: accepted are files in \.webp, \.gif, \.mp4"),
+        ({"out": "a.gif", "fps": 60}, r"^fps=60: \.gif files show at most 50 frames per second"),
         ({"out": "config.json/a.webp"}, "out: .* cannot be written"),
     ],
 )
@@ -152,9 +183,10 @@ def test_what_an_interpolation_refuses(run, tmp_path, options, message):
 
 
 def test_frames_too_large_for_the_format_are_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "LARGEST", 200)
+    small = video_file.FORMATS[".webp"]._replace(largest=200)
+    monkeypatch.setitem(video_file.FORMATS, ".webp", small)
     assert_refused(
-        "frames of 256 x 256 pixels: webp takes at most 200 a side",
+        r"frames of 256 x 256 pixels: \.webp takes at most 200 a side",
         lambda: interpolate.interpolate(run, tmp_path, seeds=[0]),
     )
     assert not list(tmp_path.iterdir())
