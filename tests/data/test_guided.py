@@ -337,7 +337,7 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
     for i in range(2):
         save(tmp_path / f"in/{i}.png", noise(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
-    with pytest.raises(UserError, match=r"--classes is missing: .* 0 to 2"):
+    with pytest.raises(UserError, match=r"^classes is missing: .* 0 to 2"):
         folder_task.run("upsample", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder_task.run("upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)))
@@ -350,7 +350,7 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
 def test_classes_of_a_task_are_checked(model, tmp_path):
     np.savez(tmp_path / "in.npz", noise(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
-    with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
+    with pytest.raises(UserError, match="source: arr_1: no class 7; accepted are 0 to 2"):
         folder_task.run("upsample", source, tmp_path / "out")
     with pytest.raises(UserError, match="classes: no class 3"):
         folder_task.run(

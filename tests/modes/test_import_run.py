@@ -161,8 +161,8 @@ def test_files_of_another_kind(tmp_path):
     )
     torch_file.write(tmp_path / "x.pt", {"conv.weight": np.zeros((3, 3), np.float32)})
     refused(tmp_path / "x.pt", tmp_path / "run", "none of guided-diffusion's networks")
-    refused(tmp_path / "none.pt", tmp_path / "run", "no such file")
-    refused("", tmp_path / "run", "--from is missing")
+    refused(tmp_path / "none.pt", tmp_path / "run", "there is no such file")
+    refused("", tmp_path / "run", "source is missing")
 
 
 def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):

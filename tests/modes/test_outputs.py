@@ -207,7 +207,7 @@ def test_sample_files(run, model, tmp_path):
     np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))
     for name, image in zip(names[1:3], arrays["images"], strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
-    with pytest.raises(UserError, match="--format=gif: accepted are grid, png, npz"):
+    with pytest.raises(UserError, match="formats=gif: accepted are grid, png, npz"):
         sample.sample(run[0], tmp_path / "a", [0], formats=("gif",))
 
 
