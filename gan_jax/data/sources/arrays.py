@@ -17,7 +17,11 @@ DIGITS = Path(__file__).with_name("mnist_subset.npz")
 
 
 class Source(Protocol):
-    """Images by number. `image` may raise UnreadableError; `name` is for messages."""
+    """Images by number. `image` may raise UnreadableError; `name` is for messages.
+
+    A source whose images take time has `work`, a `gan_jax.data.progress.Work` that says how long
+    one takes and what is done.
+    """
 
     known: tuple[int, int, int]  # height, width, channels if the same for all images; 0: not known
 
@@ -26,6 +30,9 @@ class Source(Protocol):
     def label(self, i: int) -> int: ...  # 0 without labels
     def name(self, i: int) -> str: ...
     def shape(self, i: int) -> tuple[int, int, int]: ...  # without decoding where possible
+
+
+OWN_LABELS = "the source's own"
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Opened:
     train: Source
     validation: Source | None
     class_names: tuple[str, ...]  # () without labels, whatever `label` returns
-    labels_from: str  # for the console
+    labels_from: str  # for the console, which leaves OWN_LABELS out
     sorted_by_class: bool = False
     remarks: tuple[str, ...] = ()  # lines to show a person: what the splits are, …
 
@@ -204,7 +211,7 @@ def _settle(
     count = max(int(part.labels.max()) for part in parts) + 1
     if len(class_names) < count:
         class_names = tuple(str(c) for c in range(count))
-    return Opened(train, validation, class_names, "the source's own")
+    return Opened(train, validation, class_names, OWN_LABELS)
 
 
 def _own_validation(validation: ArraySource | None, options: Options) -> ArraySource | None:

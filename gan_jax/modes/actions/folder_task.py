@@ -92,8 +92,9 @@ def run(
     channels = facts.input_channels or facts.channels  # without pairs the model takes its images
     with argument("source"):
         inputs = Inputs(
-            source, model.config.data, channels, facts.channels, options.layout, "source"
-        )
+            source, model.config.data, channels, facts.channels, options.layout, "source",
+            ProgressBar,
+        )  # fmt: skip
     last = 2**31 - 1 - len(inputs)
     if not 0 <= options.first_seed <= last:
         raise ArgumentError(
