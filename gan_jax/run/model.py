@@ -19,7 +19,7 @@ from gan_jax.run import latent_walk
 from gan_jax.run.experiment import Experiment
 
 Seeds = int | Iterable[int] | None  # how many images, or their numbers
-Progress = Callable[[int], None]  # called with the number of images made so far
+Progress = Callable[[int], None]  # called with the number of images so far
 BYTES = 2**26  # of images made at a time
 SHOWN = 16  # images that are made if nobody says how many
 
@@ -275,12 +275,15 @@ class Model:
         state = run(self.state, parts, jax.random.key(0), self.stage)
         return Model(self.experiment, state, self.step, self.stage)
 
-    def evaluate(self) -> dict[str, float]:
-        """Validation losses of this state by name, such as "val/gen"."""
+    def evaluate(self, progress: Progress = unseen) -> dict[str, float]:
+        """Validation losses of this state by name, such as "val/gen".
+
+        `progress` is called with the number of images that have been taken so far.
+        """
         experiment = self.experiment
         key = jax.random.fold_in(experiment.key, EVALUATION)
         return Validator(experiment.system, experiment.mesh, experiment.data, key)(
-            self.state, self.stage
+            self.state, self.stage, progress
         )
 
     def features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

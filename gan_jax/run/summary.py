@@ -35,15 +35,16 @@ def announce(experiment: Experiment) -> None:
 
 
 def _rate_line(rate, steps: int) -> str:
-    """A line with the highest and the last learning rate, and their ratio. It does not use the
-    first rate, which is small where there is a warm-up."""
+    """The highest and the last learning rate, such as "learning rate 0.002 → 0".
+
+    It does not use the first rate, which is small where there is a warm-up. Less than a thousandth
+    of the highest rate is shown as 0.
+    """
     sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
     top, end = float(sampled.max()), float(sampled[-1])
-    if top == end == float(sampled.min()):
+    if top == end:
         return f"learning rate {top:.3g}"
-    return (
-        f"learning rate {top:.3g} at most, {end:.3g} at the end (ratio {end / max(top, 1e-30):.3g})"
-    )
+    return f"learning rate {top:.3g} → {end if end >= top / 1000 else 0:.3g}"
 
 
 def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:

@@ -211,6 +211,25 @@ def test_sample_files(run, model, tmp_path):
         sample.sample(run[0], tmp_path / "a", [0], formats=("gif",))
 
 
+def test_evaluate_says_what_it_does_and_ends_with_a_table(run, lines):
+    scores = gan_jax.evaluate(run[0])
+    first = lines.index(f"step 6 of {run[0]}:") + 1
+    said = lines[:first]
+    for part in (
+        f"reading the state newest of {run[0]}",
+        "validation losses of ",
+        "drawing ",
+        "computing fd_classifier, classes",
+    ):
+        assert any(line.startswith(part) for line in said), part  # fmt: skip
+    table = lines[first : first + len(scores)]
+    assert [line.split()[0] for line in table] == list(scores)
+    assert [float(line.split()[1]) for line in table] == pytest.approx([*scores.values()], rel=1e-4)
+    (distance,) = [line for line in table if line.startswith("fd_classifier")]
+    assert distance.endswith("  lower is better")
+    assert not any("{" in line for line in lines)  # the JSON is in the file
+
+
 def test_evaluate_gives_the_figures_of_training(run):
     scores = gan_jax.evaluate(run[0])
     written = json.loads((run[0] / "evaluate.json").read_text())
@@ -250,7 +269,8 @@ def test_dry_run_counts_parameters_and_bytes(lines):
     report = dry_run(chosen)
     text = "\n".join(lines)
     assert json.loads(lines[0])["optim"]["gen"]["lr"] == 1e-4
-    for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
+    stage = "stage 0: 28 px, 128 images per step, steps 0 to 7,800 (about 100 epochs of 10,000 "
+    for number in ("12,928", "101,136", f"{stage}images)"):
         assert number in text, number
     experiment = Experiment(chosen)
     state = experiment.fresh().state
@@ -258,6 +278,25 @@ def test_dry_run_counts_parameters_and_bytes(lines):
         exact = sum(x.nbytes for x in jax.tree.leaves(tree))
         assert report["bytes"][name] == exact
         assert f"{name} {exact:,}" in text
+
+
+def test_dry_run_says_what_the_run_takes(lines):
+    """States and grids on the disk, as a run of the same config leaves them; steps and measures."""
+    chosen = config("", "dcgan_mnist")
+    chosen.run.update(steps="100", keep=3, keep_every="40", sample_every="25", sample_count=4)
+    chosen.run.update(quality_every="50", eval_every="20")
+    chosen.quality.update(metrics=("swd",), samples=16)
+    chosen.best.metric = "swd/mean"
+    dry_run(chosen)
+    (disk,) = [line for line in lines if line.startswith("disk: ")]
+    assert "6 states (3 newest, 2 kept for good, 1 best) of " in disk
+    assert "and 8 sample grids of about 3.1 kB" in disk  # raw and ema, 4 images of 28 x 28
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    for part in (
+        "100 training steps, 5 validations, 2 measurements of swd on 16 images, ",
+        "4 grids of 4 images; the first steps of the run will tell how long it takes",
+    ):
+        assert part in time  # fmt: skip
 
 
 def test_dry_run_asks_xla_for_the_memory_of_a_step(lines):
