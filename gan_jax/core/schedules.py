@@ -279,7 +279,7 @@ def _check(lr: float, schedule, key: str) -> None:
     if schedule.growth < 1:
         raise UserError(f"{key}.growth={schedule.growth}: a period cannot be shorter than the last")
     if not 0 <= schedule.hold < 1:
-        raise UserError(f"{key}.hold={schedule.hold}: a part of the length, from 0 to below 1")
+        raise UserError(f"{key}.hold={schedule.hold}: a share of the length, from 0 to below 1")
     if schedule.hold and schedule.begin:
         raise UserError(
             f"{key}.hold={schedule.hold} and {key}.begin={schedule.begin} both say where the line "

@@ -49,7 +49,7 @@ def check(experiment: Experiment) -> None:
     if asked and not experiment.facts.validation_size:
         raise UserError(
             f"config.quality.metrics: {asked[0]} is measured on identities that are not trained "
-            "on, and this data holds none out"
+            "on, and none are held out of this data"
         )
     if "rank1" in asked and not section.recogniser:
         raise UserError(

@@ -203,7 +203,7 @@ class Experiment:
             own = self.labels(len(seeds), classes) if len(classes) else self.seed_labels(seeds)
             return {"seed": seeds, "label": own}
         if len(classes) and self.config.data.pairs not in pairs.LABELLED:
-            raise ArgumentError("classes", ": this model translates, it has no classes")
+            raise ArgumentError("classes", ": this model translates images and has no classes")
         replaced = {"label": self.labels(len(seeds), classes)} if len(classes) else {}
         split = "validation" if self.facts.validation_size else "train"
         found = self.data.rows(split, seeds % self.data.sizes[split])

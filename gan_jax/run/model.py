@@ -88,7 +88,7 @@ class Model:
             batch["z"] = z
         if truncation and self.experiment.facts.input_channels:
             raise ArgumentError(
-                "truncation", f"={truncation}: this model translates, it has no latents"
+                "truncation", f"={truncation}: this model translates images and has no latents"
             )
         if truncation < 0:
             raise ArgumentError("truncation", f"={truncation}: must be above 0, or 0 for none")
@@ -102,10 +102,13 @@ class Model:
         """How many numbers a latent of this model has; 0: it has none."""
         return self.experiment.system.latents
 
+    def _without_latents(self) -> str:
+        return f"this model (config.system={self.config.system!r}) has no latents"
+
     def _checked(self, z: np.ndarray) -> np.ndarray:
         """Latents of a caller as float32 [N, length]; ArgumentError unless they fit the model."""
         if not self.latents:
-            raise ArgumentError("z", f": config.system={self.config.system!r} has no latents here")
+            raise ArgumentError("z", f": {self._without_latents()}")
         if z.ndim != 2 or z.shape[1] != self.latents or not len(z):
             raise ArgumentError(
                 "z", f": has the shape {z.shape}; this model takes [N, {self.latents}]"
@@ -169,13 +172,13 @@ class Model:
         Raises UserError for a model without latents and for values that are not accepted.
         """
         if not self.latents:
-            raise UserError(f"config.system={self.config.system!r} has no latents here")
+            raise UserError(self._without_latents())
         smoothing = min(6.0, frames / 6) if smoothing is None else smoothing
         if frames < 1 or not 0 <= smoothing <= frames / 3:
             raise ArgumentError(
                 "smoothing",
-                f"={smoothing:g} with frames={frames}: give frames from 1 on, and a smoothing from "
-                f"0 to a third of them",
+                f"={smoothing:g} with frames={frames}: give at least 1 frame, and a smoothing from "
+                "0 to a third of the frames",
             )
         numbers = seed_numbers(SHOWN if seeds is None else seeds)
         cells = self.experiment.sample_batch(numbers, classes)

@@ -157,7 +157,7 @@ def test_columns_are_those_asked_for(run, tmp_path):
         ({"seconds": 1e9}, "^seconds=1e[+]09: accepted"),
         ({"fps": -1}, "^fps=-1: accepted"),
         ({"fps": 200}, "^fps=200: accepted"),
-        ({"seconds": 0.03, "smoothing": 0.0}, "not even two frames"),
+        ({"seconds": 0.03, "smoothing": 0.0}, "less than two frames"),
         ({"smoothing": -1.0}, "^smoothing=-1: accepted"),
         ({"seconds": 2.0, "smoothing": 1.0}, "to a third of the video's 2;"),
         ({"columns": -1}, "^columns=-1"),

@@ -1,7 +1,10 @@
 """What a run leaves in its folder, and what the modes make of it."""
 
+import io
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import gan_jax
 from gan_jax import config as configs
 from gan_jax import log, training
+from gan_jax.core import schedules
+from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
 from gan_jax.modes.actions import sample
 from gan_jax.report import grids
@@ -261,7 +266,55 @@ def test_report_from_the_shell(run, tmp_path):
     assert "fd_classifier" in text
 
 
+# much at once
+
+
+def test_many_images_show_how_far_they_are(run, model, tmp_path, monkeypatch, lines):
+    """A bar on a terminal, and a line first; a single batch has neither."""
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sample, "MANY", 70)
+    sample.sample(run[0], tmp_path / "few", range(64))
+    assert screen.getvalue() == ""
+    sample.sample(run[0], tmp_path / "many", range(70), formats=("png",))
+    shown = screen.getvalue()
+    assert "image 70/70" in shown
+    assert "file 70/70" in shown
+    assert "drawing 70 images by step 6" in lines
+    done = []
+    images = model.sample(70, progress=done.append)
+    assert done == [64, 70]
+    np.testing.assert_array_equal(images[:4], model.sample(4, progress=done.append))
+    assert done == [64, 70]
+
+
 # before a run
+
+
+def test_a_run_that_ends_inside_its_warm_up_is_told():
+    chosen = config("tiny")
+    chosen.optim.gen.schedule.warmup = 1000.0
+    (notice,) = Experiment(chosen).system.notices
+    assert notice == (
+        "the learning rate of gen is still warming up when the run ends, at 6 steps; change "
+        "config.optim.gen.schedule.warmup, or raise config.run.steps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        (dict(), "learning rate 0.002"),
+        (dict(name="cosine"), "learning rate 0.002 → 0"),
+        (dict(name="cosine", floor=1e-4), "learning rate 0.002 → 0.0001"),
+        (dict(warmup=100.0), "learning rate 0.002"),
+    ],
+)
+def test_the_line_on_a_learning_rate(schedule, line):
+    section = SimpleNamespace(**schedules.defaults() | schedule)
+    rate = schedules.make(2e-3, section, (Stage(8, 4, 0, 10_000),), (10,), "schedule")
+    assert outcomes._rate_line(rate, 10_000) == line
 
 
 def test_dry_run_counts_parameters_and_bytes(lines):

@@ -44,5 +44,7 @@ def export_file(
     with writing(path, kind="file"):
         torch_file.write(path, tensors)
         write_json(released.beside(path), about)
-    logger.info(f"step {model.step} in {path}, its config in {released.beside(path).name}")
+    logger.info(
+        f"wrote step {model.step} to {path}, and its config to {released.beside(path).name}"
+    )
     return path

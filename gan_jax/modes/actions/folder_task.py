@@ -148,7 +148,8 @@ def _write_scores(folder: Path, scores: list[dict[str, float]]) -> list[Path]:
     if not scores:
         return []
     means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
-    logger.info(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
+    listed = ", ".join(f"{k} {v:.4f}" for k, v in means.items())
+    logger.info(f"means over {len(scores)} targets: {listed}")
     with writing(path):
         write_json(path, {"images": len(scores), **means})
     return [path]

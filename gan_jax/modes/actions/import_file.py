@@ -42,15 +42,18 @@ def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | No
     if kind is None:
         raise ArgumentError(
             "source",
-            f"={source}: holds none of guided-diffusion's networks; a run takes weights of others "
-            "by config.restore",
+            f"={source}: holds none of guided-diffusion's networks; weights of other programs come "
+            "into a run by config.restore",
         )
     with argument("source"):
         config = config or released.config_of(path, tensors, "source")
         released.check_system(config, kind, f"source={source}")
     if "classifier" in config and config.classifier.scale:
         config.classifier.scale = 0.0  # its weights are not in this file
-        logger.info("without guidance; --classifier names a classifier when images are drawn")
+        logger.info(
+            "guidance is off, since the classifier is not in this file; name one when images are "
+            "drawn"
+        )
     folder = _written(path, tensors, workdir, config)
     total = sum(int(np.prod(t.shape)) for t in tensors.values())
     logger.info(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")

@@ -50,7 +50,7 @@ def frame_count(seconds: float, fps: float) -> int:
     if frames < 2:
         raise ArgumentError(
             "seconds",
-            f"={seconds:g} at {fps:g} frames per second is not even two frames; raise one",
+            f"={seconds:g} at {fps:g} frames per second is less than two frames; raise one of them",
         )
     return frames
 
