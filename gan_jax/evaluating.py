@@ -58,6 +58,8 @@ def evaluate(
     if model.experiment.system.sample_step is not None and (
         config is not None or model.experiment.measures_quality
     ):
+        named = ", ".join(model.experiment.config.quality.metrics)
+        logger.info(f"preparing the metrics {named}")
         measure = quality_of(model.experiment, folder, model.stage)
         scores |= measure(model.state, model.stage, ProgressBar)
         about = {"quality": measure.about}

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.core import checkpoint, job, optim
 from gan_jax.core.train_step import TrainCarry
+from gan_jax.data.published.description import amount
 from gan_jax.errors import ArgumentError, argument
 from gan_jax.files import writing
 from gan_jax.interop import guided_diffusion
@@ -19,6 +20,8 @@ from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
+
+LARGE = 50 * 10**6  # bytes that may take long to read, so that a line is logged first
 
 
 def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | None = None) -> Path:
@@ -37,6 +40,8 @@ def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | No
         raise ArgumentError("source", " is missing: name a .pt file, such as 256x256_diffusion.pt")
     if not path.is_file():
         raise ArgumentError("source", f"={source}: there is no such file")
+    if path.stat().st_size >= LARGE:
+        logger.info(f"reading {source}, {amount(path.stat().st_size)}")
     tensors = guided_diffusion.state_dict(path)
     kind = guided_diffusion.identify(tensors)
     if kind is None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -96,14 +97,16 @@ def _terms(model: Model, task: Task, split: str, count: int) -> dict[str, np.nda
     chunk = max(min(CHUNK, MOST_PIXELS // experiment.facts.resolution**2, total), 1)
     size = -(-chunk // experiment.mesh.size) * experiment.mesh.size
     score = jax.jit(task.run, static_argnums=3, out_shardings=experiment.mesh.replicated)
-    progress, found = ProgressBar(-(-total // size), "batch"), []
-    for first in range(0, total, size):
-        rows = np.minimum(np.arange(first, first + size), total - 1)
-        batch = experiment.data.rows(split, rows)
-        batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
-        terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
-        found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
-        progress(len(found))
+    logger.info(f"scoring {total:,} {split} images by step {model.step}")
+    found = []
+    with closing(ProgressBar(-(-total // size), "batch")) as progress:
+        for first in range(0, total, size):
+            rows = np.minimum(np.arange(first, first + size), total - 1)
+            batch = experiment.data.rows(split, rows)
+            batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
+            terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
+            found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
+            progress(len(found))
     return {k: np.concatenate([part[k] for part in found]) for k in found[0]}
 
 
