@@ -204,7 +204,7 @@ def _check(config, key: str) -> None:
     for name in ("eps", "weight_decay", "clip_norm", "ema_start", "ema_half_life"):
         at_least(f"{key}.{name}", getattr(config, name), 0)
     if len(config.ema) > 1 and not all(config.ema):
-        raise UserError(f"{key}.ema={tuple(config.ema)}: 0 means no average; leave it out")
+        raise UserError(f"{key}.ema={tuple(config.ema)}: 0 means no average and has to stand alone")
 
 
 def _moments(config) -> optax.GradientTransformation:
