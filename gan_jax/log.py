@@ -18,6 +18,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from pathlib import Path
 
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
 _receiver: ContextVar[Callable[[str], None] | None] = ContextVar("receiver", default=None)
@@ -47,7 +48,9 @@ def _print(line: str) -> None:
         return
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stdout)
+    coding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    # a file's name may hold bytes that are no text
+    tqdm.write(line.encode(coding, "backslashreplace").decode(coding), file=sys.stdout)
     sys.stdout.flush()
 
 
@@ -62,9 +65,59 @@ def install() -> None:
     """Sets up the logger "gan_jax", unless it has been given handlers already."""
     logger = logging.getLogger("gan_jax")
     if not logger.handlers:
-        logger.addHandler(LineHandler())
-        logger.setLevel(logging.INFO)
+        handler = LineHandler()
+        handler.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)  # which only the file of `kept_in` shows
         logger.propagate = False
+
+
+class _FileHandler(logging.FileHandler):
+    """Appends dated lines to a file. A disk that is full costs these lines and nothing else.
+
+    The lines wait until `ready` returns true for the first time.
+    """
+
+    def __init__(self, path: Path, ready: Callable[[], bool]):
+        super().__init__(path, delay=True, encoding="utf-8", errors="backslashreplace")
+        self._ready, self._waiting = ready, []
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self.addFilter(_in_first_process)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line with its date, indented as on the console."""
+        day, time, text = super().format(record).split(" ", 2)
+        return f"{day} {time} {record.prefix}{text}"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the line, after those that have waited."""
+        record.prefix = _prefix.get()
+        self._waiting.append(record)
+        if self._ready():
+            waiting, self._waiting = self._waiting, []
+            with contextlib.suppress(OSError):  # where the file cannot even be opened
+                for record in waiting:
+                    super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Does nothing: the lines are on the console too."""
+
+
+@contextlib.contextmanager
+def kept_in(path: Path, ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """In this block every line is also appended to a file, with its date and time.
+
+    The file also gets the lines of progress that a terminal shows as a bar. It is made when `ready`
+    returns true for the first time, and never if it does not.
+    """
+    logger, handler = logging.getLogger("gan_jax"), _FileHandler(path, ready)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ what it needs from the others.
 """
 
 import functools
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -16,10 +17,11 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax import log
 from gan_jax.core import loop
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
-from gan_jax.core.console import Console
+from gan_jax.core.console import Console, timed
 from gan_jax.core.intervals import Every, Intervals
 from gan_jax.core.job import Job, Outcome, Probes, Progress
 from gan_jax.core.recorder import Recorder
@@ -32,8 +34,8 @@ from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import write_json
 from gan_jax.report import grids
+from gan_jax.run import feasibility, pictures, provenance
 from gan_jax.run import folder as folders
-from gan_jax.run import pictures, provenance
 from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.weights import restore_weights
@@ -57,10 +59,22 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
     UserError for everything a user can get wrong.
     """
-    began = time.time()
     main = jax.process_index() == 0
     configs.prepare(config)
     folder = folders.claim(workdir, lock=main)
+    try:
+        # a command that is refused before the run has begun leaves no file behind
+        with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
+            return _opened(config, folder, main)
+    except Terminated:
+        return {"reason": "terminated", "step": 0, "workdir": str(folder)}
+    finally:
+        folders.release(folder)
+
+
+def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
+    """The rest of `train`, in a folder that no other process trains in."""
+    began = time.time()
     try:
         stored = folders.check(folder, config)
         experiment = Experiment(config, begun=stored)
@@ -70,14 +84,13 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         intervals = _intervals(config, experiment.system.stages)
         _check_best(experiment)
         return _train(_Run(experiment, folder, main, intervals), stored, began)
-    except Terminated:
-        return {"reason": "terminated", "step": 0, "workdir": str(folder)}
-    finally:
-        folders.release(folder)
+    except UserError as error:
+        logger.debug(f"error: {error}")  # for the log file: whoever called prints it
+        raise
 
 
 def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
-    """The rest of `train`, once the folder and the config have been checked.
+    """The rest of `_opened`, once the folder and the config have been checked.
 
     `stored` says whether the folder already holds a config; `began` is when this process started.
     """
@@ -100,7 +113,8 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         if stored:
             logger.info("no checkpoint yet: starting from step 0")
         step, progress = 0, Progress()
-        carry = restore_weights(experiment, experiment.fresh())
+        with timed("initialising the networks"):
+            carry = restore_weights(experiment, experiment.fresh())
     if run.main:
         best.cut(step)
         size = experiment.mesh.size
@@ -118,7 +132,7 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         states.close()
         best.close()
         if run.main:
-            pictures.refresher(experiment, folder)()
+            pictures.refresher(experiment, folder, ended=True)()
 
 
 def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None:
@@ -154,7 +168,11 @@ def _job(
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     writer = Writer(folder, step, save_grid, quiet=not run.main)
+    if not step:
+        values = configs.differences({}, configs.plain(experiment.config))
+        writer.write_hparams({key: json.dumps(value) for key, (_, value) in values.items()})
     console = Console(step, experiment.last.end, quiet=not run.main)
+    forecast = functools.partial(feasibility.foretell, experiment)
     job = Job(
         system=experiment.system,
         data=experiment.data,
@@ -162,7 +180,7 @@ def _job(
         mesh=experiment.mesh,
         key=experiment.key,
         intervals=run.intervals,
-        recorder=Recorder(writer, console, refresh, progress.seconds),
+        recorder=Recorder(writer, console, refresh, progress.seconds, forecast),
         checkpoints=states,
         best=best,
         probes=probes,
@@ -285,7 +303,12 @@ def _check_best(experiment: Experiment) -> None:
     of_quality = section.metric_names(experiment) if makes_images else []
     if experiment.measures_quality:
         known += of_quality
-    if known and config.best.metric not in known:  # where nothing is measured, nothing is best
+    if config.best.metric in of_quality and not experiment.measures_quality:
+        logger.info(
+            f"config.best.metric={config.best.metric}: nothing measures it in this run, so no best "
+            "state is kept; set config.run.quality_every for one"
+        )
+    elif known and config.best.metric not in known:  # where nothing is measured, nothing is best
         accepted = ", ".join(known)
         if of_quality and not experiment.measures_quality:
             accepted += f", and with config.run.quality_every also {', '.join(of_quality)}"

@@ -78,6 +78,11 @@ class BestStates:
         step = self._manager(stage).latest_step()
         return None if step is None else self.folder / f"stage{stage}" / str(step)
 
+    def wait(self) -> None:
+        """Waits until everything that was saved is on disk."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits until everything is on disk and only the best is left."""
         for stage in list(self._managers):

@@ -106,7 +106,11 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints moved")
         self._manager = state_manager.make(self.folder, self._policy)
 
+    def wait(self) -> None:
+        """Waits until everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()

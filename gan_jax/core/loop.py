@@ -40,7 +40,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
     if job.intervals.exhausted(progress.waited):
         return Outcome("stopped early", step, carry, progress)
     shown = progress
-    with Preemption() as preemption, Programs(job) as programs:
+    with Preemption() as preemption, Programs(job, preemption) as programs:
         for index, stage in enumerate(stages):
             if step >= stage.end:
                 continue
@@ -58,15 +58,15 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
                 pending.append(metrics)
                 if len(pending) > RUN_AHEAD:
                     jax.block_until_ready(pending.popleft())
-                if step == begun + 1:  # the first step compiles, so it counts in no rate
-                    jax.block_until_ready(metrics)
-                    recorder.restart(step)
+                if step == begun + 1:
+                    recorder.first_step(step, metrics)
                     programs.prepare_following(index, carry, batch)
                 last, stop = step == stages[-1].end, preemption.now(step)
                 due = Due.at(step, stage, length, job.intervals, last, stop)
                 if due.log:
                     check_finite(carry, job.checkpoints.saved_step)
                     recorder.log(step, metrics, due.row)
+                recorder.foretell(step, metrics, due.log)
                 with recorder.pause():
                     if due.epoch:
                         carry = _end_epoch(job, step, carry)

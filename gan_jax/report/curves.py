@@ -7,12 +7,9 @@ metric a panel of its own, because their scales have nothing in common.
 """
 
 import io
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,9 +22,7 @@ from PIL import Image
 from gan_jax import files
 from gan_jax.report import grids
 from gan_jax.report.rates_plot import compact
-
-Row = Mapping[str, Any]
-Points = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
+from gan_jax.report.series import Points, Row, by_name, read_rows, strong_kind
 
 TITLES = {  # group → title and axis label, in the order of the panels
     "loss": ("losses", "loss"),
@@ -35,7 +30,6 @@ TITLES = {  # group → title and axis label, in the order of the panels
     "rate": ("learning rates", "learning rate"),
     "grad_norm": ("gradient norms", "norm"),
 }
-KINDS = ("eval", "epoch", "train")  # the first that a metric has is its strong line
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
 FIXED = {"gen": COLOURS[0], "disc": COLOURS[1]}  # the same networks look the same in every picture
 HIGHER_IS_BETTER = (
@@ -43,7 +37,6 @@ HIGHER_IS_BETTER = (
     *("coverage", "psnr", "ssim", "rank", "likelihood"),
 )
 MANY = matplotlib.colormaps["tab20"]  # for panels with more lines than COLOURS
-NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
 # A panel whose values span a larger ratio gets a logarithmic axis. For losses differences matter
@@ -68,23 +61,9 @@ def curves(
     files.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
 
-def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a metrics.jsonl, without unfinished and unknown lines; [] without a file."""
-    path = Path(jsonl_path)
-    rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a run was killed while it wrote this line
-        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
-            rows.append(row)
-    return rows
-
-
 def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
     """The picture of `curves` as PNG bytes."""
-    series = _series(rows)
+    series = by_name(rows)
     panels = _panels(series)
     columns = min(3, max(1, len(panels)))
     lines = max(1, math.ceil(len(panels) / columns))
@@ -112,36 +91,6 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True, pnginfo=grids.sheet_mark())
     return buffer.getvalue()
-
-
-def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
-    """name → kind → points in order of step; values that are not numbers are left out."""
-    found: dict[str, dict[str, dict[float, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name in NOT_DRAWN or ("/" not in name and row.get("kind") != "eval"):
-                continue
-            number = _number(value)
-            if number is not None:
-                kinds = found.setdefault(name, {})
-                kinds.setdefault(str(row.get("kind", "train")), {})[row["step"]] = number
-    return {
-        name: {
-            kind: (np.array(sorted(points)), np.array([points[step] for step in sorted(points)]))
-            for kind, points in kinds.items()
-        }
-        for name, kinds in found.items()
-    }
-
-
-def _number(value: Any) -> float | None:
-    """A JSON number, or one written as "nan" or "inf", which JSON does not have; else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
 
 
 def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, list[str]]]:
@@ -235,9 +184,7 @@ def _draw_series(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws one metric; returns the values of its strong line and the range of its faint one."""
     faint = np.zeros(0)
-    strong = next(kind for kind in (*KINDS, *kinds) if kind in kinds)
-    if name.startswith("rate/") and "train" in kinds:
-        strong = "train"  # an average over an epoch is not a rate that was ever used
+    strong = strong_kind(name, kinds)
     for kind, (steps, values) in kinds.items():
         if kind == "epoch" and strong == "train":
             continue

@@ -89,6 +89,17 @@ def release(folder: Path) -> None:
         _locks.pop(folder).close()
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process, this one or another, holds the folder that it has claimed."""
+    try:
+        with (folder / ".lock").open() as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in BUSY[:2]
+    return False
+
+
 def check(folder: Path, config: ConfigDict) -> bool:
     """Whether the folder already holds this run; logs the values that have changed.
 

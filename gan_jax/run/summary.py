@@ -13,7 +13,7 @@ import numpy as np
 
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
-from gan_jax.report import curves
+from gan_jax.report import series
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -72,9 +72,9 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
 def _last_scores(folder: Path) -> dict[str, float]:
     """The scores of the last evaluation in metrics.jsonl, which an earlier process may have
     written."""
-    rows = [r for r in curves.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
+    rows = [r for r in series.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
     row = rows[-1] if rows else {}
-    return {k: float(v) for k, v in row.items() if k not in ("step", "kind")}
+    return {k: float(v) for k, v in row.items() if k not in series.NOT_METRICS}
 
 
 def _last_grid(folder: Path) -> str:
@@ -100,9 +100,10 @@ def peak_memory() -> dict[str, Any]:
 def show(summary: dict) -> None:
     """Logs the summary of a run."""
     best = summary["best"]
-    logger.info(
-        f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}"
-    )
+    terminated = summary["reason"] == "terminated"
+    how = "terminated by a signal" if terminated else summary["reason"]
+    rest = ": the state is saved, and the same command goes on from it" if terminated else ""
+    logger.info(f"{how} at step {summary['step']} after {clock(summary['wall_seconds'])}{rest}")
     scores = shown(summary["scores"])
     if scores:
         logger.info("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))

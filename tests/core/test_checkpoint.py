@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +18,7 @@ from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.saved_states import SUMS, Damaged
 from gan_jax.core.system import new_state
 from gan_jax.errors import UserError
+from tests.helpers.shell import python
 
 MESH = Mesh(1)
 LOWEST, HIGHEST = Best("val/loss"), Best("val/accuracy", lowest=False)
@@ -239,7 +238,6 @@ def test_another_model_is_an_error_that_names_the_arrays(tmp_path, capfd):
 
 RESAVE = """
 import sys, jax
-sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 import tests.core.test_checkpoint as t
 mesh = t.Mesh()
@@ -259,16 +257,7 @@ def test_from_eight_devices_onto_one_and_back(tmp_path):
     states = Checkpoints(tmp_path / "eight")
     states.save(2, eight.copy(STATES[2]), {"n": 1})
     states.close()
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    folders = tmp_path / "eight", tmp_path / "one", Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", RESAVE, *map(str, folders)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(RESAVE, tmp_path / "eight", tmp_path / "one")
     assert done.returncode == 0, done.stderr
     states = Checkpoints(tmp_path / "one")
     step, tree, meta = states.restore_newest(eight.shape(SHAPES))

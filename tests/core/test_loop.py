@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import loop, optim
+from gan_jax.core import loop
 from gan_jax.core.best_states import Best
 from gan_jax.core.console import Console
 from gan_jax.core.intervals import Every, Intervals
@@ -24,7 +24,6 @@ MESH = Mesh(1)
 KEY = MESH.copy(jax.random.key(0))
 NEVER = Every(0)
 LENGTH = 4  # steps per epoch
-RATE = optim.scale_by_rate()
 
 
 class Run:
@@ -112,11 +111,15 @@ class Run:
             flush=lambda: None,
         )
         checkpoints = SimpleNamespace(
-            save=self.save, saved_step=max(self.saved, default=None), minutes_since_save=lambda: 0.0
+            save=self.save,
+            saved_step=max(self.saved, default=None),
+            minutes_since_save=lambda: 0.0,
+            wait=lambda: None,
         )
         best = SimpleNamespace(
             save=self.keep,
             path=lambda stage: stage if stage in self.kept else None,
+            wait=lambda: None,
             rule=self.options.pop("rule", Best("quality")),
         )
         measured = self.intervals.quality.count > 0

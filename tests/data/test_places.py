@@ -12,15 +12,8 @@ import pytest
 from gan_jax.data import image_set
 from gan_jax.data.sources import decode, places
 from gan_jax.report import grids
-from tests.data.test_errors import complaint
-from tests.data.test_folders import section
-from tests.data.test_sources import (
-    GREEN,
-    RED,
-    class_folders,
-    make,
-    picture,
-)
+from tests.helpers.data_sections import complaint, make, section
+from tests.helpers.source_files import GREEN, RED, class_folders, picture
 
 
 def test_zip_with_backslashes(tmp_path):

@@ -31,6 +31,24 @@ def one_device() -> dict[str, str]:
     return {**os.environ, "XLA_FLAGS": " ".join(kept)}
 
 
+def python(
+    code: str, *arguments: object, environment: dict[str, str] | None = None, **options
+) -> subprocess.CompletedProcess:
+    """The finished process of a short program, with stdout and stderr as text.
+
+    Args:
+      arguments: what the program finds in sys.argv[1:].
+      environment: added to that of `one_device`, in which gan_jax and tests can be imported.
+      options: of subprocess.run, in place of those here.
+    """
+    usual = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**one_device(), "PYTHONPATH": str(ROOT), **(environment or {})},
+        **{**usual, **options},
+    )
+
+
 def launch(
     *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:

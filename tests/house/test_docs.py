@@ -1,11 +1,7 @@
 """What the documents name exists: files, configs, keys, flags; the plot of the rates is made."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from absl.flags import FlagValues
@@ -14,8 +10,8 @@ from gan_jax import config as configs
 from gan_jax.modes import MODES, parsing
 from gan_jax.modes import flags as shared
 from gan_jax.modes.actions import config_facts, list_configs
+from tests.helpers.shell import ROOT, python
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LARGEST = 300_000  # bytes of a file in docs
 FILES = {"json", "py"}  # config.json is a file, not a key
@@ -123,14 +119,7 @@ def test_files_in_docs_are_small():
 def test_the_script_in_rates_draws_its_picture(tmp_path):
     (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rates.md").read_text(), re.S)
     (tmp_path / "docs").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = python(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "docs" / "rates.png").stat().st_size > 10_000
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import logging
+import re
 import sys
 from types import SimpleNamespace
 
@@ -138,3 +139,30 @@ def test_the_handler_is_installed_once(handlers, capsys):
     log.install()
     logger.info("once")
     assert capsys.readouterr().out == "once\n"
+
+
+def test_lines_are_kept_in_a_file_with_their_dates(tmp_path, capsys):
+    """Also those that only the file gets, and those from before it could be made."""
+    path, ready = tmp_path / "log.txt", []
+    with log.kept_in(path, lambda: bool(ready)):
+        logger.info("data: digits")
+        with log.indented("  "):
+            logger.debug("epoch 0.50 · step 1/2")
+        assert not path.exists()
+        ready.append(True)
+        logger.warning("note: a name with a lone surrogate, \udc80")
+    logger.info("after it")
+    lines = path.read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert [line[20:] for line in lines] == [
+        "data: digits",
+        "  epoch 0.50 · step 1/2",
+        "note: a name with a lone surrogate, \\udc80",
+    ]
+    assert "step 1/2" not in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_costs_its_lines_alone(tmp_path, capsys):
+    with log.kept_in(tmp_path / "missing" / "log.txt"):
+        logger.info("goes on")
+    assert capsys.readouterr() == ("goes on\n", "")

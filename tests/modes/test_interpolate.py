@@ -1,18 +1,20 @@
-"""The video of a walk through the latents of a model."""
+"""The videos of a trained model: a walk through its latents, and its training."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import gan_jax
-from gan_jax.modes.actions import interpolate, model_choice, video_file
+from gan_jax.modes.actions import interpolate, model_choice, timelapse, video_file
 from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.report import grids
 from gan_jax.run import latent_walk
-from gan_jax.run import model as models
-from tests.helpers.one_line import assert_refused
+from gan_jax.run import model as trained
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.tiny_gan import make
 from tests.helpers.videos import films_of, frames_of, train_briefly
 
@@ -106,7 +108,7 @@ def test_interpolation_draws_in_chunks_and_takes_other_weights(run, tmp_path, mo
     assert path == tmp_path / "a.webp"
     whole = path.read_bytes()
     assert frames_of(path)[0][0].shape == (256, 256, 3)
-    monkeypatch.setattr(models, "BYTES", 1)  # 64 images: the 70 frames come in two parts
+    monkeypatch.setattr(trained, "BYTES", 1)  # 64 images: the 70 frames come in two parts
     assert interpolate.interpolate(run, path, **options).read_bytes() == whole
     options["weights"] = ""
     assert interpolate.interpolate(run, path, **options).read_bytes() != whole
@@ -149,36 +151,50 @@ def test_columns_are_those_asked_for(run, tmp_path):
     assert (height, width) == (8 * 8 + 2 * 2, 4 * 8 * 8 + 5 * 2)
 
 
+def test_timelapse_of_a_run(run, tmp_path):
+    """The other video: the grids that the run has written while it trained."""
+    path = timelapse.timelapse(run, tmp_path / "a.webp", 1.0, 10)
+    found = frames_of(path)
+    assert [milliseconds for _, milliseconds in found] == [900, 1100]
+    for (frame, _), step in zip(found, (3, 6), strict=True):
+        written = np.asarray(Image.open(run / "samples" / f"{step:06d}_ema.png").convert("RGB"))
+        shown = frame[: written.shape[0], : written.shape[1]]
+        assert np.abs(shown.astype(int) - written).mean() < 6
+    raw = timelapse.timelapse(run, tmp_path / "raw.webp", 1.0, 10, weights="raw")
+    assert raw.read_bytes() != path.read_bytes()
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "argument", "message"),
     [
-        ({"seconds": 0.0}, "^seconds=0: accepted"),
-        ({"seconds": float("nan")}, "^seconds=nan: accepted"),
-        ({"seconds": 1e9}, "^seconds=1e[+]09: accepted"),
-        ({"fps": -1}, "^fps=-1: accepted"),
-        ({"fps": 200}, "^fps=200: accepted"),
-        ({"seconds": 0.03, "smoothing": 0.0}, "less than two frames"),
-        ({"smoothing": -1.0}, "^smoothing=-1: accepted"),
-        ({"seconds": 2.0, "smoothing": 1.0}, "to a third of the video's 2;"),
-        ({"columns": -1}, "^columns=-1"),
-        ({"seeds": []}, "seeds: "),
-        ({"classes": [4]}, "accepted are 0 to 3"),
-        ({"weights": "best"}, "weights=best: this model has ema, raw"),
-        ({"state": "5"}, "no state '5'"),
-        ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "do not fit in memory"),
-        ({"out": "a.mov"}, r"^out=.*a\.mov: accepted are files in \.webp, \.gif, \.mp4"),
-        ({"out": "a.gif", "fps": 60}, r"^fps=60: \.gif files show at most 50 frames per second"),
-        ({"out": "config.json/a.webp"}, "out: .* cannot be written"),
+        ({"seconds": 0.0}, "seconds", "^=0: accepted"),
+        ({"seconds": float("nan")}, "seconds", "^=nan: accepted"),
+        ({"seconds": 1e9}, "seconds", "^=1e[+]09: accepted"),
+        ({"fps": -1}, "fps", "^=-1: accepted"),
+        ({"fps": 200}, "fps", "^=200: accepted"),
+        ({"seconds": 0.03, "smoothing": 0.0}, "seconds", "^=0.03 .*less than two frames"),
+        ({"smoothing": -1.0}, "smoothing", "^=-1: accepted"),
+        ({"seconds": 2.0, "smoothing": 1.0}, "smoothing", "^=1: .*to a third of the video's 2;"),
+        ({"columns": -1}, "columns", "^=-1"),
+        ({"seeds": []}, "seeds", "^: give whole numbers"),
+        ({"classes": [4]}, "classes", "^: no class 4; accepted are 0 to 3"),
+        ({"weights": "best"}, "weights", "^=best: this model has ema, raw"),
+        ({"state": "5"}, "", ": no state '5'; there are newest, best"),
+        ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "seconds", "^=.*fit in memory"),
+        ({"out": "a.mov"}, "out", r"^=.*a\.mov: accepted are files in \.webp, \.gif, \.mp4"),
+        ({"out": "a.gif", "fps": 60}, "fps", r"^=60: \.gif files show at most 50 frames"),
+        ({"out": "config.json/a.webp"}, "out", "^: .* cannot be written"),
     ],
 )
-def test_what_an_interpolation_refuses(run, tmp_path, options, message):
+def test_what_an_interpolation_refuses(run, tmp_path, options, argument, message):
     """One line, and no file left behind."""
     (tmp_path / "config.json").touch()
     given = {"seeds": [0], "out": "a.webp", **options}
     out = tmp_path / given.pop("out")
     chosen = ModelChoice(run, given.pop("state", "newest"))
     motion = Motion(**{k: given.pop(k) for k in ("seconds", "fps", "smoothing") if k in given})
-    assert_refused(message, lambda: interpolate.interpolate(chosen, out, motion=motion, **given))
+    refuse = partial(refused_argument, argument) if argument else assert_refused
+    refuse(message, interpolate.interpolate, chosen, out, motion=motion, **given)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -197,7 +213,6 @@ def test_a_system_without_latents_is_refused(run, tmp_path, monkeypatch):
     model = gan_jax.load(run)
     model.experiment.system = model.experiment.system._replace(latents=0)
     monkeypatch.setattr(model_choice, "opened", lambda *_: model)
-    assert_refused(
-        "no latents to move through", lambda: interpolate.interpolate(run, tmp_path / "a")
-    )
+    lacking = "^this model has no latents to move through"
+    assert_refused(lacking, interpolate.interpolate, run, tmp_path / "a")
     assert not (tmp_path / "a").exists()

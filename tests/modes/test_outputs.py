@@ -23,6 +23,8 @@ from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
 from gan_jax.run.dry_run import dry_run
 from gan_jax.run.experiment import Experiment
+from tests.helpers.one_line import assert_refused, refused_argument
+from tests.helpers.run_folders import Parsed
 from tests.helpers.shell import ROOT, launch_here, rows
 
 STEPS = ("000003", "000006")
@@ -165,8 +167,8 @@ def test_states(run):
         str(summary["best"]["step"])
     ]
     assert gan_jax.load(folder, "best").step == summary["best"]["step"]
-    with pytest.raises(UserError, match=r"no state '5'; there are newest, best and the steps"):
-        gan_jax.load(folder, "5")
+    others = "no state '5'; there are newest, best and the steps"
+    assert_refused(f"^{folder}: {others}", gan_jax.load, folder, "5")
 
 
 # a trained model
@@ -185,15 +187,14 @@ def test_one_seed_one_image(model):
 
 
 def test_what_a_model_cannot_do_is_said(model):
-    for options, message in (
-        ({"classes": [4]}, "accepted are 0 to 3"),
-        ({"seeds": []}, "seeds: "),
-        ({"seeds": [-1]}, "seeds: "),
-        ({"truncation": -1.0}, "truncation=-1"),
-        ({"weights": "best"}, "this model has"),
+    for name, value, message in (
+        ("classes", [4], "^: no class 4; accepted are 0 to 3"),
+        ("seeds", [], "^: give whole numbers"),
+        ("seeds", [-1], "^: give whole numbers"),
+        ("truncation", -1.0, "^=-1.0: must be above 0"),
+        ("weights", "best", "^=best: this model has ema, raw"),
     ):
-        with pytest.raises(UserError, match=message):
-            model.sample(**{"seeds": [0], **options})
+        refused_argument(name, message, model.sample, **{"seeds": [0], name: value})
 
 
 def test_truncation_and_standing_statistics_change_samples(model):
@@ -212,8 +213,8 @@ def test_sample_files(run, model, tmp_path):
     np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))
     for name, image in zip(names[1:3], arrays["images"], strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
-    with pytest.raises(UserError, match="formats=gif: accepted are grid, png, npz"):
-        sample.sample(run[0], tmp_path / "a", [0], formats=("gif",))
+    accepted, asked = "^=gif: accepted are grid, png, npz", dict(formats=("gif",))
+    refused_argument("formats", accepted, sample.sample, run[0], tmp_path / "a", [0], **asked)
 
 
 def test_evaluate_says_what_it_does_and_ends_with_a_table(run, lines):
@@ -257,14 +258,23 @@ def test_figures_by_class_of_a_labelled_run(run):
     assert all(np.isfinite(scores[name]) for name in by_class)
 
 
-def test_report_from_the_shell(run, tmp_path):
-    page = tmp_path / "page.html"
-    done = launch_here("--mode=report", f"--workdir={run[0]}", f"--out={page}")
+def test_report_from_the_shell(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = launch_here("--mode=report", f"--workdir={run[0]}", "--out=page.html")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(str(page))
-    text = page.read_text()
-    assert "data:image/png" in text
-    assert "fd_classifier" in text
+    assert done.stdout.strip().endswith("page.html")
+    assert "fd_classifier" in (tmp_path / "page.html").read_text()
+    done = launch_here("--mode=report", f"--workdir={run[0]}, {run[0] / 'classifier'}")
+    assert done.stdout.strip().endswith("comparison.html"), done.stderr
+    assert "Comparison of 2 runs" in (tmp_path / "comparison.html").read_text()
+
+
+def test_every_run_has_a_page_of_its_own(run):
+    """Training leaves it behind, also the training of the classifier beside a run."""
+    for folder, status in ((run[0], "Finished"), (run[0] / "classifier", "Finished")):
+        shown = Parsed(folder / "report.html")
+        assert f"{status} at step" in shown.text
+        assert shown.data["curves-data"]
 
 
 # much at once

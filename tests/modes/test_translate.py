@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import (
     ROOT,
     arrays,
@@ -179,8 +181,8 @@ def test_translate_a_folder(trained, tmp_path):
     scores = json.loads((out / "scores.json").read_text())
     assert scores["images"] == 1
     assert 0 < scores["l1"] < 2
-    with pytest.raises(UserError, match="name a folder outside"):
-        folder_task.run("translate", str(out), out / "again", workdir)
+    inside = "^out=.*name a folder outside"
+    assert_refused(inside, folder_task.run, "translate", str(out), out / "again", workdir)
     # the left half of the pair is its target: the same input alone gives the same output
     pair = np.asarray(Image.open(tmp_path / "in/pairs.png"))
     Image.fromarray(pair[:, 24:]).save(tmp_path / "x.png")
@@ -232,42 +234,29 @@ def test_wrong_input(trained, tmp_path):
     scene(tmp_path / "bad", "a.png", 8, 8)
     (tmp_path / "bad/b.png").write_text("not an image")
     scene(tmp_path / "odd", "a.png", 8, 9)
-    for options, words in (
-        (dict(source=""), ["source is missing"]),
-        (dict(source=str(empty)), ["holds no image", ".png"]),
-        (dict(source="/no/where"), ["source=/no/where"]),
-        (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
-        (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
-        (dict(source=str(tmp_path / "odd"), layout="tall"), ["layout=tall", "side_by_side"]),
-        (dict(source=str(tmp_path / "odd"), weights="ema"), ["weights=ema", "raw"]),
+    translate, odd = partial(folder_task.run, "translate"), str(tmp_path / "odd")
+    out, options = tmp_path / "out", folder_task.Options
+    for source, wanted, message in (
+        ("", options(), "^source is missing"),
+        (str(empty), options(), r"holds no image .*\.png"),
+        ("/no/where", options(), "^source=/no/where: does not exist"),
+        (str(tmp_path / "bad"), options(), r"^source: .*b\.png.*replace or remove"),
+        (odd, options(layout="side_by_side"), r"a\.png.*9x8.*unequal"),
+        (odd, options(first_seed=3 * 10**9), "^first_seed=3000000000"),
     ):
-        source = options.pop("source")
-        wanted = folder_task.Options(**options)
-        with pytest.raises(UserError) as caught:
-            folder_task.run("translate", source, tmp_path / "out", workdir, wanted)
-        assert "\n" not in str(caught.value)
-        for word in words:
-            assert word in str(caught.value), (word, caught.value)
-    with pytest.raises(UserError, match="workdir is missing"):
-        folder_task.run("translate", str(tmp_path / "odd"), tmp_path / "out")
-    with pytest.raises(UserError, match=r"^first_seed=3000000000"):
-        folder_task.run(
-            "translate", str(tmp_path / "odd"), tmp_path / "out", workdir,
-            folder_task.Options(first_seed=3 * 10**9),
-        )  # fmt: skip
+        assert_refused(message, translate, source, out, workdir, wanted)
+    tall, averaged = options(layout="tall"), options(weights="ema")
+    refused_argument("layout", "^=tall: .*side_by_side", translate, odd, out, workdir, tall)
+    refused_argument("weights", "^=ema: .* has raw$", translate, odd, out, workdir, averaged)
+    refused_argument("workdir", "^ is missing", translate, odd, out)
     config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
     config.restore.disc = ("net.pth", "*")  # a generator is what it needs
-    with pytest.raises(UserError, match=r"workdir is missing: .*config\.restore\.gen"):
-        folder_task.run(
-            "translate",
-            str(tmp_path / "odd"),
-            tmp_path / "out",
-            ModelChoice(config=config),
-        )
+    missing = r"^ is missing: .*config\.restore\.gen"
+    refused_argument("workdir", missing, translate, odd, out, ModelChoice(config=config))
     other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     other.run.devices = 1
-    with pytest.raises(UserError, match="cannot translate images; use a run of pix2pix or warpgan"):
-        folder_task.find(Experiment(other).system, "translate")
+    lacking = "^this model cannot translate images; use a run of pix2pix or warpgan$"
+    assert_refused(lacking, folder_task.find, Experiment(other).system, "translate")
     line = error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
     assert line.startswith("error: --input is missing")
 
@@ -281,11 +270,11 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
     config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
     assert folders.check(tmp_path, config)
     config.data.load_resolution = 20
-    with pytest.raises(UserError, match="input_channels was 0, is 3"):
-        folders.check_facts(tmp_path, Experiment(config).facts)
+    facts = Experiment(config).facts
+    refused_argument("workdir", "input_channels was 0, is 3", folders.check_facts, tmp_path, facts)
     config.data.load_resolution = 20
-    with pytest.raises(UserError, match=r"config\.data\.load_resolution is 18 there, 20 here"):
-        folders.check(tmp_path, config)
+    other = r"config\.data\.load_resolution is 18 there, 20 here"
+    refused_argument("workdir", other, folders.check, tmp_path, config)
 
 
 def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path, lines):

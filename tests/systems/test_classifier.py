@@ -95,14 +95,14 @@ def test_a_discriminator_begins_with_the_classifiers_trunk(ids, lines):
     assert "config.restore.disc: 12 arrays from" in text
     assert "4 do not match 'conv*|bottleneck*'" in text
     weights = gan_jax.load(ids).state.nets["classifier"].params
-    fresh = restored(config("warpgan_drawn"), [])
+    fresh = restored(config("warpgan_drawn"))
     for name, layer in model.items():
         for leaf, value in layer.items():
             expected = weights[name][leaf] if name in weights else fresh[name][leaf]
             np.testing.assert_array_equal(value, expected, err_msg=f"{name}/{leaf}")
     made.restore.disc = (str(ids), "conv*|dense*")
     with pytest.raises(UserError, match=r"'dense\*' matches nothing") as caught:
-        restored(made, [])
+        restored(made)
     assert "\n" not in str(caught.value)
 
 
