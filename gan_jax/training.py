@@ -293,7 +293,10 @@ def _best_reader(experiment: Experiment) -> Callable[[Path, TrainCarry], TrainCa
 
 
 def _check_best(experiment: Experiment) -> None:
-    """Raises UserError when the metric that picks the best state is not measured in this run."""
+    """Raises UserError when nothing can measure the metric that picks the best state in this run.
+
+    A metric of quality that is only not asked for gets a note instead: systems have it by default.
+    """
     config = experiment.config
     validates = experiment.data.sizes["validation"] > 0
     known = [f"val/{name}" for name in experiment.evaluated() if validates]

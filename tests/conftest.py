@@ -47,6 +47,7 @@ LONGEST = (
     "systems/test_diffusion_train.py",
     "systems/test_progan_golden.py",
     "run/test_restore.py",
+    "house/test_tutorials.py",
     "modes/test_outputs.py",
     "house/test_notebook.py",
     "systems/test_gan_sampling.py",

@@ -21,6 +21,7 @@ from gan_jax.core.system import Scores, Stage, TrainState
 from gan_jax.core.train_step import (
     TrainCarry,
     check_finite,
+    check_weights,
     epoch_means,
     new_epoch,
 )
@@ -157,6 +158,7 @@ def _offer(
         shown.best_value, shown.best_step, shown.waited = value, step, 0
         # a longer run would not measure this state, so it must not start a stage from it either
         if counts or not job.start_from_best:
+            check_weights(carry.state, job.checkpoints.saved_step)
             job.best.save(progress.stage, step, carry._asdict(), vars(shown))
     return carry, shown
 
@@ -172,6 +174,7 @@ def _minutes_over(job: Job, due: Due) -> bool:
 
 def _save(job: Job, step: int, carry: TrainCarry, progress: Progress) -> None:
     check_finite(carry, job.checkpoints.saved_step)
+    check_weights(carry.state, job.checkpoints.saved_step)
     job.recorder.flush()
     progress.seconds = job.recorder.seconds
     job.checkpoints.save(step, carry._asdict(), vars(progress))

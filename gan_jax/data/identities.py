@@ -13,8 +13,6 @@ from gan_jax.data.prepare import Prepare
 from gan_jax.data.sources import listing
 from gan_jax.errors import UserError
 
-WORDS = {"train": "training", "validation": "validation"}  # what splits are called in messages
-
 
 class IdentityImages(Examples):
     """All images of a gallery, where the photos of an identity, and its caricatures, are adjacent.
@@ -50,7 +48,7 @@ class IdentityExamples:
         images: all photos and caricatures, one by one.
         names: names of the identities, in the order of their labels.
         marks: what identifies each of them: "folder …", "file …", "label …", or the name.
-        left_out: who lacks a photo or a caricature, and which (config.data.on_error=skip).
+        left_out: people missing a photo or a caricature, and which (config.data.on_error=skip).
     """
 
     def __init__(self, members: Gallery, options: Options, training: bool) -> None:
@@ -165,17 +163,17 @@ class IdentityExamples:
 
 def describe(splits: dict[str, IdentityExamples]) -> str:
     """A description of how many identities and images each split has:
-    "100 training identities (600 photos, 600 caricatures) and …"."""
+    "100 train identities (600 photos, 600 caricatures) + …"."""
     said = []
     for name, examples in splits.items():
         if len(examples):
             groups = examples.images.groups
             photos, caricatures = (sum(map(len, groups[k::2])) for k in range(2))
             said.append(
-                f"{len(examples.names):,} {WORDS[name]} identities ({photos:,} photos, "
+                f"{len(examples.names):,} {name} identities ({photos:,} photos, "
                 f"{caricatures:,} caricatures)"
             )
-    return " and ".join(said)
+    return " + ".join(said)
 
 
 def describe_left_out(splits: dict[str, IdentityExamples]) -> str:

@@ -17,7 +17,7 @@ from gan_jax.data.prepare import Prepare, check_shapes
 from gan_jax.data.progress import Progress, Silent
 from gan_jax.data.published import places
 from gan_jax.data.sources import listing
-from gan_jax.data.sources.arrays import OWN_LABELS, Opened, open_digits, open_idx, open_npz
+from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
 from gan_jax.data.sources.folders import open_folder
 from gan_jax.data.sources.synthetic import open_synthetic
 from gan_jax.data.sources.tfds import open_tfds
@@ -228,24 +228,22 @@ def _describe(found: Opening, channels: int, options: Options) -> str:
     """One line for the console: the source, how many images of what kind, and their labels."""
     where = options.name or options.path
     title = f"{options.source} {where}" if where and options.source != "digits" else options.source
-    counts = " and ".join(
-        f"{len(examples):,} {identities.WORDS[name]}"
-        for name, examples in found.splits.items()
-        if len(examples)
+    counts = " + ".join(
+        f"{len(examples):,} {name}" for name, examples in found.splits.items() if len(examples)
     )
     of_identities = options.pairs == "identities"
     held = identities.describe(found.splits) if of_identities else f"{counts} images"
     left_out = identities.describe_left_out(found.splits) if of_identities else ""
-    colours = {1: "greyscale", 3: "colour"}[channels]
+    colours = {1: "greyscale", 3: "RGB"}[channels]
     said = [] if options.pairs == "none" else [_pairing(options)]
     if found.class_names:
         told = f"{len(found.class_names)} classes"
-        if found.labels_from != OWN_LABELS:
+        if found.labels_from:
             told += f" ({found.labels_from})"
         plain = listing.only_count(found.class_names)
         said.append(told if plain else f"{told}: {listing.some([*found.class_names])}")
     return (
-        f"{title}: {held}, {options.resolution}x{options.resolution}, {colours}, "
+        f"{title}: {held}, {options.resolution}x{options.resolution} {colours}, "
         f"{', '.join(said) or 'no labels'}{left_out}"
     )
 

@@ -163,11 +163,13 @@ class Model:
         """A walk through the latents that ends where it began: uint8 [frames, N, H, W, C].
 
         Args:
-          seeds, classes, weights: as in `sample`; each of the N images moves by itself.
+          seeds: as in `sample`; each of the N images moves by itself.
           frames: how many steps the walk has.
           smoothing: standard deviation, in frames, of the Gaussian that smooths the latents, at
             most a third of the frames. The higher it is, the more slowly they move. None is 6, or a
             sixth of the frames if that is less.
+          classes: as in `sample`.
+          weights: as in `sample`.
 
         Raises UserError for a model without latents and for values that are not accepted.
         """
@@ -201,7 +203,8 @@ class Model:
         Args:
           images: the inputs.
           first_seed: image i has the seed `first_seed` + i, for what the model draws at random.
-          classes, weights: as in `sample`.
+          classes: as in `sample`.
+          weights: as in `sample`.
 
         Raises UserError for a model that makes nothing of images, and for inputs that do not fit.
         """

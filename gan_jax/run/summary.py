@@ -17,6 +17,7 @@ from gan_jax.report import series
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
+ALL_BUT_0 = 1e-3  # a last learning rate of this share of the highest is shown as 0
 
 
 def announce(experiment: Experiment) -> None:
@@ -35,16 +36,13 @@ def announce(experiment: Experiment) -> None:
 
 
 def _rate_line(rate, steps: int) -> str:
-    """The highest and the last learning rate, such as "learning rate 0.002 → 0".
-
-    It does not use the first rate, which is small where there is a warm-up. Less than a thousandth
-    of the highest rate is shown as 0.
-    """
+    """A line with the highest and the last learning rate. It does not use the first one, which is
+    small where there is a warm-up. A rate that has all but reached 0 is shown as 0."""
     sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
     top, end = float(sampled.max()), float(sampled[-1])
     if top == end:
         return f"learning rate {top:.3g}"
-    return f"learning rate {top:.3g} → {end if end >= top / 1000 else 0:.3g}"
+    return f"learning rate {top:.3g} → {end if end > ALL_BUT_0 * top else 0:.3g}"
 
 
 def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:

@@ -185,7 +185,7 @@ def test_whoever_lacks_a_kind_is_left_out_when_asked(tmp_path):
     assert "config.data.on_error=skip" in said
     made = make(folder, on_error="skip", validation_fraction=0.34)
     assert made.sizes == {"train": 2, "validation": 3}
-    assert "2 training identities" in made.description
+    assert "2 train identities" in made.description
     assert "12 identities are left out" in made.description
     assert made.description.count("(no caricature)") == 10
     assert made.description.endswith(", and 2 more")

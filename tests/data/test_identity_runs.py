@@ -36,7 +36,7 @@ def test_a_run_knows_its_people(tmp_path):
     facts = experiment.facts
     assert (facts.num_classes, facts.train_size, facts.validation_size) == (3, 3, 1)
     assert (facts.channels, facts.input_channels, facts.resolution) == (3, 3, 32)
-    assert "3 training identities (3 photos, 3 caricatures)" in experiment.data.description
+    assert "3 train identities (3 photos, 3 caricatures)" in experiment.data.description
     assert "photos to caricatures" in experiment.data.description
 
 

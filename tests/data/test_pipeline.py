@@ -51,7 +51,7 @@ def test_digits_come_with_the_package():
         assert np.bincount(everything["label"]).tolist() == [each] * 10
     assert made.examples("train", 6)["label"].tolist() == [5, 0, 4, 1, 9, 2]  # MNIST's own order
     assert made.description == (
-        "digits: 10,000 training and 2,000 validation images, 28x28, greyscale, 10 classes"
+        "digits: 10,000 train + 2,000 validation images, 28x28 greyscale, 10 classes"
     )
     assert make(limit=100).sizes == {"train": 100, "validation": 2_000}
 

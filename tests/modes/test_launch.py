@@ -330,20 +330,6 @@ def test_an_argument_is_told_by_its_flag():
     )
 
 
-def test_a_parameter_of_another_name_is_told_by_its_flag():
-    for mode, name, flag in (
-        ("translate", "source", "input"),
-        ("caricature", "source", "input"),
-        ("import", "source", "from"),
-        ("sample", "formats", "format"),
-    ):
-        command = parsed(f"--mode={mode}")
-        assert (
-            parsing.message(ArgumentError(name, " is missing"), command) == f"--{flag} is missing"
-        )
-        assert set(command.mode.PARAMETERS.values()) <= set(command.flags)
-
-
 @pytest.mark.parametrize(
     ("ends", "status"),
     [

@@ -18,7 +18,7 @@ from gan_jax.data.drawn_faces.geometry import FIVE, Pose
 from gan_jax.data.drawn_faces.paint import Colour, Look, Scene, mixed
 from gan_jax.data.drawn_faces.photo import photo
 from gan_jax.data.progress import Work
-from gan_jax.data.sources.arrays import OWN_LABELS, Opened
+from gan_jax.data.sources.arrays import Opened
 
 PHOTO, CARICATURE = "P", "C"
 SEED = 20_190_616
@@ -269,7 +269,7 @@ def open_drawn_faces(options: Options) -> Opened:
     if options.labels == "none":
         return Opened(train, validation, (), "none", sorted_by_class=True)
     names = tuple(f"{identity:04d}" for identity in range(options.identities))
-    return Opened(train, validation, names, OWN_LABELS, sorted_by_class=True)
+    return Opened(train, validation, names, sorted_by_class=True)
 
 
 __all__ = ["FIVE", "DrawnFaces", "open_drawn_faces"]

@@ -32,9 +32,6 @@ class Source(Protocol):
     def shape(self, i: int) -> tuple[int, int, int]: ...  # without decoding where possible
 
 
-OWN_LABELS = "the source's own"
-
-
 @dataclass(frozen=True)
 class Opened:
     """A source whose splits and labels are known.
@@ -46,7 +43,7 @@ class Opened:
     train: Source
     validation: Source | None
     class_names: tuple[str, ...]  # () without labels, whatever `label` returns
-    labels_from: str  # for the console, which leaves OWN_LABELS out
+    labels_from: str = ""  # for the console; "": the source's own labels
     sorted_by_class: bool = False
     remarks: tuple[str, ...] = ()  # lines to show a person: what the splits are, …
 
@@ -211,7 +208,7 @@ def _settle(
     count = max(int(part.labels.max()) for part in parts) + 1
     if len(class_names) < count:
         class_names = tuple(str(c) for c in range(count))
-    return Opened(train, validation, class_names, OWN_LABELS)
+    return Opened(train, validation, class_names)
 
 
 def _own_validation(validation: ArraySource | None, options: Options) -> ArraySource | None:

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 
 from gan_jax.data.config import Options
-from gan_jax.data.sources.arrays import OWN_LABELS, Opened
+from gan_jax.data.sources.arrays import Opened
 
 SHAPES = ("disc", "square", "diamond", "ring", "cross")
 
@@ -77,7 +77,7 @@ def open_synthetic(options: Options) -> Opened:
     )
     if options.labels == "none":
         return Opened(train, validation, (), "none")
-    return Opened(train, validation, tuple(str(c) for c in range(classes)), OWN_LABELS)
+    return Opened(train, validation, tuple(str(c) for c in range(classes)))
 
 
 def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from gan_jax.data.config import Options
 from gan_jax.data.progress import IMAGES
 from gan_jax.data.sources import decode
-from gan_jax.data.sources.arrays import OWN_LABELS, Opened
+from gan_jax.data.sources.arrays import Opened
 from gan_jax.data.sources.folders import check_distinct
 from gan_jax.errors import UserError
 
@@ -82,7 +82,7 @@ def open_tfds(options: Options) -> Opened:
 def _tfds_labels(names: tuple[str, ...], options: Options) -> tuple[tuple[str, ...], str]:
     if options.labels == "none" or not names:
         return (), "none"
-    return names, OWN_LABELS
+    return names, ""
 
 
 def _open_tfds_split(options: Options, split: str) -> tuple[TfdsSource, tuple[str, ...]]:

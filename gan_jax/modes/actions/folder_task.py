@@ -26,6 +26,11 @@ logger = logging.getLogger(__name__)
 CHUNK = 16  # images read and translated at a time
 MANY = 100  # images that may take long, so that a line is logged first
 MOST_SHOWN = 40  # rows of the contact sheet
+RUNS = {  # the runs that have a task
+    "translate": "a run of pix2pix or warpgan",
+    "upsample": "a diffusion run with config.data.pairs=upscale",
+    "invert": "a diffusion run with config.diffusion.process=discrete",
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,6 @@ class Options:
 
 
 DEFAULTS = Options()
-OF = {
-    "translate": "a run of pix2pix or warpgan",
-    "upsample": "a diffusion run with config.data.pairs=upscale",
-    "invert": "a diffusion run with config.diffusion.process=discrete",
-}
-"""For each task, which runs can do it."""
 
 
 class Result(NamedTuple):
@@ -76,7 +75,7 @@ def run(
     Writes one PNG per image under its own name, sheets/contact_sheet.png and, if targets are known,
     scores.json. `chosen` is a run's folder or a choice of a model.
 
-    Raises UserError for a model that has no such task, for images that cannot be read, and if a
+    Raises UserError for a model that cannot do this, for images that cannot be read, and if a
     labelled model gets no classes.
     """
     if not source:
@@ -191,11 +190,11 @@ def _sheet(shown: list[Result]) -> np.ndarray:
 
 
 def find(system: System, name: str) -> Task:
-    """The task called `name`; UserError if this system has no such task on images."""
+    """The task called `name`; UserError if this system cannot do it."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
     if name not in reading:
         can = f", but can {' and '.join(reading)}" if reading else ""
-        raise UserError(f"this model cannot {name} images{can}; use {OF[name]}")
+        raise UserError(f"this model cannot {name} images{can}; use {RUNS[name]}")
     return reading[name]
 
 
