@@ -41,7 +41,7 @@ def find(experiment: Experiment, folder: Path, train: Train) -> Model:
     finished = folders.read_summary(place).get("reason") == "finished"
     if not (finished and _as_trained(place, config)):
         if not finished:
-            logger.info("classifier with which samples will be measured:")
+            logger.info("training the classifier with which samples will be measured:")
         # what a finished training has to say was printed when it was trained
         with log.silenced() if finished else log.indented("  "):
             summary = train(config, place)

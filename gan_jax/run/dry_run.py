@@ -9,8 +9,12 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.core import ema
+from gan_jax.core.intervals import Every
 from gan_jax.core.saved_states import named
+from gan_jax.core.system import Stage
 from gan_jax.core.train_step import TrainCarry, train_function
+from gan_jax.data.published.description import amount
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -19,13 +23,15 @@ XLA_SIZES = ("argument", "output", "temp", "alias", "generated_code")
 
 
 def dry_run(config: ConfigDict, compile_step: bool = False) -> dict:
-    """Logs the resolved config, parameter tables, stages and the exact bytes of the state.
+    """Logs the resolved config, parameter tables, stages, the exact bytes of the state, the space
+    that the run will take on the disk, and what takes time in it.
 
     With `compile_step` it also logs XLA's own estimate of the memory of one training step.
     Returns {"bytes": {name of the net, or "state": bytes}}, with `compile_step` also {"xla": {kind:
     bytes}}.
     """
     logger.info(json.dumps(configs.plain(config), indent=2))
+    logger.info("reading the data, and working out the shapes of the networks")
     experiment = Experiment(config)
     logger.info(f"data: {experiment.data.description}")
     state = experiment.carry.state
@@ -33,17 +39,95 @@ def dry_run(config: ConfigDict, compile_step: bool = False) -> dict:
         table = parameter_overview.get_parameter_overview(net.params, include_stats=False)
         logger.info(f"\n{name}\n{table}\n{_layers(net.params)}")
     for index, stage in enumerate(experiment.system.stages):
-        epochs = stage.steps / experiment.data.epoch_steps(stage)
         logger.info(
             f"stage {index}: {stage.resolution} px, {stage.batch_size} images per step, "
-            f"steps {stage.start} to {stage.end} ({epochs:.2f} epochs)"
+            f"steps {stage.start:,} to {stage.end:,} ({_epochs(experiment, stage)})"
         )
+    for notice in experiment.system.notices:
+        logger.info(notice)
     report = {"bytes": {"state": _size(state), **{k: _size(net) for k, net in state.nets.items()}}}
     logger.info(f"bytes: {_listed(report['bytes'])}")
+    logger.info(disk(experiment))
+    logger.info(_time(experiment))
     if compile_step:
+        logger.info("compiling one training step, which may take minutes")
         report["xla"] = _step_memory(experiment)
         logger.info(f"XLA bytes per device for one step: {_listed(report['xla'])}")
     return report
+
+
+def _epochs(experiment: Experiment, stage: Stage) -> str:
+    """How often a stage goes through the training data: "about 66,667 epochs of 238 images"."""
+    epochs = stage.steps / experiment.data.epoch_steps(stage)
+    shown = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
+    what = "identities" if experiment.data.identity_names else "images"
+    return f"about {shown} epochs of {experiment.data.sizes['train']:,} {what}"
+
+
+def disk(experiment: Experiment) -> str:
+    """A line on the space that the run will take: its saved states, and its sample grids."""
+    run, stages = experiment.config.run, experiment.system.stages
+    each = _size(experiment.carry)
+    for_good = _times(experiment, "keep_every")
+    counts = {
+        "newest": run.keep,
+        "kept for good": for_good,
+        "best": len(stages) if experiment.measures_quality or _validates(experiment) else 0,
+    }
+    states = sum(counts.values())
+    named = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    text = f"{states:,} states ({named}) of {amount(each)} each"
+    grids, size = _grids(experiment)
+    if grids:
+        text += f", and {grids:,} sample grids of about {amount(size)}"
+    return f"disk: about {amount(states * each + grids * size)}: {text}"
+
+
+def _grids(experiment: Experiment) -> tuple[int, int]:
+    """(the number of pictures of sample grids, the bytes of the pixels of one)."""
+    if experiment.system.sample_step is None:
+        return 0, 0
+    facts = experiment.facts
+    net = experiment.carry.state.nets[next(iter(experiment.system.rates))]
+    weights = 1 + (len(ema.links(net.opt)["ema"].params) if ema.has_average(net) else 0)
+    # a picture is enlarged by whole pixels, which takes no space in a PNG
+    pixels = experiment.config.run.sample_count * facts.resolution**2
+    channels = 3 * 3 if facts.input_channels else facts.channels  # input, output and target
+    return weights * _times(experiment, "sample_every"), pixels * channels
+
+
+def _times(experiment: Experiment, key: str) -> int:
+    """How often something happens that config.run says the interval of."""
+    every, count = Every.parse(experiment.config.run[key], f"config.run.{key}"), 0
+    for stage in experiment.system.stages:
+        if every.unit == "ticks":
+            count += sum(1 for step in stage.ticks if every.due(step, stage, 1))
+        elif steps := every.steps(stage, experiment.data.epoch_steps(stage)):
+            count += stage.end // steps - stage.start // steps
+    return count
+
+
+def _validates(experiment: Experiment) -> bool:
+    return experiment.data.sizes["validation"] > 0
+
+
+def _time(experiment: Experiment) -> str:
+    """A line on what takes time in the run, and on how to learn how long it takes."""
+    run, asked = experiment.config.run, experiment.config.quality
+    spent = [f"{experiment.last.end:,} training steps"]
+    if _validates(experiment):
+        spent.append(f"{_times(experiment, 'eval_every'):,} validations")
+    if experiment.measures_quality:
+        spent.append(
+            f"{_times(experiment, 'quality_every'):,} measurements of {', '.join(asked.metrics)} "
+            f"on {asked.samples:,} images"
+        )
+    if experiment.system.sample_step is not None:
+        spent.append(f"{_times(experiment, 'sample_every'):,} grids of {run.sample_count} images")
+    return (
+        f"time: goes into {', '.join(spent)}; the first steps of the run will tell how long it "
+        "takes"
+    )
 
 
 def _size(tree) -> int:

@@ -40,7 +40,7 @@ def _rate_line(rate, steps: int) -> str:
     small where there is a warm-up. A rate that has all but reached 0 is shown as 0."""
     sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
     top, end = float(sampled.max()), float(sampled[-1])
-    if top == end == float(sampled.min()):
+    if top == end:
         return f"learning rate {top:.3g}"
     return f"learning rate {top:.3g} → {end if end > ALL_BUT_0 * top else 0:.3g}"
 

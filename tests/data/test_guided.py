@@ -325,8 +325,8 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
     for i in range(2):
         save(tmp_path / f"in/{i}.png", squares(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
-    missing = "^--classes is missing: .* 0 to 2"
-    assert_refused(missing, folder_task.run, "upsample", source, tmp_path / "out")
+    run, out = folder_task.run, tmp_path / "out"
+    refused_argument("classes", "^ is missing: .* 0 to 2", run, "upsample", source, out)
     assert not (tmp_path / "out").exists()
     folder_task.run("upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)))
     assert seen[0]["label"].tolist() == [2, 2]
@@ -339,8 +339,8 @@ def test_classes_of_a_task_are_checked(model, tmp_path):
     np.savez(tmp_path / "in.npz", squares(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
     run, out = folder_task.run, tmp_path / "out"
-    unknown = "^--input: arr_1: no class 7; accepted are 0 to 2"
-    assert_refused(unknown, run, "upsample", source, out)
+    unknown = "^: arr_1: no class 7; accepted are 0 to 2"
+    refused_argument("source", unknown, run, "upsample", source, out)
     chosen = folder_task.Options(classes=(3,))
     refused_argument("classes", "no class 3", run, "upsample", source, out, options=chosen)
     assert not seen

@@ -47,10 +47,10 @@ def test_a_table_of_what_is_json(sets):
         "dtype": "float32 features, float64 statistics",
         "notes": ["kid: subsets of 30 images"],
     }
-    assert lines[0].split() == ["fid", f"{figures['fid']:.6g}"]
+    assert lines[0].split() == ["fid", f"{figures['fid']:.6g}", "lower", "is", "better"]
     # a value and its deviation are one line
     assert lines[1].split() == [
-        "kid", f"{figures['kid']:.6g}", "±", f"{figures['kid_std']:.5g}"
+        "kid", f"{figures['kid']:.6g}", "±", f"{figures['kid_std']:.5g}", "lower", "is", "better",
     ]  # fmt: skip
     assert len([line for line in lines if "_std" in line]) == 0
     text = "\n".join(lines)

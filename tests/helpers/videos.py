@@ -1,7 +1,9 @@
 """Videos as Pillow reads them, and a tiny run to make them of."""
 
+import itertools
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -20,6 +22,20 @@ def frames_of(path) -> list[tuple[np.ndarray, int]]:
             found.append((pixels, int(picture.info["duration"])))
         assert picture.info["loop"] == 0
     return found
+
+
+def films_of(path) -> list[tuple[np.ndarray, int]]:
+    """Frames uint8 [H, W, 3] of an .mp4, each with its milliseconds, by PyAV."""
+    with av.open(str(path)) as container:
+        (stream,) = container.streams
+        context = stream.codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        frames = list(container.decode(stream))
+        pixels = [frame.to_ndarray(format="rgb24") for frame in frames]
+        begins = [round(1000 * frame.pts * frame.time_base) for frame in frames]
+        end = round(1000 * stream.duration * stream.time_base)
+    times = [b - a for a, b in itertools.pairwise([*begins, end])]
+    return list(zip(pixels, times, strict=True))
 
 
 def train_briefly(folder: Path) -> Path:

@@ -47,6 +47,7 @@ ONLY = {
     "orbax": {"core"},
     "tensorboardX": {"core"},
     "matplotlib": {"report"},
+    "av": {"report"},
     "clu": {"modes", "run"},
     "ml_collections": {"", "modes", "evaluation", "run"},
 }

@@ -181,11 +181,11 @@ WRONG = {
     "unaligned": (dict(source="big.png"), "big.png is 40x60 and not an aligned face of 32x32"),
     "no image": (dict(source="none.png"), "none.png"),
     "not an image": (dict(source="text.png"), "text.png"),
-    "no input": (dict(source=""), "--input is missing"),
-    "no styles": (dict(num_styles=0), "--num_styles=0"),
-    "a negative number of styles": (dict(num_styles=-1), "--num_styles=-1"),
-    "not a number": (dict(scale=(1.0, float("nan"))), "--scale"),
-    "seed": (dict(style_seed=-1), "--style_seed=-1"),
+    "no input": (dict(source=""), "source is missing"),
+    "no styles": (dict(num_styles=0), "num_styles=0: must be"),
+    "a negative number of styles": (dict(num_styles=-1), "num_styles=-1"),
+    "not a number": (dict(scale=(1.0, float("nan"))), "scale: give"),
+    "seed": (dict(style_seed=-1), "style_seed=-1"),
     "style": (dict(style_from="none.png"), "none.png"),
 }
 

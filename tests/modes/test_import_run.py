@@ -143,22 +143,22 @@ def test_files_of_another_architecture_list_the_first_tensors_that_differ(tmp_pa
     config.model.num_channels = 64
     refused(
         MODEL, tmp_path / "run",
-        r"^--from=.* is of another architecture: "
+        r"^source=.* is of another architecture: "
         r"time_embed.0.weight: \(128, 32\) in the file, \(256, 64\) here.*and \d+ more", config,
     )  # fmt: skip
 
 
 def test_what_the_name_does_not_tell_must_be_said(tmp_path):
-    refused(MODEL, tmp_path / "run", r"^--from=.*takes a config.*channels 32")
+    refused(MODEL, tmp_path / "run", r"^source=.*takes a config.*channels 32")
 
 
 def test_files_of_another_kind(tmp_path):
     config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
-    refused(MODEL, tmp_path / "run", "^--from=.* holds a diffusion unet, .* for a noisy", config)
+    refused(MODEL, tmp_path / "run", "^source=.* holds a diffusion unet, .* for a noisy", config)
     torch_file.write(tmp_path / "x.pt", {"conv.weight": np.zeros((3, 3), np.float32)})
-    refused(tmp_path / "x.pt", tmp_path / "run", "^--from=.*none of guided-diffusion's networks")
-    refused(tmp_path / "none.pt", tmp_path / "run", "^--from=.*no such file")
-    refused("", tmp_path / "run", "^--from is missing")
+    refused(tmp_path / "x.pt", tmp_path / "run", "^source=.*none of guided-diffusion's networks")
+    refused(tmp_path / "none.pt", tmp_path / "run", "^source=.*there is no such file")
+    refused("", tmp_path / "run", "^source is missing")
 
 
 def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):
@@ -171,7 +171,7 @@ def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_left_alone(imported):
     before = (imported / "config.json").read_bytes()
-    taken = "^--workdir=.* holds a run already"
+    taken = "^workdir=.* holds a run already"
     assert_refused(taken, import_file, MODEL, imported, config_of_the_file())
     assert (imported / "config.json").read_bytes() == before
 
@@ -180,7 +180,7 @@ def test_systems_without_such_files_are_not_exported(tmp_path):
     config = configs.load_file("configs/classifier_mnist.py", "tiny")
     config.run.update(steps="1", devices=1)
     training.train(config, tmp_path / "run")
-    other = "^--mode=export: config.system='classifier' has no form"
+    other = "^config.system='classifier' has no form"
     assert_refused(other, export_file, tmp_path / "run", tmp_path / "x.pt")
     other, model = "^: config.system='classifier' has no samplers", load(tmp_path / "run")
     refused_argument("sampler", other, sampler_settings.adjusted, model, {"sampler": "ddim"})

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 import gan_jax
-from gan_jax.modes.actions import interpolate, model_choice, timelapse
+from gan_jax.modes.actions import interpolate, model_choice, timelapse, video_file
 from gan_jax.modes.actions.interpolate import Motion
 from gan_jax.modes.actions.model_choice import ModelChoice
-from gan_jax.report import grids, video
+from gan_jax.report import grids
 from gan_jax.run import latent_walk
 from gan_jax.run import model as trained
 from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.tiny_gan import make
-from tests.helpers.videos import frames_of, train_briefly
+from tests.helpers.videos import films_of, frames_of, train_briefly
 
 FRAMES, LENGTH, SIGMA = 60, 5, 4.0
 
@@ -114,6 +114,35 @@ def test_interpolation_draws_in_chunks_and_takes_other_weights(run, tmp_path, mo
     assert interpolate.interpolate(run, path, **options).read_bytes() != whole
 
 
+def test_a_short_video_is_smoothed_less():
+    """Without `smoothing` every length is accepted; 1 second is the most."""
+    assert [Motion(seconds, 30).sigma for seconds in (2, 6, 10, 60)] == [10, 30, 30, 30]
+    assert Motion(2.0, 30).frames() == 60
+    assert Motion(2.0, 30, 0.5).sigma == 15
+
+
+@pytest.mark.parametrize("kind", ["gif", "mp4"])
+def test_other_formats_hold_the_same_frames(run, tmp_path, kind):
+    options = dict(seeds=[4, 2], motion=Motion(0.5, 12))
+    expected = frames_of(interpolate.interpolate(run, tmp_path, **options))
+    path = interpolate.interpolate(run, tmp_path / f"a.{kind}", **options)
+    assert path.read_bytes()[:3] == {"gif": b"GIF", "mp4": b"\0\0\0"}[kind]
+    found = films_of(path) if kind == "mp4" else frames_of(path)
+    assert len(found) == len(expected) == 6
+    assert sum(milliseconds for _, milliseconds in found) == 500
+    for (frame, _), (wanted, _) in zip(found, expected, strict=True):
+        height, width, _ = wanted.shape
+        assert np.abs(frame[:height, :width].astype(int) - wanted).mean() < 8
+
+
+def test_mp4_without_its_package_says_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_file.video_mp4, "available", lambda: False)
+    assert_refused(
+        r"^out=.*a\.mp4: \.mp4 files need the package av \(pip install 'gan_jax\[video\]'",
+        lambda: interpolate.interpolate(run, tmp_path / "a.mp4"),
+    )
+
+
 def test_columns_are_those_asked_for(run, tmp_path):
     path = interpolate.interpolate(
         run, tmp_path, seeds=range(4), motion=Motion(0.5, 8, 0.1), columns=4
@@ -138,21 +167,22 @@ def test_timelapse_of_a_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "argument", "message"),
     [
-        ({"seconds": 0.0}, "", "^--seconds=0: accepted"),
-        ({"seconds": float("nan")}, "", "^--seconds=nan: accepted"),
-        ({"seconds": 1e9}, "", "^--seconds=1e[+]09: accepted"),
-        ({"fps": -1}, "", "^--fps=-1: accepted"),
-        ({"fps": 200}, "", "^--fps=200: accepted"),
-        ({"seconds": 0.03, "smoothing": 0.0}, "", "^--seconds=0.03 .*less than two frames"),
-        ({"smoothing": -1.0}, "", "^--smoothing=-1: accepted"),
-        ({"seconds": 2.0, "smoothing": 1.0}, "", "^--smoothing=1: .*to a third of --seconds=2;"),
-        ({"columns": -1}, "", "^--columns=-1"),
+        ({"seconds": 0.0}, "seconds", "^=0: accepted"),
+        ({"seconds": float("nan")}, "seconds", "^=nan: accepted"),
+        ({"seconds": 1e9}, "seconds", "^=1e[+]09: accepted"),
+        ({"fps": -1}, "fps", "^=-1: accepted"),
+        ({"fps": 200}, "fps", "^=200: accepted"),
+        ({"seconds": 0.03, "smoothing": 0.0}, "seconds", "^=0.03 .*less than two frames"),
+        ({"smoothing": -1.0}, "smoothing", "^=-1: accepted"),
+        ({"seconds": 2.0, "smoothing": 1.0}, "smoothing", "^=1: .*to a third of the video's 2;"),
+        ({"columns": -1}, "columns", "^=-1"),
         ({"seeds": []}, "seeds", "^: give whole numbers"),
         ({"classes": [4]}, "classes", "^: no class 4; accepted are 0 to 3"),
         ({"weights": "best"}, "weights", "^=best: this model has ema, raw"),
         ({"state": "5"}, "", ": no state '5'; there are newest, best"),
-        ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "", "^--seconds=.*fit in memory"),
-        ({"out": "a.gif"}, "", r"^--out=.*a\.gif: videos are written as \.webp"),
+        ({"seconds": 3600.0, "fps": 90, "seeds": range(500)}, "seconds", "^=.*fit in memory"),
+        ({"out": "a.mov"}, "out", r"^=.*a\.mov: accepted are files in \.webp, \.gif, \.mp4"),
+        ({"out": "a.gif", "fps": 60}, "fps", r"^=60: \.gif files show at most 50 frames"),
         ({"out": "config.json/a.webp"}, "out", "^: .* cannot be written"),
     ],
 )
@@ -169,9 +199,10 @@ def test_what_an_interpolation_refuses(run, tmp_path, options, argument, message
 
 
 def test_frames_too_large_for_the_format_are_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "LARGEST", 200)
+    small = video_file.FORMATS[".webp"]._replace(largest=200)
+    monkeypatch.setitem(video_file.FORMATS, ".webp", small)
     assert_refused(
-        "frames of 256 x 256 pixels: webp takes at most 200 a side",
+        r"frames of 256 x 256 pixels: \.webp takes at most 200 a side",
         lambda: interpolate.interpolate(run, tmp_path, seeds=[0]),
     )
     assert not list(tmp_path.iterdir())
@@ -182,6 +213,6 @@ def test_a_system_without_latents_is_refused(run, tmp_path, monkeypatch):
     model = gan_jax.load(run)
     model.experiment.system = model.experiment.system._replace(latents=0)
     monkeypatch.setattr(model_choice, "opened", lambda *_: model)
-    lacking = "^--mode=interpolate: this system has no latents to move through"
+    lacking = "^this model has no latents to move through"
     assert_refused(lacking, interpolate.interpolate, run, tmp_path / "a")
     assert not (tmp_path / "a").exists()

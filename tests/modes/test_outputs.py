@@ -1,7 +1,10 @@
 """What a run leaves in its folder, and what the modes make of it."""
 
+import io
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import gan_jax
 from gan_jax import config as configs
 from gan_jax import log, training
+from gan_jax.core import schedules
+from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
 from gan_jax.modes.actions import sample
 from gan_jax.report import grids
@@ -208,8 +213,28 @@ def test_sample_files(run, model, tmp_path):
     np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))
     for name, image in zip(names[1:3], arrays["images"], strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
-    accepted = "^--format=gif: accepted are grid, png, npz"
-    assert_refused(accepted, sample.sample, run[0], tmp_path / "a", [0], formats=("gif",))
+    accepted, asked = "^=gif: accepted are grid, png, npz", dict(formats=("gif",))
+    refused_argument("formats", accepted, sample.sample, run[0], tmp_path / "a", [0], **asked)
+
+
+def test_evaluate_says_what_it_does_and_ends_with_a_table(run, lines):
+    scores = gan_jax.evaluate(run[0])
+    first = lines.index(f"step 6 of {run[0]}:") + 1
+    said = lines[:first]
+    for part in (
+        f"reading the state newest of {run[0]}",
+        "validation losses of ",
+        "preparing the metrics fd_classifier, classes",
+        "drawing ",
+        "computing fd_classifier, classes",
+    ):
+        assert any(line.startswith(part) for line in said), part
+    table = lines[first : first + len(scores)]
+    assert [line.split()[0] for line in table] == list(scores)
+    assert [float(line.split()[1]) for line in table] == pytest.approx([*scores.values()], rel=1e-4)
+    (distance,) = [line for line in table if line.startswith("fd_classifier")]
+    assert distance.endswith("  lower is better")
+    assert not any("{" in line for line in lines)  # the JSON is in the file
 
 
 def test_evaluate_gives_the_figures_of_training(run):
@@ -252,7 +277,55 @@ def test_every_run_has_a_page_of_its_own(run):
         assert shown.data["curves-data"]
 
 
+# much at once
+
+
+def test_many_images_show_how_far_they_are(run, model, tmp_path, monkeypatch, lines):
+    """A bar on a terminal, and a line first; a single batch has neither."""
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sample, "MANY", 70)
+    sample.sample(run[0], tmp_path / "few", range(64))
+    assert screen.getvalue() == ""
+    sample.sample(run[0], tmp_path / "many", range(70), formats=("png",))
+    shown = screen.getvalue()
+    assert "image 70/70" in shown
+    assert "file 70/70" in shown
+    assert "drawing 70 images by step 6" in lines
+    done = []
+    images = model.sample(70, progress=done.append)
+    assert done == [64, 70]
+    np.testing.assert_array_equal(images[:4], model.sample(4, progress=done.append))
+    assert done == [64, 70]
+
+
 # before a run
+
+
+def test_a_run_that_ends_inside_its_warm_up_is_told():
+    chosen = config("tiny")
+    chosen.optim.gen.schedule.warmup = 1000.0
+    (notice,) = Experiment(chosen).system.notices
+    assert notice == (
+        "the learning rate of gen is still warming up when the run ends, at 6 steps; change "
+        "config.optim.gen.schedule.warmup, or raise config.run.steps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        (dict(), "learning rate 0.002"),
+        (dict(name="cosine"), "learning rate 0.002 → 0"),
+        (dict(name="cosine", floor=1e-4), "learning rate 0.002 → 0.0001"),
+        (dict(warmup=100.0), "learning rate 0.002"),
+    ],
+)
+def test_the_line_on_a_learning_rate(schedule, line):
+    section = SimpleNamespace(**schedules.defaults() | schedule)
+    rate = schedules.make(2e-3, section, (Stage(8, 4, 0, 10_000),), (10,), "schedule")
+    assert outcomes._rate_line(rate, 10_000) == line
 
 
 def test_dry_run_counts_parameters_and_bytes(lines):
@@ -260,7 +333,8 @@ def test_dry_run_counts_parameters_and_bytes(lines):
     report = dry_run(chosen)
     text = "\n".join(lines)
     assert json.loads(lines[0])["optim"]["gen"]["lr"] == 1e-4
-    for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
+    stage = "stage 0: 28 px, 128 images per step, steps 0 to 7,800 (about 100 epochs of 10,000 "
+    for number in ("12,928", "101,136", f"{stage}images)"):
         assert number in text, number
     experiment = Experiment(chosen)
     state = experiment.fresh().state
@@ -268,6 +342,25 @@ def test_dry_run_counts_parameters_and_bytes(lines):
         exact = sum(x.nbytes for x in jax.tree.leaves(tree))
         assert report["bytes"][name] == exact
         assert f"{name} {exact:,}" in text
+
+
+def test_dry_run_says_what_the_run_takes(lines):
+    """States and grids on the disk, as a run of the same config leaves them; steps and measures."""
+    chosen = config("", "dcgan_mnist")
+    chosen.run.update(steps="100", keep=3, keep_every="40", sample_every="25", sample_count=4)
+    chosen.run.update(quality_every="50", eval_every="20")
+    chosen.quality.update(metrics=("swd",), samples=16)
+    chosen.best.metric = "swd/mean"
+    dry_run(chosen)
+    (disk,) = [line for line in lines if line.startswith("disk: ")]
+    assert "6 states (3 newest, 2 kept for good, 1 best) of " in disk
+    assert "and 8 sample grids of about 3.1 kB" in disk  # raw and ema, 4 images of 28 x 28
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    for part in (
+        "100 training steps, 5 validations, 2 measurements of swd on 16 images, ",
+        "4 grids of 4 images; the first steps of the run will tell how long it takes",
+    ):
+        assert part in time
 
 
 def test_dry_run_asks_xla_for_the_memory_of_a_step(lines):

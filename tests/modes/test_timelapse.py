@@ -9,7 +9,7 @@ import pytest
 from gan_jax.modes.actions import timelapse
 from gan_jax.report import grids
 from tests.helpers.one_line import assert_refused, refused_argument
-from tests.helpers.videos import frames_of
+from tests.helpers.videos import films_of, frames_of
 
 
 def grids_at(folder, steps, weights="ema", size=(300, 200)):
@@ -78,6 +78,17 @@ def test_timelapse(tmp_path, lines):
     assert len(set(filled)) == 3  # steps 0 and 20 are the same to it
 
 
+def test_a_timelapse_as_mp4_holds_the_last_picture(tmp_path):
+    """Each grid as long as its steps take, at an even width and height."""
+    folder = grids_at(tmp_path / "run", [0, 10, 20], size=(301, 201))
+    path = timelapse.timelapse(folder, tmp_path / "a.mp4", 2.0, 10, 1.0)
+    found = films_of(path)
+    assert shades(found) == [0, 1, 2]
+    assert [milliseconds for _, milliseconds in found] == [1000, 900, 100 + timelapse.HOLD]
+    assert {side % 2 for side in found[0][0].shape[:2]} == {0}
+    assert found[0][0].shape[1] == 302
+
+
 def test_timelapse_of_a_run_without_averages_and_of_grids_that_grew(tmp_path):
     folder = grids_at(tmp_path, [1], "raw", size=(30, 20))
     picture = np.zeros((200, 300, 3), np.uint8)
@@ -93,12 +104,12 @@ def test_timelapse_of_a_run_without_averages_and_of_grids_that_grew(tmp_path):
 @pytest.mark.parametrize(
     ("options", "argument", "message"),
     [
-        ({"seconds": -1.0}, "", "^--seconds=-1: accepted"),
-        ({"fps": 0}, "", "^--fps=0: accepted"),
-        ({"time_warp": 0.0}, "", "^--time_warp=0: must be above 0"),
-        ({"time_warp": float("nan")}, "", "^--time_warp=nan: must be above 0"),
-        ({"weights": "best"}, "", "^--weights=best: this run's grids are of ema"),
-        ({"out": "a.mp4"}, "", r"^--out=.*a\.mp4: videos are written as \.webp"),
+        ({"seconds": -1.0}, "seconds", "^=-1: accepted"),
+        ({"fps": 0}, "fps", "^=0: accepted"),
+        ({"time_warp": 0.0}, "time_warp", "^=0: must be above 0"),
+        ({"time_warp": float("nan")}, "time_warp", "^=nan: must be above 0"),
+        ({"weights": "best"}, "weights", "^=best: this run's grids are of ema"),
+        ({"out": "a.avi"}, "out", r"^=.*a\.avi: accepted are files in \.webp, \.gif, \.mp4"),
         ({"out": "run/config.json/a"}, "out", "^: .* cannot be written"),
         ({"workdir": "nowhere"}, "", "^/.*nowhere: no config.json"),
         ({"workdir": "empty"}, "", "^/.*empty: no sample grids in samples/ yet"),

@@ -124,7 +124,7 @@ def test_a_folder_by_landmarks(people, tmp_path, lines):
     # a second run replaces what it makes and forgets the list of the first
     (people / "Bo" / "C9.jpg").unlink()
     (people / "Bo" / "P3.png").unlink()
-    align.run(str(people), out, landmarks=landmarks, size=12, choose="all")
+    align.run(str(people), out, landmarks=landmarks, size=12, faces="all")
     both = ["Bo/P 1.png", "Bo/P 1_1.png", "Bo/P 1_2.png"]
     assert made(out) == ["Ann_Lee/C01.png", "Ann_Lee/P01.jpg", *both, "Bo/P2.png"]
     assert "4 of 4 images aligned, 5 crops of 12x12" in lines[-1]
@@ -161,19 +161,19 @@ def test_much_black_around_faces_is_said_with_what_to_set(tmp_path, lines):
     (note,) = lines[1:]
     share, crops, many, scale, rest = re.fullmatch(
         r"note: ([\d.]+)% of the pixels of (\d+) crops lie outside their images and are black, in "
-        r"(\d+) of the crops more than 10%; --face_scale=([\d.]+) cuts closer to the face and "
+        r"(\d+) of the crops more than 10%; face_scale=([\d.]+) cuts closer to the face and "
         r"leaves ([\d.]+)%",
         note,
     ).groups()
     assert abs(float(share) - black) < 2
     assert (crops, many) == ("2", "1")
-    black = run(scale=float(scale))
+    black = run(face_scale=float(scale))
     assert abs(float(rest) - black) < 2
     assert black < 10
     assert lines[1:] == [f"train with --config.data.face_scale={scale}, so that the run knows it"]
     landmarks.write_text(line("a.png", -15, 2, 36) + line("b.png", 30, 10, 30))
     run()
-    assert "; --face_scale=1 cuts closer" in lines[1]
+    assert "; face_scale=1 cuts closer" in lines[1]
     assert lines[1].endswith("; images that show more around the faces have less of it")
 
 
@@ -190,7 +190,7 @@ def test_a_zip_by_a_detector(people, tmp_path):
         return seen(*THREE[: len(calls) - 1])(image)
 
     out = tmp_path / "out"
-    files = align.run(str(archive), out, detector=detect, size=8, choose="all")
+    files = align.run(str(archive), out, detector=detect, size=8, faces="all")
     assert len(calls) == 5
     assert len(files) == 1 + 2 + 3 + 3
     rows = (out / "not_aligned.txt").read_text().splitlines()
@@ -207,27 +207,27 @@ def test_names_that_meet(tmp_path):
     message = assert_refused("both be written as A_B/x.png", align.run, str(tmp_path), out, "",
                              detect)  # fmt: skip
     assert "A B/x.png" in message
-    files = align.run(str(tmp_path / "a"), out, detector=detect, size=8, choose="all")
+    files = align.run(str(tmp_path / "a"), out, detector=detect, size=8, faces="all")
     assert [f.name for f in files] == ["x_2.png", "x_1_1.png", "x_1_2.png"]
     assert "name of another image" in (out / "not_aligned.txt").read_text()
 
 
 def test_runs_that_are_refused(people, tmp_path):
     lines, out = str(tmp_path / "lines.txt"), tmp_path / "out"
-    assert_refused("^--input is missing", align.run, "", out, lines)
-    assert_refused("^--out is missing", align.run, str(people), "", lines)
-    assert_refused("^--input=.*does not exist", align.run, str(tmp_path / "absent"), out, lines)
+    assert_refused("^source is missing", align.run, "", out, lines)
+    assert_refused("^out is missing", align.run, str(people), "", lines)
+    assert_refused("^source=.*does not exist", align.run, str(tmp_path / "absent"), out, lines)
     for inside in (people, people / "crops", people / "Bo" / ".." / "x"):
-        assert_refused("^--out=.*writes into --input", align.run, str(people), inside, lines)
+        assert_refused("^out=.*whose images are read", align.run, str(people), inside, lines)
     missing = "^ and detector: both are missing"
     refused_argument("landmarks", missing, align.run, str(people), out)
     other = tmp_path / "other.txt"
     other.write_text(line("P01.jpg", 1, 1, 30))
-    unknown = "^--landmarks=.* has no line for any of 6"
+    unknown = "^landmarks=.* has no line for any of 6"
     message = assert_refused(unknown, align.run, str(people), out, str(other))
     assert "Ann Lee/C01.png" in message
     assert "P01.jpg" in message
-    none = "^--input=.*: none of 6 images"
+    none = "^source=.*: none of 6 images"
     assert_refused(none, align.run, str(people), out, detector=seen())
     taken = tmp_path / "taken"
     taken.write_text("a file")
@@ -240,7 +240,7 @@ def test_an_output_around_the_input(tmp_path):
     for name in ("x.png", "a/y.png"):
         (inner / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(IMAGE).save(inner / name)
-    assert_refused("^--out=.* writes into", align.run, str(inner), tmp_path, "", seen(*THREE))
+    assert_refused("^out=.* writes into", align.run, str(inner), tmp_path, "", seen(*THREE))
 
 
 def test_a_failed_image_keeps_its_old_crop(people, tmp_path):

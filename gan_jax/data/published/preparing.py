@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gan_jax.data.progress import Progress
 from gan_jax.data.published import places
 from gan_jax.data.published.description import PublishedSet, RemoteFile, amount, sha256
-from gan_jax.data.published.fetching import FetchError, Progress, fetch
+from gan_jax.data.published.fetching import FetchError, fetch
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder, writing
 
@@ -38,7 +39,7 @@ def prepare(
     Args:
         by_hand: a file that a person has got, or a folder that holds all files of the set; "" to
             fetch them.
-        progress: makes progress bars; see fetching.py.
+        progress: makes progress bars; see gan_jax.data.progress.
 
     Raises UserError in one line: for a target that exists and is not whole, files that cannot be
     fetched, that are missing or not the published ones, and a folder that cannot be written.

@@ -17,7 +17,11 @@ DIGITS = Path(__file__).with_name("mnist_subset.npz")
 
 
 class Source(Protocol):
-    """Images by number. `image` may raise UnreadableError; `name` is for messages."""
+    """Images by number. `image` may raise UnreadableError; `name` is for messages.
+
+    A source whose images take time has `work`, a `gan_jax.data.progress.Work` that says how long
+    one takes and what is done.
+    """
 
     known: tuple[int, int, int]  # height, width, channels if the same for all images; 0: not known
 

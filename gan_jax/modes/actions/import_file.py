@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from gan_jax.core import checkpoint, job, optim
 from gan_jax.core.train_step import TrainCarry
-from gan_jax.errors import UserError
+from gan_jax.data.published.description import amount
+from gan_jax.errors import ArgumentError, argument
 from gan_jax.files import writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.run import folder as folders
@@ -19,6 +20,8 @@ from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
+
+LARGE = 50 * 10**6  # bytes that may take long to read, so that a line is logged first
 
 
 def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | None = None) -> Path:
@@ -34,21 +37,28 @@ def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | No
     """
     path = Path(source)
     if not str(source):
-        raise UserError("--from is missing: name a .pt file, such as --from=256x256_diffusion.pt")
+        raise ArgumentError("source", " is missing: name a .pt file, such as 256x256_diffusion.pt")
     if not path.is_file():
-        raise UserError(f"--from={source}: no such file")
+        raise ArgumentError("source", f"={source}: there is no such file")
+    if path.stat().st_size >= LARGE:
+        logger.info(f"reading {source}, {amount(path.stat().st_size)}")
     tensors = guided_diffusion.state_dict(path)
     kind = guided_diffusion.identify(tensors)
     if kind is None:
-        raise UserError(
-            f"--from={source}: holds none of guided-diffusion's networks; weights of others come "
-            "into a run by config.restore"
+        raise ArgumentError(
+            "source",
+            f"={source}: holds none of guided-diffusion's networks; weights of other programs come "
+            "into a run by config.restore",
         )
-    config = config or released.config_of(path, tensors, "--from")
-    released.check_system(config, kind, f"--from={source}")
+    with argument("source"):
+        config = config or released.config_of(path, tensors, "source")
+        released.check_system(config, kind, f"source={source}")
     if "classifier" in config and config.classifier.scale:
         config.classifier.scale = 0.0  # its weights are not in this file
-        logger.info("without guidance; --classifier names a classifier when images are drawn")
+        logger.info(
+            "guidance is off, since the classifier is not in this file; name one when images are "
+            "drawn"
+        )
     folder = _written(path, tensors, workdir, config)
     total = sum(int(np.prod(t.shape)) for t in tensors.values())
     logger.info(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
@@ -57,13 +67,14 @@ def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | No
 
 def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Path:
     """Writes config and state of the run, and returns its folder."""
-    key = f"--from={path}"
+    key = f"source={path}"
     folder = folders.claim(workdir)
     try:
         if (folder / "config.json").exists():
-            raise UserError(f"--workdir={workdir} holds a run already; name another folder")
+            raise ArgumentError("workdir", f"={workdir} holds a run already; name another folder")
         experiment = Experiment(config, released.facts_of(config, tensors))
-        carry = _begun(experiment, released.NETS[config.system], tensors, key)
+        with argument("source"):
+            carry = _begun(experiment, released.NETS[config.system], tensors, key)
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep)
         with writing(folder / "config.json", "workdir"):
             provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Task
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder, write_json, writing
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.modes.actions.output import save_arrays
@@ -41,9 +42,9 @@ def run(chosen: str | Path | ModelChoice, out: str | Path, count: int = 0) -> di
     Raises UserError for a model that has no such bound.
     """
     if count < 0:
-        raise UserError(f"--count={count}: give a number above 0, or 0 for all images")
+        raise ArgumentError("count", f"={count}: give a number above 0, or 0 for all images")
     if jax.process_count() > 1:
-        raise UserError("--mode=likelihood runs in one process; start it on one host")
+        raise UserError("bits per dimension are measured by one process; start it on one host")
     folder = check_folder(out)
     choice = ModelChoice.of(chosen)
     model = choice.adjust(load(choice.workdir, choice.state, choice.data))
@@ -81,9 +82,9 @@ def _task(model: Model) -> Task:
     task = model.experiment.system.tasks.get("likelihood")
     if task is None:
         raise UserError(
-            f"--mode=likelihood: the bound is that of a chain of noise; config.system="
-            f"{model.config.system!r} has none here (config.diffusion.process=discrete has, with "
-            "every sampler but heun)"
+            "bits per dimension are bounded along a chain of noise, and this model "
+            f"(config.system={model.config.system!r}) walks none; use a diffusion run with "
+            "config.diffusion.process=discrete, and any sampler but heun"
         )
     return task
 
@@ -96,14 +97,16 @@ def _terms(model: Model, task: Task, split: str, count: int) -> dict[str, np.nda
     chunk = max(min(CHUNK, MOST_PIXELS // experiment.facts.resolution**2, total), 1)
     size = -(-chunk // experiment.mesh.size) * experiment.mesh.size
     score = jax.jit(task.run, static_argnums=3, out_shardings=experiment.mesh.replicated)
-    progress, found = ProgressBar(-(-total // size), "batch"), []
-    for first in range(0, total, size):
-        rows = np.minimum(np.arange(first, first + size), total - 1)
-        batch = experiment.data.rows(split, rows)
-        batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
-        terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
-        found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
-        progress(len(found))
+    logger.info(f"scoring {total:,} {split} images by step {model.step}")
+    found = []
+    with closing(ProgressBar(-(-total // size), "batch")) as progress:
+        for first in range(0, total, size):
+            rows = np.minimum(np.arange(first, first + size), total - 1)
+            batch = experiment.data.rows(split, rows)
+            batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
+            terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
+            found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
+            progress(len(found))
     return {k: np.concatenate([part[k] for part in found]) for k in found[0]}
 
 

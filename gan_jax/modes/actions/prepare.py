@@ -7,7 +7,7 @@ from pathlib import Path
 from gan_jax.core.console import ProgressBar
 from gan_jax.data.published import places, preparing
 from gan_jax.data.published.sets import SETS
-from gan_jax.errors import ArgumentError, UserError
+from gan_jax.errors import ArgumentError
 from gan_jax.evaluation import networks
 from gan_jax.interop import inception
 from gan_jax.interop import lpips as lpips_files
@@ -29,7 +29,7 @@ def prepare(name: str, out: str | Path = "", by_hand: str = "") -> Path:
     if name not in SETS:
         known = ", ".join(SETS)
         if not name:
-            raise UserError(f"--name is missing: say what to prepare; accepted are {known}")
+            raise ArgumentError("name", f" is missing: say what to prepare; accepted are {known}")
         raise ArgumentError("name", f"={name}: accepted are {known}")
     path = preparing.prepare(SETS[name], out or places.FOLDER, by_hand, ProgressBar)
     if name in READERS:
@@ -39,14 +39,14 @@ def prepare(name: str, out: str | Path = "", by_hand: str = "") -> Path:
 
 def _read_inception(path: Path) -> str:
     """Reads and caches the Inception network; returns what identifies it."""
-    weights = inception.load(path, "--inception")
+    weights = inception.load(path, "inception")
     return f"{weights.name} ({weights.fingerprint})"
 
 
 def _read_lpips(folder: Path) -> str:
     """Reads both networks of LPIPS and caches VGG16, which is read last; returns its name."""
     lpips_files.read(folder / "alexnet.ckpt")
-    _, name = networks.perceptual(("lpips",), str(folder / "vgg16.ckpt"), "--lpips")
+    _, name = networks.perceptual(("lpips",), str(folder / "vgg16.ckpt"), "lpips")
     return name
 
 
