@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
-from gan_jax.core.saved_states import best_states_in
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder
@@ -126,7 +125,7 @@ def has_states(folder: Path) -> bool:
     """Whether a run has a saved state, be it the best one or one that was set aside as damaged."""
     return bool(
         saved_states.states_in(folder / "checkpoints")
-        or best_states_in(folder / "best")
+        or saved_states.best_states_in(folder / "best")
         or [*folder.glob("damaged-*")]
     )
 
