@@ -95,3 +95,12 @@ def writing(path: Path, key: str = "out", kind: str = "folder") -> Iterator[None
         yield
     except OSError as error:
         raise _refused(key, path, error, kind) from None
+
+
+def amount(size: int) -> str:
+    """A number of bytes as a person reads it: 4542 → "4.5 kB", 170052171 → "170 MB"."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            shown = size / unit
+            return f"{shown:.1f} {name}" if shown < 10 else f"{shown:.0f} {name}"
+    return f"{size / 1000:.1f} kB"

@@ -9,12 +9,11 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import ema
-from gan_jax.core.intervals import Every
 from gan_jax.core.saved_states import named
 from gan_jax.core.system import Stage
 from gan_jax.core.train_step import TrainCarry, train_function
-from gan_jax.data.published.description import amount
+from gan_jax.run import disk_use
+from gan_jax.run.disk_use import times
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -45,9 +44,10 @@ def dry_run(config: ConfigDict, compile_step: bool = False) -> dict:
         )
     for notice in experiment.system.notices:
         logger.info(notice)
-    report = {"bytes": {"state": _size(state), **{k: _size(net) for k, net in state.nets.items()}}}
+    nets = {name: disk_use.size(net) for name, net in state.nets.items()}
+    report = {"bytes": {"state": disk_use.size(state), **nets}}
     logger.info(f"bytes: {_listed(report['bytes'])}")
-    logger.info(disk(experiment))
+    logger.info(disk_use.of(experiment).line())
     logger.info(_time(experiment))
     if compile_step:
         logger.info("compiling one training step, which may take minutes")
@@ -64,75 +64,23 @@ def _epochs(experiment: Experiment, stage: Stage) -> str:
     return f"about {shown} epochs of {experiment.data.sizes['train']:,} {what}"
 
 
-def disk(experiment: Experiment) -> str:
-    """A line on the space that the run will take: its saved states, and its sample grids."""
-    run, stages = experiment.config.run, experiment.system.stages
-    each = _size(experiment.carry)
-    for_good = _times(experiment, "keep_every")
-    counts = {
-        "newest": run.keep,
-        "kept for good": for_good,
-        "best": len(stages) if experiment.measures_quality or _validates(experiment) else 0,
-    }
-    states = sum(counts.values())
-    named = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    text = f"{states:,} states ({named}) of {amount(each)} each"
-    grids, size = _grids(experiment)
-    if grids:
-        text += f", and {grids:,} sample grids of about {amount(size)}"
-    return f"disk: about {amount(states * each + grids * size)}: {text}"
-
-
-def _grids(experiment: Experiment) -> tuple[int, int]:
-    """(the number of pictures of sample grids, the bytes of the pixels of one)."""
-    if experiment.system.sample_step is None:
-        return 0, 0
-    facts = experiment.facts
-    net = experiment.carry.state.nets[next(iter(experiment.system.rates))]
-    weights = 1 + (len(ema.links(net.opt)["ema"].params) if ema.has_average(net) else 0)
-    # a picture is enlarged by whole pixels, which takes no space in a PNG
-    pixels = experiment.config.run.sample_count * facts.resolution**2
-    channels = 3 * 3 if facts.input_channels else facts.channels  # input, output and target
-    return weights * _times(experiment, "sample_every"), pixels * channels
-
-
-def _times(experiment: Experiment, key: str) -> int:
-    """How often something happens that config.run says the interval of."""
-    every, count = Every.parse(experiment.config.run[key], f"config.run.{key}"), 0
-    for stage in experiment.system.stages:
-        if every.unit == "ticks":
-            count += sum(1 for step in stage.ticks if every.due(step, stage, 1))
-        elif steps := every.steps(stage, experiment.data.epoch_steps(stage)):
-            count += stage.end // steps - stage.start // steps
-    return count
-
-
-def _validates(experiment: Experiment) -> bool:
-    return experiment.data.sizes["validation"] > 0
-
-
 def _time(experiment: Experiment) -> str:
     """A line on what takes time in the run, and on how to learn how long it takes."""
     run, asked = experiment.config.run, experiment.config.quality
     spent = [f"{experiment.last.end:,} training steps"]
-    if _validates(experiment):
-        spent.append(f"{_times(experiment, 'eval_every'):,} validations")
+    if disk_use.validates(experiment):
+        spent.append(f"{times(experiment, 'eval_every'):,} validations")
     if experiment.measures_quality:
         spent.append(
-            f"{_times(experiment, 'quality_every'):,} measurements of {', '.join(asked.metrics)} "
+            f"{times(experiment, 'quality_every'):,} measurements of {', '.join(asked.metrics)} "
             f"on {asked.samples:,} images"
         )
     if experiment.system.sample_step is not None:
-        spent.append(f"{_times(experiment, 'sample_every'):,} grids of {run.sample_count} images")
+        spent.append(f"{times(experiment, 'sample_every'):,} grids of {run.sample_count} images")
     return (
         f"time: goes into {', '.join(spent)}; the first steps of the run will tell how long it "
         "takes"
     )
-
-
-def _size(tree) -> int:
-    """Bytes of all arrays of a tree."""
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _listed(sizes: dict[str, int]) -> str:

@@ -4,8 +4,9 @@ import logging
 import os
 
 import jax
-import numpy as np
 
+from gan_jax.files import amount
+from gan_jax.run import disk_use
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.summary import peak_memory
 
@@ -38,26 +39,17 @@ def foretell(experiment: Experiment, step: int, seconds: float) -> None:
     end = [stage.end for stage in stages if stage.resolution == side][-1]
     left = (end - step) * seconds
     used, there = peak_memory()["bytes"], _memory()
-    of = f" of {_amount(there)}" if there else ""
+    of = f" of {amount(there)}" if there else ""
     until = f" until {side} px are done" if end != stages[-1].end else ""
     logger.info(
         f"{seconds:.2g} s a step x {end - step:,} steps = about {duration(left)}{until}, without "
-        f"sampling and evaluation; memory {_amount(used)}{of}, disk about "
-        f"{_amount(disk(experiment))}"
+        f"sampling and evaluation; memory {amount(used)}{of}, disk about "
+        f"{amount(disk_use.of(experiment).total)}"
     )
     crowded = bool(there) and used > CROWDED * there
     if left > LONG or crowded:
         what = "close to the machine's memory" if crowded else "longer than a day"
         logger.info(f"that is {what}; smaller values make it less: {', '.join(keys(experiment))}")
-
-
-def disk(experiment: Experiment) -> int:
-    """Bytes that the saved states of a run take: those that are kept, the best and one that is
-    being written. States kept for good (config.run.keep_every) come on top."""
-    state = experiment.carry.state
-    size = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(state))
-    resolutions = {stage.resolution for stage in experiment.system.stages}
-    return size * (experiment.config.run.keep + 1 + len(resolutions))
 
 
 def keys(experiment: Experiment) -> list[str]:
@@ -81,11 +73,6 @@ def _memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 0
-
-
-def _amount(size: int) -> str:
-    """3.1 GB, 640 MB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -9,8 +9,9 @@ import pytest
 
 from gan_jax import data, log
 from gan_jax.data.published import preparing, weights
-from gan_jax.data.published.description import RemoteFile, amount, sha256
+from gan_jax.data.published.description import RemoteFile, sha256
 from gan_jax.errors import ArgumentError, UserError
+from gan_jax.files import amount
 from tests.helpers import published_sets as tiny
 from tests.helpers.file_server import serving
 from tests.helpers.one_line import assert_refused

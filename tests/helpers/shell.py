@@ -114,7 +114,8 @@ def rows(workdir: Path) -> list[dict]:
             row = json.loads(line)
         except json.JSONDecodeError:  # being written right now
             continue
-        found.append({k: v for k, v in row.items() if not k.startswith("time/")})
+        clock = {k for k in row if k == "wall_time" or k.startswith("time/")}
+        found.append({k: v for k, v in row.items() if k not in clock})
     return found
 
 

@@ -9,7 +9,8 @@ from gan_jax.core.console import Console
 from gan_jax.core.mesh import fetch
 from gan_jax.core.recorder import Recorder
 from gan_jax.core.system import Stage
-from gan_jax.run import feasibility
+from gan_jax.files import amount
+from gan_jax.run import disk_use, feasibility
 from gan_jax.run.experiment import Experiment
 from tests.helpers import contract
 
@@ -25,8 +26,13 @@ def test_time_memory_and_disk(gan, lines):
     (line,) = lines
     assert line.startswith("30 s a step x 4 steps = about 2 min, without sampling and evaluation")
     assert "; memory " in line
-    state = sum(x.nbytes for x in jax.tree.leaves(fetch(gan.fresh().state)))
-    assert feasibility.disk(gan) == 4 * state  # the newest two, the best, one that is being written
+    state = sum(x.nbytes for x in jax.tree.leaves(fetch(gan.fresh())))
+    found = disk_use.of(gan)
+    assert (found.state_bytes, sum(found.states.values())) == (state, 3)  # two newest, the best
+    # raw and averaged, at steps 3 and 6: 8 images of 8 x 8
+    assert (found.grids, found.grid_bytes) == (4, 512)
+    assert found.total == 3 * state + 4 * 512
+    assert f"disk about {amount(found.total)}" in line
 
 
 def test_a_run_of_days_names_what_makes_it_shorter(gan, lines):

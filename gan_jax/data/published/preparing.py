@@ -9,10 +9,10 @@ from pathlib import Path
 
 from gan_jax.data.progress import Progress
 from gan_jax.data.published import places
-from gan_jax.data.published.description import PublishedSet, RemoteFile, amount, sha256
+from gan_jax.data.published.description import PublishedSet, RemoteFile, sha256
 from gan_jax.data.published.fetching import FetchError, fetch
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder, writing
+from gan_jax.files import amount, check_folder, writing
 
 try:
     import fcntl

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from gan_jax.core import checkpoint, job, optim
 from gan_jax.core.train_step import TrainCarry
-from gan_jax.data.published.description import amount
 from gan_jax.errors import ArgumentError, argument
-from gan_jax.files import writing
+from gan_jax.files import amount, writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.run import folder as folders
 from gan_jax.run import provenance, released
