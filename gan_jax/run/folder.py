@@ -1,10 +1,14 @@
 """A run's folder: which process owns it, which config it holds, which states can be read."""
 
+import contextlib
+import datetime
 import errno
 import json
 import logging
+import os
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 from ml_collections import ConfigDict
@@ -22,42 +26,83 @@ except ImportError:  # Windows has no fcntl: there, two runs in one folder go un
 
 logger = logging.getLogger(__name__)
 
-_locks: dict[Path, Any] = {}
+_locks: dict[Path, contextlib.ExitStack] = {}
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
 
 
 def claim(workdir: str | Path, lock: bool = True) -> Path:
     """Makes the folder and locks it for this process (one of a run's processes is enough).
 
-    On a file system without locks (some of Lustre, NFS and FUSE) it only logs a warning. Raises
-    ArgumentError if the folder cannot be written, or another process trains in it.
+    The file .lock says which process it is. The folder itself is locked too, so that the lock
+    outlives a removal of the file. On a file system without locks (some of Lustre, NFS and FUSE) it
+    only logs a warning. Raises ArgumentError if the folder cannot be written, or another process
+    trains in it.
     """
     folder = _checked(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        # never through a link that somebody has put there, and without losing what is in it
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        file = os.fdopen(os.open(folder / ".lock", flags, 0o644), "r+")
     except OSError as error:
         reason = error.strerror or error
         raise ArgumentError(
             "workdir", f"={workdir} cannot be written ({reason}); name another folder"
         ) from None
-    if fcntl and lock:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in BUSY:
-                file.close()
-                raise ArgumentError(
-                    "workdir",
-                    f"={workdir}: another process trains there; wait for it, or name another "
-                    "folder",
-                ) from None
-            logger.warning(
-                f"{folder}: its file system has no locks ({error.strerror}), so a second run that "
-                "is started there would not be noticed"
-            )
-    _locks[folder] = file
+    held = contextlib.ExitStack()
+    held.enter_context(file)
+    if lock:
+        with contextlib.ExitStack() as undo:
+            undo.push(held)
+            _lock(folder, file, held)
+            undo.pop_all()
+        _sign(file)
+    _locks[folder] = held
     return folder
+
+
+def _lock(folder: Path, file: TextIO, held: contextlib.ExitStack) -> None:
+    """Locks the file and the folder until `held` is closed.
+
+    Raises ArgumentError if another process has locked one of them.
+    """
+    if not fcntl:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY:
+            raise _in_use_by(folder, file) from None
+        logger.warning(
+            f"{folder}: its file system has no locks ({error.strerror}), so a second run that is "
+            "started there would not be noticed"
+        )
+        return
+    directory = os.open(folder, os.O_RDONLY)
+    held.callback(os.close, directory)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY[:2]:
+            raise _in_use_by(folder, file) from None
+        # some file systems lock files alone
+
+
+def _sign(file: TextIO) -> None:
+    """Writes into the file which process this is, as far as the disk lets it."""
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+
+
+def _in_use_by(folder: Path, file: TextIO) -> ArgumentError:
+    """The error for a folder that another process has locked."""
+    who = " ".join(file.read(200).split()) or "another process"
+    return ArgumentError(
+        "workdir", f"={folder}: {who} trains there; wait for it, or name another folder"
+    )
 
 
 def _checked(workdir: str | Path) -> Path:
