@@ -65,6 +65,18 @@ def is_diffusion(program: str) -> bool:
     return program.startswith(("diffusion", "upsampler", "noisy_classifier"))
 
 
+def is_exact(program: str) -> bool:
+    """Whether the network computes in what its weights have: in doubles, if they are."""
+    return load(program).model.get("dtype", "float32") == "float32"
+
+
+def makes_images(program: str) -> bool:
+    """Whether the system of a program samples images; a segmenter draws label maps."""
+    config = load(program)
+    classifies = config.system in ("classifier", "noisy_classifier")
+    return not classifies or config.model.get("output", "") == "pixels"
+
+
 def accepted(file: Path) -> tuple[str, ...]:
     """The variants of a config file but `tiny`, as its refusal of another one lists them."""
     with pytest.raises(UserError) as refusal:

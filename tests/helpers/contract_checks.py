@@ -3,6 +3,9 @@
 Each of those files runs all of them over some of the programs, so that two workers share the time.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +14,33 @@ from gan_jax.core import loss_scale, saved_states, validation
 from gan_jax.core.mesh import fetch
 from gan_jax.ops.images import to_uint8
 from tests.helpers import contract
+from tests.helpers.contract_runs import Prepared
+
+Check = TypeVar("Check", bound=Callable)
+
+
+def among(concerns: Callable[[str], bool]) -> Callable[[Check], Check]:
+    """Limits a check to the programs that it `concerns`."""
+
+    def marked(check: Check) -> Check:
+        check.concerns = concerns
+        return check
+
+    return marked
+
+
+def pytest_generate_tests(metafunc):
+    """Runs each check over the programs of its file, so far as it concerns them."""
+    concerns = getattr(metafunc.function, "concerns", lambda program: True)
+    programs = [program for program in metafunc.module.PROGRAMS if concerns(program)]
+    metafunc.parametrize("system", programs, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def system(request):
+    """A program, made once for all of its checks."""
+    return Prepared(request.param)
+
 
 BITS = "same bits"
 TIGHT = 1e-9  # of float64: rounding stays below 1e-13
@@ -43,14 +73,16 @@ def test_stop_resume_equals_straight_through_in_every_bit_and_is_traced_once(sys
     assert system.step(1, system.double)._cache_size() == 1
 
 
+@among(lambda program: program in contract.FLOAT32)
 def test_one_device_against_eight(system):
     """Losses and gradients of the first step, for one config of each system: below is the sharper
     test, in doubles, for every config."""
-    if system.program not in contract.FLOAT32:
-        pytest.skip("compared in doubles, and in float32 one config of each system")
     same_first_step(system, double=False, rtol=1e-4, atol=1e-5)
 
 
+@among(
+    contract.is_exact
+)  # half precision rounds alike in doubles: in float32 it is another program
 def test_one_device_against_eight_in_doubles(system):
     """The same in float64, and states after two steps.
 
@@ -58,8 +90,6 @@ def test_one_device_against_eight_in_doubles(system):
     1e-6, and one ReLU in 800,000 that lies nearer to zero than that changes sides: its gradient
     comes or goes as a whole. In float64 no unit lies so near.
     """
-    if not system.exact:
-        pytest.skip("half precision rounds alike in doubles; in float32 it is another program")
     same_first_step(system, double=True, rtol=TIGHT, atol=TIGHT)
     a, b = (named(system.second(devices, True)) for devices in (1, 8))
     for name in a:
@@ -99,15 +129,17 @@ def test_evaluation_counts_every_image_once(system):
         assert np.isfinite(value), name
 
 
+@among(lambda program: not contract.makes_images(program))
+def test_what_makes_no_images_has_features(system):
+    assert system.experiment.system.sample_step is None
+    assert "features" in system.experiment.system.tasks
+
+
+@among(lambda p: contract.makes_images(p) and p not in contract.SAME_IMAGES)
 def test_one_seed_one_image_in_any_batch_on_any_devices(system):
     """Three images, each alone on one device and among eight on eight devices: within one grey
     level, though nobody names their classes, and in range."""
     experiment, wide = system.experiment, system.experiments[8]
-    if experiment.system.sample_step is None:
-        assert "features" in experiment.system.tasks
-        pytest.skip("a classifier makes no images")
-    if system.program in contract.SAME_IMAGES:
-        pytest.skip(f"draws as {contract.SAME_IMAGES[system.program]} does")
     state = system.stirred().state
     # alone on one device, and among others on eight
     draw = jax.jit(experiment.system.sample_step, static_argnums=3)

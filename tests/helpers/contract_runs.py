@@ -36,8 +36,8 @@ class Prepared:
 
     @property
     def exact(self) -> bool:
-        """Whether the network computes in what its weights have: in doubles, if they are."""
-        return self.config.model.get("dtype", "float32") == "float32"
+        """Whether doubles make a difference."""
+        return contract.is_exact(self.program)
 
     @property
     def double(self) -> bool:
