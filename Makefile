@@ -1,11 +1,11 @@
-# quickstart · test · lint · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion · bench-warpgan:
+# quickstart · test · lint · docs · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion · bench-warpgan:
 # each sets up its own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test lint bench bench-inception bench-pix2pix bench-progan bench-diffusion bench-warpgan
+.PHONY: quickstart test lint docs bench bench-inception bench-pix2pix bench-progan bench-diffusion bench-warpgan
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -24,6 +24,10 @@ $(VENV)/.bench: $(VENV)/.run benchmarks/requirements-bench.txt
 # A DCGAN on the digits that ship with the project: minutes on a laptop, no network, no GPU.
 quickstart: $(VENV)/.run
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=$(WORKDIR)
+
+# The documentation as a site: open site/index.html.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

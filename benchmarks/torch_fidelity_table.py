@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch_fidelity
 
+from gan_jax import log
 from gan_jax.data.image_set import ImageSet, open_set
 from gan_jax.evaluation import comparison
 from gan_jax.evaluation.options import Options
@@ -83,13 +84,13 @@ def main() -> None:
     }
     size = min(options.kid_subset_size, *map(len, sets.values()))
     began = time.time()
-    ours = comparison.compare(
-        options.real, options.fake, ("fid", "kid", "pr"),
-        Options(
-            inception=options.inception, count=options.count, kid_subset_size=size, few=True
-        ),
-        say=lambda line: None,
-    )["figures"]  # fmt: skip
+    with log.silenced():
+        ours = comparison.compare(
+            options.real, options.fake, ("fid", "kid", "pr"),
+            Options(
+                inception=options.inception, count=options.count, kid_subset_size=size, few=True
+            ),
+        )["figures"]  # fmt: skip
     seconds = {"gan_jax": time.time() - began}
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"

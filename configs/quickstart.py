@@ -4,7 +4,7 @@
 
 or  python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Cost: about four minutes on two CPU cores.
+Cost: a few minutes on two CPU cores.
 
 A classifier is trained first (under 45 s); it judges which digits the samples show. Variant `tiny`:
 seconds, synthetic data.

@@ -6,7 +6,11 @@ images = model.sample(seeds=range(64), classes=[3, 7])
 
 import importlib
 
+from gan_jax import log
+
 __version__ = "0.1.0"
+
+log.install()
 
 _HOMES = {
     "defaults": "gan_jax.config",

@@ -3,15 +3,16 @@
 New code takes them from where they live: `gan_jax.config`, `gan_jax.training`, `gan_jax.run`.
 """
 
+import contextlib
+
 from ml_collections import ConfigDict
 
-from gan_jax import evaluating
+from gan_jax import evaluating, log, training
 from gan_jax.config import SYSTEMS, defaults, load_file, tiny, variants
 from gan_jax.models import unet
 from gan_jax.run import model as models
 from gan_jax.run.caricaturist import warp
 from gan_jax.run.experiment import Experiment as Setup
-from gan_jax.training import train
 
 __all__ = [
     "SYSTEMS",
@@ -36,11 +37,26 @@ def load(workdir, which: str = "newest", places=None):
     return models.load(workdir, which, places)
 
 
-def evaluate(workdir, which: str = "newest", say=print, config=None, **more):
-    """`gan_jax.evaluate`, whose parameters are called `state` and `data` now."""
+def train(config: ConfigDict, workdir, say=None):
+    """`gan_jax.train`; `say`, if given, gets the lines that are printed otherwise."""
+    with _told(say):
+        return training.train(config, workdir)
+
+
+def evaluate(workdir, which: str = "newest", say=None, config=None, **more):
+    """`gan_jax.evaluate`, whose parameters are called `state` and `data` now.
+
+    `say`, if given, gets the lines that are printed otherwise.
+    """
     if "places" in more:
         more["data"] = more.pop("places")
-    return evaluating.evaluate(workdir, which, say, config, **more)
+    with _told(say):
+        return evaluating.evaluate(workdir, which, config, **more)
+
+
+def _told(say):
+    """The context in which `say` gets the lines; None: they are printed."""
+    return contextlib.nullcontext() if say is None else log.sent_to(say)
 
 
 def tiny_system(config: ConfigDict) -> ConfigDict:

@@ -72,7 +72,7 @@ def check_types(config: ConfigDict, usual: ConfigDict) -> None:
 def _check_value(key: str, value: Any, wanted: Any) -> None:
     if value == "None":
         raise UserError(
-            f"config.{key}='None': that would be a name; an empty value, --config.{key}=, "
+            f"config.{key}='None' would be read as a name; an empty value, --config.{key}=, "
             "means none"
         )
     if value is None or not _is_a(value, type(wanted)):

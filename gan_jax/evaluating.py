@@ -1,29 +1,34 @@
 """`gan_jax.evaluate`: the scores of a trained model."""
 
-import json
+import logging
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.core.console import ProgressBar
 from gan_jax.errors import ArgumentError
+from gan_jax.evaluation import table
 from gan_jax.files import write_json
-from gan_jax.run.model import Adjust, as_it_is, load, measured
+from gan_jax.run.model import Adjust, Model, as_it_is, load, measured
 from gan_jax.training import quality_of
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
     workdir: str | Path,
     state: str = "newest",
-    say=print,
     config: ConfigDict | None = None,
     adjust: Adjust = as_it_is,
     data: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """The validation losses by name and, if the run measures it, the quality of its images.
 
-    The scores are also written to evaluate.json in the run's folder.
+    What is done is logged while it goes on, and the scores at the end. They are also written to
+    evaluate.json in the run's folder.
 
     Args:
       workdir: the folder of the run.
@@ -36,6 +41,7 @@ def evaluate(
     Raises UserError for everything a user can get wrong.
     """
     folder = Path(workdir)
+    logger.info(f"reading the state {state} of {folder}")
     model = load(folder, state, data)
     if config is not None and config.system != model.config.system:
         raise ArgumentError(
@@ -48,20 +54,32 @@ def evaluate(
         configs.prepare(config)
         model.experiment.config.quality.update(config.quality)
         configs.check(model.experiment.config)
-    scores, about = model.evaluate(), {}
+    scores, about = _losses(model), {}
     if model.experiment.system.sample_step is not None and (
         config is not None or model.experiment.measures_quality
     ):
-        measure = quality_of(model.experiment, folder, say, model.stage)
-        scores |= measure(model.state, model.stage)
+        named = ", ".join(model.experiment.config.quality.metrics)
+        logger.info(f"preparing the metrics {named}")
+        measure = quality_of(model.experiment, folder, model.stage)
+        scores |= measure(model.state, model.stage, ProgressBar)
         about = {"quality": measure.about}
-    for name, value in scores.items():
-        say(f"{name} {value:.6g}")
-    if about:
-        say(json.dumps(about))
+    logger.info(f"step {model.step} of {folder}:")
+    for line in table.rows(scores) + (table.measured_with(measure.about) if about else []):
+        logger.info(line)
     try:
         result = {"step": model.step, "state": state, **scores, **about}
         write_json(folder / "evaluate.json", result)
-    except OSError as error:  # the scores are printed already, and the folder may be read-only
-        say(f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})")
+    except OSError as error:  # the scores are logged already, and the folder may be read-only
+        logger.warning(
+            f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})"
+        )
     return scores
+
+
+def _losses(model: Model) -> dict[str, float]:
+    """The validation losses; {} where there are no validation images."""
+    count = model.experiment.data.sizes["validation"]
+    if count:
+        logger.info(f"validation losses of {count:,} images")
+    with closing(ProgressBar(count, "image")) as progress:
+        return model.evaluate(progress)

@@ -251,14 +251,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def open_own(path: str | os.PathLike[str], mode: str) -> Any:
-    """Opens a file for writing, "a" at its end, "ab" as bytes, and makes it if it does not exist.
+    """Opens a file for writing, "a" or as bytes "ab" at its end, "r+" for reading as well, and
+    makes it if it does not exist.
 
     Nothing that is there is removed. Raises OSError if the path is a link, which could lead
     anywhere, or no regular file.
     """
 
     def opener(name: str, flags: int) -> int:
-        flags |= _NOT_THROUGH_LINKS | getattr(os, "O_NONBLOCK", 0)
+        flags |= os.O_CREAT | _NOT_THROUGH_LINKS | getattr(os, "O_NONBLOCK", 0)
         try:
             handle = os.open(name, flags, 0o644)
         except OSError as error:
@@ -347,3 +348,12 @@ def writing(path: Path, key: str = "out", kind: str = "folder") -> Iterator[None
         yield
     except OSError as error:
         raise _refused(key, path, error, kind) from None
+
+
+def amount(size: int) -> str:
+    """A number of bytes as a person reads it: 4542 → "4.5 kB", 170052171 → "170 MB"."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            shown = size / unit
+            return f"{shown:.1f} {name}" if shown < 10 else f"{shown:.0f} {name}"
+    return f"{size / 1000:.1f} kB"

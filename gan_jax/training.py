@@ -5,6 +5,8 @@ what it needs from the others.
 """
 
 import functools
+import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax import log
 from gan_jax.core import loop
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
-from gan_jax.core.console import Console
+from gan_jax.core.console import Console, timed
 from gan_jax.core.intervals import Every, Intervals
 from gan_jax.core.job import Job, Outcome, Probes, Progress
 from gan_jax.core.recorder import Recorder
@@ -31,13 +34,13 @@ from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import write_json
 from gan_jax.report import grids
+from gan_jax.run import feasibility, pictures, provenance
 from gan_jax.run import folder as folders
-from gan_jax.run import pictures, provenance
 from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.weights import restore_weights
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,48 +49,57 @@ class _Run:
 
     experiment: Experiment
     folder: Path
-    say: Say
     main: bool  # whether this process is the one that writes
     intervals: Intervals
 
 
-def train(config: ConfigDict, workdir: str | Path, say=print) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """Starts the run in `workdir`, or resumes it; returns the contents of summary.json.
 
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
     UserError for everything a user can get wrong.
     """
-    began = time.time()
     main = jax.process_index() == 0
-    say = say if main else lambda text: None
     configs.prepare(config)
-    folder = folders.claim(workdir, lock=main, say=say)
+    folder = folders.claim(workdir, lock=main)
     try:
-        stored = folders.check(folder, config, say)
-        experiment = Experiment(config, begun=stored)
-        if stored:
-            folders.check_facts(folder, experiment.facts)
-        summaries.announce(experiment, say)
-        intervals = _intervals(config, experiment.system.stages)
-        _check_best(experiment)
-        return _train(_Run(experiment, folder, say, main, intervals), stored, began)
+        # a command that is refused before the run has begun leaves no file behind
+        with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
+            return _opened(config, folder, main)
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
         folders.release(folder)
 
 
+def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
+    """The rest of `train`, in a folder that no other process trains in."""
+    began = time.time()
+    try:
+        stored = folders.check(folder, config)
+        experiment = Experiment(config, begun=stored)
+        if stored:
+            folders.check_facts(folder, experiment.facts)
+        summaries.announce(experiment)
+        intervals = _intervals(config, experiment.system.stages)
+        _check_best(experiment)
+        return _train(_Run(experiment, folder, main, intervals), stored, began)
+    except UserError as error:
+        logger.debug(f"error: {error}")  # for the log file: whoever called prints it
+        raise
+
+
 def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
-    """The rest of `train`, once the folder and the config have been checked.
+    """The rest of `_opened`, once the folder and the config have been checked.
 
     `stored` says whether the folder already holds a config; `began` is when this process started.
     """
-    experiment, folder, say = run.experiment, run.folder, run.say
+    experiment, folder = run.experiment, run.folder
     keep_every = _keep_every(experiment)
-    states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every, say)
+    states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every)
     chosen = experiment.config.best
     rule = Best(chosen.metric, chosen.mode == "min")
-    best = BestStates(folder / "best", rule, say)
+    best = BestStates(folder / "best", rule)
     restored = states.restore_newest(experiment.shapes())
     if restored:
         step, tree, meta = restored
@@ -96,12 +108,13 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         if summary is not None:
             states.close()
             return summary
-        say(f"resuming from step {step}")
+        logger.info(f"resuming from step {step}")
     else:
         if stored:
-            say("no checkpoint yet: starting from step 0")
+            logger.info("no checkpoint yet: starting from step 0")
         step, progress = 0, Progress()
-        carry = restore_weights(experiment, experiment.fresh(), say)
+        with timed("initialising the networks"):
+            carry = restore_weights(experiment, experiment.fresh())
     if run.main:
         best.cut(step)
         size = experiment.mesh.size
@@ -119,7 +132,7 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         states.close()
         best.close()
         if run.main:
-            pictures.refresher(experiment, folder)()
+            pictures.refresher(experiment, folder, ended=True)()
 
 
 def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None:
@@ -139,8 +152,8 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     if not ended or summary.get("step") != step:
         return None
     more = "steps" if over else "patience"
-    run.say(f"already finished at step {step}; raise config.run.{more} to go on")
-    summaries.show(summary, run.say)
+    logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
+    summaries.show(summary)
     return summary
 
 
@@ -149,13 +162,17 @@ def _job(
 ) -> tuple[Job, pictures.SampleGrid | None]:
     """The loop's job from `step` on, and the sample grid, None if the system makes no images."""
     experiment, folder = run.experiment, run.folder
-    start_from_best = _best_reader(experiment, run.say)
+    start_from_best = _best_reader(experiment)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     writer = Writer(folder, step, save_grid, quiet=not run.main)
+    if not step:
+        values = configs.differences({}, configs.plain(experiment.config))
+        writer.write_hparams({key: json.dumps(value) for key, (_, value) in values.items()})
     console = Console(step, experiment.last.end, quiet=not run.main)
+    forecast = functools.partial(feasibility.foretell, experiment)
     job = Job(
         system=experiment.system,
         data=experiment.data,
@@ -163,7 +180,7 @@ def _job(
         mesh=experiment.mesh,
         key=experiment.key,
         intervals=run.intervals,
-        recorder=Recorder(writer, console, refresh, progress.seconds),
+        recorder=Recorder(writer, console, refresh, progress.seconds, forecast),
         checkpoints=states,
         best=best,
         probes=probes,
@@ -178,10 +195,10 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     `first` on."""
     if grid is None:
         return Probes()
-    experiment, folder, say = run.experiment, run.folder, run.say
+    experiment, folder = run.experiment, run.folder
     measure = None
     if experiment.measures_quality:
-        measure = quality_of(experiment, folder, say, first)
+        measure = quality_of(experiment, folder, first)
         quality.remember(folder, measure.about, write=run.main)
 
     def prepare(state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
@@ -192,14 +209,11 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     return Probes(grid.draw, measure, prepare)
 
 
-def quality_of(experiment: Experiment, folder: Path, say: Say, stage: Stage) -> quality.Quality:
+def quality_of(experiment: Experiment, folder: Path, stage: Stage) -> quality.Quality:
     """What measures the images of a run, `stage` first; a classifier is trained where one is needed
     and none is named."""
     return quality.Quality(
-        experiment,
-        lambda: feature_classifier.find(experiment, folder, say, train),
-        say,
-        stage,
+        experiment, lambda: feature_classifier.find(experiment, folder, train), stage
     )
 
 
@@ -216,10 +230,10 @@ def _concluded(
     summary = summaries.summary(experiment, run.folder, outcome, began)
     skipped = experiment.data.skipped
     if skipped:
-        run.say(f"{skipped} images could not be read; others took their place")
+        logger.warning(f"{skipped} images could not be read; others took their place")
     if run.main:
         write_json(run.folder / "summary.json", summary)
-        summaries.show(summary, run.say)
+    summaries.show(summary)
     return summary
 
 
@@ -252,9 +266,7 @@ def _keep_every(experiment: Experiment) -> int:
     return every.steps(first, experiment.data.epoch_steps(first))
 
 
-def _best_reader(
-    experiment: Experiment, say: Say
-) -> Callable[[Path, TrainCarry], TrainCarry] | None:
+def _best_reader(experiment: Experiment) -> Callable[[Path, TrainCarry], TrainCarry] | None:
     """The function that reads the best state, from which a new resolution starts.
 
     None unless the config asks for it. Raises UserError if nothing in this run is measured, so
@@ -272,14 +284,19 @@ def _best_reader(
     def read_best(path: Path, carry: TrainCarry) -> TrainCarry:
         tree, meta = read(path, experiment.shapes())
         value = f"{experiment.config.best.metric} {meta['best_value']:.4f}"
-        say(f"a new resolution starts from the best state of the last: step {path.name}, {value}")
+        logger.info(
+            f"a new resolution starts from the best state of the last: step {path.name}, {value}"
+        )
         return TrainCarry(**tree)
 
     return read_best
 
 
 def _check_best(experiment: Experiment) -> None:
-    """Raises UserError when the metric that picks the best state is not measured in this run."""
+    """Raises UserError when nothing can measure the metric that picks the best state in this run.
+
+    A metric of quality that is only not asked for gets a note instead: systems have it by default.
+    """
     config = experiment.config
     validates = experiment.data.sizes["validation"] > 0
     known = [f"val/{name}" for name in experiment.evaluated() if validates]
@@ -289,7 +306,12 @@ def _check_best(experiment: Experiment) -> None:
     of_quality = section.metric_names(experiment) if makes_images else []
     if experiment.measures_quality:
         known += of_quality
-    if known and config.best.metric not in known:  # where nothing is measured, nothing is best
+    if config.best.metric in of_quality and not experiment.measures_quality:
+        logger.info(
+            f"config.best.metric={config.best.metric}: nothing measures it in this run, so no best "
+            "state is kept; set config.run.quality_every for one"
+        )
+    elif known and config.best.metric not in known:  # where nothing is measured, nothing is best
         accepted = ", ".join(known)
         if of_quality and not experiment.measures_quality:
             accepted += f", and with config.run.quality_every also {', '.join(of_quality)}"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.helpers.contract_checks")
+from gan_jax import log
+
+pytest.register_assert_rewrite("tests.helpers")
 
 # before jax is imported anywhere; the same folder for every worker and for subprocesses
 os.environ.setdefault(
@@ -29,18 +31,42 @@ for flag in FLAGS:
     if flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
-# the files that take longest, first: two workers then end at about the same time
+# the files that take longest, by their paths below tests/; they come first, so that two workers end
+# at about the same time
 LONGEST = (
-    "contract", "contract_diffusion", "progan_system", "quality", "bad_input", "resume",
-    "warpgan_golden", "translate", "unet", "import_run", "diffusion_train", "progan_golden",
-    "restore", "outputs", "notebook", "gan_sampling",
-)  # fmt: skip
+    "systems/test_contract.py",
+    "systems/test_contract_diffusion.py",
+    "systems/test_progan_system.py",
+    "evaluation/test_quality.py",
+    "modes/test_bad_input.py",
+    "run/test_resume.py",
+    "systems/test_warpgan_golden.py",
+    "modes/test_translate.py",
+    "models/test_unet.py",
+    "modes/test_import_run.py",
+    "systems/test_diffusion_train.py",
+    "systems/test_progan_golden.py",
+    "run/test_restore.py",
+    "house/test_tutorials.py",
+    "modes/test_outputs.py",
+    "house/test_notebook.py",
+    "systems/test_gan_sampling.py",
+)
+TESTS = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
     """Long files first; the order inside a file stays."""
-    place = {f"test_{name}.py": index for index, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    place = {TESTS / name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture
+def lines():
+    """The lines that the library prints during the test: they come here instead, in order."""
+    found: list[str] = []
+    with log.sent_to(found.append):
+        yield found
 
 
 MOST_MAPS = 20_000

@@ -9,7 +9,6 @@ import orbax.checkpoint as ocp
 
 from gan_jax.core import state_manager
 from gan_jax.core.saved_states import best_states_in, read_meta
-from gan_jax.core.state_manager import Say
 from gan_jax.core.system import PyTree
 
 
@@ -30,8 +29,8 @@ class Best:
 class BestStates:
     """The best state of each stage, in `best/stage<i>/<step>/`."""
 
-    def __init__(self, folder: Path, rule: Best, say: Say = print):
-        self.folder, self.rule, self.say = Path(folder).resolve(), rule, say
+    def __init__(self, folder: Path, rule: Best):
+        self.folder, self.rule = Path(folder).resolve(), rule
         self._managers: dict[int, ocp.CheckpointManager] = {}
 
     def cut(self, step: int) -> None:
@@ -47,7 +46,7 @@ class BestStates:
         manager = self._manager(stage)
         self._settle(stage)
         if step not in manager.all_steps():
-            state_manager.clear(self.folder / f"stage{stage}", step, self.say)
+            state_manager.clear(self.folder / f"stage{stage}", step)
             manager.save(step, args=state_manager.arguments(tree, meta), force=True)
 
     def _manager(self, stage: int) -> ocp.CheckpointManager:
@@ -78,6 +77,11 @@ class BestStates:
         self._settle(stage)
         step = self._manager(stage).latest_step()
         return None if step is None else self.folder / f"stage{stage}" / str(step)
+
+    def wait(self) -> None:
+        """Waits until everything that was saved is on disk."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits until everything is on disk and only the best is left."""

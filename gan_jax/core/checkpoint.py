@@ -3,6 +3,7 @@
 The newest ones are kept, and every k-th is kept for good. Each holds a full `TrainCarry`.
 """
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -15,9 +16,10 @@ from gan_jax.core.saved_states import (
     Damaged,
     read,
 )
-from gan_jax.core.state_manager import Say
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -27,11 +29,10 @@ class Checkpoints:
       folder: where they live; made when missing.
       keep: how many of the newest states are kept.
       keep_every: states at multiples of this step are kept for good; 0 for none.
-      say: prints one line.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0, say: Say = print):
-        self.folder, self.say = Path(folder).resolve(), say
+    def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0):
+        self.folder = Path(folder).resolve()
         rules = [preservation_policy.LatestN(keep)]
         if keep_every:
             rules.append(preservation_policy.EveryNSteps(keep_every))
@@ -43,7 +44,7 @@ class Checkpoints:
     def save(self, step: int, tree: PyTree, meta: dict) -> None:
         """Starts writing a state in the background, unless this step is saved already."""
         if step != self.saved_step:
-            state_manager.clear(self.folder, step, self.say)
+            state_manager.clear(self.folder, step)
             self._manager.save(step, args=state_manager.arguments(tree, meta), force=True)
         self.saved_at, self.saved_step = time.monotonic(), step
 
@@ -96,7 +97,7 @@ class Checkpoints:
                     shutil.move(self.folder / str(step), target)
             except OSError as refused:
                 done = f"it stays where it is ({refused.strerror})"
-            self.say(
+            logger.warning(
                 f"checkpoint {step} is damaged ({error}); {done}, falling back to the one before"
             )
         if jax.process_count() > 1:
@@ -105,7 +106,11 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints moved")
         self._manager = state_manager.make(self.folder, self._policy)
 
+    def wait(self) -> None:
+        """Waits until everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()

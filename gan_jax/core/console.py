@@ -1,12 +1,19 @@
 """What a run shows on the console: the live line, and the progress of long computations."""
 
+import contextlib
+import logging
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+TOLD = 2.0  # seconds from which on it is worth saying how long something took
 
 
 class ProgressBar:
@@ -73,6 +80,12 @@ class Console:
         self._spans.clear()
         self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
 
+    @property
+    def steps_per_second(self) -> float:
+        """The moving average of the rate; 0 while nothing has been timed."""
+        seconds = sum(seconds for _, _, seconds in self._spans)
+        return sum(steps for steps, _, _ in self._spans) / seconds if seconds else 0.0
+
     def tick(self, step: int, images: int, end: int = 0) -> dict[str, float]:
         """Ends a log interval in which `images` training images were processed.
 
@@ -121,23 +134,26 @@ class Console:
             text = " · ".join([f"ETA {eta}", speed, *losses, *rates])
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
-        else:
-            text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
-            self.say(f"{place} · step {step}/{self.total} · {text}")
-
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
-        if self.quiet:
-            return
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, flush=True)
+        text = " · ".join([*losses, *rates, speed, f"ETA {eta}"])
+        level = logging.INFO if self._bar is None else logging.DEBUG  # for the log file alone
+        logger.log(level, f"{place} · step {step}/{self.total} · {text}")
 
     def close(self) -> None:
         """Ends the bar, which stays on the screen as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+@contextlib.contextmanager
+def timed(title: str) -> Iterator[None]:
+    """Says what is being done before it is done, and afterwards how long it took if that was
+    longer than TOLD seconds."""
+    logger.info(f"{title} ...")
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    if seconds > TOLD:
+        logger.info(f"{title} took {seconds:.0f} s")
 
 
 def _group(scalars: Mapping[str, float], group: str) -> list[tuple[str, float]]:

@@ -7,6 +7,7 @@ picture arrives in the job.
 """
 
 import dataclasses
+import logging
 from collections import deque
 
 import jax
@@ -20,9 +21,12 @@ from gan_jax.core.system import Scores, Stage, TrainState
 from gan_jax.core.train_step import (
     TrainCarry,
     check_finite,
+    check_weights,
     epoch_means,
     new_epoch,
 )
+
+logger = logging.getLogger(__name__)
 
 RUN_AHEAD = 2  # how many steps may be queued on the devices before the host waits for them
 
@@ -37,7 +41,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
     if job.intervals.exhausted(progress.waited):
         return Outcome("stopped early", step, carry, progress)
     shown = progress
-    with Preemption() as preemption, Programs(job) as programs:
+    with Preemption() as preemption, Programs(job, preemption) as programs:
         for index, stage in enumerate(stages):
             if step >= stage.end:
                 continue
@@ -55,15 +59,15 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
                 pending.append(metrics)
                 if len(pending) > RUN_AHEAD:
                     jax.block_until_ready(pending.popleft())
-                if step == begun + 1:  # the first step compiles, so it counts in no rate
-                    jax.block_until_ready(metrics)
-                    recorder.restart(step)
+                if step == begun + 1:
+                    recorder.first_step(step, metrics)
                     programs.prepare_following(index, carry, batch)
                 last, stop = step == stages[-1].end, preemption.now(step)
                 due = Due.at(step, stage, length, job.intervals, last, stop)
                 if due.log:
                     check_finite(carry, job.checkpoints.saved_step)
                     recorder.log(step, metrics, due.row)
+                recorder.foretell(step, metrics, due.log)
                 with recorder.pause():
                     if due.epoch:
                         carry = _end_epoch(job, step, carry)
@@ -96,7 +100,7 @@ def _enter(job: Job, carry: TrainCarry, progress: Progress, index: int) -> Train
     if job.start_from_best and grown:
         path = job.best.path(index - 1)
         if path is None:
-            job.recorder.say("nothing was measured in the stage before: its last state is taken")
+            logger.warning("nothing was measured in the stage before: its last state is taken")
         else:
             chosen = job.start_from_best(path, carry).state
             state = carry.state.replace(nets=chosen.nets, extra=chosen.extra)
@@ -154,6 +158,7 @@ def _offer(
         shown.best_value, shown.best_step, shown.waited = value, step, 0
         # a longer run would not measure this state, so it must not start a stage from it either
         if counts or not job.start_from_best:
+            check_weights(carry.state, job.checkpoints.saved_step)
             job.best.save(progress.stage, step, carry._asdict(), vars(shown))
     return carry, shown
 
@@ -169,6 +174,7 @@ def _minutes_over(job: Job, due: Due) -> bool:
 
 def _save(job: Job, step: int, carry: TrainCarry, progress: Progress) -> None:
     check_finite(carry, job.checkpoints.saved_step)
+    check_weights(carry.state, job.checkpoints.saved_step)
     job.recorder.flush()
     progress.seconds = job.recorder.seconds
     job.checkpoints.save(step, carry._asdict(), vars(progress))

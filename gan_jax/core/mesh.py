@@ -21,8 +21,8 @@ class Mesh:
         available = jax.devices()
         if not 0 <= devices <= len(available):
             raise UserError(
-                f"config.run.devices={devices}: this process sees {len(available)}; use 0 for all "
-                "of them"
+                f"config.run.devices={devices}: this process sees {len(available)} devices; use 0 "
+                "for all of them"
             )
         chosen = available[: devices or len(available)]
         # jax.make_mesh defaults to Explicit axes, which reject ordinary GAN code

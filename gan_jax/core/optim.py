@@ -159,6 +159,26 @@ def optimizers(
     return {name: optimizer(part, f"config.optim.{name}") for name, part in sections.items()}
 
 
+def notices(
+    sections: Mapping[str, Any], stages: Sequence[Stage], epoch_steps: Sequence[int]
+) -> tuple[str, ...]:
+    """Lines about learning rates that are never warm or never fall; arguments as for `optimizers`.
+
+    Networks of which the same is to be said share a line.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, section in sections.items():
+        found = schedules.remark(section.lr, section.schedule, stages, epoch_steps)
+        alike.setdefault(found, []).append(name)
+    alike.pop(("", ""), None)
+    return tuple(
+        f"the learning rate of {' and '.join(names)} {said}; change "
+        f"{' and '.join(f'config.optim.{name}.schedule.{key}' for name in names)}, or raise "
+        "config.run.steps"
+        for (said, key), names in alike.items()
+    )
+
+
 def _named_chain(links: list[tuple[str, optax.GradientTransformation]]):
     """optax.named_chain with plain dicts for its state, before and after an update."""
     chain = optax.named_chain(*links)
@@ -184,7 +204,7 @@ def _check(config, key: str) -> None:
     for name in ("eps", "weight_decay", "clip_norm", "ema_start", "ema_half_life"):
         at_least(f"{key}.{name}", getattr(config, name), 0)
     if len(config.ema) > 1 and not all(config.ema):
-        raise UserError(f"{key}.ema={tuple(config.ema)}: 0 means none and stands alone")
+        raise UserError(f"{key}.ema={tuple(config.ema)}: 0 means no average and has to stand alone")
 
 
 def _moments(config) -> optax.GradientTransformation:

@@ -1,7 +1,9 @@
 """Programs for a stage, compiled while the stage before it trains."""
 
+import contextlib
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from gan_jax.core.system import Stage
@@ -14,9 +16,18 @@ class Program:
     the jitted function, which compiles on the spot and caches the result.
     """
 
-    def __init__(self, function: Callable, arrays: int):
-        """`arrays`: how many arguments come before the static ones."""
-        self.function, self._arrays = function, arrays
+    def __init__(
+        self,
+        function: Callable,
+        arrays: int,
+        compiling: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+    ):
+        """
+        Args:
+          arrays: how many arguments come before the static ones.
+          compiling: gives the context of each call that has to compile.
+        """
+        self.function, self._arrays, self._compiling = function, arrays, compiling
         self._prepared: dict[tuple, Callable] = {}
         self._met: set[tuple] = set()
 
@@ -24,8 +35,11 @@ class Program:
         static = arguments[self._arrays :]
         if static in self._prepared:
             return self._prepared[static](*arguments[: self._arrays])
+        if static in self._met:
+            return self.function(*arguments)
         self._met.add(static)
-        return self.function(*arguments)
+        with self._compiling():
+            return self.function(*arguments)
 
     def prepare(self, *arguments: Any) -> None:
         """Compiles for arguments of these shapes, unless the program is there already."""

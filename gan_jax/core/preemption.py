@@ -1,30 +1,95 @@
-"""Signals that ask a run to end, and what hosts must agree on."""
+"""Signals that ask a run to end, and what hosts must agree on.
 
+Python calls the handler of a signal only when its main thread comes back from what it is doing,
+which takes minutes while XLA compiles a large step. The interpreter also writes each signal into a
+pipe, at once; a thread reads it there and answers.
+"""
+
+import contextlib
+import functools
+import logging
+import os
 import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 2.0  # seconds in which the main thread may end the process by itself
+
+# ends the process, whatever its main thread is doing; None: the process is not ours to end
+_leave: Callable[[], None] | None = None
+
+
+class _Watcher:
+    """Calls `answer` in a thread of its own as soon as one of SIGNALS arrives.
+
+    Only the main thread can set this up; in another thread nothing is watched.
+    """
+
+    def __init__(self, answer: Callable[[], None]):
+        self._answer, self._thread = answer, None
+
+    def __enter__(self) -> None:
+        self._reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        try:
+            self._before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        except ValueError:  # not the main thread
+            os.close(self._reading)
+            os.close(writing)
+            return
+        self._writing = writing
+        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is None:
+            return
+        signal.set_wakeup_fd(self._before)
+        os.close(self._writing)
+        self._thread.join()
+        os.close(self._reading)
+
+    def _listen(self) -> None:
+        while numbers := os.read(self._reading, 64):
+            for number in numbers:
+                if number in SIGNALS:
+                    self._answer()
+
 
 class Preemption:
-    """Remembers that SIGTERM or Ctrl-C asked the run to end; a second Ctrl-C ends it at once."""
+    """Remembers that SIGTERM or Ctrl-C asked the run to end, and says so at once.
+
+    A second Ctrl-C raises KeyboardInterrupt. In `whole_process` a second signal of either kind ends
+    the process, and so does the first one while there is nothing to save.
+    """
 
     def __init__(self):
-        self.asked = False
+        self.asked, self._heard, self._idle = False, 0, False
         self._before: dict[int, Any] = {}
+        self._watcher = _Watcher(self._answer)
 
     def __enter__(self) -> "Preemption":
         if jax.process_count() > 1:  # jax.distributed has a handler of its own, see `now`
             return self
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._ask)
             except ValueError:  # not the main thread, which alone may set handlers
                 break
+        if self._before:
+            self._watcher.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._before:
+            self._watcher.__exit__()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -33,6 +98,25 @@ class Preemption:
             raise KeyboardInterrupt
         self.asked = True
 
+    def _answer(self) -> None:
+        """Says what happens next; runs in a thread of its own."""
+        self._heard += 1
+        if self._heard == 1 and not (self._idle and _leave):
+            logger.info("stopping after this step, with the state saved; once more to quit at once")
+        elif _leave is not None:
+            rest = "nothing is lost" if self._idle else "the newest saved state is kept"
+            logger.info(f"stopped at once: {rest}")
+            _leave()
+
+    @contextlib.contextmanager
+    def nothing_to_save(self) -> Iterator[None]:
+        """In this block the process may end at any moment, since all of the run is on disk."""
+        self._idle = True
+        try:
+            yield
+        finally:
+            self._idle = False
+
     def now(self, step: int) -> bool:
         """Whether to stop after this step; all hosts agree on the step."""
         if jax.process_count() == 1:
@@ -40,6 +124,33 @@ class Preemption:
         from jax.experimental import multihost_utils
 
         return multihost_utils.reached_preemption_sync_point(step)
+
+
+@contextlib.contextmanager
+def whole_process(status: int) -> Iterator[None]:
+    """Says that the process has no other purpose than this block, so signals may end it.
+
+    A signal outside of the training loop, such as while weights are being restored, raises
+    KeyboardInterrupt in the main thread; if that does not end the block within GRACE seconds,
+    because the thread is compiling, the process ends with `status`.
+    """
+    global _leave
+    over = threading.Event()
+
+    def answer() -> None:
+        if not over.wait(GRACE):
+            logger.info("stopped outside training: nothing is lost, run the same command again")
+            os._exit(status)
+
+    _leave = functools.partial(os._exit, status)
+    try:
+        with _Watcher(answer):
+            try:
+                yield
+            finally:
+                over.set()
+    finally:
+        _leave = None
 
 
 def agree(flag: bool) -> bool:

@@ -1,14 +1,21 @@
 """The programs of a run: the training step and validation, each compiled once for every stage."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
+from gan_jax.core.console import timed
 from gan_jax.core.job import Job
 from gan_jax.core.precompile import Precompile, Program
+from gan_jax.core.preemption import Preemption
 from gan_jax.core.system import Batch, Stage
 from gan_jax.core.train_step import TrainCarry, train_function
 from gan_jax.core.validation import EVALUATION, Validator
+
+logger = logging.getLogger(__name__)
 
 
 class Programs:
@@ -18,12 +25,21 @@ class Programs:
     Use it as a context manager: on leaving, it waits for a thread that is still compiling.
     """
 
-    def __init__(self, job: Job):
-        self.job = job
-        self.train = Program(train_function(job.system, job.mesh), arrays=3)
+    def __init__(self, job: Job, preemption: Preemption):
+        self.job, self._preemption = job, preemption
+        step = train_function(job.system, job.mesh)
+        self.train = Program(step, arrays=3, compiling=self._compiling)
         key = jax.random.fold_in(job.key, EVALUATION)
         self.validate = Validator(job.system, job.mesh, job.data, key)
         self._precompile = Precompile(self._prepare)
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """A stage begins by compiling its step: all before it is brought onto the disk first."""
+        self.job.checkpoints.wait()
+        self.job.best.wait()
+        with self._preemption.nothing_to_save(), timed("compiling the training step"):
+            yield
 
     def __enter__(self) -> "Programs":
         self._precompile.__enter__()
@@ -39,7 +55,7 @@ class Programs:
         failure, self._precompile.failure = self._precompile.failure, None
         if failure is not None:
             reason = " ".join(str(failure).split())[:200]
-            self.job.recorder.say(f"note: what this stage needs is compiled only now ({reason})")
+            logger.warning(f"note: what this stage needs is compiled only now ({reason})")
         needed = self.job.system.stages[index:]
         for program in (self.train, self.validate.program):
             program.forget(lambda stage: stage in needed)

@@ -1,6 +1,8 @@
 """What a run writes down and shows while it trains."""
 
+import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -11,6 +13,11 @@ from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Scores, Stage
 from gan_jax.core.writer import Writer
 
+logger = logging.getLogger(__name__)
+
+
+TIMED_STEPS, TIMED_SECONDS = 3, 3.0  # at least, before a run is told how long it will take
+
 
 class Recorder:
     """Writes rows, images and scores into the run's files, and shows lines on the console.
@@ -20,6 +27,7 @@ class Recorder:
       console: shows the lines, and times the training steps.
       refresh: redraws curves and the like from the files.
       seconds: what earlier processes of the run have spent in training steps.
+      forecast: called once, with a step and the seconds that a step takes.
     """
 
     def __init__(
@@ -28,10 +36,12 @@ class Recorder:
         console: Console,
         refresh: Callable[[], None] | None = None,
         seconds: float = 0.0,
+        forecast: Callable[[int, float], None] | None = None,
     ):
         self.writer, self.console, self._refresh = writer, console, refresh
+        self._forecast, self._foretold = forecast, False
         self._seconds_before, self._images = seconds, 0
-        self.say, self.pause, self.flush = console.say, console.pause, writer.flush
+        self.pause, self.flush = console.pause, writer.flush
 
     @property
     def seconds(self) -> float:
@@ -47,7 +57,7 @@ class Recorder:
     def enter(self, stages: Sequence[Stage], index: int, length: int, step: int) -> None:
         """Begins or resumes stage number `index` at `step`; what is recorded from now on belongs
         to it. `length` is the length of its epoch in steps."""
-        self._stage, self._length, self._logged = stages[index], length, step
+        self._stage, self._length, self._logged, self._begun = stages[index], length, step, step
         self._averages_due = True
         # in a run whose resolution grows, the time left is that until the next resolution
         self._place, self._until = "", stages[-1].end
@@ -56,10 +66,23 @@ class Recorder:
             self._place = f"{side} px"
             self._until = [s.end for s in stages[index:] if s.resolution == side][-1]
 
-    def restart(self, step: int) -> None:
-        """Starts the clock anew: the time until `step` went into compilation."""
+    def first_step(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Waits for the first step of a stage, which compiles, and starts the clock after it."""
+        jax.block_until_ready(metrics)
         self.console.restart(step)
-        self._logged = step
+        self._logged, self._clock = step, time.perf_counter()
+
+    def foretell(self, step: int, metrics: Mapping[str, jax.Array], logged: bool) -> None:
+        """Says once, when a few steps have been timed, how fast training goes and how long it will
+        take. `logged` is whether this step has just been logged."""
+        begun = time.perf_counter() - self._clock >= TIMED_SECONDS
+        if self._foretold or not begun or step - self._begun <= TIMED_STEPS:
+            return
+        self._foretold = True
+        if not logged:
+            self.log(step, metrics, row=False)
+        if self._forecast:
+            self._forecast(step, 1 / self.console.steps_per_second)
 
     def log(self, step: int, metrics: Mapping[str, jax.Array], row: bool = True) -> None:
         """Records the metrics of a step with rates and the time left: as a line and, if `row` is
@@ -85,7 +108,7 @@ class Recorder:
         self.writer.write_scalars(step, {"epoch": number, **means}, kind="epoch")
         if self._averages_due or every:
             losses = {n: v for n, v in means.items() if n.startswith("loss/")}
-            self.say(_line(f"epoch {number}, averages", losses))
+            logger.info(_line(f"epoch {number}, averages", losses))
         self._averages_due = False
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
@@ -95,7 +118,7 @@ class Recorder:
     def scores(self, step: int, scores: Scores) -> None:
         """Records the scores of an evaluation, as a row and as a line."""
         self.writer.write_scalars(step, scores, kind="eval")
-        self.say(_line(f"step {step}", scores))
+        logger.info(_line(f"step {step}", scores))
 
     def refresh(self) -> None:
         """Redraws the pictures that are made from the files, such as curves."""

@@ -50,11 +50,17 @@ class Sampler:
         self.draw, self.program = draw, Program(jitted, arrays=3)
 
     def __call__(
-        self, state: TrainState, batch: Batch, stage: Stage, names: Sequence[str] = ()
+        self,
+        state: TrainState,
+        batch: Batch,
+        stage: Stage,
+        names: Sequence[str] = (),
+        done: Callable[[int], None] = lambda count: None,
     ) -> dict[str, np.ndarray]:
         """Images uint8 [N, H, W, C] by name, for a batch of arrays [N, …] with at least `seed`.
 
-        `names` limits which of the system's images are made ("raw", "ema"); () makes all.
+        `names` limits which of the system's images are made ("raw", "ema"); () makes all. `done` is
+        called after every chunk with the number of images so far.
         """
         count = len(batch["seed"])
         parts: list[dict[str, np.ndarray]] = []
@@ -65,6 +71,7 @@ class Sampler:
             }
             made = self.program(state, self._spread(part), self.key, stage, tuple(names))
             parts.append({k: gather(v) for k, v in made.items()})
+            done(min(start + self.chunk, count))
         return {k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]}
 
     def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:

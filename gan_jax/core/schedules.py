@@ -279,7 +279,7 @@ def _check(lr: float, schedule, key: str) -> None:
     if schedule.growth < 1:
         raise UserError(f"{key}.growth={schedule.growth}: a period cannot be shorter than the last")
     if not 0 <= schedule.hold < 1:
-        raise UserError(f"{key}.hold={schedule.hold}: a part of the length, from 0 to below 1")
+        raise UserError(f"{key}.hold={schedule.hold}: a share of the length, from 0 to below 1")
     if schedule.hold and schedule.begin:
         raise UserError(
             f"{key}.hold={schedule.hold} and {key}.begin={schedule.begin} both say where the line "
@@ -327,3 +327,46 @@ def make(
     unit = {"steps": 1.0, "images": float(first.batch_size), "epochs": 1.0 / epoch_steps[0]}
     rate = warm_up(rate, lr, schedule.warmup, unit[schedule.unit])
     return at_step(rate, schedule.unit, stages, epoch_steps)
+
+
+FALLING = ("piecewise_constant", "step", "halving", "exponential", "cosine", "linear")
+
+
+def remark(
+    lr: float, schedule, stages: Sequence[Stage], epoch_steps: Sequence[int]
+) -> tuple[str, str]:
+    """(What a person should know about a learning rate before training; the key of the schedule to
+    change for it): that the run ends before the rate is warm, or before it falls. ("", "") if there
+    is nothing to know.
+
+    The arguments are those of `make`, which has accepted them.
+    """
+    end, unit = stages[-1].end, schedule.unit
+    total = float(place(jnp.asarray(end, jnp.int32), unit, stages, epoch_steps))
+    if schedule.warmup >= total:
+        return f"is still warming up when the run ends, at {total:,g} {unit}", "warmup"
+    if schedule.name not in FALLING or not lr or not _falls(lr, schedule):
+        return "", ""
+    last = make(lr, schedule, stages, epoch_steps, "schedule")(jnp.asarray(end - 1, jnp.int32))
+    if float(last) != float(jnp.asarray(lr, float)):
+        return "", ""
+    keys = {
+        "piecewise_constant": "boundaries",
+        "step": "boundaries",
+        "halving": "every",
+        "exponential": "every",
+        "cosine": "every" if schedule.every else "length",
+        "linear": "hold" if schedule.hold else "begin" if schedule.begin else "length",
+    }
+    return f"never falls, because the run ends before, at {total:,g} {unit}", keys[schedule.name]
+
+
+def _falls(lr: float, schedule) -> bool:
+    """Whether a schedule that can fall is asked to, at some time."""
+    if schedule.name == "piecewise_constant":
+        return any(factor < 1 for factor in schedule.factors)
+    if schedule.name == "step":
+        return any(rate < lr for rate in schedule.rates)
+    if schedule.name in ("halving", "exponential") and schedule.factor >= 1:
+        return False
+    return schedule.floor < lr

@@ -5,9 +5,10 @@ complete: a kill at any moment leaves the old state or the new one, never half o
 """
 
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from orbax.checkpoint import path as ocp_path
 from gan_jax.core.saved_states import SUMS, checksums, states_in
 from gan_jax.core.system import PyTree
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 _UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp.*")  # orbax's name until it is complete
 
 
@@ -69,7 +70,7 @@ def _seal(folder: Path) -> None:
             (step / SUMS).write_text(json.dumps(checksums(step), indent=0))
 
 
-def clear(folder: Path, step: int, say: Say) -> None:
+def clear(folder: Path, step: int) -> None:
     """Makes room for the state of `step`: renames anything else of that name."""
     path, number = folder / str(step), 1
     state = path.is_dir() and any(path.iterdir())
@@ -78,4 +79,6 @@ def clear(folder: Path, step: int, say: Say) -> None:
     while os.path.lexists(target := folder / f"{step}.not-a-state-{number}"):
         number += 1
     path.rename(target)
-    say(f"{path} is no saved state and stood in the way of one: renamed to {target.name}")
+    logger.warning(
+        f"{path} is no saved state and stood in the way of one: renamed to {target.name}"
+    )

@@ -99,12 +99,59 @@ def check_finite(carry: TrainCarry, saved_step: int | None) -> None:
     broken = {n: int(s) for n, s in fetch(carry.broken).items() if s >= 0}
     if broken:
         name = min(broken, key=broken.get)
-        kept = "no checkpoint was written yet"
-        if saved_step is not None:
-            kept = f"checkpoint {saved_step} is kept"
         others = sorted(n for n, s in broken.items() if s == broken[name] and n != name)
         also = f" (with {', '.join(others)})" if others else ""
-        raise NonFinite(
-            f"step {broken[name]}: {name} is not finite{also}; training stopped, {kept}. Try a "
-            "lower learning rate or config.optim.<net>.clip_norm in another folder"
-        )
+        raise NonFinite(f"step {broken[name]}: {name} is not finite{also}; {_stopped(saved_step)}")
+
+
+def _stopped(saved_step: int | None) -> str:
+    kept = "no checkpoint was written yet"
+    if saved_step is not None:
+        kept = f"checkpoint {saved_step} is kept"
+    return (
+        f"training stopped, {kept}. Try a lower learning rate or config.optim.<net>.clip_norm in "
+        "another folder"
+    )
+
+
+def check_weights(state: TrainState, saved_step: int | None) -> None:
+    """Raises NonFinite if an array of a net is not fit to be saved.
+
+    It is not if it holds NaN, infinity, or values whose squares sum up to infinity in float32, as
+    those above 1.8e19 do: no step can be computed from them. Weights can break without a metric
+    that shows it. `saved_step` is as in `check_finite`.
+    """
+    host = jax.default_backend() == "cpu"  # where the arrays lie there anyway, nothing is compiled
+    sums = (_sums_of_squares if host else _reduced)(_float_arrays(state))
+    for name, total in sums.items():
+        if not np.isfinite(total):
+            raise NonFinite(
+                f"step {int(state.step)}: the weights of {name}, or its averages or moments, are "
+                f"not finite or immense, and are not saved; {_stopped(saved_step)}"
+            )
+
+
+def _float_arrays(state: TrainState) -> dict[str, list]:
+    """The arrays of floats of each net."""
+    return {
+        name: [x for x in jax.tree.leaves(net) if jnp.issubdtype(x.dtype, jnp.floating)]
+        for name, net in state.nets.items()
+    }
+
+
+def _sums_of_squares(nets: dict[str, list]) -> dict[str, float]:
+    """Of all arrays of each net, on the host."""
+    with np.errstate(all="ignore"):
+        return {
+            name: sum(float(np.sum(np.square(np.asarray(x, np.float32)))) for x in arrays)
+            for name, arrays in nets.items()
+        }
+
+
+@jax.jit
+def _reduced(nets: dict[str, list]) -> dict[str, jax.Array]:
+    """The same on the devices."""
+    return {
+        name: sum(jnp.sum(jnp.square(x.astype(jnp.float32))) for x in arrays)
+        for name, arrays in nets.items()
+    }

@@ -1,5 +1,7 @@
 """Validation losses: means over the whole validation set."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,13 @@ class Validator:
         jitted = jax.jit(sums, static_argnums=4, out_shardings=mesh.replicated)
         self.program = Program(jitted, arrays=4)
 
-    def __call__(self, state: TrainState, stage: Stage) -> Scores:
+    def __call__(
+        self,
+        state: TrainState,
+        stage: Stage,
+        done: Callable[[int], None] = lambda count: None,
+    ) -> Scores:
+        """The losses. `done` is called after every batch with the number of images so far."""
         totals: dict[str, float] = {}
         count = 0.0
         for index, batch in enumerate(self.data("validation", stage, stage.start)):
@@ -42,6 +50,7 @@ class Validator:
             count += float(weight)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
+            done(int(count))
         return {f"val/{name}": total / max(count, 1.0) for name, total in totals.items()}
 
     def prepare(self, state: TrainState, batch: Batch, stage: Stage) -> None:

@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import struct
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import hparams
 
 from gan_jax.errors import UserError
 from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
@@ -53,15 +55,27 @@ class Writer:
         self._events = SummaryWriter(logdir=str(events), filename_suffix=f".{len(files)}")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float], kind: str = "train") -> None:
-        """One row in metrics.jsonl, {"step", "kind", …}, and one event per scalar."""
+        """One row in metrics.jsonl, {"step", "kind", "wall_time", …}, and one event per scalar.
+
+        `wall_time` is in seconds since 1970, as in TensorBoard's events.
+        """
         if self.quiet:
             return
-        row = {"step": step, "kind": kind, **{k: _plain(v) for k, v in scalars.items()}}
+        row = {"step": step, "kind": kind, "wall_time": round(time.time(), 3)}
+        row |= {k: _plain(v) for k, v in scalars.items()}
         self._rows.write(json.dumps(row) + "\n")
         self._rows.flush()
-        suffix = "_epoch" if kind == "epoch" else ""  # averages are named like the steps' metrics
         for name, value in scalars.items():
+            # averages are named like the metrics of steps
+            suffix = "_epoch" if kind == "epoch" and name != "epoch" else ""
             self._events.add_scalar(name + suffix, float(value), step)
+
+    def write_hparams(self, values: Mapping[str, str | float | bool]) -> None:
+        """Writes settings into the events, for TensorBoard's page of hyperparameters."""
+        if self.quiet:
+            return
+        for event in hparams(dict(values), {}):
+            self._events.file_writer.add_summary(event)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> list[Path]:
         """`samples/NNNNNN_<name>.png` for every entry, uint8 [N, H, W, C]; also as events."""

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from typing import Any
 
 import numpy as np
 
 from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.prepare import Prepare
+from gan_jax.data.progress import HEADERS, Progress, Silent, Work, reported
 from gan_jax.data.sources.arrays import Source
 from gan_jax.data.sources.decode import UnreadableError
 from gan_jax.errors import UserError
 
 Shape = tuple[int, int, int]
+IN_MEMORY = Work(2e-6, "image", "copying {} images")  # of a source that says nothing else
 
 
 class Examples:
@@ -39,8 +42,11 @@ class Examples:
     def name(self, row: int) -> str:
         return self.source.name(int(self.indices[row]))
 
-    def scan(self, pool: Executor) -> list[Shape | None]:
-        """The shape of every image, read from its header; None for one that cannot be read."""
+    def scan(self, pool: Executor, progress: Progress = Silent) -> list[Shape | None]:
+        """The shape of every image, read from its header; None for one that cannot be read.
+
+        `progress` makes a bar where there are many.
+        """
 
         def shape(row: int) -> Shape | None:
             try:
@@ -49,13 +55,21 @@ class Examples:
                 self._unreadable(row, error)
                 return None
 
-        return _each(pool, shape, len(self))
+        with reported(HEADERS, len(self), progress) as done:
+            return _each(pool, shape, len(self), done)
 
-    def keep(self, pool: Executor, budget: int, shapes: list[Shape | None], augment: bool) -> int:
+    def keep(
+        self,
+        pool: Executor,
+        budget: int,
+        shapes: list[Shape | None],
+        augment: bool,
+        progress: Progress = Silent,
+    ) -> int:
         """Reads everything into memory if it fits into `budget` bytes; returns the bytes taken.
 
         `shapes` may be empty if they are not known. `augment` says that random crops will be asked
-        for, so that whole images must be kept.
+        for, so that whole images must be kept. `progress` makes a bar where this may take long.
         """
         depth, size, pad = self.prepare.depth, self.options.resolution, 2 * self.options.pad
         whole_images = augment and self.options.resize in RANDOM
@@ -79,7 +93,8 @@ class Examples:
             base, labels[row], name = self._load(row)
             images[row] = base if whole_images else self.prepare.square(base, name)
 
-        _each(pool, read, len(self))
+        with reported(getattr(self.source, "work", IN_MEMORY), len(self), progress) as done:
+            _each(pool, read, len(self), done)
         if whole_images:
             self.bases = images
         else:
@@ -156,8 +171,14 @@ class Examples:
         self.unreadable.add(row)
 
 
-def _each(pool: Executor, function: Callable, count: int) -> list:
-    """[function(0), …, function(count - 1)], in chunks, since a task costs more than a row."""
+def _each(pool: Executor, function: Callable, count: int, done: Callable[[int], None]) -> list[Any]:
+    """[function(0), …, function(count - 1)], in chunks, since a task costs more than a row.
+
+    `done` is called after every chunk with the number of rows so far.
+    """
     chunks = [range(first, min(first + 64, count)) for first in range(0, count, 64)]
-    parts = pool.map(lambda rows: [function(row) for row in rows], chunks)
-    return [result for part in parts for result in part]
+    found: list[Any] = []
+    for part in pool.map(lambda rows: [function(row) for row in rows], chunks):
+        found += part
+        done(len(found))
+    return found

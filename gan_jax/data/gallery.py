@@ -30,7 +30,7 @@ class Gallery:
     marks: tuple[frozenset[str], ...]  # what identifies each one: folders, files, labels
     photos: tuple[tuple[int, ...], ...]  # the numbers of each one's images in the source
     caricatures: tuple[tuple[int, ...], ...]
-    left_out: tuple[str, ...] = ()  # who lacks a photo or a caricature, and which of the two
+    left_out: tuple[str, ...] = ()  # people missing a photo or a caricature, and which
 
     def __len__(self) -> int:
         return len(self.names)

@@ -48,7 +48,7 @@ class IdentityExamples:
         images: all photos and caricatures, one by one.
         names: names of the identities, in the order of their labels.
         marks: what identifies each of them: "folder …", "file …", "label …", or the name.
-        left_out: who lacks a photo or a caricature, and which (config.data.on_error=skip).
+        left_out: people missing a photo or a caricature, and which (config.data.on_error=skip).
     """
 
     def __init__(self, members: Gallery, options: Options, training: bool) -> None:

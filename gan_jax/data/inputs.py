@@ -11,6 +11,7 @@ import numpy as np
 from gan_jax.data import config as config_data
 from gan_jax.data import image_set, pairs, preprocess, resize
 from gan_jax.data.prepare import Prepare
+from gan_jax.data.progress import HEADERS, Progress, Silent, reported
 from gan_jax.data.sources import decode, listing
 from gan_jax.data.sources.arrays import ArraySource
 from gan_jax.data.sources.decode import UnreadableError
@@ -40,6 +41,7 @@ class Inputs:
         channels: int,
         layout: str = "auto",
         key: str = "input",
+        progress: Progress = Silent,
     ) -> None:
         """
         Args:
@@ -51,6 +53,7 @@ class Inputs:
             `auto`: side by side if the model was trained on such pictures and the picture is twice
             as wide as high.
           key: the argument or flag that named `path`, for messages.
+          progress: makes a bar where many headers are read; see gan_jax.data.progress.
 
         Raises UserError for a path without images, an image without a readable header, an .npz
         without these arrays, and an unknown layout.
@@ -66,7 +69,7 @@ class Inputs:
             self._source, self.labels = _samples(path, key)
             self.names = [f"{i:06d}" for i in range(len(self._source))]
         else:
-            self._open_files(path)
+            self._open_files(path, progress)
 
     def _check_layout(self) -> None:
         if self.layout not in LAYOUTS:
@@ -92,28 +95,30 @@ class Inputs:
         # for a model trained on identities: as its validation photos; nothing in it is random
         self._steps = preprocess.parse(self.options.preprocess_validation)
 
-    def _open_files(self, path: str) -> None:
+    def _open_files(self, path: str, progress: Progress) -> None:
         files = listing.open_files(path, self._key)
         named = listing.image_names(files, self._key)
-        paths, bits = self._readable(files, named), self.options.deep_bits
+        paths, bits = self._readable(files, named, progress), self.options.deep_bits
         self._source = FileSource(files, paths, [0] * len(paths), bits)
         self.names, self._paths = _output_names(paths), paths
         self.remarks = FileSource(files, named, [], bits).remarks()
         if len(paths) < len(named):
             self.remarks.append(f"left out, since unreadable: {len(named) - len(paths)} images")
 
-    def _readable(self, files: listing.Files, paths: list[str]) -> list[str]:
+    def _readable(self, files: listing.Files, paths: list[str], progress: Progress) -> list[str]:
         """The images with a readable header; it is checked before anything is written.
 
         Raises UserError for an image without one, unless config.data.on_error=skip leaves it out.
         """
         good, bad = [], []
-        for path in paths:
-            try:
-                decode.shape_of(lambda path=path: files.open(path), f"{files.root}/{path}")
-                good.append(path)
-            except UnreadableError as error:
-                bad.append(str(error))
+        with reported(HEADERS, len(paths), progress) as done:
+            for number, path in enumerate(paths, 1):
+                try:
+                    decode.shape_of(lambda path=path: files.open(path), f"{files.root}/{path}")
+                    good.append(path)
+                except UnreadableError as error:
+                    bad.append(str(error))
+                done(number)
         if bad and (self.options.on_error == "raise" or not good):
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise UserError(f"{self._key}: cannot read {bad[0]}{more}; replace or remove it")

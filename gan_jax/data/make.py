@@ -14,6 +14,7 @@ from gan_jax.data.drawn_faces.source import open_drawn_faces
 from gan_jax.data.examples import Examples
 from gan_jax.data.pipeline import Classes, Data, Share
 from gan_jax.data.prepare import Prepare, check_shapes
+from gan_jax.data.progress import Progress, Silent
 from gan_jax.data.published import places
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
@@ -34,7 +35,12 @@ OPEN = {
 
 
 def make(
-    config: Any, process_index: int = 0, process_count: int = 1, seed: int = 0, workers: int = 1
+    config: Any,
+    process_index: int = 0,
+    process_count: int = 1,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = Silent,
 ) -> Data:
     """Opens the data set that `config` (the section `config.data`) describes.
 
@@ -43,6 +49,7 @@ def make(
         process_index, process_count: which share of every batch this process delivers.
         seed: seed of the training order, crops and flips.
         workers: threads that make batches; with 0 each batch is made when it is needed.
+        progress: makes bars for what may take long; see gan_jax.data.progress.
 
     The images' headers are read at once, before any training, and decoded images are kept in memory
     if they fit into data.cache_mb, the training images first.
@@ -51,7 +58,7 @@ def make(
     """
     options = _located(config)
     found = _open(options)
-    channels = _prepare(found.splits, options)
+    channels = _prepare(found.splits, options, progress)
     empty = _empty_classes(found.splits["train"], len(found.class_names))
     remarks = found.remarks
     if empty:
@@ -111,20 +118,27 @@ def _open(options: Options) -> Opening:
     return Opening(splits, opened.class_names, opened.labels_from, opened.remarks)
 
 
-def _prepare(splits: dict[str, Examples | identities.IdentityExamples], options: Options) -> int:
+def _prepare(
+    splits: dict[str, Examples | identities.IdentityExamples],
+    options: Options,
+    progress: Progress,
+) -> int:
     """Checks the shape of every image and keeps images in memory as far as data.cache_mb allows,
     the training images first; returns the channels, 1 or 3."""
     # a split whose rows are made of several images has the single ones as `images`
     stored = {name: getattr(examples, "images", examples) for name, examples in splits.items()}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        shapes = {name: _shapes(examples, options, pool) for name, examples in stored.items()}
+        shapes = {
+            name: _shapes(examples, options, pool, progress) for name, examples in stored.items()
+        }
         _check_shapes(stored, shapes, options)
         channels = _channels(stored, shapes, options)
         parts = _parts(channels, options)
         budget = options.cache_mb * 2**20
         for name, examples in stored.items():
             examples.prepare = Prepare(options, parts)
-            budget -= examples.keep(pool, budget, shapes[name], augment=name == "train")
+            training = name == "train"
+            budget -= examples.keep(pool, budget, shapes[name], training, progress)
     return channels
 
 
@@ -170,7 +184,7 @@ def _check_shapes(splits: dict[str, Examples], shapes: dict[str, list], options:
 
 
 def _shapes(
-    examples: Examples, options: Options, pool: Executor
+    examples: Examples, options: Options, pool: Executor, progress: Progress
 ) -> list[tuple[int, int, int] | None]:
     """The shape of every image, by row; [] if they are not needed."""
     height, width, channels = examples.source.known
@@ -179,7 +193,7 @@ def _shapes(
     elif channels and options.resize not in ("none", "plain_crop") and options.pairs == "none":
         return []
     else:
-        found = examples.scan(pool)
+        found = examples.scan(pool, progress)
     if options.pairs not in pairs.STACKED:
         return found
     return [
@@ -220,16 +234,17 @@ def _describe(found: Opening, channels: int, options: Options) -> str:
     of_identities = options.pairs == "identities"
     held = identities.describe(found.splits) if of_identities else f"{counts} images"
     left_out = identities.describe_left_out(found.splits) if of_identities else ""
-    colours = {1: "grey", 3: "RGB"}[channels]
-    policy = "as the images are" if options.channels == "as_is" else "as config.data.channels asks"
+    colours = {1: "greyscale", 3: "RGB"}[channels]
     said = [] if options.pairs == "none" else [_pairing(options)]
     if found.class_names:
-        told = f"{len(found.class_names)} classes ({found.labels_from})"
+        told = f"{len(found.class_names)} classes"
+        if found.labels_from:
+            told += f" ({found.labels_from})"
         plain = listing.only_count(found.class_names)
         said.append(told if plain else f"{told}: {listing.some([*found.class_names])}")
     return (
-        f"{title}: {held}, {options.resolution}x{options.resolution} {colours} ({policy}; "
-        f"alpha dropped), {', '.join(said) or 'no labels'}{left_out}"
+        f"{title}: {held}, {options.resolution}x{options.resolution} {colours}, "
+        f"{', '.join(said) or 'no labels'}{left_out}"
     )
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Stage, TrainState
+from gan_jax.data.progress import Work, reported
 from gan_jax.errors import UserError
 from gan_jax.evaluation import networks, recogniser
 from gan_jax.evaluation.measure import Measure, Task
@@ -47,7 +49,7 @@ def check(experiment: Experiment) -> None:
     if asked and not experiment.facts.validation_size:
         raise UserError(
             f"config.quality.metrics: {asked[0]} is measured on identities that are not trained "
-            "on, and this data holds none out"
+            "on, and none are held out of this data"
         )
     if "rank1" in asked and not section.recogniser:
         raise UserError(
@@ -109,10 +111,12 @@ class Identities:
         self.experiment, self.split, self.rows = experiment, split, rows
         self._network, self.note = recogniser.open_recogniser(experiment, split)
         self.name = f"{self._network.name} ({self._network.fingerprint})"
-        found = [
-            (batch["label"], self._embedded(batch["input"]), self._embedded(batch["target"]))
-            for batch in self._read()
-        ]
+        found, work = [], Work(5e-3, "photo", "recognising the people of {} photos")
+        with reported(work, len(rows), ProgressBar) as done:
+            for batch in self._read():
+                faces = self._embedded(batch["input"]), self._embedded(batch["target"])
+                found.append((batch["label"], *faces))
+                done(sum(len(labels) for labels, _, _ in found))
         self._labels, self._photos, drawn = map(np.concatenate, zip(*found, strict=True))
         self._still = {
             "rank1_photo": self._rank1(self._photos),

@@ -5,6 +5,7 @@ compare("photos/", "", ("fid",), Options(save_stats="real.npz"))
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from gan_jax.metrics.sets import compute, enough, plan, spread
 from gan_jax.metrics.shapes import Shapes
 from gan_jax.run.model import load
 
+logger = logging.getLogger(__name__)
+
 DEFAULTS = Options()
 PROGRESS_SECONDS = 15.0  # between two lines of progress
 
@@ -42,9 +45,10 @@ def compare(
     fake: str,
     metrics: Sequence[str],
     options: Options = DEFAULTS,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Computes metrics of two sets of images; if `fake` is "", only statistics of the first set.
+
+    Progress and remarks on the sets are logged.
 
     Args:
       real, fake: anything that `data.image_set.open_set` opens; `real` may also be an npz of
@@ -52,7 +56,6 @@ def compare(
       metrics: names in METRICS and PAIRED. Images with the same name are pairs, or, if a set has no
         names, images at the same place.
       options: what else the values depend on, and files to write.
-      say: prints lines of progress and remarks on the sets.
 
     Returns:
       The values of the metrics under "figures", and what they were measured with; {} if `fake` is
@@ -70,9 +73,9 @@ def compare(
     feature_networks = _networks(names, sets, options)
     for side, images in (("real", sets.real), ("fake", sets.fake)):
         for remark in images.remarks if images else ():
-            say(f"{side}: {remark}")
+            logger.info(f"{side}: {remark}")
     about = {key: describe(network, names) for key, network in feature_networks.items()}
-    comparison = _Comparison(names, sets, feature_networks, about, options, lpips, say)
+    comparison = _Comparison(names, sets, feature_networks, about, options, lpips)
     with argument("metrics", "real", "fake"), complaints("metrics", few="; few=True gives it"):
         n_real, values, notes = _measure(comparison)
     if not sets.fake:
@@ -94,7 +97,7 @@ def compare(
             with writing(Path(options.out), "out", "file"):
                 write_json(options.out, result)
         except ArgumentError:
-            say(json.dumps(result))  # measuring may have taken hours
+            logger.info(json.dumps(result))  # measuring may have taken hours
             raise
     return result
 
@@ -132,7 +135,6 @@ class _Comparison:
     about: dict[str, dict[str, Any]]  # of the networks
     options: Options
     lpips: Lpips | None
-    say: Callable[[str], None]
 
     @property
     def of_sets(self) -> list[str]:
@@ -178,8 +180,7 @@ def _measure_sets(it: _Comparison, shapes: Shapes) -> tuple[int, dict[str, float
         statistics = _accumulated(it, "real", patches, shapes)
     if it.options.save_stats:
         count = real_statistics.save(it.options.save_stats, statistics, it.about, it.options.seed)
-        if jax.process_index() == 0:
-            it.say(f"statistics of {count:,} real images in {it.options.save_stats}")
+        logger.info(f"statistics of {count:,} real images in {it.options.save_stats}")
     if not fake:
         return n_real, {}, notes
     values, more = compute(
@@ -198,7 +199,7 @@ def _accumulated(it: _Comparison, side: str, patches: int, shapes: Shapes) -> di
         it.options.seed,
         real,
         spread(len(images), patches),
-        _progress(side, len(images), it.say),
+        _progress(side, len(images)),
     )
 
 
@@ -213,7 +214,7 @@ def _with_classes(
         start += len(batch)
 
 
-def _progress(title: str, total: int, say: Callable[[str], None]) -> Callable[[int], None]:
+def _progress(title: str, total: int) -> Callable[[int], None]:
     began = last = time.time()
 
     def done(count: int) -> None:
@@ -223,6 +224,8 @@ def _progress(title: str, total: int, say: Callable[[str], None]) -> Callable[[i
             last = now
             left = (now - began) / count * (total - count)
             rate = count / (now - began)
-            say(f"{title}: {count:,} of {total:,} images, {rate:.1f} a second, {clock(left)} left")
+            logger.info(
+                f"{title}: {count:,} of {total:,} images, {rate:.1f} a second, {clock(left)} left"
+            )
 
     return done

@@ -4,6 +4,7 @@ It is the run that `config.quality.classifier` names, or else a classifier that 
 run's own data, in the run's folder `classifier`.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +12,23 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax import log
 from gan_jax.errors import UserError
 from gan_jax.run import class_names
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model, load
 
-Say = Callable[[str], None]
-Train = Callable[[ConfigDict, Path, Say], dict]  # as `gan_jax.train`
+logger = logging.getLogger(__name__)
+
+Train = Callable[[ConfigDict, Path], dict]  # as `gan_jax.train`
 
 
 class Terminated(UserError):
     """A signal ended the training of the classifier; the run itself has not begun."""
 
 
-def find(experiment: Experiment, folder: Path, say: Say, train: Train) -> Model:
+def find(experiment: Experiment, folder: Path, train: Train) -> Model:
     """The classifier for the run in `folder`; `train` trains it if that has not been done yet.
 
     Raises UserError if it does not fit the run's data, and Terminated if a signal ends its
@@ -37,10 +40,11 @@ def find(experiment: Experiment, folder: Path, say: Say, train: Train) -> Model:
     config, place = _config(experiment), folder / "classifier"
     finished = folders.read_summary(place).get("reason") == "finished"
     if not (finished and _as_trained(place, config)):
-        # the lines of a finished training have been printed before
         if not finished:
-            say("classifier with which samples will be measured:")
-        summary = train(config, place, lambda text: None if finished else say(f"  {text}"))
+            logger.info("training the classifier with which samples will be measured:")
+        # what a finished training has to say was printed when it was trained
+        with log.silenced() if finished else log.indented("  "):
+            summary = train(config, place)
         if summary["reason"] == "terminated":
             raise Terminated("stopped by a signal while the classifier was trained; run it again")
     return _fitting(load(place), experiment)
@@ -73,10 +77,10 @@ def _config(experiment: Experiment) -> ConfigDict:
 def _as_trained(folder: Path, config: ConfigDict) -> bool:
     """Whether the run in a folder was trained with `config`; nothing is written.
 
-    Raises UserError as `folder.check` does.
+    Raises UserError as `folder.changed` does.
     """
-    lines: list[str] = []
-    return folders.check(folder, config, lines.append) and not any("run.steps" in x for x in lines)
+    changed = folders.changed(folder, config)
+    return changed is not None and "run.steps" not in changed
 
 
 def _fitting(model: Model, experiment: Experiment) -> Model:

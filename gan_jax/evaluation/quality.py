@@ -4,17 +4,20 @@ Statistics of the real images are computed once. Every measurement then samples
 `config.quality.samples` images, with seeds 0, 1, …, or translates as many validation pairs.
 """
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gan_jax.core.system import Batch, Stage, TrainState
+from gan_jax.data.progress import Progress, Silent
 from gan_jax.errors import ArgumentError, UserError, short
 from gan_jax.evaluation import networks, section
 from gan_jax.evaluation.families import FAMILIES
-from gan_jax.evaluation.measure import Measure, Task
+from gan_jax.evaluation.measure import Family, Measure, Task
 from gan_jax.evaluation.section import check
 from gan_jax.files import read_json, reason, write_json
 from gan_jax.metrics.metric import PIXELS, MetricOptions
@@ -24,6 +27,8 @@ from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
 MOST_LISTED = 8  # differences in a message
+
+logger = logging.getLogger(__name__)
 
 
 class Quality:
@@ -36,18 +41,19 @@ class Quality:
         self,
         experiment: Experiment,
         classifier: Callable[[], Model] | None,
-        say: Callable[[str], None] = print,
         stage: Stage | None = None,
     ):
         """`classifier` is called if a metric needs one. `stage` is the one that will be measured
         first, by default the last."""
         check(experiment)
-        self.experiment, self._say = experiment, say
+        self.experiment = experiment
         task = _task(experiment, classifier, stage or experiment.last)
         self.count = task.count
         with _complaints():
-            made = [family.make(task) for family in FAMILIES]
-        self._measures: list[Measure] = [measure for measure in made if measure is not None]
+            made = {_names(family, task): family.make(task) for family in FAMILIES}
+        # the measures by the names of their metrics
+        self._named = {names: measure for names, measure in made.items() if measure is not None}
+        self._measures: list[Measure] = [*self._named.values()]
         self._of_drawn = [measure for measure in self._measures if measure.of_drawn]
         self.about: dict[str, Any] = {
             "n_real": len(task.rows),
@@ -60,7 +66,7 @@ class Quality:
         for measure in self._measures:
             self.about |= measure.about
             for remark in measure.remarks:
-                say(f"note: {remark}")
+                logger.warning(f"note: {remark}")
         self._sampler = experiment.sampler(min(networks.CHUNK, task.count))
         self._noted: set[str] = set()
 
@@ -76,19 +82,36 @@ class Quality:
             batch = self.experiment.sample_batch(range(1))
             self._sampler.prepare(state, batch, stage, (self._weights(state, batch, stage),))
 
-    def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
-        """Values for the averaged weights, or the raw ones if there are none; prints new notes."""
+    def __call__(
+        self, state: TrainState, stage: Stage, progress: Progress | None = None
+    ) -> dict[str, float]:
+        """Values for the averaged weights, or the raw ones if there are none; logs new notes.
+
+        With `progress` it logs what it does before each part that may take long, and shows bars
+        that `progress` makes; see gan_jax.data.progress.
+        """
         found: dict[str, float] = {}
+        say = logger.info if progress else logger.debug
         with _complaints():
-            for measure in self._of_drawn:
-                measure.begin()
-            for images, batch in self._drawn(state, stage):
-                for measure in self._of_drawn:
-                    measure.add(images, batch)
-            for measure in self._measures:
+            self._draw(state, stage, progress)
+            for names, measure in self._named.items():
+                say(f"computing {names}")
                 found |= measure.values(state, stage)
                 self._note(measure.notes)
         return found
+
+    def _draw(self, state: TrainState, stage: Stage, progress: Progress | None) -> None:
+        """Samples the images, if a metric needs any, and gives them to the measures."""
+        for measure in self._of_drawn:
+            measure.begin()
+        if progress and self._of_drawn:
+            logger.info(f"drawing {self.count:,} images, and measuring them")
+        with closing((progress or Silent)(self.count, "image")) as done:
+            drawn = 0
+            for images, batch in self._drawn(state, stage):
+                for measure in self._of_drawn:
+                    measure.add(images, batch)
+                done(drawn := drawn + len(images))
 
     def _drawn(self, state: TrainState, stage: Stage) -> Iterator[tuple[np.ndarray, Batch]]:
         """Batches of sampled images with what they were made from; none if no metric needs them."""
@@ -107,7 +130,7 @@ class Quality:
     def _note(self, notes: tuple[str, ...]) -> None:
         for note in dict.fromkeys(notes):
             if note not in self._noted:
-                self._say(f"note: {note}")
+                logger.warning(f"note: {note}")
         self._noted |= set(notes)
 
 
@@ -139,6 +162,11 @@ def _task(experiment: Experiment, classifier: Callable[[], Model] | None, stage:
         stage=stage,
         classifier=classifier,
     )
+
+
+def _names(family: Family, task: Task) -> str:
+    """The names of the metrics of a task that belong to a family: "fid, kid"."""
+    return ", ".join(name for name in task.names if family.values(name))
 
 
 def _complaints():

@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Batch, Stage, TrainState
+from gan_jax.data.progress import Work, reported
 from gan_jax.errors import UserError, one_of
 from gan_jax.evaluation import networks
 from gan_jax.evaluation.measure import Measure, Task
 from gan_jax.metrics.accumulate import Accumulator, accumulate
 from gan_jax.metrics.features import RESIZES
-from gan_jax.metrics.metric import CLASSIFIER, Context, Counts, Statistics
+from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, Context, Counts, Statistics
 from gan_jax.metrics.pixels import patched
 from gan_jax.metrics.registry import METRICS, chosen, describe
 from gan_jax.metrics.sets import compute, plan, spread
@@ -84,9 +86,15 @@ class SetMetrics(Measure):
             "notes": plan(self.names, Counts(len(task.rows), task.count), self._context),
         }
         side = task.stage.resolution
-        self._real = {side: self._accumulated(side)}
+        with reported(self._work(), len(task.rows), ProgressBar) as done:
+            self._real = {side: self._accumulated(side, done=done)}
         self._check_classes(self._real[side])
         self.begin()
+
+    def _work(self) -> Work:
+        """The measuring of the real images, which Inception makes long."""
+        seconds = 0.02 if INCEPTION in self.networks else 5e-4
+        return Work(seconds, "image", f"measuring {{}} real images ({self.task.split})")
 
     def _least_side(self) -> int:
         """The side in pixels to which smaller images are enlarged, 0 for none."""
@@ -111,13 +119,17 @@ class SetMetrics(Measure):
                 plan([name], Counts(len(self.task.rows), self.task.count, labels), self._context)
 
     def _accumulated(
-        self, side: int, until: Callable[[Iterable], Iterable] = iter
+        self,
+        side: int,
+        until: Callable[[Iterable], Iterable] = iter,
+        done: Callable[[int], None] = lambda count: None,
     ) -> dict[str, Statistics]:
         """The statistics of the real images, reduced to a side.
 
         Classes that are never sampled, since they have no training images, are left out.
         """
-        found = self._statistics(until(self._real_batches(side, self.task.rows)), real=True)
+        batches = until(self._real_batches(side, self.task.rows))
+        found = self._statistics(batches, real=True, done=done)
         undrawn = set(self.experiment.facts.empty_classes)
         for statistics in found.values():
             moments = statistics.moments
@@ -125,10 +137,15 @@ class SetMetrics(Measure):
                 del moments[key]
         return found
 
-    def _statistics(self, batches: Iterable, real: bool) -> dict[str, Statistics]:
+    def _statistics(
+        self,
+        batches: Iterable,
+        real: bool,
+        done: Callable[[int], None] = lambda count: None,
+    ) -> dict[str, Statistics]:
         return accumulate(
             batches, self.names, self.networks, self.task.options.seed, real,
-            self._patch_rows(real),
+            self._patch_rows(real), done,
         )  # fmt: skip
 
     def _patch_rows(self, real: bool) -> np.ndarray:

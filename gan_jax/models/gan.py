@@ -140,8 +140,8 @@ def _check(key: str, name: str, module: Any) -> None:
             raise UserError(f"{where}={value!r}: {name!r} accepts {', '.join(values)}")
     if module.conditioning != "none" and module.num_classes < 1:
         raise UserError(
-            f"config.model.conditioning={module.conditioning!r} needs classes, the data has none; "
-            "set it to none"
+            f"config.model.conditioning={module.conditioning!r} needs classes, and the data has "
+            "none; set it to none"
         )
     size = module.resolution
     if size % module.multiple_of or size < module.smallest:

@@ -16,6 +16,7 @@ SIZE = flags.integer(FLAGS, "size", 256, "Side of the crops in pixels.")
 FACE_SCALE = flags.number(
     FLAGS, "face_scale", 0.7, "Size of the face in its crop, 0.7 as in WarpGAN."
 )
+PARAMETERS = {"source": "input"}
 
 
 def main(config, workdir: str) -> int:

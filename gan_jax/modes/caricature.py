@@ -26,6 +26,7 @@ FACES = face_flags.faces(FLAGS)
 FREE_SIZE = flags.switch(FLAGS, "free_size", False, "Accept aligned faces of any size.")
 STATE = flags.state(FLAGS)
 RENAMED = {"seed": "style_seed"}
+PARAMETERS = {"source": "input"}
 
 
 def main(config, workdir: str) -> int:

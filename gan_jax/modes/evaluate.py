@@ -13,11 +13,11 @@ SAMPLING = flags.Sampling(FLAGS)
 
 
 def main(config, workdir: str) -> int:
-    """Prints the scores and writes evaluate.json; `config`, if given, says what is measured."""
+    """Logs the scores and writes evaluate.json; `config`, if given, says what is measured."""
     from gan_jax import evaluating
 
     places = flags.data_places(DATA.value, workdir)
     adjust = SAMPLING.adjust()
     flags.need_workdir(workdir, "evaluate")
-    evaluating.evaluate(workdir, STATE.value, print, config, adjust, places)
+    evaluating.evaluate(workdir, STATE.value, config, adjust, places)
     return 0

@@ -5,6 +5,7 @@ import os
 from gan_jax.modes import flags
 
 RENAMED = {"seeds": "first_seed"}
+PARAMETERS = {"source": "input"}
 
 
 class FolderFlags:

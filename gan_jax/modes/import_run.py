@@ -9,6 +9,7 @@ from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
 FROM = flags.place(FLAGS, "from", "", "A .pt file in guided-diffusion's names.")
+PARAMETERS = {"source": "from"}
 
 
 def main(config, workdir: str) -> int:

@@ -1,7 +1,7 @@
 """Makes a video of a grid of images whose latents move smoothly and come back to the start.
 
 python launch.py --mode=interpolate --workdir=runs/a --seeds=0-8
-python launch.py --mode=interpolate --workdir=runs/a --seconds=20 --smoothing=2 --out=walk.webp
+python launch.py --mode=interpolate --workdir=runs/a --seconds=20 --smoothing=2 --out=walk.gif
 """
 
 import os
@@ -9,7 +9,9 @@ import os
 from gan_jax.modes import flags, video_flags
 
 FLAGS = flags.FlagValues()
-OUT = flags.out(FLAGS, "A .webp file, or a folder for it; empty: the run's folder.")
+OUT = flags.out(
+    FLAGS, "A .webp, .gif or .mp4 file, or a folder for a .webp; empty: the run's folder."
+)
 SEEDS = flags.seeds(FLAGS, "0-8")
 CLASSES = flags.classes(FLAGS)
 STATE = flags.state(FLAGS)
@@ -17,7 +19,11 @@ WEIGHTS = flags.weights(FLAGS)
 SECONDS = video_flags.seconds(FLAGS)
 FPS = video_flags.fps(FLAGS)
 SMOOTHING = flags.number(
-    FLAGS, "smoothing", 1.0, "Seconds over which latents are smoothed; higher is slower."
+    FLAGS,
+    "smoothing",
+    None,
+    "Seconds over which latents are smoothed; higher is slower. Without it 1, or a sixth of "
+    "--seconds if that is less.",
 )
 DATA = flags.data(FLAGS)
 SAMPLING = flags.Sampling(FLAGS)

@@ -221,11 +221,14 @@ def _keys(section, prefix: str = "") -> Iterator[str]:
 def message(error: UserError, command: Command) -> str:
     """The message of an error, in which a parameter's name is replaced by the flag for it.
 
-    Where a run is missing, the newest one in runs/ is named.
+    A mode's PARAMETERS names the flags of parameters that are called otherwise. Where a run is
+    missing, the newest one in runs/ is named.
     """
     text = str(error)
-    if isinstance(error, ArgumentError) and error.name in command.flags:
-        text = f"--{text}"
+    if isinstance(error, ArgumentError):
+        flag = getattr(command.mode, "PARAMETERS", {}).get(error.name, error.name)
+        if flag in command.flags:
+            text = f"--{flag}{text.removeprefix(error.name)}"
     if text.startswith("--workdir is missing") and (newest := run_folders.newest()):
         text += f"; the newest run in {newest.parent}/ is --workdir={newest}"
     return text

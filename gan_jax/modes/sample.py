@@ -23,6 +23,7 @@ STANDING = flags.integer(
 )
 DATA = flags.data(FLAGS)
 SAMPLING = flags.Sampling(FLAGS)
+PARAMETERS = {"formats": "format"}
 
 
 def main(config, workdir: str) -> int:

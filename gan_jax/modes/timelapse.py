@@ -7,7 +7,9 @@ python launch.py --mode=timelapse --workdir=runs/a --seconds=30 --time_warp=1
 from gan_jax.modes import flags, video_flags
 
 FLAGS = flags.FlagValues()
-OUT = flags.out(FLAGS, "A .webp file, or a folder for it; empty: the run's folder.")
+OUT = flags.out(
+    FLAGS, "A .webp, .gif or .mp4 file, or a folder for a .webp; empty: the run's folder."
+)
 SECONDS = video_flags.seconds(FLAGS)
 FPS = video_flags.fps(FLAGS)
 TIME_WARP = flags.number(

@@ -43,6 +43,8 @@ def main(config, workdir: str) -> int:
         dry_run(config, COMPILE.value)
         return 0
     from gan_jax import training
+    from gan_jax.core import preemption
 
-    summary = training.train(config, workdir)
+    with preemption.whole_process(TERMINATED):
+        summary = training.train(config, workdir)
     return TERMINATED if summary["reason"] == "terminated" else 0

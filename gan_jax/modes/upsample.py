@@ -9,6 +9,7 @@ from gan_jax.modes import flags, folder_flags
 FLAGS = flags.FlagValues()
 FOLDER = folder_flags.FolderFlags(FLAGS)
 RENAMED = folder_flags.RENAMED
+PARAMETERS = folder_flags.PARAMETERS
 
 
 def main(config, workdir: str) -> int:

@@ -10,4 +10,4 @@ def seconds(own: FlagValues) -> FlagHolder[float]:
 
 def fps(own: FlagValues) -> FlagHolder[float]:
     """--fps: how many frames it has."""
-    return number(own, "fps", 30.0, "Frames per second, at most 90.")
+    return number(own, "fps", 30.0, "Frames per second: at most 90, and at most 50 in a .gif.")

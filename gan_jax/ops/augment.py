@@ -101,7 +101,7 @@ def noise_sigma(step: Array | int, sigma: float, steps: int) -> Array:
     """
     if steps < 1:
         raise UserError(
-            f"config.loss.noise_steps: found {steps}, accepted is 1 or more; "
+            f"config.loss.noise_steps: found {steps}, accepted are 1 and more; "
             "set after how many steps the noise is gone"
         )
     return sigma * jnp.clip(1 - jnp.asarray(step, jnp.float32) / steps, 0, 1)

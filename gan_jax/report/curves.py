@@ -10,8 +10,6 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,12 +20,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from gan_jax import files
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import one_line
 from gan_jax.report import grids
 from gan_jax.report.rates_plot import compact
-
-Row = Mapping[str, Any]
-Points = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
+from gan_jax.report.series import Points, Row, by_name, read_rows, strong_kind
 
 TITLES = {  # group → title and axis label, in the order of the panels
     "loss": ("losses", "loss"),
@@ -35,7 +31,6 @@ TITLES = {  # group → title and axis label, in the order of the panels
     "rate": ("learning rates", "learning rate"),
     "grad_norm": ("gradient norms", "norm"),
 }
-KINDS = ("eval", "epoch", "train")  # the first that a metric has is its strong line
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
 FIXED = {"gen": COLOURS[0], "disc": COLOURS[1]}  # the same networks look the same in every picture
 HIGHER_IS_BETTER = (
@@ -43,11 +38,9 @@ HIGHER_IS_BETTER = (
     *("coverage", "psnr", "ssim", "rank", "likelihood"),
 )
 MANY = matplotlib.colormaps["tab20"]  # for panels with more lines than COLOURS
-NOT_DRAWN = ("step", "kind", "epoch", "time/eta_seconds", "time/steps_per_second")
 LARGEST_SPLIT = 6  # an evaluated group with more metrics shares one panel
 MOST_PANELS, MOST_LINES = 36, 40
 LONGEST_NAME = 60  # characters
-LAST_STEP = 2**53
 MOST_POINTS = 1500  # per line; a panel is 400 pixels wide
 # A panel whose values span a larger ratio gets a logarithmic axis. For losses differences matter
 # more than ratios, so they have a linear axis for longer.
@@ -71,32 +64,9 @@ def curves(
     files.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
 
-def read_rows(jsonl_path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a metrics.jsonl, without unfinished and unknown lines; [] without a file.
-
-    Raises UserError for a file that cannot be read.
-    """
-    path, rows = Path(jsonl_path), []
-    try:
-        text = files.read_bytes(path).decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {files.reason(error)}") from error
-    for line in text.splitlines():
-        try:
-            row = files.parse_json(line)
-        except ValueError:
-            continue  # a run was killed while it wrote this line
-        step = row.get("step") if isinstance(row, dict) else None
-        if isinstance(step, int | float) and abs(step) <= LAST_STEP:
-            rows.append(row)
-    return rows
-
-
 def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
     """The picture of `curves` as PNG bytes."""
-    series = _series(rows)
+    series = {_plain(name): kinds for name, kinds in by_name(rows).items()}
     panels = [(*head, names[:MOST_LINES]) for *head, names in _panels(series)[:MOST_PANELS]]
     columns = min(3, max(1, len(panels)))
     lines = max(1, math.ceil(len(panels) / columns))
@@ -126,39 +96,9 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _series(rows: Iterable[Row]) -> dict[str, dict[str, Points]]:
-    """name → kind → points in order of step; values that are not numbers are left out."""
-    found: dict[str, dict[str, dict[float, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name in NOT_DRAWN or ("/" not in name and row.get("kind") != "eval"):
-                continue
-            number = _number(value)
-            if number is not None:
-                kinds = found.setdefault(_plain(name), {})
-                kinds.setdefault(str(row.get("kind", "train")), {})[row["step"]] = number
-    return {
-        name: {
-            kind: (np.array(sorted(points)), np.array([points[step] for step in sorted(points)]))
-            for kind, points in kinds.items()
-        }
-        for name, kinds in found.items()
-    }
-
-
 def _plain(name: str) -> str:
     """A metric's name as matplotlib can draw it: a dollar sign would begin a formula."""
     return one_line(name[:LONGEST_NAME]).replace("$", r"\$")
-
-
-def _number(value: Any) -> float | None:
-    """A JSON number, or one written as "nan" or "inf", which JSON does not have; else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, list[str]]]:
@@ -252,9 +192,7 @@ def _draw_series(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws one metric; returns the values of its strong line and the range of its faint one."""
     faint = np.zeros(0)
-    strong = next(kind for kind in (*KINDS, *kinds) if kind in kinds)
-    if name.startswith("rate/") and "train" in kinds:
-        strong = "train"  # an average over an epoch is not a rate that was ever used
+    strong = strong_kind(name, kinds)
     for kind, (steps, values) in kinds.items():
         if kind == "epoch" and strong == "train":
             continue

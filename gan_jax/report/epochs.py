@@ -23,7 +23,7 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best:
     lines: dict[int, dict[str, Any]] = {}
     for row in rows:
         if row.get("kind") in KINDS:
-            kept = {k: v for k, v in row.items() if k != "kind"}
+            kept = {k: v for k, v in row.items() if k not in ("kind", "wall_time")}
             lines.setdefault(int(row["step"]), {}).update(kept)
     names = sorted({name for line in lines.values() for name in line} - {"epoch", "step"})
     if not names:

@@ -1,4 +1,5 @@
-"""Videos as animated .webp files, which every browser shows without a player.
+"""Videos as animated .webp files, which every browser shows without a player, and what all videos
+have in common; .gif and .mp4 files are written by video_gif.py and video_mp4.py.
 
 Pillow's own writer of animations needs all frames as pixels in memory. Here each frame is
 compressed at once, as a still picture, so memory holds a single frame and the file. The container
@@ -8,7 +9,7 @@ is described at https://developers.google.com/speed/webp/docs/riff_container.
 import io
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -41,19 +42,9 @@ def save(
       OSError: the file cannot be written.
     """
     chunks, shape = [], ()
-    for frame, milliseconds in frames:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
-            raise ValueError(f"frames are uint8 [H, W, 3], not {frame.dtype} {frame.shape}")
-        if max(frame.shape) > LARGEST:
-            raise ValueError(f"frames of {frame.shape}: webp takes at most {LARGEST} pixels a side")
-        if shape and frame.shape != shape:
-            raise ValueError(f"frames have one size: {shape}, and here {frame.shape}")
-        if not 1 <= milliseconds <= LONGEST:
-            raise ValueError(f"a frame of {milliseconds} ms: webp takes from 1 to {LONGEST}")
+    for frame, milliseconds in checked(frames, "webp", LARGEST):
         shape = frame.shape
         chunks.append(_frame(frame, milliseconds, quality))
-    if not chunks:
-        raise ValueError("there are no frames to write")
     sizes = _three(shape[1] - 1) + _three(shape[0] - 1)
     white_for_ever = struct.pack("<IH", 0xFFFFFFFF, 0)  # background colour; repetitions, 0: endless
     body = b"".join(
@@ -66,6 +57,31 @@ def save(
     )
     files.write_bytes(path, _chunk(b"RIFF", body))
     return len(chunks)
+
+
+def checked(
+    frames: Iterable[tuple[np.ndarray, int]], name: str, largest: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The frames themselves, one by one, of a format called `name` with sides up to `largest`.
+
+    Raises ValueError as `save` does.
+    """
+    shape = ()
+    for frame, milliseconds in frames:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+            raise ValueError(f"frames are uint8 [H, W, 3], not {frame.dtype} {frame.shape}")
+        if max(frame.shape) > largest:
+            raise ValueError(
+                f"frames of {frame.shape}: {name} takes at most {largest} pixels a side"
+            )
+        if shape and frame.shape != shape:
+            raise ValueError(f"frames have one size: {shape}, and here {frame.shape}")
+        if not 1 <= milliseconds <= LONGEST:
+            raise ValueError(f"a frame of {milliseconds} ms: {name} takes from 1 to {LONGEST}")
+        shape = frame.shape
+        yield frame, milliseconds
+    if not shape:
+        raise ValueError("there are no frames to write")
 
 
 def _frame(frame: np.ndarray, milliseconds: int, quality: int) -> bytes:

@@ -76,9 +76,14 @@ def warp(
 
     Args:
       image: uint8 [H, W, C].
-      points, displacements: [P, 2], (y, x) in pixels.
+      points: [P, 2], (y, x) in pixels.
+      displacements: [P, 2], (y, x) in pixels.
+      scale: factor of the displacements.
 
-    Returns: uint8 [H, W, C]. Raises ValueError for other shapes.
+    Returns:
+      uint8 [H, W, C].
+
+    Raises ValueError for other shapes.
     """
     if np.ndim(image) != 3:
         raise ValueError(f"an image is [H, W, C], not {list(np.shape(image))}")

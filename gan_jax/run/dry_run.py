@@ -1,6 +1,7 @@
 """`launch.py --dry_run`: the sizes and lengths that follow from a config, before any training."""
 
 import json
+import logging
 
 import jax
 import numpy as np
@@ -9,43 +10,77 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core.saved_states import named
+from gan_jax.core.system import Stage
 from gan_jax.core.train_step import TrainCarry, train_function
+from gan_jax.run import disk_use
+from gan_jax.run.disk_use import times
 from gan_jax.run.experiment import Experiment
+
+logger = logging.getLogger(__name__)
 
 XLA_SIZES = ("argument", "output", "temp", "alias", "generated_code")
 
 
-def dry_run(config: ConfigDict, compile_step: bool = False, say=print) -> dict:
-    """Prints the resolved config, parameter tables, stages and the exact bytes of the state.
+def dry_run(config: ConfigDict, compile_step: bool = False) -> dict:
+    """Logs the resolved config, parameter tables, stages, the exact bytes of the state, the space
+    that the run will take on the disk, and what takes time in it.
 
-    With `compile_step` it also prints XLA's own estimate of the memory of one training step.
+    With `compile_step` it also logs XLA's own estimate of the memory of one training step.
     Returns {"bytes": {name of the net, or "state": bytes}}, with `compile_step` also {"xla": {kind:
     bytes}}.
     """
-    say(json.dumps(configs.plain(config), indent=2))
+    logger.info(json.dumps(configs.plain(config), indent=2))
+    logger.info("reading the data, and working out the shapes of the networks")
     experiment = Experiment(config)
-    say(f"data: {experiment.data.description}")
+    logger.info(f"data: {experiment.data.description}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         table = parameter_overview.get_parameter_overview(net.params, include_stats=False)
-        say(f"\n{name}\n{table}\n{_layers(net.params)}")
+        logger.info(f"\n{name}\n{table}\n{_layers(net.params)}")
     for index, stage in enumerate(experiment.system.stages):
-        epochs = stage.steps / experiment.data.epoch_steps(stage)
-        say(
+        logger.info(
             f"stage {index}: {stage.resolution} px, {stage.batch_size} images per step, "
-            f"steps {stage.start} to {stage.end} ({epochs:.2f} epochs)"
+            f"steps {stage.start:,} to {stage.end:,} ({_epochs(experiment, stage)})"
         )
-    report = {"bytes": {"state": _size(state), **{k: _size(net) for k, net in state.nets.items()}}}
-    say(f"bytes: {_listed(report['bytes'])}")
+    for notice in experiment.system.notices:
+        logger.info(notice)
+    nets = {name: disk_use.size(net) for name, net in state.nets.items()}
+    report = {"bytes": {"state": disk_use.size(state), **nets}}
+    logger.info(f"bytes: {_listed(report['bytes'])}")
+    logger.info(disk_use.of(experiment).line())
+    logger.info(_time(experiment))
     if compile_step:
+        logger.info("compiling one training step, which may take minutes")
         report["xla"] = _step_memory(experiment)
-        say(f"XLA bytes per device for one step: {_listed(report['xla'])}")
+        logger.info(f"XLA bytes per device for one step: {_listed(report['xla'])}")
     return report
 
 
-def _size(tree) -> int:
-    """Bytes of all arrays of a tree."""
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+def _epochs(experiment: Experiment, stage: Stage) -> str:
+    """How often a stage goes through the training data: "about 66,667 epochs of 238 images"."""
+    epochs = stage.steps / experiment.data.epoch_steps(stage)
+    shown = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
+    what = "identities" if experiment.data.identity_names else "images"
+    return f"about {shown} epochs of {experiment.data.sizes['train']:,} {what}"
+
+
+def _time(experiment: Experiment) -> str:
+    """A line on what takes time in the run, and on how to learn how long it takes."""
+    run, asked = experiment.config.run, experiment.config.quality
+    spent = [f"{experiment.last.end:,} training steps"]
+    if disk_use.validates(experiment):
+        spent.append(f"{times(experiment, 'eval_every'):,} validations")
+    if experiment.measures_quality:
+        spent.append(
+            f"{times(experiment, 'quality_every'):,} measurements of {', '.join(asked.metrics)} "
+            f"on {asked.samples:,} images"
+        )
+    if experiment.system.sample_step is not None:
+        spent.append(f"{times(experiment, 'sample_every'):,} grids of {run.sample_count} images")
+    return (
+        f"time: goes into {', '.join(spent)}; the first steps of the run will tell how long it "
+        "takes"
+    )
 
 
 def _listed(sizes: dict[str, int]) -> str:

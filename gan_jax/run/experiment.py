@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import data as data_room
-from gan_jax.core import train_step
+from gan_jax.core import optim, train_step
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh
 from gan_jax.core.sampler import Sampler
@@ -66,8 +67,11 @@ class Experiment:
         built = configs.as_built(config) if begun else config
         self.system: System = configs.SYSTEMS[config.system].make(built, self.facts, changes)
         if not facts:
-            for stage in self.system.stages:  # too few images: an error before anything compiles
-                self.data.epoch_steps(stage, self._batch_keys(stage))
+            stages = self.system.stages
+            # too few images: an error before anything compiles
+            epochs = [self.data.epoch_steps(stage, self._batch_keys(stage)) for stage in stages]
+            more = optim.notices(config.optim, stages, epochs)
+            self.system = self.system._replace(notices=(*self.system.notices, *more))
         batch = "config.batch_size (times discriminator steps):"
         module = configs.SYSTEMS[config.system]
         self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
@@ -94,6 +98,7 @@ class Experiment:
                 jax.process_count(),
                 seed=self.config.seed,
                 workers=self.config.run.workers,
+                progress=ProgressBar,
             )
         except UserError as error:
             named = [places.find(self.config.data[name]) for name in configs.DATA_PATHS]
@@ -198,7 +203,7 @@ class Experiment:
             own = self.labels(len(seeds), classes) if len(classes) else self.seed_labels(seeds)
             return {"seed": seeds, "label": own}
         if len(classes) and self.config.data.pairs not in pairs.LABELLED:
-            raise ArgumentError("classes", ": this model translates, it has no classes")
+            raise ArgumentError("classes", ": this model translates images and has no classes")
         replaced = {"label": self.labels(len(seeds), classes)} if len(classes) else {}
         split = "validation" if self.facts.validation_size else "train"
         found = self.data.rows(split, seeds % self.data.sizes[split])

@@ -1,57 +1,104 @@
 """A run's folder: which process owns it, which config it holds, which states can be read."""
 
+import contextlib
+import datetime
 import errno
+import logging
+import os
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder, open_own, read_json, reason
+from gan_jax.files import check_folder, open_own, opened, read_json, reason
 
 try:
     import fcntl
 except ImportError:  # Windows has no fcntl: there, two runs in one folder go unnoticed
     fcntl = None
 
-_locks: dict[Path, Any] = {}
+logger = logging.getLogger(__name__)
+
+_locks: dict[Path, contextlib.ExitStack] = {}
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
 
 
-def claim(workdir: str | Path, lock: bool = True, say=print) -> Path:
+def claim(workdir: str | Path, lock: bool = True) -> Path:
     """Makes the folder and locks it for this process (one of a run's processes is enough).
 
-    On a file system without locks (some of Lustre, NFS and FUSE) it only prints a warning. Raises
-    ArgumentError if the folder cannot be written, or another process trains in it.
+    The file .lock says which process it is. The folder itself is locked too, so that the lock
+    outlives a removal of the file. On a file system without locks (some of Lustre, NFS and FUSE) it
+    only logs a warning. Raises ArgumentError if the folder cannot be written, or another process
+    trains in it.
     """
     folder = _checked(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open_own(folder / ".lock", "a")
+        file = open_own(folder / ".lock", "r+")
     except OSError as error:
         raise ArgumentError(
             "workdir", f"={workdir} cannot be written ({reason(error)}); name another folder"
         ) from None
-    if fcntl and lock:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in BUSY:
-                file.close()
-                raise ArgumentError(
-                    "workdir",
-                    f"={workdir}: another process trains there; wait for it, or name another "
-                    "folder",
-                ) from None
-            say(
-                f"{folder}: its file system has no locks ({error.strerror}), so a second run that "
-                "is started there would not be noticed"
-            )
-    _locks[folder] = file
+    held = contextlib.ExitStack()
+    held.enter_context(file)
+    if lock:
+        with contextlib.ExitStack() as undo:
+            undo.push(held)
+            _lock(folder, file, held)
+            undo.pop_all()
+        _sign(file)
+    _locks[folder] = held
     return folder
+
+
+def _lock(folder: Path, file: TextIO, held: contextlib.ExitStack) -> None:
+    """Locks the file and the folder until `held` is closed.
+
+    Raises ArgumentError if another process has locked one of them.
+    """
+    if not fcntl:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY:
+            raise _in_use_by(folder, file) from None
+        logger.warning(
+            f"{folder}: its file system has no locks ({error.strerror}), so a second run that is "
+            "started there would not be noticed"
+        )
+        return
+    directory = os.open(folder, os.O_RDONLY)
+    held.callback(os.close, directory)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY[:2]:
+            raise _in_use_by(folder, file) from None
+        # some file systems lock files alone
+
+
+def _sign(file: TextIO) -> None:
+    """Writes into the file which process this is, as far as the disk lets it."""
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+
+
+def _in_use_by(folder: Path, file: TextIO) -> ArgumentError:
+    """The error for a folder that another process has locked."""
+    who = " ".join(file.read(200).split()) or "another process"
+    return ArgumentError(
+        "workdir", f"={folder}: {who} trains there; wait for it, or name another folder"
+    )
 
 
 def _checked(workdir: str | Path) -> Path:
@@ -84,15 +131,56 @@ def release(folder: Path) -> None:
         _locks.pop(folder).close()
 
 
-def check(folder: Path, config: ConfigDict, say) -> bool:
-    """Whether the folder already holds this run.
+def in_use(folder: Path) -> bool:
+    """Whether a process, this one or another, holds the folder that it has claimed."""
+    try:
+        with opened(folder / ".lock") as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in BUSY[:2]
+    return False
 
-    Keys that may change when a run resumes (run.*, and where the data are) may differ and are
-    reported. Raises a UserError that lists the keys if the folder holds another config, or if the
-    number of steps has changed and a learning rate depends on it.
+
+def check(folder: Path, config: ConfigDict) -> bool:
+    """Whether the folder already holds this run; logs the values that have changed.
+
+    A run that broke before its first state was saved is replaced, whatever its config was: there is
+    nothing of it to go on from. Otherwise raises a UserError as `changed` does.
+    """
+    try:
+        found = changed(folder, config)
+    except UserError:
+        if has_states(folder):
+            raise
+        logger.info(f"{folder}: the run that began here has no saved state; this one replaces it")
+        if jax.process_index() == 0:
+            (folder / "quality.json").unlink(missing_ok=True)
+        return False
+    if found:
+        logger.info(f"changed since this run began: {_listed(found)}")
+    return found is not None
+
+
+def has_states(folder: Path) -> bool:
+    """Whether a run has a saved state, be it the best one or one that was set aside as damaged."""
+    return bool(
+        saved_states.states_in(folder / "checkpoints")
+        or saved_states.best_states_in(folder / "best")
+        or [*folder.glob("damaged-*")]
+    )
+
+
+def changed(folder: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]] | None:
+    """The values that have changed since the folder's run began; None if it holds no run.
+
+    Returns {key: (old, new)}, such as {"run.steps": ("9", "12")}. Only keys that may change when a
+    run resumes (run.*, and where the data are) are among them: raises a UserError that lists the
+    keys if the folder holds another config, or if the number of steps has changed and a learning
+    rate depends on it.
     """
     if not (folder / "config.json").exists():
-        return False
+        return None
     # keys that were added to gan_jax after the run began get their defaults
     stored = configs.typed(read_config(folder)["config"])
     configs.prepare(stored)
@@ -100,19 +188,17 @@ def check(folder: Path, config: ConfigDict, say) -> bool:
     if old["system"] == config.system:
         configs.resolve(config, 0, old)
     new = configs.plain(config)
-    changed = configs.differences(old, new)
-    foreign = {k: v for k, v in changed.items() if not configs.may_change(k)}
+    found = configs.differences(old, new)
+    foreign = {k: v for k, v in found.items() if not configs.may_change(k)}
     if foreign:
         raise ArgumentError(
             "workdir",
             f"={folder} holds a run with another config: {_listed(foreign)}; name another folder, "
             "or use the run's own values",
         )
-    if "run.steps" in changed:
+    if "run.steps" in found:
         _check_schedules(config, old["run"]["steps"])
-    if changed:
-        say(f"changed since this run began: {_listed(changed)}")
-    return True
+    return found
 
 
 def _check_schedules(config: ConfigDict, old_steps: str) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import saved_states
-from gan_jax.core.job import Progress
+from gan_jax.core import job, saved_states
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, Stage, TrainState
 from gan_jax.core.train_step import TrainCarry
@@ -20,8 +19,13 @@ from gan_jax.run import latent_walk
 from gan_jax.run.experiment import Experiment
 
 Seeds = int | Iterable[int] | None  # how many images, or their numbers
+Progress = Callable[[int], None]  # called with the number of images so far
 BYTES = 2**26  # of images made at a time
 SHOWN = 16  # images that are made if nobody says how many
+
+
+def unseen(count: int) -> None:
+    """A `Progress` that shows nothing."""
 
 
 def seed_numbers(seeds: int | Iterable[int]) -> Sequence[int]:
@@ -52,6 +56,7 @@ class Model:
         truncation: float = 0.0,
         weights: str = "",
         z: np.ndarray | None = None,
+        progress: Progress = unseen,
     ) -> np.ndarray:
         """One image per seed, uint8 [N, H, W, C]; a seed gives the same image in any batch.
 
@@ -66,6 +71,8 @@ class Model:
           weights: "ema" or "raw"; when empty, the average of the weights if there is one.
           z: latents [N, length] in place of those that the seeds draw; `latents` says how many
             numbers one has.
+          progress: if there are many images, it is called now and then with the number of those
+            that have been made.
 
         Raises UserError for classes, weights or latents that this model does not have.
         """
@@ -81,41 +88,54 @@ class Model:
             batch["z"] = z
         if truncation and self.experiment.facts.input_channels:
             raise ArgumentError(
-                "truncation", f"={truncation}: this model translates, it has no latents"
+                "truncation", f"={truncation}: this model translates images and has no latents"
             )
         if truncation < 0:
             raise ArgumentError("truncation", f"={truncation}: must be above 0, or 0 for none")
         if truncation:
             batch["truncation"] = np.full(len(batch["seed"]), truncation, np.float32)
-        return self.images(self.experiment.system.sample_step, batch, weights, len(batch["seed"]))
+        step = self.experiment.system.sample_step
+        return self.images(step, batch, weights, len(batch["seed"]), progress)
 
     @property
     def latents(self) -> int:
         """How many numbers a latent of this model has; 0: it has none."""
         return self.experiment.system.latents
 
+    def _without_latents(self) -> str:
+        return f"this model (config.system={self.config.system!r}) has no latents"
+
     def _checked(self, z: np.ndarray) -> np.ndarray:
         """Latents of a caller as float32 [N, length]; ArgumentError unless they fit the model."""
         if not self.latents:
-            raise ArgumentError("z", f": config.system={self.config.system!r} has no latents here")
+            raise ArgumentError("z", f": {self._without_latents()}")
         if z.ndim != 2 or z.shape[1] != self.latents or not len(z):
             raise ArgumentError(
                 "z", f": has the shape {z.shape}; this model takes [N, {self.latents}]"
             )
         return z.astype(np.float32)
 
-    def images(self, step: Callable, batch: Batch, weights: str, chunk: int) -> np.ndarray:
+    def images(
+        self,
+        step: Callable,
+        batch: Batch,
+        weights: str,
+        chunk: int,
+        progress: Progress = unseen,
+    ) -> np.ndarray:
         """The images that `step` makes for a batch with `seed` [N]: uint8 [N, H, W, C].
 
         `step` is a system's sample_step or a task like it. About `chunk` images are made at a time,
-        at most 64. `weights` is as in `sample`.
+        at most 64. `weights` and `progress` are as in `sample`.
         """
         sampler = self._sampler(step, min(chunk, 64))
+        if len(batch["seed"]) <= sampler.chunk:
+            progress = unseen
         names = sampler.names(self.state, batch, self.stage)
         weights = weights or ("ema" if "ema" in names else names[0])
         if weights not in names:
             raise ArgumentError("weights", f"={weights}: this model has {', '.join(names)}")
-        return sampler(self.state, batch, self.stage, (weights,))[weights]
+        return sampler(self.state, batch, self.stage, (weights,), progress)[weights]
 
     def along(self, cells: Batch, z: np.ndarray, weights: str = "") -> Iterator[np.ndarray]:
         """The images of latents z [frames, N, length], one after the other: uint8 [H, W, C].
@@ -136,27 +156,31 @@ class Model:
         self,
         seeds: Seeds = None,
         frames: int = 60,
-        smoothing: float = 6.0,
+        smoothing: float | None = None,
         classes: Sequence[int | str] = (),
         weights: str = "",
     ) -> np.ndarray:
         """A walk through the latents that ends where it began: uint8 [frames, N, H, W, C].
 
         Args:
-          seeds, classes, weights: as in `sample`; each of the N images moves by itself.
+          seeds: as in `sample`; each of the N images moves by itself.
           frames: how many steps the walk has.
           smoothing: standard deviation, in frames, of the Gaussian that smooths the latents, at
-            most a third of the frames. The higher it is, the more slowly they move.
+            most a third of the frames. The higher it is, the more slowly they move. None is 6, or a
+            sixth of the frames if that is less.
+          classes: as in `sample`.
+          weights: as in `sample`.
 
         Raises UserError for a model without latents and for values that are not accepted.
         """
         if not self.latents:
-            raise UserError(f"config.system={self.config.system!r} has no latents here")
+            raise UserError(self._without_latents())
+        smoothing = min(6.0, frames / 6) if smoothing is None else smoothing
         if frames < 1 or not 0 <= smoothing <= frames / 3:
             raise ArgumentError(
                 "smoothing",
-                f"={smoothing:g} with frames={frames}: give frames from 1 on, and a smoothing from "
-                f"0 to a third of them",
+                f"={smoothing:g} with frames={frames}: give at least 1 frame, and a smoothing from "
+                "0 to a third of the frames",
             )
         numbers = seed_numbers(SHOWN if seeds is None else seeds)
         cells = self.experiment.sample_batch(numbers, classes)
@@ -179,7 +203,8 @@ class Model:
         Args:
           images: the inputs.
           first_seed: image i has the seed `first_seed` + i, for what the model draws at random.
-          classes, weights: as in `sample`.
+          classes: as in `sample`.
+          weights: as in `sample`.
 
         Raises UserError for a model that makes nothing of images, and for inputs that do not fit.
         """
@@ -187,8 +212,8 @@ class Model:
         task = next((tasks[name] for name in ("translate", "upsample") if name in tasks), None)
         if task is None:
             raise UserError(
-                f"this model (config.system={self.config.system!r}) cannot translate; use a run of "
-                "pix2pix, warpgan or a super-resolution model"
+                f"this model (config.system={self.config.system!r}) cannot translate images; use a "
+                "run of pix2pix or warpgan, or one that enlarges images"
             )
         batch = self._read(images, task.reads, classes)
         batch["seed"] = np.arange(first_seed, first_seed + len(images), dtype=np.int32)
@@ -256,12 +281,15 @@ class Model:
         state = run(self.state, parts, jax.random.key(0), self.stage)
         return Model(self.experiment, state, self.step, self.stage)
 
-    def evaluate(self) -> dict[str, float]:
-        """Validation losses of this state by name, such as "val/gen"."""
+    def evaluate(self, progress: Progress = unseen) -> dict[str, float]:
+        """Validation losses of this state by name, such as "val/gen".
+
+        `progress` is called with the number of images that have been taken so far.
+        """
         experiment = self.experiment
         key = jax.random.fold_in(experiment.key, EVALUATION)
         return Validator(experiment.system, experiment.mesh, experiment.data, key)(
-            self.state, self.stage
+            self.state, self.stage, progress
         )
 
     def features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -317,7 +345,7 @@ def load(
         others = {*saved_states.states_in(folder / "checkpoints")} - {int(path.name)}
         remedy = f"; name another state, such as {max(others)}" if others else ""
         raise UserError(f"{path} is damaged ({error}){remedy}") from error
-    stage = Progress(**meta).stage_of(experiment.system.stages)
+    stage = job.Progress(**meta).stage_of(experiment.system.stages)
     return Model(experiment, TrainCarry(**tree).state, int(path.name), stage)
 
 

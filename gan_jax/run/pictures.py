@@ -1,4 +1,4 @@
-"""The pictures in a run's folder: real images, sample grids, neighbours and curves."""
+"""The pictures in a run's folder (real images, sample grids, neighbours, curves) and its page."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,16 @@ import numpy as np
 from gan_jax.core.system import Stage, TrainState
 from gan_jax.files import write_bytes
 from gan_jax.metrics import neighbours
-from gan_jax.report import curves, epochs, grids
+from gan_jax.report import curves, epochs, grids, page
+from gan_jax.report.frames import Pictures
+from gan_jax.report.series import read_rows
 from gan_jax.run.experiment import Experiment
+from gan_jax.run.view import view
 
 FIRST_DRAWING = 20.0  # seconds after a run's start before curves are first drawn
-DRAWING = 0.05  # the share of a run's time that drawing curves may take
+DRAWING = 0.05  # the share of a run's time that drawing curves and the page may take
+SHRINKING = 1.0  # seconds in which grids are made small for a page; those left over wait
+LAST_SHRINKING = 30.0  # the same for the page at the end of training
 MOST_BYTES = 2**29  # of the real images among which neighbours are searched
 
 
@@ -76,24 +81,30 @@ class SampleGrid:
             grids.save_sheet(folder / "neighbours.png", sheet)
 
 
-def refresher(experiment: Experiment, folder: Path, wait: float = 0.0) -> Callable[[], None]:
+def refresher(
+    experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
+) -> Callable[[], None]:
     """A function that redraws curves.png, with the best value of the chosen metric marked, and
-    epochs.csv.
+    rewrites epochs.csv and report.html.
 
-    It does nothing within the first `wait` seconds, nor while drawing would take more than a small
-    share (DRAWING) of the time since it drew last.
+    It does nothing within the first `wait` seconds, nor while that would take more than a small
+    share (DRAWING) of the time since it was last done. `ended` says that training is over. Only one
+    of a run's processes writes.
     """
     best, earliest = experiment.config.best, time.monotonic() + wait
+    small = Pictures()
 
     def refresh() -> None:
         nonlocal earliest
         began = time.monotonic()
-        if began < earliest:
+        if began < earliest or jax.process_index():
             return
-        rows = curves.read_rows(folder / "metrics.jsonl")
+        rows = read_rows(folder / "metrics.jsonl")
         write_bytes(folder / "curves.png", curves.draw(rows, {best.metric: best.mode}))
         epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
-        ended = time.monotonic()
-        earliest = ended + (ended - began) / DRAWING
+        seconds = LAST_SHRINKING if ended else SHRINKING
+        page.write(view(folder, rows, training=not ended), folder / "report.html", small, seconds)
+        ended_at = time.monotonic()
+        earliest = ended_at + (ended_at - began) / DRAWING
 
     return refresh

@@ -26,7 +26,6 @@ def opened(
     config: ConfigDict | None,
     uses: Uses,
     mode: str,
-    say=print,
     data: Mapping[str, str] | None = None,
 ) -> Model:
     """The model of a run or, if `workdir` is empty, of a config whose `restore` names weights.
@@ -48,17 +47,16 @@ def opened(
             f" is missing: {mode} needs the folder of a run, or a config whose config.restore "
             "names weights",
         )
-    return from_config(config, uses, say)
+    return from_config(config, uses)
 
 
-def from_config(config: ConfigDict, uses: Uses, say=print) -> Model:
+def from_config(config: ConfigDict, uses: Uses) -> Model:
     """A model that was not trained here: networks of a config, with weights that its `restore`
-    names.
+    names. Which weights were restored is logged.
 
     Args:
       config: changed in place, so that it no longer names any data.
       uses: gives the nets of the system for which weights must be named.
-      say: prints which weights were restored.
 
     Raises UserError if weights for a net are not named, or do not fit.
     """
@@ -71,7 +69,7 @@ def from_config(config: ConfigDict, uses: Uses, say=print) -> Model:
                 " is missing: name the folder of a run, or a file with weights, such as "
                 f"config.restore.{net}=('net.pth', '*')",
             )
-    state = restore_weights(experiment, experiment.fresh(), say).state
+    state = restore_weights(experiment, experiment.fresh()).state
     # whatever depends on the step, such as a fade, is as after the end of training, at full size
     state = state.replace(step=experiment.mesh.copy(np.int32(experiment.last.end + 1)))
     stage = dataclasses.replace(experiment.last, resolution=experiment.facts.resolution)

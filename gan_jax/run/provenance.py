@@ -1,9 +1,11 @@
-"""config.json: what a run was made with, its config, versions, git revision and facts."""
+"""config.json: what a run was made with, its config, command, versions, git revision and facts."""
 
 import datetime
 import importlib.metadata
 import platform
 import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -11,7 +13,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core.system import Facts
-from gan_jax.files import write_json
+from gan_jax.files import read_json, write_json
 
 PACKAGES = (
     "jax",
@@ -26,7 +28,10 @@ PACKAGES = (
 
 
 def write_config(folder: Path, config: ConfigDict, devices: int, facts: Facts) -> None:
-    """Writes config.json: the resolved config with versions, git revision, devices and facts."""
+    """Writes config.json: the resolved config with the command, versions, git revision, devices and
+    facts, the time of this start of the run, and that of its first."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    before = _read(folder / "config.json")
     write_json(
         folder / "config.json",
         {
@@ -35,9 +40,43 @@ def write_config(folder: Path, config: ConfigDict, devices: int, facts: Facts) -
             "git": git_revision(),
             "data": facts._asdict(),
             "devices": {"platform": jax.default_backend(), "count": devices},
-            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "device_kind": jax.local_devices()[0].device_kind,
+            "command": command(folder) or before.get("command", []),
+            "begun": before.get("begun") or before.get("written") or now,
+            "written": now,
         },
     )
+
+
+def _read(path: Path) -> dict:
+    """The file as it was; {} if it is missing or damaged."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def command(folder: Path) -> list[str]:
+    """The words of the command line with which launch.py was started to train in `folder`; [] if
+    this process was started in another way, or for another folder."""
+    words = sys.argv[1:]
+    workdir = _flag(words, "workdir")
+    if Path(sys.argv[0]).name != "launch.py" or _flag(words, "mode") not in ("", "train"):
+        return []
+    if not workdir or Path(workdir).expanduser().resolve() != Path(folder).resolve():
+        return []  # such as that of the classifier beside a run
+    return ["python", sys.argv[0], *words]
+
+
+def _flag(words: list[str], name: str) -> str:
+    """The last value of a flag on a command line, "" if it is not there."""
+    found = ""
+    for word, following in pairwise([*words, ""]):
+        key, equals, value = word.partition("=")
+        if key in (f"--{name}", f"-{name}"):
+            found = value if equals else following
+    return found
 
 
 def versions() -> dict[str, str]:

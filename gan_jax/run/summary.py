@@ -1,5 +1,6 @@
-"""What is printed about a run before its first step and after its last one, and summary.json."""
+"""What is logged about a run before its first step and after its last one, and summary.json."""
 
+import logging
 import re
 import resource
 import sys
@@ -12,35 +13,36 @@ import numpy as np
 
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
-from gan_jax.report import curves
+from gan_jax.report import series
 from gan_jax.run.experiment import Experiment
 
+logger = logging.getLogger(__name__)
+ALL_BUT_0 = 1e-3  # a last learning rate of this share of the highest is shown as 0
 
-def announce(experiment: Experiment, say) -> None:
-    """Prints, before the first step, the data, devices, sizes of networks and learning rates."""
+
+def announce(experiment: Experiment) -> None:
+    """Logs, before the first step, the data, devices, sizes of networks and learning rates."""
     devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
-    say(f"data: {experiment.data.description}")
-    say(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
+    logger.info(f"data: {experiment.data.description}")
+    logger.info(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))
         rate = experiment.system.rates.get(name)
         schedule = f", {_rate_line(rate, experiment.last.end)}" if rate else ""
-        say(f"{name}: {count:,} parameters{schedule}")
+        logger.info(f"{name}: {count:,} parameters{schedule}")
     for notice in experiment.system.notices:
-        say(notice)
+        logger.info(notice)
 
 
 def _rate_line(rate, steps: int) -> str:
-    """A line with the highest and the last learning rate, and their ratio. It does not use the
-    first rate, which is small where there is a warm-up."""
+    """A line with the highest and the last learning rate. It does not use the first one, which is
+    small where there is a warm-up. A rate that has all but reached 0 is shown as 0."""
     sampled = np.asarray(jax.vmap(rate)(np.linspace(0, steps - 1, 200).astype(np.int32)))
     top, end = float(sampled.max()), float(sampled[-1])
-    if top == end == float(sampled.min()):
+    if top == end:
         return f"learning rate {top:.3g}"
-    return (
-        f"learning rate {top:.3g} at most, {end:.3g} at the end (ratio {end / max(top, 1e-30):.3g})"
-    )
+    return f"learning rate {top:.3g} → {end if end > ALL_BUT_0 * top else 0:.3g}"
 
 
 def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:
@@ -68,9 +70,9 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
 def _last_scores(folder: Path) -> dict[str, float]:
     """The scores of the last evaluation in metrics.jsonl, which an earlier process may have
     written."""
-    rows = [r for r in curves.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
+    rows = [r for r in series.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
     row = rows[-1] if rows else {}
-    return {k: float(v) for k, v in row.items() if k not in ("step", "kind")}
+    return {k: float(v) for k, v in row.items() if k not in series.NOT_METRICS}
 
 
 def _last_grid(folder: Path) -> str:
@@ -93,15 +95,18 @@ def peak_memory() -> dict[str, Any]:
     return {"bytes": peak, "source": "maximum resident set of the process"}
 
 
-def show(summary: dict, say) -> None:
-    """Prints the summary of a run."""
+def show(summary: dict) -> None:
+    """Logs the summary of a run."""
     best = summary["best"]
-    say(f"{summary['reason']} at step {summary['step']} after {clock(summary['wall_seconds'])}")
+    terminated = summary["reason"] == "terminated"
+    how = "terminated by a signal" if terminated else summary["reason"]
+    rest = ": the state is saved, and the same command goes on from it" if terminated else ""
+    logger.info(f"{how} at step {summary['step']} after {clock(summary['wall_seconds'])}{rest}")
     scores = shown(summary["scores"])
     if scores:
-        say("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        logger.info("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     if best["value"] is not None:
-        say(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
+        logger.info(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
     if summary["last_grid"]:
-        say(f"last grid: {summary['last_grid']}")
-    say(f"run folder: {summary['workdir']}")
+        logger.info(f"last grid: {summary['last_grid']}")
+    logger.info(f"run folder: {summary['workdir']}")

@@ -1,5 +1,6 @@
 """First weights from elsewhere: those of a run, a checkpoint or a file of another program."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,14 @@ from gan_jax.interop import readers, restore
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 
+logger = logging.getLogger(__name__)
 
-def restore_weights(experiment: Experiment, carry: TrainCarry, say=print) -> TrainCarry:
+
+def restore_weights(experiment: Experiment, carry: TrainCarry) -> TrainCarry:
     """The `TrainCarry` at step 0 with the weights that config.restore names for each net, by globs.
 
-    Averages start from the new weights, moments from zero. `say` prints which weights were restored
-    and which were not. Raises UserError if a source cannot be read or does not fit the net.
+    Averages start from the new weights, moments from zero. Which weights were restored and which
+    were not is logged. Raises UserError if a source cannot be read or does not fit the net.
     """
     nets = dict(carry.state.nets)
     for name, (source, pattern) in experiment.config.restore.items():
@@ -33,7 +36,7 @@ def restore_weights(experiment: Experiment, carry: TrainCarry, say=print) -> Tra
             kind=readers.kind(source, found),
         )  # fmt: skip
         for line in report:
-            say(line)
+            logger.info(line)
         nets[name] = optim.restarted(
             nets[name], experiment.mesh.copy(params), experiment.mesh.copy(stats)
         )

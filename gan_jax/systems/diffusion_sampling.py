@@ -97,7 +97,7 @@ def drawn(
 ) -> Array:
     """Images [N, H, W, C] in [-1, 1] for seeds [N], with one set of the U-Net's weights."""
     if "truncation" in batch:
-        raise ArgumentError("truncation", ": diffusion models have no such trade; leave it out")
+        raise ArgumentError("truncation", ": a diffusion model cannot truncate; leave it out")
     shape, guide_by = model.networks.shape, model.settings.guidance
     label = batch["label"] if model.networks.by_class else None
     low = images.to_unit(batch["input"]) if model.networks.upsampler else None

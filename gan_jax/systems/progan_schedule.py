@@ -97,7 +97,7 @@ def notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
         images = sum(s.steps * s.batch_size for s in own)
         lines.append(
             f"{side} px: {own[0].batch_size} images per step, steps {own[0].start} to "
-            f"{own[-1].end} ({images / 1000:,.1f} thousand images)"
+            f"{own[-1].end} ({images:,} images)"
         )
     if stages[-1].resolution < config.data.resolution:
         lines.append(

@@ -387,7 +387,7 @@ def _check(config) -> None:
         if section.weight_decay_mask != "kernels":
             raise UserError(
                 f"config.optim.{name}.weight_decay_mask={section.weight_decay_mask!r}: warpgan's "
-                "loss counts kernels; set it to kernels"
+                "loss is that of kernels only; set it to kernels"
             )
 
 

@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +18,7 @@ from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.saved_states import SUMS, Damaged
 from gan_jax.core.system import new_state
 from gan_jax.errors import UserError
+from tests.helpers.shell import python
 
 MESH = Mesh(1)
 LOWEST, HIGHEST = Best("val/loss"), Best("val/accuracy", lowest=False)
@@ -68,10 +67,9 @@ def folders(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_round_trip_bit_for_bit(tmp_path):
+def test_round_trip_bit_for_bit(tmp_path, lines):
     folder = saved(tmp_path / "c", 3, 5)
-    lines = []
-    states = Checkpoints(folder, say=lines.append)
+    states = Checkpoints(folder)
     step, tree, meta = states.restore_newest(SHAPES)
     assert (step, meta, lines) == (5, {"seconds": 5 / 3}, [])
     assert_same(tree, STATES[5])
@@ -166,12 +164,13 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(tmp_path, kind, capfd):
+def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(
+    tmp_path, kind, capfd, lines
+):
     folder = saved(tmp_path / "c", 1, 2)
     DAMAGE[kind](folder / "2")
     contents = {p.name: p.read_bytes() for p in (folder / "2").rglob("*") if p.is_file()}
-    lines = []
-    states = Checkpoints(folder, keep=9, say=lines.append)
+    states = Checkpoints(folder, keep=9)
     step, tree, meta = states.restore_newest(SHAPES)
     assert (step, meta) == (1, {"seconds": 1 / 3})
     assert_same(tree, STATES[1])
@@ -189,13 +188,12 @@ def test_a_damaged_newest_state_is_moved_aside_and_the_one_before_taken(tmp_path
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_two_damaged_states_and_one_set_aside_before(tmp_path):
+def test_two_damaged_states_and_one_set_aside_before(tmp_path, lines):
     folder = saved(tmp_path / "c", 1, 2, 3)
     (tmp_path / "damaged-3").mkdir()
     for step in "23":
         flip(data_file(folder / step))
-    lines = []
-    states = Checkpoints(folder, say=lines.append)
+    states = Checkpoints(folder)
     assert states.restore_newest(SHAPES)[0] == 1
     states.close()
     assert len(lines) == 2
@@ -240,7 +238,6 @@ def test_another_model_is_an_error_that_names_the_arrays(tmp_path, capfd):
 
 RESAVE = """
 import sys, jax
-sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 import tests.core.test_checkpoint as t
 mesh = t.Mesh()
@@ -260,16 +257,7 @@ def test_from_eight_devices_onto_one_and_back(tmp_path):
     states = Checkpoints(tmp_path / "eight")
     states.save(2, eight.copy(STATES[2]), {"n": 1})
     states.close()
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    folders = tmp_path / "eight", tmp_path / "one", Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", RESAVE, *map(str, folders)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(RESAVE, tmp_path / "eight", tmp_path / "one")
     assert done.returncode == 0, done.stderr
     states = Checkpoints(tmp_path / "one")
     step, tree, meta = states.restore_newest(eight.shape(SHAPES))

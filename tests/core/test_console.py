@@ -1,6 +1,8 @@
 """A console that reads well in a log file, and a bar on a terminal."""
 
+import contextlib
 import io
+import logging
 import math
 import sys
 import time
@@ -29,14 +31,8 @@ def test_plain_lines_when_the_output_is_a_file(now, capsys):
     now[0] += 5
     values = SCALARS | console.tick(20, 640)
     console.line(1.5, 20, values)
-    console.say("step 20: val/loss 0.5000")
     console.close()
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        f"epoch 1.50 · step 20/100 · {LINE}",
-        "step 20: val/loss 0.5000",
-    ]
-    assert err == ""
+    assert capsys.readouterr() == (f"epoch 1.50 · step 20/100 · {LINE}\n", "")
 
 
 def test_neither_compilation_nor_pauses_count(now):
@@ -73,7 +69,6 @@ def test_the_rate_is_a_moving_average(now):
 def test_a_quiet_console_says_nothing(capsys):
     console = Console(0, 10, quiet=True)
     console.line(0.1, 1, SCALARS | console.tick(1, 8))
-    console.say("hello")
     console.close()
     assert capsys.readouterr() == ("", "")
 
@@ -89,15 +84,53 @@ def test_a_bar_on_a_terminal(now, monkeypatch, capsys):
     console = Console(10, 100)
     now[0] += 5
     console.line(1.5, 20, SCALARS | console.tick(20, 640))
-    console.say("step 20: val/loss 0.5000")
     console.close()
     shown = screen.getvalue()
     assert "epoch 1.50" in shown
     assert "20/100" in shown
     # what a narrow terminal cuts off comes last
     assert "ETA 0:40 · 128 img/s · gen 1.2500 · disc 0.5000 · lr gen 2.00e-04" in shown
-    assert "step 20: val/loss 0.5000\n" in shown
     assert capsys.readouterr().out == ""
+
+
+def console_at_20():
+    console = Console(10, 100)
+    console.line(1.5, 20, SCALARS)
+    yield
+    console.close()
+
+
+def progress_at_20():
+    bar = ProgressBar(100, "image")
+    bar(20)
+    yield
+    bar(100)
+
+
+@pytest.mark.parametrize("bar", [console_at_20, progress_at_20])
+def test_lines_appear_above_a_bar(monkeypatch, bar):
+    """What a terminal shows in the end: the lines whole, and the bar below them."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen)
+    with contextlib.contextmanager(bar)():
+        for name in ("gan_jax.core.recorder", "gan_jax.training"):
+            logging.getLogger(name).info(f"a line of {name}")
+        shown = on_screen(screen.getvalue())
+    assert shown[:2] == ["a line of gan_jax.core.recorder", "a line of gan_jax.training"]
+    assert len(shown) == 3
+    assert "20/100" in shown[2]
+
+
+def on_screen(text: str) -> list[str]:
+    """The lines of a terminal after `text`, in which a carriage return begins a line anew."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return lines
 
 
 def test_a_loss_that_is_not_a_number_is_shown(now, capsys):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import loop, optim
+from gan_jax.core import loop, train_step
 from gan_jax.core.best_states import Best
 from gan_jax.core.console import Console
 from gan_jax.core.intervals import Every, Intervals
@@ -24,7 +24,6 @@ MESH = Mesh(1)
 KEY = MESH.copy(jax.random.key(0))
 NEVER = Every(0)
 LENGTH = 4  # steps per epoch
-RATE = optim.scale_by_rate()
 
 
 class Run:
@@ -112,11 +111,15 @@ class Run:
             flush=lambda: None,
         )
         checkpoints = SimpleNamespace(
-            save=self.save, saved_step=max(self.saved, default=None), minutes_since_save=lambda: 0.0
+            save=self.save,
+            saved_step=max(self.saved, default=None),
+            minutes_since_save=lambda: 0.0,
+            wait=lambda: None,
         )
         best = SimpleNamespace(
             save=self.keep,
             path=lambda stage: stage if stage in self.kept else None,
+            wait=lambda: None,
             rule=self.options.pop("rule", Best("quality")),
         )
         measured = self.intervals.quality.count > 0
@@ -212,10 +215,8 @@ def test_epoch_averages_also_where_a_resumption_falls_into_the_epoch():
     ("log", "said"),
     [(1, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 3, 4, 5, 6]), (10, [1, 3, 5, 6]), (0, None)],
 )
-def test_averages_are_said_no_more_often_than_the_log(log, said, monkeypatch):
+def test_averages_are_said_no_more_often_than_the_log(log, said, lines):
     """Of six epochs of 4 steps; rows of all of them stay."""
-    lines = []
-    monkeypatch.setattr(Console, "say", lambda self, text: lines.append(text))
     run = Run(stages=((0, 24),), intervals={"log": Every(log)})
     run.go()
     found = [int(x.split()[1].rstrip(",")) for x in lines if "averages" in x]
@@ -292,6 +293,38 @@ def test_a_broken_metric_stops_before_anything_broken_is_kept(found_by):
     assert max(run.saved) == 4
     assert all(np.isfinite(r["loss/a"]) for r in run.of_kind("train").values())
     assert all(e[1] < 6 for e in run.events if e[0] in ("best", "train", "save"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("kept_by", ["save", "best"])
+def test_weights_that_break_without_a_metric_that_shows_it_are_not_kept(value, kept_by):
+    class Breaking(Run):
+        def step(self, state, batch, key, stage):
+            state, metrics = super().step(state, batch, key, stage)
+            mean = jnp.where(state.step == 6, value, jnp.ones(3))
+            net = state.nets["net"].replace(stats={"mean": mean})
+            return state.replace(nets={"net": net}), metrics
+
+        def init(self, key, batch, stage):
+            return new_state(
+                {"net": Net({"w": jnp.zeros(())}, {"mean": jnp.ones(3)}, {})},
+                {"entered": jnp.zeros(())},
+            )
+
+    intervals = {"save": Every(2)} if kept_by == "save" else {"save": Every(4), "quality": Every(2)}
+    run = Breaking(intervals=intervals, scores=[3.0, 2.0, 1.0])
+    with pytest.raises(NonFinite, match=r"^step 6: the weights of net, .*; training stopped"):
+        run.go()
+    assert max(run.saved) == 4
+    assert [e[1] for e in run.events if e[0] == "best"] == ([] if kept_by == "save" else [2, 4])
+
+
+def test_the_reduction_on_devices_finds_what_that_on_the_host_finds():
+    nets = {"a": [jnp.ones((3, 2)), jnp.full(2, 2.0, jnp.bfloat16)], "b": [jnp.full(4, 1e20)]}
+    host, device = train_step._sums_of_squares(nets), train_step._reduced(nets)
+    assert host["a"] == float(device["a"]) == 14.0
+    assert not np.isfinite(host["b"])
+    assert not np.isfinite(device["b"])
 
 
 # stages

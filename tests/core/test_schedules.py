@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gan_jax.core import optim
 from gan_jax.core import schedules as rates
 from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
@@ -274,3 +275,77 @@ def test_which_rates_depend_on_the_length_of_the_run():
         made = [rates.make(1.0, section(name=name, every=7), run, (10,), "s") for run in lengths]
         same = np.array_equal(values(made[0], range(0, 50, 7)), values(made[1], range(0, 50, 7)))
         assert same is not expected
+
+
+# what a person should know before training
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "key"),
+    [
+        (dict(warmup=1000.0), "is still warming up when the run ends, at 100 steps", "warmup"),
+        (dict(warmup=100.0, name="cosine"), "is still warming up", "warmup"),
+        (
+            dict(warmup=10.0, unit="epochs"),
+            "still warming up when the run ends, at 10 epochs",
+            "warmup",
+        ),
+        (
+            dict(name="linear", begin=100.0, length=200.0),
+            "never falls, because the run ends",
+            "begin",
+        ),
+        (dict(name="linear", hold=0.5, length=400.0), "never falls", "hold"),
+        (
+            dict(name="linear", unit="epochs", begin=9.0, length=20.0, staircase=True),
+            "falls",
+            "begin",
+        ),
+        (dict(name="halving", unit="epochs", every=11.0), "at 10 epochs", "every"),
+        (dict(name="exponential", every=100.0, staircase=True), "never falls", "every"),
+        (dict(name="step", boundaries=(100.0,), rates=(1e-5,)), "never falls", "boundaries"),
+        (
+            dict(name="piecewise_constant", unit="images", boundaries=(400.0,), factors=(0.1,)),
+            "at 400 images",
+            "boundaries",
+        ),
+        (dict(name="cosine", every=100.0), "never falls", "every"),
+    ],
+)
+def test_a_rate_that_is_never_warm_or_never_falls_is_told(changes, said, key):
+    found = rates.remark(2e-4, section(**changes), RUN, (10,))
+    assert said in found[0]
+    assert found[1] == key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(warmup=99.0),
+        dict(name="plateau"),
+        dict(name="cyclic", every=1000.0),
+        dict(name="linear", begin=98.0),
+        dict(name="linear", hold=0.5),
+        dict(name="halving", unit="epochs", every=10.0),
+        dict(name="halving", every=1000.0, factor=1.0),
+        dict(name="exponential", every=99.0, staircase=True),
+        dict(name="exponential", every=1000.0),
+        dict(name="step", boundaries=(99.0,), rates=(1e-5,)),
+        dict(name="piecewise_constant"),  # its factor is 1
+        dict(name="cosine", floor=2e-4),
+    ],
+)
+def test_nothing_is_told_of_a_rate_that_does_as_asked(changes):
+    assert rates.remark(2e-4, section(**changes), RUN, (10,)) == ("", "")
+
+
+def test_networks_with_the_same_rate_share_a_line():
+    late = SimpleNamespace(lr=2e-4, schedule=section(warmup=500.0))
+    fine = SimpleNamespace(lr=2e-4, schedule=section())
+    assert optim.notices(dict(gen=late, disc=late, other=fine), RUN, (10,)) == (
+        "the learning rate of gen and disc is still warming up when the run ends, at 100 steps; "
+        "change config.optim.gen.schedule.warmup and config.optim.disc.schedule.warmup, or raise "
+        "config.run.steps",
+    )
+    assert optim.notices(dict(gen=fine), RUN, (10,)) == ()

@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ def save_grid(path, images):
 
 
 def rows(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    """The rows without their times, which must be about now."""
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert all(abs(row.pop("wall_time", time.time()) - time.time()) < 600 for row in found)
+    return found
 
 
 def events(workdir) -> dict[str, list[tuple[int, float]]]:
@@ -39,10 +43,25 @@ def write(workdir, steps, resumed_at=0, quiet=False):
     made.close()
 
 
+def test_settings_are_on_tensorboards_page_of_hyperparameters(tmp_path):
+    made = Writer(tmp_path, 0, save_grid)
+    made.write_hparams({"optim.gen.lr": "0.0002", "loss.name": "hinge"})
+    made.write_scalars(1, {"epoch": 2.0}, kind="epoch")
+    made.close()
+    accumulator = EventAccumulator(str(tmp_path / "events"))
+    accumulator.Reload()
+    tags = accumulator.summary_metadata
+    start = next(data for tag, data in tags.items() if tag.endswith("session_start_info"))
+    assert b"optim.gen.lr" in start.plugin_data.content
+    assert b"hinge" in start.plugin_data.content
+    assert set(events(tmp_path)) == {"epoch"}  # and not epoch_epoch
+
+
 def test_rows_have_a_step_a_kind_and_plain_numbers(tmp_path):
     made = Writer(tmp_path, 0, save_grid)
     made.write_scalars(1, {"loss/gen": np.float32(0.5), "n": np.int64(3), "m": 4})
     made.write_scalars(1, {"loss/gen": 0.25}, kind="epoch")
+    assert '"wall_time": ' in (tmp_path / "metrics.jsonl").read_text()
     made.write_scalars(
         2, {"val/loss": math.nan, "a": math.inf, "b": np.float32(-np.inf)}, kind="eval"
     )

@@ -8,11 +8,8 @@ import pytest
 from PIL import Image
 
 from gan_jax.data import image_set
-from tests.data.test_errors import complaint
-from tests.data.test_folders import read, section
-from tests.data.test_sources import (
-    make,
-)
+from tests.helpers.data_sections import complaint, make, section
+from tests.helpers.source_files import read
 
 
 @pytest.mark.parametrize("tag", [(0x010E, (1.5,)), (0x0100, 1.5), (0x9286, 7), (0x8769, "x")])

@@ -1,8 +1,5 @@
 """Drawn faces: functions of their numbers, whose landmarks and exaggeration are known."""
 
-import os
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -12,21 +9,17 @@ from gan_jax import data
 from gan_jax.data import alignment
 from gan_jax.data.drawn_faces import geometry, source
 from gan_jax.data.drawn_faces.source import CARICATURE, FIVE, PHOTO, DrawnFaces
+from tests.helpers.data_sections import Section, Stage
 from tests.helpers.one_line import assert_refused
-from tests.helpers.shell import ROOT
+from tests.helpers.shell import python
 
 SIDE = 32
 
 
-class Stage:
-    batch_size, start = 2, 0
-
-
-class Config:
-    def __init__(self, **options):
-        usual = dict(resolution=SIDE, source="drawn_faces", channels="rgb")
-        usual |= dict(identities=4, validation_identities=3, photos=3, caricatures=2)
-        self.__dict__ |= {**data.defaults(), **usual, **options}
+def section(**options) -> Section:
+    usual = dict(resolution=SIDE, source="drawn_faces", channels="rgb")
+    usual |= dict(identities=4, validation_identities=3, photos=3, caricatures=2)
+    return Section(**{**usual, **options})
 
 
 def faces(**options) -> DrawnFaces:
@@ -51,14 +44,7 @@ def test_a_picture_is_a_function_of_its_numbers():
 def test_pictures_are_the_same_in_every_process():
     code = "import zlib; from gan_jax.data.drawn_faces.source import picture; "
     code += "print(zlib.crc32(b''.join(picture(3, k, 2, 32, 1.5).tobytes() for k in 'PC')))"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "7"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = python(code, environment={"PYTHONHASHSEED": "7"}, check=True)
     here = b"".join(source.picture(3, kind, 2, SIDE, 1.5).tobytes() for kind in "PC")
     assert int(found.stdout) == zlib.crc32(here)
 
@@ -234,26 +220,26 @@ def test_caricatures_are_flat():
 
 
 def test_training_and_validation_know_different_people():
-    made = data.make(Config(pairs="identities", labels="auto"))
+    made = data.make(section(pairs="identities", labels="auto"))
     assert made.sizes == {"train": 4, "validation": 9}
     assert made.num_classes == 4
     assert made.identity_names == {
         "train": ("0000", "0001", "0002", "0003"),
         "validation": ("0004", "0005", "0006"),
     }
-    batch = next(iter(made("train", Stage, 0)))
+    batch = next(iter(made("train", Stage(), 0)))
     assert batch["input"].shape == batch["target"].shape == (2, SIDE, SIDE, 3)
     of = [DrawnFaces(label, 1, 3, 2, SIDE) for label in batch["label"]]
     for key, numbers in (("input", range(3)), ("target", range(3, 5))):
         for image, person in zip(batch[key], of, strict=True):
             assert any(np.array_equal(image, person.image(i)) for i in numbers)
-    alone = data.make(Config(pairs="identities", identities=2, validation_identities=0))
+    alone = data.make(section(pairs="identities", identities=2, validation_identities=0))
     assert alone.sizes == {"train": 2, "validation": 0}
-    assert list(alone("validation", Stage, 0)) == []
+    assert list(alone("validation", Stage(), 0)) == []
 
 
 def test_landmarks_of_rows_are_those_of_what_is_delivered():
-    made = data.make(Config(pairs="identities", pad=2, pad_value=9))
+    made = data.make(section(pairs="identities", pad=2, pad_value=9))
     rows = np.array([7, 0])  # the second photo, or later, of one; the first of the first person
     truth, images = made.truth("validation", rows), made.rows("validation", rows)
     inner = DrawnFaces(4, 3, 3, 2, SIDE - 4)
@@ -269,11 +255,11 @@ def test_landmarks_of_rows_are_those_of_what_is_delivered():
 
 
 def test_a_classifier_sees_the_same_people_in_other_pictures():
-    made = data.make(Config(labels="auto"))
+    made = data.make(section(labels="auto"))
     assert made.num_classes == 4
     assert made.sizes == {"train": 20, "validation": 8}
     train, held_out = (
-        {x.tobytes() for batch in [next(iter(made(split, Stage, 0)))] for x in batch["image"]}
+        {x.tobytes() for batch in [next(iter(made(split, Stage(), 0)))] for x in batch["image"]}
         for split in ("train", "validation")
     )
     assert not train & held_out
@@ -284,5 +270,5 @@ def test_a_classifier_sees_the_same_people_in_other_pictures():
     [("identities", 0), ("photos", 0), ("caricatures", 0), ("exaggeration", -0.5)],
 )
 def test_values_that_are_too_low_are_refused(name, value):
-    said = assert_refused(f"config.data.{name}={value}", data.make, Config(**{name: value}))
+    said = assert_refused(f"config.data.{name}={value}", data.make, section(**{name: value}))
     assert "must be at least" in said

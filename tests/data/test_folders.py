@@ -3,7 +3,6 @@ that whatever is passed over is said."""
 
 import json
 import zipfile
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,28 +10,16 @@ from PIL import Image
 
 from gan_jax.data import image_set
 from gan_jax.data.sources import decode
-from tests.data.test_errors import complaint
-from tests.data.test_sources import (
+from tests.helpers.data_sections import complaint, make, section
+from tests.helpers.source_files import (
     BLUE,
     GREEN,
     RED,
     class_folders,
     class_shades,
-    make,
     picture,
     shades,
 )
-
-
-def read(path):
-    """(the image, its shape by the header alone)."""
-    opener = partial(open, path, "rb")
-    return decode.decode(opener, path.name), decode.shape_of(opener, path.name)
-
-
-def section(path, **changes):
-    return {"source": "folder", "path": str(path), "resolution": 6, **changes}
-
 
 # formats
 

@@ -5,7 +5,6 @@ its own numbers in test_resize.py and test_images.py.
 """
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,35 +16,25 @@ from gan_jax import data
 from gan_jax.core.system import Stage, Task
 from gan_jax.data import pairs, resize
 from gan_jax.data.inputs import Inputs
-from gan_jax.errors import UserError
 from gan_jax.modes.actions import folder_task, model_choice
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
+from tests.helpers.data_sections import Section
 from tests.helpers.golden_rule import load
-from tests.helpers.pictures import noise
+from tests.helpers.one_line import assert_refused, refused_argument
+from tests.helpers.pictures import save, squares
 
 SIDE, FACTOR = 16, 4
 SMALL = SIDE // FACTOR
 
 
-def quiet(text):
-    return None
-
-
-class Config:
-    def __init__(self, **options):
-        given = {"resolution": SIDE, "pairs": "upscale", "resize": "crop", **options}
-        self.__dict__ |= {**data.defaults(), **given}
+def section(**options) -> Section:
+    """Pairs of squares and their block means; not typed, so that wrong types can be tried."""
+    return Section(**{"resolution": SIDE, "pairs": "upscale", "resize": "crop", **options})
 
 
 def make(**options):
-    return data.make(Config(**options))
-
-
-def save(path: Path, array: np.ndarray, mode: str | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(array)
-    (image.convert(mode) if mode else image).save(path)
+    return data.make(section(**options))
 
 
 def upscaling(labelled: bool, classes: int = 3, **options) -> Experiment:
@@ -71,7 +60,7 @@ def test_block_mean_closed_forms():
     """Whole means are exact, halves go up, and nothing leaves 0..255."""
     x = np.uint8([[0, 1, 255, 255], [1, 0, 255, 255]])[..., None]
     np.testing.assert_array_equal(pairs.block_mean(x, 2)[..., 0], [[1, 255]])  # 0.5 → 1
-    x = noise(2, 12, channels=1)
+    x = squares(2, 12, channels=1)
     for factor in (2, 3, 4, 6, 12):
         found = pairs.block_mean(x, factor)
         assert (found.shape, found.dtype) == ((2, 12 // factor, 12 // factor, 1), np.uint8)
@@ -106,7 +95,7 @@ def test_batches_of_upscaling(factor):
 def test_targets_and_labels_are_those_of_single_images(tmp_path):
     """The names of guided-diffusion's golden listing: its order, its classes by prefix."""
     meta, arrays = load("guided_diffusion/data/listing")
-    pictures = dict(zip(arrays["out/order"].tolist(), noise(7, 20), strict=True))
+    pictures = dict(zip(arrays["out/order"].tolist(), squares(7, 20), strict=True))
     for name in meta["options"]["created_files"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         if not name.endswith("webp"):  # one more format that is read here
@@ -114,7 +103,7 @@ def test_targets_and_labels_are_those_of_single_images(tmp_path):
     for name, image in pictures.items():
         if not name.endswith("gif"):  # a palette of its own
             save(tmp_path / name, image)
-    save(tmp_path / "zebra_x_9.gif", noise(1, 20)[0], "P")
+    save(tmp_path / "zebra_x_9.gif", squares(1, 20)[0], "P")
     options = dict(source="folder", path=str(tmp_path), labels="prefix", validation_fraction=0.0)
     single = make(**options, pairs="none")
     made = make(**options)
@@ -156,10 +145,7 @@ def test_what_upscaling_refuses():
         (dict(input_channels="grey"), ["config.data.input_channels=grey"]),
     ]
     for options, words in cases:
-        with pytest.raises(UserError) as caught:
-            make(source="synthetic", **options)
-        message = str(caught.value)
-        assert "\n" not in message
+        message = assert_refused(None, make, source="synthetic", **options)
         for word in words:
             assert word in message, (word, message)
 
@@ -170,16 +156,16 @@ def test_what_upscaling_refuses():
 def test_inputs_from_a_folder(tmp_path):
     """Small ones as they are, others cropped to the input's side, large ones with their target."""
     images = {
-        "a": noise(1, SMALL, 1)[0],
-        "b": np.ascontiguousarray(noise(1, 12, 2)[0][:10]),  # 10 high, 12 wide
-        "c": noise(1, SIDE, 3)[0],
-        "d": noise(1, 50, 4)[0][:40],
-        "e": noise(1, 3, 5)[0],
+        "a": squares(1, SMALL, 1)[0],
+        "b": np.ascontiguousarray(squares(1, 12, 2)[0][:10]),  # 10 high, 12 wide
+        "c": squares(1, SIDE, 3)[0],
+        "d": squares(1, 50, 4)[0][:40],
+        "e": squares(1, 3, 5)[0],
     }
     for name, image in images.items():
         save(tmp_path / f"{name}.png", np.ascontiguousarray(image))
     save(tmp_path / "f.png", images["c"], "L")
-    inputs = Inputs(str(tmp_path), Config(), 3, 3)
+    inputs = Inputs(str(tmp_path), section(), 3, 3)
     assert inputs.names == list("abcdef")
     assert inputs.labels is None
     x, y = inputs.read(0)
@@ -200,34 +186,34 @@ def test_inputs_from_a_folder(tmp_path):
 
 def test_padding_is_of_targets_only(tmp_path):
     """What is padded in training counts as a target; what is small already is left alone."""
-    save(tmp_path / "a.png", noise(1, SIDE - 4)[0])
-    save(tmp_path / "b.png", noise(1, SMALL)[0])
-    inputs = Inputs(str(tmp_path), Config(pad=2), 3, 3)
-    np.testing.assert_array_equal(inputs.read(0)[1][2:-2, 2:-2], noise(1, SIDE - 4)[0])
-    np.testing.assert_array_equal(inputs.read(1)[0], noise(1, SMALL)[0])
+    save(tmp_path / "a.png", squares(1, SIDE - 4)[0])
+    save(tmp_path / "b.png", squares(1, SMALL)[0])
+    inputs = Inputs(str(tmp_path), section(pad=2), 3, 3)
+    np.testing.assert_array_equal(inputs.read(0)[1][2:-2, 2:-2], squares(1, SIDE - 4)[0])
+    np.testing.assert_array_equal(inputs.read(1)[0], squares(1, SMALL)[0])
 
 
 def test_inputs_from_an_npz_of_samples(tmp_path):
     """As guided-diffusion writes them, in more than one chunk; with and without classes."""
-    images, labels = noise(70, SMALL), np.arange(70, dtype=np.int64) % 4
+    images, labels = squares(70, SMALL), np.arange(70, dtype=np.int64) % 4
     np.savez(tmp_path / "samples_70x4x4x3.npz", images, labels)
-    inputs = Inputs(str(tmp_path / "samples_70x4x4x3.npz"), Config(), 3, 3)
+    inputs = Inputs(str(tmp_path / "samples_70x4x4x3.npz"), section(), 3, 3)
     assert len(inputs) == 70
     assert (inputs.names[0], inputs.names[69]) == ("000000", "000069")
     assert inputs.labels.dtype == np.int32
     np.testing.assert_array_equal(inputs.labels, labels)
     np.testing.assert_array_equal([inputs.read(i)[0] for i in range(70)], images)
     assert inputs.read(3)[1] is None
-    np.savez(tmp_path / "large.npz", noise(2, SIDE + 4))
-    large = Inputs(str(tmp_path / "large.npz"), Config(), 3, 3)
+    np.savez(tmp_path / "large.npz", squares(2, SIDE + 4))
+    large = Inputs(str(tmp_path / "large.npz"), section(), 3, 3)
     assert large.labels is None
     x, y = large.read(1)
-    np.testing.assert_array_equal(y, resize.center_crop(noise(2, SIDE + 4)[1], SIDE))
+    np.testing.assert_array_equal(y, resize.center_crop(squares(2, SIDE + 4)[1], SIDE))
     np.testing.assert_array_equal(x, pairs.block_mean(y, FACTOR))
     # models of other pairs read such a file too
     np.testing.assert_array_equal(
-        Inputs(str(tmp_path / "large.npz"), Config(pairs="inpaint"), 3, 3).read(1)[1],
-        resize.center_crop(noise(2, SIDE + 4)[1], SIDE),
+        Inputs(str(tmp_path / "large.npz"), section(pairs="inpaint"), 3, 3).read(1)[1],
+        resize.center_crop(squares(2, SIDE + 4)[1], SIDE),
     )
 
 
@@ -237,10 +223,9 @@ def test_npz_files_that_hold_no_samples(tmp_path):
     (tmp_path / "text.npz").write_text("no npz")
     cases = (("moments", "arr_0"), ("floats", "float64"), ("text", "npz"), ("none", "no such file"))
     for name, word in cases:
-        with pytest.raises(UserError, match=r"input=.*\.npz") as caught:
-            Inputs(str(tmp_path / f"{name}.npz"), Config(), 3, 3)
-        assert word in str(caught.value)
-        assert "\n" not in str(caught.value)
+        file = str(tmp_path / f"{name}.npz")
+        message = assert_refused(r"^input=.*\.npz", Inputs, file, section(), 3, 3)
+        assert word in message
 
 
 # what the rest of the program makes of it
@@ -273,18 +258,17 @@ def test_sampling_takes_the_classes_of_its_pairs_or_others():
     assert chosen["label"].tolist() == [2, 0, 2]
     assert chosen["label"].dtype == np.int32
     np.testing.assert_array_equal(chosen["input"], made["input"][:3])
-    with pytest.raises(UserError, match="classes: no class 3; accepted are 0 to 2"):
-        experiment.sample_batch([0], (0, 3))
+    unknown = "^: no class 3; accepted are 0 to 2"
+    refused_argument("classes", unknown, experiment.sample_batch, [0], (0, 3))
     plain = upscaling(labelled=False)
     assert set(plain.sample_batch([0])) == {"seed", "input", "target"}
-    with pytest.raises(UserError, match="trained without classes"):
-        plain.sample_batch([0], (1,))
-    with pytest.raises(UserError, match="this model translates"):
-        upscaling(labelled=False, pairs="inpaint").sample_batch([0], (1,))
+    refused_argument("classes", "trained without classes", plain.sample_batch, [0], (1,))
+    inpainting = upscaling(labelled=False, pairs="inpaint")
+    refused_argument("classes", "this model translates", inpainting.sample_batch, [0], (1,))
 
 
 def test_small_inputs_in_a_grid():
-    small, large = noise(2, SMALL), noise(2, SIDE, 1)
+    small, large = squares(2, SMALL), squares(2, SIDE, 1)
     found = grids.triples(small, large, large)
     assert found.shape == (6, SIDE, SIDE, 3)
     np.testing.assert_array_equal(found[0], grids.enlarged(small, FACTOR)[0])
@@ -315,9 +299,9 @@ def model(monkeypatch):
 
 def test_upsampling_a_file_of_samples(model, tmp_path):
     """One PNG of the target's size each, the classes of the file or those asked for."""
-    np.savez(tmp_path / "in.npz", noise(18, SMALL), np.arange(18) % 3)
+    np.savez(tmp_path / "in.npz", squares(18, SMALL), np.arange(18) % 3)
     seen, out = model(labelled=True), tmp_path / "out"
-    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out, say=quiet)
+    files = folder_task.run("upsample", str(tmp_path / "in.npz"), out)
     assert [f.name for f in files[:2]] == ["000000.png", "000001.png"]
     assert len(files) == 19
     np.testing.assert_array_equal(
@@ -325,7 +309,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     )
     assert all(batch["label"].dtype == np.int32 for batch in seen)
     picture = np.asarray(Image.open(out / "000017.png"))
-    np.testing.assert_array_equal(picture, grids.enlarged(noise(18, SMALL), FACTOR)[17])
+    np.testing.assert_array_equal(picture, grids.enlarged(squares(18, SMALL), FACTOR)[17])
     assert np.asarray(Image.open(out / "sheets/contact_sheet.png")).shape[1] == 2 * SIDE + 3 * 2
     del seen[:]
     folder_task.run(
@@ -333,21 +317,18 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
         str(tmp_path / "in.npz"),
         out,
         options=folder_task.Options(classes=(1, 2)),
-        say=quiet,
     )
     assert seen[0]["label"].tolist() == [1, 2] * 8
 
 
 def test_upsampling_a_folder_with_targets(model, tmp_path):
     for i in range(2):
-        save(tmp_path / f"in/{i}.png", noise(2, SIDE)[i])
+        save(tmp_path / f"in/{i}.png", squares(2, SIDE)[i])
     seen, source = model(labelled=True), str(tmp_path / "in")
-    with pytest.raises(UserError, match=r"--classes is missing: .* 0 to 2"):
-        folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+    run, out = folder_task.run, tmp_path / "out"
+    refused_argument("classes", "^ is missing: .* 0 to 2", run, "upsample", source, out)
     assert not (tmp_path / "out").exists()
-    folder_task.run(
-        "upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)), say=quiet
-    )
+    folder_task.run("upsample", source, tmp_path / "out", options=folder_task.Options(classes=(2,)))
     assert seen[0]["label"].tolist() == [2, 2]
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores["images"] == 2
@@ -355,27 +336,17 @@ def test_upsampling_a_folder_with_targets(model, tmp_path):
 
 
 def test_classes_of_a_task_are_checked(model, tmp_path):
-    np.savez(tmp_path / "in.npz", noise(2, SMALL), np.array([0, 7]))
+    np.savez(tmp_path / "in.npz", squares(2, SMALL), np.array([0, 7]))
     seen, source = model(labelled=True), str(tmp_path / "in.npz")
-    with pytest.raises(UserError, match="--input: arr_1: no class 7; accepted are 0 to 2"):
-        folder_task.run("upsample", source, tmp_path / "out", say=quiet)
-    with pytest.raises(UserError, match="classes: no class 3"):
-        folder_task.run(
-            "upsample",
-            source,
-            tmp_path / "out",
-            options=folder_task.Options(classes=(3,)),
-            say=quiet,
-        )
+    run, out = folder_task.run, tmp_path / "out"
+    unknown = "^: arr_1: no class 7; accepted are 0 to 2"
+    refused_argument("source", unknown, run, "upsample", source, out)
+    chosen = folder_task.Options(classes=(3,))
+    refused_argument("classes", "no class 3", run, "upsample", source, out, options=chosen)
     assert not seen
     seen = model(labelled=False)
-    folder_task.run("upsample", source, tmp_path / "out", say=quiet)
+    folder_task.run("upsample", source, tmp_path / "out")
     assert "label" not in seen[0]
-    with pytest.raises(UserError, match="trained without classes"):
-        folder_task.run(
-            "upsample",
-            source,
-            tmp_path / "out",
-            options=folder_task.Options(classes=(5,)),
-            say=quiet,
-        )
+    chosen = folder_task.Options(classes=(5,))
+    without = "trained without classes"
+    refused_argument("classes", without, run, "upsample", source, out, options=chosen)

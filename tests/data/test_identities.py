@@ -9,18 +9,18 @@ from PIL import Image
 
 from gan_jax import data
 from gan_jax.data import identity_lists
+from tests.helpers.data_sections import Stage
 from tests.helpers.one_line import assert_refused
 from tests.helpers.people import (
     CARICATURE,
     PHOTO,
     SIDE,
     STAGE,
-    Config,
-    Stage,
     make,
     refused,
     rows,
     save,
+    section,
     told,
     two_folders,
     web_caricature,
@@ -262,9 +262,9 @@ def test_a_batch_is_a_function_of_seed_and_step(tmp_path):
     seen = rows(make(folder), 8)
     assert rows(make(folder), 8) == seen
     assert rows(make(folder), 3, first=5) == seen[5:]
-    other = data.make(Config(path=str(folder)), seed=1)
+    other = data.make(section(path=str(folder)), seed=1)
     assert rows(other, 8) != seen
-    threads = data.make(Config(path=str(folder)), workers=3)
+    threads = data.make(section(path=str(folder)), workers=3)
     assert rows(threads, 8) == seen
     assert rows(make(folder, cache_mb=0), 8) == seen
     later = [made("train", Stage(2, start=4), 4) for made in (make(folder), make(folder))]
@@ -277,7 +277,7 @@ def test_processes_share_a_batch(tmp_path):
     """Whatever their number: the same rows, crops, flips and preprocessing."""
     drawn = dict(flip=True, resize="random_crop", preprocess_train="random_shift 3; random_flip")
     people = dict(identities=6, validation_identities=3, photos=2, caricatures=2)
-    config = Config(source="drawn_faces", channels="rgb", **people, **drawn)
+    config = section(source="drawn_faces", channels="rgb", **people, **drawn)
     for split in ("train", "validation"):
         made = [data.make(config, *share) for share in ((0, 1), (0, 2), (1, 2))]
         whole, *parts = (one(split, Stage(4), 0) for one in made)
@@ -349,7 +349,7 @@ def test_where_landmarks_lie_is_known_of_drawn_faces_only(tmp_path):
     said = assert_refused("where landmarks lie is not known", made.truth, "validation", [0])
     assert "config.data.source=drawn_faces" in said
     drawn = dict(source="drawn_faces", identities=1, validation_identities=1, photos=1)
-    moved = data.make(Config(preprocess_validation=f"resize {SIDE}", **drawn))
+    moved = data.make(section(preprocess_validation=f"resize {SIDE}", **drawn))
     assert_refused("moves the pixels away", moved.truth, "validation", np.arange(1))
 
 

@@ -6,44 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 from tensorflow_datasets.core import constants
 
 from gan_jax.data.image_set import of_array, open_set
-from gan_jax.errors import UserError
+from tests.helpers.image_sets import complaint, npz, read
+from tests.helpers.pictures import noise, save
 from tests.helpers.prepared_tfds import prepare
-
-
-def noise(count=7, height=5, width=6, channels=3, seed=0):
-    shape = (count, height, width, channels)
-    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-
-
-def save(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.squeeze()).save(path)
-
-
-def npz(path, compressed=False, **arrays):
-    """The word that names the file."""
-    (np.savez_compressed if compressed else np.savez)(path, **arrays)
-    return str(path)
-
-
-def read(images, size=3):
-    """All images of a set in one array."""
-    return np.concatenate(list(images.batches(size)))
-
-
-def complaint(word, key="--fake"):
-    """The one line that opening and reading what `word` names ends in."""
-    with pytest.raises(UserError) as caught:
-        for _ in open_set(word, key).batches(4):
-            pass
-    message = str(caught.value)
-    assert "\n" not in message
-    assert key in message
-    return message
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from gan_jax.data.image_set import open_set
 from gan_jax.errors import UserError
-from tests.data.test_image_set import complaint, noise, npz, save
+from tests.helpers.image_sets import complaint, npz
+from tests.helpers.pictures import noise, save
 
 
 def test_nothing_named():

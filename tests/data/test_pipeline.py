@@ -1,25 +1,14 @@
 """Batches: epochs, seeking, processes, padding, augmentation, memory."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
 from gan_jax import data
 from gan_jax.errors import UserError
-
-
-def config(**changes):
-    section = ConfigDict(data.defaults())
-    section.update(changes)
-    return section
-
-
-def stage(batch_size, start=0):
-    return SimpleNamespace(batch_size=batch_size, start=start)
+from tests.helpers.data_sections import Stage, make, typed
 
 
 def take(batches, count):
@@ -52,7 +41,7 @@ def in_order(batches):
 
 
 def test_digits_come_with_the_package():
-    made = data.make(config())
+    made = make()
     assert made.sizes == {"train": 10_000, "validation": 2_000}
     assert (made.channels, made.resolution, made.num_classes) == (1, 28, 10)
     assert made.class_names == tuple("0123456789")
@@ -61,14 +50,15 @@ def test_digits_come_with_the_package():
         assert everything["image"].shape == (10 * each, 28, 28, 1)
         assert np.bincount(everything["label"]).tolist() == [each] * 10
     assert made.examples("train", 6)["label"].tolist() == [5, 0, 4, 1, 9, 2]  # MNIST's own order
-    for word in ("digits", "10,000", "2,000", "28x28", "grey", "10 classes"):
-        assert word in made.description
-    assert data.make(config(limit=100)).sizes == {"train": 100, "validation": 2_000}
+    assert made.description == (
+        "digits: 10,000 train + 2,000 validation images, 28x28 greyscale, 10 classes"
+    )
+    assert make(limit=100).sizes == {"train": 100, "validation": 2_000}
 
 
 def test_batch_types(numbered):
-    made = data.make(config(**numbered))
-    batch = next(made("train", stage(4), 0))
+    made = make(**numbered)
+    batch = next(made("train", Stage(4), 0))
     assert {k: (v.dtype, v.shape) for k, v in batch.items()} == {
         "image": (np.uint8, (4, 4, 4, 1)),
         "label": (np.int32, (4,)),
@@ -76,9 +66,9 @@ def test_batch_types(numbered):
 
 
 def test_an_epoch_shows_no_image_twice_and_the_next_is_in_another_order(numbered):
-    made = data.make(config(**numbered))
-    assert made.epoch_steps(stage(5)) == 4
-    batches = made("train", stage(5), 0)
+    made = make(**numbered)
+    assert made.epoch_steps(Stage(5)) == 4
+    batches = made("train", Stage(5), 0)
     epochs = [in_order(take(batches, 4)) for _ in range(3)]
     for epoch in epochs:
         assert len(set(epoch)) == 20
@@ -88,26 +78,26 @@ def test_an_epoch_shows_no_image_twice_and_the_next_is_in_another_order(numbered
 
 
 def test_images_keep_their_labels(numbered):
-    for batch in take(data.make(config(**numbered))("train", stage(5), 0), 8):
+    for batch in take(make(**numbered)("train", Stage(5), 0), 8):
         assert batch["label"].tolist() == [n % 3 for n in numbers(batch)]
 
 
 @pytest.mark.parametrize("changes", [{}, {"flip": True, "resize": "random_crop"}])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_seeking_replays(numbered, changes, workers):
-    made = data.make(config(**numbered, **changes), workers=workers)
-    straight = take(made("train", stage(5, start=7), 7), 12)
+    made = data.make(typed(**numbered, **changes), workers=workers)
+    straight = take(made("train", Stage(5, start=7), 7), 12)
     for k in (0, 3, 11):
-        sought = next(made("train", stage(5, start=7), 7 + k))
+        sought = next(made("train", Stage(5, start=7), 7 + k))
         assert same(sought, straight[k])
-    again = take(data.make(config(**numbered, **changes))("train", stage(5, start=7), 7), 12)
+    again = take(make(**numbered, **changes)("train", Stage(5, start=7), 7), 12)
     assert all(map(same, again, straight))
 
 
 def test_order_follows_the_seed_and_the_stage(numbered):
-    first, other = (data.make(config(**numbered), seed=s) for s in (0, -1))
+    first, other = (data.make(typed(**numbered), seed=s) for s in (0, -1))
     orders = [
-        in_order(take(made("train", stage(5, start), start), 4))
+        in_order(take(made("train", Stage(5, start), start), 4))
         for made, start in ((first, 0), (other, 0), (first, 4))
     ]
     assert orders[0] != orders[1] != orders[2] != orders[0]
@@ -116,11 +106,11 @@ def test_order_follows_the_seed_and_the_stage(numbered):
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("changes", [{}, {"flip": True, "resize": "random_crop"}])
 def test_processes_share_one_global_batch(numbered, count, changes):
-    whole = data.make(config(**numbered, **changes))
-    parts = [data.make(config(**numbered, **changes), p, count) for p in range(count)]
+    whole = make(**numbered, **changes)
+    parts = [data.make(typed(**numbered, **changes), p, count) for p in range(count)]
     for split in ("train", "validation"):
-        batches = take(whole(split, stage(8), 0), 5)
-        shares = [take(part(split, stage(8), 0), 5) for part in parts]
+        batches = take(whole(split, Stage(8), 0), 5)
+        shares = [take(part(split, Stage(8), 0), 5) for part in parts]
         for k, batch in enumerate(batches):
             own = [share[k] for share in shares]
             assert all(len(piece["label"]) == 8 // count for piece in own)
@@ -129,8 +119,8 @@ def test_processes_share_one_global_batch(numbered, count, changes):
 
 
 def test_validation_shows_every_image_once_and_pads_from_the_first(numbered):
-    made = data.make(config(**numbered, flip=True))
-    batches = list(made("validation", stage(4), 0))
+    made = make(**numbered, flip=True)
+    batches = list(made("validation", Stage(4), 0))
     assert [numbers(batch) for batch in batches] == [
         [100, 101, 102, 103],
         [104, 105, 106, 107],
@@ -139,13 +129,13 @@ def test_validation_shows_every_image_once_and_pads_from_the_first(numbered):
     valid = np.stack([batch["valid"] for batch in batches])
     assert valid.dtype == np.float32
     assert valid.tolist() == [[1] * 4, [1] * 4, [1, 1, 0, 0]]
-    assert all(map(same, list(made("validation", stage(4), 30)), batches))
-    assert in_order(made("validation", stage(16), 0)) == [*range(100, 110), *range(100, 106)]
+    assert all(map(same, list(made("validation", Stage(4), 30)), batches))
+    assert in_order(made("validation", Stage(16), 0)) == [*range(100, 110), *range(100, 106)]
 
 
 def test_flips_half_of_the_training_images_and_nothing_else(numbered):
-    made = data.make(config(**numbered, flip=True))
-    images = np.concatenate([b["image"] for b in take(made("train", stage(23), 0), 20)])
+    made = make(**numbered, flip=True)
+    images = np.concatenate([b["image"] for b in take(made("train", Stage(23), 0), 20)])
     images = images[images.any(axis=(1, 2, 3))]
     left, right = images[:, :, 0].any(axis=(1, 2)), images[:, :, -1].any(axis=(1, 2))
     assert not (left & right).any()
@@ -158,21 +148,21 @@ def test_fraction_splits_are_disjoint_and_follow_their_seed(numbered):
     cut = {**numbered, "validation_split": "fraction", "validation_fraction": 0.3}
     held_out = []
     for seed in (0, 0, 1):
-        made = data.make(config(**cut, split_seed=seed))
+        made = make(**cut, split_seed=seed)
         assert made.sizes == {"train": 16, "validation": 7}
         train, validation = numbers(made.all("train")), numbers(made.all("validation"))
         assert sorted(train + validation) == list(range(23))
         held_out.append(validation)
     assert held_out[0] == held_out[1]
     assert set(held_out[0]) != set(held_out[2])
-    whole = data.make(config(**{**cut, "validation_fraction": 0.0}))
+    whole = make(**{**cut, "validation_fraction": 0.0})
     assert whole.sizes == {"train": 23, "validation": 0}
-    assert list(whole("validation", stage(4), 0)) == []
+    assert list(whole("validation", Stage(4), 0)) == []
     assert whole.all("validation")["image"].shape == (0, 4, 4, 1)
 
 
 def test_pad_comes_before_the_resolution_is_checked(numbered):
-    made = data.make(config(**{**numbered, "resolution": 8}, pad=2, pad_value=7))
+    made = make(**{**numbered, "resolution": 8}, pad=2, pad_value=7)
     image = made.examples("train", 1)["image"][0]
     assert image.shape == (8, 8, 1)
     assert (image[:2] == 7).all()
@@ -181,8 +171,8 @@ def test_pad_comes_before_the_resolution_is_checked(numbered):
 
 
 def test_channels(numbered):
-    rgb = data.make(config(**numbered, channels="rgb"))
-    grey = data.make(config(**numbered, channels="grey"))
+    rgb = make(**numbered, channels="rgb")
+    grey = make(**numbered, channels="grey")
     assert (rgb.channels, grey.channels) == (3, 1)
     a, b = rgb.all("train")["image"], grey.all("train")["image"]
     np.testing.assert_array_equal(a, np.repeat(b, 3, axis=3))
@@ -200,37 +190,36 @@ def photos(folder, count):
 def test_images_too_big_to_keep_are_the_same_ones(tmp_path, mode):
     folder = photos(tmp_path / "photos", 12)
     kept, read = (
-        data.make(config(**folder, resize=mode, flip=True, cache_mb=mb), workers=2)
-        for mb in (64, 0)
+        data.make(typed(**folder, resize=mode, flip=True, cache_mb=mb), workers=2) for mb in (64, 0)
     )
     for split in ("train", "validation"):
         for a, b in zip(
-            take(kept(split, stage(4), 0), 5), take(read(split, stage(4), 0), 5), strict=True
+            take(kept(split, Stage(4), 0), 5), take(read(split, Stage(4), 0), 5), strict=True
         ):
             assert same(a, b)
         assert same(kept.all(split), read.all(split))
 
 
 def test_random_crops_change_from_epoch_to_epoch_and_not_in_examples(tmp_path):
-    made = data.make(config(**photos(tmp_path / "photos", 9), resize="random_crop"))
-    central = data.make(config(**photos(tmp_path / "more", 9), resize="crop"))
+    made = make(**photos(tmp_path / "photos", 9), resize="random_crop")
+    central = make(**photos(tmp_path / "more", 9), resize="crop")
     assert same(made.all("train"), central.all("train"))
     assert same(made.all("validation"), central.all("validation"))
-    batches = take(made("train", stage(8), 0), 3)  # all eight training images each time
+    batches = take(made("train", Stage(8), 0), 3)  # all eight training images each time
     shown = [{image.tobytes() for image in batch["image"]} for batch in batches]
     assert len(shown[0] | shown[1] | shown[2]) > 16
 
 
 def test_limits_of_batches(numbered):
-    made = data.make(config(**numbered))
+    made = make(**numbered)
     with pytest.raises(UserError, match=r"23 training images .*data\.limit=0.* batch of 24"):
-        made("train", stage(24), 0)
+        made("train", Stage(24), 0)
     with pytest.raises(UserError, match="divided among 2 processes"):
-        data.make(config(**numbered), 0, 2)("train", stage(5), 0)
+        data.make(typed(**numbered), 0, 2)("train", Stage(5), 0)
     with pytest.raises(ValueError, match="before the stage's start"):
-        made("train", stage(4, start=3), 2)
+        made("train", Stage(4, start=3), 2)
     with pytest.raises(ValueError, match="split 'test'"):
-        made("test", stage(4), 0)
+        made("test", Stage(4), 0)
     assert len(made.examples("train", 99)["label"]) == 23
     assert len(made.all("train", limit=5)["label"]) == 5
 

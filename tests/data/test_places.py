@@ -12,16 +12,9 @@ import pytest
 from gan_jax.data import image_set
 from gan_jax.data.sources import decode, listing, places
 from gan_jax.report import grids
-from tests.data.test_errors import complaint
-from tests.data.test_folders import section
-from tests.data.test_sources import (
-    GREEN,
-    RED,
-    class_folders,
-    make,
-    picture,
-)
 from tests.helpers import hostile
+from tests.helpers.data_sections import complaint, make, section
+from tests.helpers.source_files import GREEN, RED, class_folders, picture
 
 
 def test_zip_with_backslashes(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from gan_jax.data.published import archives, preparing
 from gan_jax.errors import UserError
 from tests.helpers import published_sets as tiny
-from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.one_line import assert_refused
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -79,7 +79,7 @@ def test_a_hostile_tar_is_refused(tmp_path, kind):
     file.write_bytes(content)
     wanted = tiny.cifar10(tiny.remote("given.tar.gz", content))
     with pytest.raises(UserError, match=complaint) as caught:
-        preparing.prepare(wanted, tmp_path / "out", str(file), quiet)
+        preparing.prepare(wanted, tmp_path / "out", str(file))
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -95,7 +95,7 @@ def test_pictures_are_written_below_their_folder_alone(tmp_path, hostile):
     file.write_bytes(content)
     wanted = tiny.facades_set(tiny.remote("facades.tar.gz", content, checksum=False))
     with pytest.raises(UserError, match="leads out"):
-        preparing.prepare(wanted, tmp_path / "out", str(file), quiet)
+        preparing.prepare(wanted, tmp_path / "out", str(file))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 

@@ -3,24 +3,9 @@
 import sys
 
 import pytest
-from ml_collections import ConfigDict
 
-from gan_jax import data
-from gan_jax.errors import UserError
+from tests.helpers.data_sections import complaint, make
 from tests.helpers.prepared_tfds import prepare
-
-
-def make(**changes):
-    section = ConfigDict(data.defaults())
-    section.update(changes)
-    return data.make(section)
-
-
-def complaint(**changes):
-    with pytest.raises(UserError) as caught:
-        make(**changes)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_quality_draws_each_of_40_classes_as_often():
     config.quality.update(metrics=("swd",), samples=80, few=True)
     config.run.devices = 1
     experiment = Experiment(config)
-    measure = quality.Quality(experiment, None, print)
+    measure = quality.Quality(experiment, None)
     measure._sampler = lambda state, batch, stage, names: {
         "ema": np.zeros((len(batch["seed"]), 1, 1, 1), np.uint8)
     }
@@ -213,7 +213,7 @@ def test_translations_are_the_same_in_any_chunks(test, photos, tmp_path, monkeyp
         monkeypatch.setattr(folder_task, "CHUNK", chunk)
         monkeypatch.setattr(model_choice, "opened", lambda *_, model=model: model)
         out = tmp_path / f"{chunk}_{devices}"
-        folder_task.run("translate", str(photos), out, "run", say=lambda line: None)
+        folder_task.run("translate", str(photos), out, "run")
         scores = json.loads((out / "scores.json").read_text())
         images = np.stack([np.asarray(Image.open(out / f"{n}.png")) for n in range(7)])
         found[chunk, devices] = images, scores
@@ -236,15 +236,15 @@ def test_metrics_of_two_sets_do_not_depend_on_the_chunk(chunk, tmp_path, monkeyp
     names = ("swd", "ms_ssim", "l1", "psnr", "ssim")
     paths = [str(tmp_path / f"{name}.npz") for name in ("real", "fake")]
     monkeypatch.setattr(comparison, "Mesh", lambda: Mesh(1))
-    whole = comparison.compare(*paths, names, say=lambda line: None)["figures"]
+    whole = comparison.compare(*paths, names)["figures"]
     monkeypatch.setattr(networks, "CHUNK", chunk)
-    found = comparison.compare(*paths, names, say=lambda line: None)["figures"]
+    found = comparison.compare(*paths, names)["figures"]
     alike(found, whole, rel=1e-6)
 
 
 def measured(model: Model, classifier: Model, chunk: int, monkeypatch) -> dict[str, float]:
     monkeypatch.setattr(networks, "CHUNK", chunk)
-    measure = quality.Quality(model.experiment, lambda: classifier, lambda line: None)
+    measure = quality.Quality(model.experiment, lambda: classifier)
     return measure(model.state, model.experiment.last)
 
 
@@ -299,7 +299,7 @@ def test_bits_do_not_depend_on_the_chunk(tmp_path, monkeypatch):
         model = model_of("diffusion_mnist", devices=devices, sampling={"steps": "2"})
         monkeypatch.setattr(likelihood, "CHUNK", chunk)
         monkeypatch.setattr(likelihood, "load", lambda *_, model=model: model)
-        told = likelihood.run("run", tmp_path / f"{chunk}", count=5, say=lambda line: None)
+        told = likelihood.run("run", tmp_path / f"{chunk}", count=5)
         bits = np.load(tmp_path / f"{chunk}" / "bits.npz")["total"]
         figures.append(told | {f"image {n}": float(value) for n, value in enumerate(bits)})
     alike(figures[1], figures[0], rel=1e-4)

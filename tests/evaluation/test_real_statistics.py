@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gan_jax.interop import inception, statistics
+from tests.helpers.one_line import assert_refused
 from tests.helpers.two_sets import (
     FEW_KID,
     OTHERS,
@@ -48,7 +49,7 @@ def test_statistics_without_a_second_set(sets, tmp_path):
 def test_few_real_images_are_still_few_when_they_are_saved(sets, tmp_path):
     stats = str(tmp_path / "stats.npz")
     run(sets[0], "", save_stats=stats, count=4)
-    assert "4 images are too few" in complaint(stats, sets[1])
+    assert "4 images are too few" in complaint("metrics", stats, sets[1])
     result, _ = run(stats, sets[1], few=True)
     assert result["n_real"] == 4
     assert result["notes"] == ["fid: biased by few images (4 for 4 features)"]
@@ -66,7 +67,7 @@ def test_few_real_images_are_still_few_when_they_are_saved(sets, tmp_path):
 def test_statistics_made_otherwise_are_refused(sets, tmp_path, change, words):
     stats = str(tmp_path / "stats.npz")
     run(sets[0], "", save_stats=stats)
-    message = complaint(stats, sets[1], **change)
+    message = complaint("real", stats, sets[1], **change)
     for word in (f"real={stats}", "not comparable", *words):
         assert word in message
 
@@ -90,12 +91,12 @@ def test_files_of_other_programs(sets, tmp_path):
         found, _ = run(stats, sets[1], resize=resize)
         taken = f"{stats} does not say how it was made: taken as {inception.GENUINE}"
         assert found["notes"] == [f"{taken}, resize {resize}"]
-    message = complaint(stats, sets[1], inception="abcd")
+    message = complaint("real", stats, sets[1], inception="abcd")
     assert f"made with {inception.GENUINE} ({inception.FINGERPRINT}), resize tf1" in message
     assert "not comparable" in message
-    assert "no such network" in complaint(stats, sets[1], "fd_classifier")
+    assert "no such network" in complaint("real", stats, sets[1], "fd_classifier")
     # the number of fakes is the only one there is to judge by
-    assert "4 images are too few" in complaint(stats, sets[1], count=4)
+    assert "4 images are too few" in complaint("metrics", stats, sets[1], count=4)
 
 
 def test_a_reference_batch_with_images_in_it(sets, tmp_path):
@@ -104,14 +105,14 @@ def test_a_reference_batch_with_images_in_it(sets, tmp_path):
     stats = foreign(tmp_path / "a.npz", arr_0=PHOTOS, **spatial)
     found, _ = run(stats, sets[1], "fid,sfid")
     assert found["figures"] == pytest.approx(run(*sets, "fid,sfid")[0]["figures"])
-    assert "metric 'kid'" in complaint(stats, sets[1], "fid,kid")
+    assert "metric 'kid'" in complaint("real", stats, sets[1], "fid,kid")
     # by the name of the array it is the images
     found, _ = run(f"{stats}:arr_0", sets[1], "kid", **FEW_KID)
     assert found["figures"] == run(*sets, "kid", **FEW_KID)[0]["figures"]
 
 
 def test_statistics_of_another_layer(sets, tmp_path):
-    message = complaint(foreign(tmp_path / "a.npz", width=3), sets[1])
+    message = complaint("real", foreign(tmp_path / "a.npz", width=3), sets[1])
     assert "holds moments of 3 features where metric 'fid' compares 4" in message
 
 
@@ -120,13 +121,13 @@ def test_statistics_that_do_not_hold_what_is_needed(sets, tmp_path):
     run(sets[0], "", "fid,kid", save_stats=stats)
     run(stats, sets[1], "fid,kid,pr,is", **FEW_KID)  # is needs nothing of them
     for name in ("sfid", "fid_64"):
-        message = complaint(stats, sets[1], f"fid,{name}")
+        message = complaint("real", stats, sets[1], f"fid,{name}")
         for words in (f"real={stats}", f"'{name}'", "save their statistics again"):
             assert words in message
     # these can never be saved, and it is not said that they can
     labelled = npz(tmp_path / "labelled.npz", OTHERS, labels=np.arange(30) % 2)
     for name in ("swd", "ms_ssim", "fid_by_class"):
-        message = complaint(stats, labelled, name)
+        message = complaint("real", stats, labelled, name)
         assert f"'{name}'" in message
         assert "save" not in message
 
@@ -134,14 +135,15 @@ def test_statistics_that_do_not_hold_what_is_needed(sets, tmp_path):
 def test_what_statistics_cannot_be_used_for(sets, tmp_path):
     stats = str(tmp_path / "stats.npz")
     run(sets[0], "", save_stats=stats)
-    assert "needs images" in complaint(stats, sets[1], "fid,psnr")
-    assert "needs images" in complaint(stats, sets[1], save_stats=f"{tmp_path}/b.npz")
+    assert "needs images" in complaint("real", stats, sets[1], "fid,psnr")
+    assert "needs images" in complaint("real", stats, sets[1], save_stats=f"{tmp_path}/b.npz")
     labelled = npz(tmp_path / "labelled.npz", PHOTOS, labels=np.arange(40) % 2)
     for name in ("is", "fid_by_class"):
-        message = complaint(labelled, "", name, save_stats=f"{tmp_path}/c.npz")
+        message = complaint("save_stats", labelled, "", name, save_stats=f"{tmp_path}/c.npz")
         assert "save_stats: these metrics have no statistics" in message
     (tmp_path / "file").write_text("")
-    message = complaint(sets[0], "", save_stats=f"{tmp_path}/file/b.npz")
+    message = complaint("save_stats", sets[0], "", save_stats=f"{tmp_path}/file/b.npz")
     assert "file/b.npz cannot be written" in message
     np.savez(tmp_path / "broken.npz", mu=np.zeros(4), sigma=np.eye(3))
-    assert "broken.npz: not readable statistics" in complaint(f"{tmp_path}/broken.npz", sets[1])
+    broken = f"{tmp_path}/broken.npz"
+    assert_refused(f"^{broken}: not readable statistics", run, broken, sets[1])

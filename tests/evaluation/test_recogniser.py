@@ -7,7 +7,7 @@ import pytest
 
 from gan_jax.evaluation.recogniser import check_people
 from tests.helpers.one_line import assert_refused
-from tests.helpers.people import CARICATURE, PHOTO, Config, make, save, two_folders, web_caricature
+from tests.helpers.people import CARICATURE, PHOTO, make, save, section, two_folders, web_caricature
 
 KEY = "config.quality.recogniser=runs/ids"
 
@@ -17,16 +17,16 @@ def recogniser(class_names=None, imported: bool = False, **options) -> SimpleNam
     facts = SimpleNamespace(train_size=0 if imported else 9)
     if class_names is not None:
         facts.class_names = class_names
-    section = Config(**{"pairs": "none", "labels": "folder", **options})
+    own = section(**{"pairs": "none", "labels": "folder", **options})
     return SimpleNamespace(
-        config=SimpleNamespace(data=section), experiment=SimpleNamespace(facts=facts)
+        config=SimpleNamespace(data=own), experiment=SimpleNamespace(facts=facts)
     )
 
 
 def shown(folder: Path | str, **options) -> SimpleNamespace:
     made = make(folder, **options)
-    section = Config(path=str(folder), **options)
-    return SimpleNamespace(config=SimpleNamespace(data=section), data=made)
+    own = section(path=str(folder), **options)
+    return SimpleNamespace(config=SimpleNamespace(data=own), data=made)
 
 
 def held_out(folder: Path, people: tuple[int, ...], layout: str = "web") -> Path:

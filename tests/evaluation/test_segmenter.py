@@ -260,10 +260,7 @@ def test_train_load_and_draw_the_label_maps_of_a_folder(tmp_path):
     config.run.devices = 1
     config.run.update(steps="3", sample_count=2)
 
-    def quiet(text: str) -> None:
-        """Takes lines that nobody reads."""
-
-    summary = training.train(config, tmp_path / "run", say=quiet)
+    summary = training.train(config, tmp_path / "run")
     assert summary["best"]["metric"] == "val/accuracy"
     assert 0 < summary["best"]["value"] <= 1
     assert (tmp_path / "run/samples/000003_raw.png").exists()
@@ -275,7 +272,7 @@ def test_train_load_and_draw_the_label_maps_of_a_folder(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"in/{index}.png")
     folder_task.run(
         "translate", str(tmp_path / "in"), tmp_path / "out", tmp_path / "run",
-        folder_task.Options(layout="single"), quiet,
+        folder_task.Options(layout="single"),
     )  # fmt: skip
     drawn = np.stack([np.asarray(Image.open(tmp_path / f"out/{index}.png")) for index in (0, 1)])
     classes = jax.jit(model.experiment.system.tasks["classes"].run, static_argnums=3)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison, networks
 from gan_jax.metrics.paired import paired
+from tests.helpers.one_line import refused_argument
 from tests.helpers.two_sets import (
     LARGE,
     OTHERS,
@@ -41,17 +41,19 @@ def test_classes_that_are_not_the_same(sets, tmp_path):
     names = [f"{('ant', 'bee', 'cat')[i % 3]}/{i:02}" for i in range(30)]
     real = folder(tmp_path / "a", OTHERS, names)
     fake = folder(tmp_path / "b", OTHERS, [name.replace("bee", "dog") for name in names])
-    message = complaint(real, fake, "fid_by_class")
+    message = complaint("fake", real, fake, "fid_by_class")
     assert message.endswith("cat, bee, dog")
     fake = folder(tmp_path / "c", OTHERS[::3], names[::3])
-    assert complaint(real, fake, "fid_by_class").endswith("bee, cat")
+    assert complaint("fake", real, fake, "fid_by_class").endswith("bee, cat")
     # folders called by numbers are in the order of the numbers, as classes of an npz are
     labelled = npz(tmp_path / "labelled.npz", OTHERS, labels=np.arange(30) % 11)
     numbers = [f"{i % 11}/{i:02}" for i in range(30)]
-    message = complaint(labelled, folder(tmp_path / "d", OTHERS, numbers), "fid_by_class")
+    same = folder(tmp_path / "d", OTHERS, numbers)
+    message = complaint("metrics", labelled, same, "fid_by_class")
     assert "3 images are too few" in message
     later = [f"{i % 11 + 1}/{i:02}" for i in range(30)]
-    message = complaint(labelled, folder(tmp_path / "e", OTHERS, later), "fid_by_class")
+    moved = folder(tmp_path / "e", OTHERS, later)
+    message = complaint("fake", labelled, moved, "fid_by_class")
     assert message.endswith("or have other numbers: 1, 10, 2, 3, 4, 5, 6, 7, 8, 9")
     assert run(real, fake, "fid")[0]["n_fake"] == 10
 
@@ -59,9 +61,9 @@ def test_classes_that_are_not_the_same(sets, tmp_path):
 def test_a_class_or_all_labels_missing(sets, tmp_path):
     labelled = npz(tmp_path / "a.npz", PHOTOS, labels=np.arange(40) % 3)
     two = npz(tmp_path / "b.npz", OTHERS, labels=np.arange(30) % 2)
-    assert "no image of class 2" in complaint(labelled, two, "fid_by_class")
-    assert complaint(labelled, sets[1], "fid_by_class").startswith("fake=")
-    message = complaint(sets[0], two, "fd_by_class_classifier")
+    assert "no image of class 2" in complaint("metrics", labelled, two, "fid_by_class")
+    assert complaint("fake", labelled, sets[1], "fid_by_class").startswith("fake=")
+    message = complaint("real", sets[0], two, "fd_by_class_classifier")
     assert message.startswith("real=")
     assert "has no labels" in message
 
@@ -71,9 +73,9 @@ def test_folders_of_other_names_are_other_classes(sets, tmp_path):
     names = [f"{('ant', 'bee', 'cat')[i % 3]}/{i:02}" for i in range(30)]
     real = folder(tmp_path / "a", OTHERS, names)
     fake = folder(tmp_path / "b", OTHERS, [f"{i % 4}/{i:02}" for i in range(30)])
-    assert "the same classes in both sets" in complaint(real, fake, "fid_by_class")
+    assert "the same classes in both sets" in complaint("fake", real, fake, "fid_by_class")
     parts = folder(tmp_path / "c", OTHERS, [f"{('train', 'val')[i % 2]}/{i:02}" for i in range(30)])
-    message = complaint(parts, fake, "fid_by_class")
+    message = complaint("real", parts, fake, "fid_by_class")
     assert "has no labels, which a metric by class needs (the images of all splits" in message
 
 
@@ -121,15 +123,15 @@ def test_missing_partners_are_named(tmp_path, lost, more):
     real = folder(tmp_path / "real", images, names)
     fake = folder(tmp_path / "fake", images[lost:], names[: 15 - lost])
     alone = ", ".join(names[15 - lost :][:10])
-    assert complaint(real, fake, "l1").endswith(f"no partner: {alone}{more}")
-    assert complaint(fake, real, "l1").endswith(f"no partner: {alone}{more}")
+    assert complaint("fake", real, fake, "l1").endswith(f"no partner: {alone}{more}")
+    assert complaint("fake", fake, real, "l1").endswith(f"no partner: {alone}{more}")
 
 
 def test_pairs_by_place_where_there_are_no_names(tmp_path):
     real = folder(tmp_path / "real", LARGE)
     result, _ = run(real, npz(tmp_path / "a.npz", LARGE), "l1,psnr")
     assert result["figures"] == {"l1": 0, "psnr": 100}
-    message = complaint(real, npz(tmp_path / "b.npz", LARGE[:5]), "psnr")
+    message = complaint("fake", real, npz(tmp_path / "b.npz", LARGE[:5]), "psnr")
     assert "12 real and 5 generated images" in message
     result, _ = run(real, npz(tmp_path / "b.npz", LARGE[::3]), "psnr", count=4)
     assert result["figures"] == {"psnr": 100}
@@ -138,14 +140,14 @@ def test_pairs_by_place_where_there_are_no_names(tmp_path):
 def test_pairs_that_cannot_be_compared(tmp_path):
     real = npz(tmp_path / "real.npz", LARGE)
     for index, other in enumerate((LARGE[:, :10], LARGE[..., :1])):
-        message = complaint(real, npz(tmp_path / f"{index}.npz", other), "l1")
+        message = complaint("fake", real, npz(tmp_path / f"{index}.npz", other), "l1")
         assert message.startswith("fake: images are compared in pairs of one shape")
         assert (
             f"real.npz:images[0] is 16x16 pixels, RGB, {tmp_path}/{index}.npz:images[0]" in message
         )
         assert "bring both sets to one size" in message
     small = npz(tmp_path / "small.npz", LARGE[:, :8, :8])
-    assert "11 pixels or more" in complaint(small, small, "ssim")
+    assert "11 pixels or more" in complaint("metrics", small, small, "ssim")
 
 
 def test_lpips_and_its_name(monkeypatch, tmp_path):
@@ -166,7 +168,7 @@ def test_metrics_of_sets_and_of_pairs_together(sets, tmp_path):
     result, _ = run(sets[0], fake, "fid,l1")
     assert list(result["figures"]) == ["fid", "l1"]
     # pairs need a partner for all, sets do not
-    assert "40 real and 30 generated images" in complaint(*sets, "fid,l1")
+    assert "40 real and 30 generated images" in complaint("fake", *sets, "fid,l1")
 
 
 # ---------------------------------------------------------------- shapes
@@ -175,7 +177,7 @@ def test_metrics_of_sets_and_of_pairs_together(sets, tmp_path):
 def test_sets_of_two_shapes(unasked, tmp_path):
     large, wide = folder(tmp_path / "large", LARGE), np.zeros((12, 32, 32, 3), np.uint8)
     other = folder(tmp_path / "other", wide, [f"b{i}" for i in range(12)])
-    message = complaint(large, other, "fid,swd", few=True)
+    message = complaint("fake", large, other, "fid,swd", few=True)
     assert message.startswith("fake: ")
     for word in (
         "other/b0.png is 32x32 pixels, RGB",
@@ -183,12 +185,12 @@ def test_sets_of_two_shapes(unasked, tmp_path):
         "swd",
     ):
         assert word in message
-    message = complaint(large, other, "fid,l1", few=True)
+    message = complaint("fake", large, other, "fid,l1", few=True)
     assert "no partner" in message
     other = folder(tmp_path / "same_names", wide)
-    message = complaint(large, other, "fid,l1", few=True)
+    message = complaint("fake", large, other, "fid,l1", few=True)
     assert "same_names/000.png is 32x32 pixels, RGB" in message
-    message = complaint(large, other, "kd_classifier")
+    message = complaint("real", large, other, "kd_classifier")
     for word in (
         "real: ",
         "large/000.png is 16x16",
@@ -206,7 +208,7 @@ def test_a_set_whose_images_differ_in_shape(monkeypatch, tmp_path, name):
     images = [np.zeros(shape, np.uint8)] * 10
     odd = [*images[:7], np.zeros((40, 32, 1), np.uint8), *images[8:]]
     real, fake = folder(tmp_path / "real", images), folder(tmp_path / "fake", odd)
-    message = complaint(fake, real, name)
+    message = complaint("real", fake, real, name)
     assert message.startswith("real: ")
     assert "fake/007.png is 32x40 pixels, grey" in message
     if name != "kd_classifier":
@@ -215,16 +217,19 @@ def test_a_set_whose_images_differ_in_shape(monkeypatch, tmp_path, name):
 
 
 def test_wrong_sets(sets, tmp_path):
-    with pytest.raises(UserError, match=r"^metrics is empty: accepted are fid,"):
-        comparison.compare(*sets, ())
-    assert "real is missing" in complaint("", sets[1])
-    assert "fake is missing" in complaint(sets[0], "")
-    for pair, key in ((("nothing", sets[1]), "real"), ((sets[0], "nothing"), "fake")):
-        assert f"{key}=nothing: does not exist" in complaint(*pair)
+    none = "^ is empty: accepted are fid,"
+    refused_argument("metrics", none, comparison.compare, *sets, ())
     (tmp_path / "empty").mkdir()
-    assert complaint(sets[0], f"{tmp_path}/empty").startswith(f"fake: {tmp_path}/empty: holds no")
+    for argument, pair, message in (
+        ("real", ("", sets[1]), "^ is missing"),
+        ("fake", (sets[0], ""), "^ is missing"),
+        ("real", ("nothing", sets[1]), "^=nothing: does not exist"),
+        ("fake", (sets[0], "nothing"), "^=nothing: does not exist"),
+        ("fake", (sets[0], f"{tmp_path}/empty"), f"^: {tmp_path}/empty: holds no"),
+    ):
+        refused_argument(argument, message, run, *pair)
     broken = folder(tmp_path / "broken", OTHERS)
     (tmp_path / "broken" / "007.png").write_text("no image")
-    message = complaint(sets[0], broken)
+    message = complaint("fake", sets[0], broken)
     assert message.startswith("fake: ")
     assert "007.png" in message

@@ -56,13 +56,25 @@ FLOAT32 = (
     "noisy_classifier_mnist",
     "warpgan_folder",
 )
-# generator and sampler are those of another program
-SAME_IMAGES = ("mlpgan_mnist:conv", "mlpgan_mnist:conv_pool", "diffusion_cifar10")
+# their generator and sampler are those of the program named here: only discriminators differ
+SAME_IMAGES = {"mlpgan_mnist:conv": "mlpgan_mnist", "mlpgan_mnist:conv_pool": "mlpgan_mnist"}
 
 
 def is_diffusion(program: str) -> bool:
     """Whether a program is of diffusion, of its upsamplers or of its noisy classifiers."""
     return program.startswith(("diffusion", "upsampler", "noisy_classifier"))
+
+
+def is_exact(program: str) -> bool:
+    """Whether the network computes in what its weights have: in doubles, if they are."""
+    return load(program).model.get("dtype", "float32") == "float32"
+
+
+def makes_images(program: str) -> bool:
+    """Whether the system of a program samples images; a segmenter draws label maps."""
+    config = load(program)
+    classifies = config.system in ("classifier", "noisy_classifier")
+    return not classifies or config.model.get("output", "") == "pixels"
 
 
 def accepted(file: Path) -> tuple[str, ...]:

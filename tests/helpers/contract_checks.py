@@ -3,13 +3,44 @@
 Each of those files runs all of them over some of the programs, so that two workers share the time.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import numpy as np
+import pytest
 
 from gan_jax.core import loss_scale, saved_states, validation
 from gan_jax.core.mesh import fetch
 from gan_jax.ops.images import to_uint8
 from tests.helpers import contract
+from tests.helpers.contract_runs import Prepared
+
+Check = TypeVar("Check", bound=Callable)
+
+
+def among(concerns: Callable[[str], bool]) -> Callable[[Check], Check]:
+    """Limits a check to the programs that it `concerns`."""
+
+    def marked(check: Check) -> Check:
+        check.concerns = concerns
+        return check
+
+    return marked
+
+
+def pytest_generate_tests(metafunc):
+    """Runs each check over the programs of its file, so far as it concerns them."""
+    concerns = getattr(metafunc.function, "concerns", lambda program: True)
+    programs = [program for program in metafunc.module.PROGRAMS if concerns(program)]
+    metafunc.parametrize("system", programs, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def system(request):
+    """A program, made once for all of its checks."""
+    return Prepared(request.param)
+
 
 BITS = "same bits"
 TIGHT = 1e-9  # of float64: rounding stays below 1e-13
@@ -19,11 +50,10 @@ def named(carry) -> dict[str, np.ndarray]:
     return {k: np.asarray(v) for k, v in saved_states.named(fetch(carry.state)).items()}
 
 
-def test_two_steps_once_traced_with_finite_flat_metrics(system):
-    """In doubles, as the tests below: they share one compiled step."""
-    carry, metrics = system.train(1, 2, double=system.exact)
+def test_two_steps_with_finite_flat_metrics(system):
+    """In the precision of the test below, with which it shares a compiled step."""
+    carry, metrics = system.straight(system.double)
     assert int(carry.state.step) == 2
-    assert system.step(1, system.exact)._cache_size() == 1
     for name, value in metrics.items():
         assert isinstance(name, str)
         assert value.shape == ()
@@ -33,27 +63,26 @@ def test_two_steps_once_traced_with_finite_flat_metrics(system):
     assert any(name.startswith("grad_norm/") for name in metrics)
 
 
-def test_same_input_same_bits_and_stop_resume_equals_straight_through(system):
-    """Two steps, twice; and one step, out to the host and back, and another."""
-    double = system.exact
-    straight = named(system.train(1, 2, double=double)[0])
-    again = named(system.train(1, 2, double=double)[0])
-    half, _ = system.train(1, 1, double=double)
-    with jax.enable_x64(double):
-        saved = system.experiment.mesh.copy(jax.tree.map(np.array, fetch(half)))
-    resumed = named(system.train(1, 1, saved, double=double)[0])
+def test_stop_resume_equals_straight_through_in_every_bit_and_is_traced_once(system):
+    """Two steps; and one step, out to the host and back, and another. The first step is made twice
+    by this, so it also shows that the same input gives the same bits."""
+    straight = named(system.straight(system.double)[0])
+    resumed = named(system.second(1, system.double))
     for name in straight:
-        assert straight[name].tobytes() == again[name].tobytes(), (BITS, name)
         assert straight[name].tobytes() == resumed[name].tobytes(), (BITS, name)
+    assert system.step(1, system.double)._cache_size() == 1
 
 
+@among(lambda program: program in contract.FLOAT32)
 def test_one_device_against_eight(system):
     """Losses and gradients of the first step, for one config of each system: below is the sharper
     test, in doubles, for every config."""
-    if system.program in contract.FLOAT32:
-        same_first_step(system, double=False, rtol=1e-4, atol=1e-5)
+    same_first_step(system, double=False, rtol=1e-4, atol=1e-5)
 
 
+@among(
+    contract.is_exact
+)  # half precision rounds alike in doubles: in float32 it is another program
 def test_one_device_against_eight_in_doubles(system):
     """The same in float64, and states after two steps.
 
@@ -61,23 +90,16 @@ def test_one_device_against_eight_in_doubles(system):
     1e-6, and one ReLU in 800,000 that lies nearer to zero than that changes sides: its gradient
     comes or goes as a whole. In float64 no unit lies so near.
     """
-    if not system.exact:
-        return  # half precision rounds alike in doubles; its program in float32 is another of these
-    (one, _), (eight, _) = same_first_step(system, double=True, rtol=TIGHT, atol=TIGHT)
-    a, b = (
-        named(system.train(devices, 1, first, double=True)[0])
-        for devices, first in ((1, one), (8, eight))
-    )
+    same_first_step(system, double=True, rtol=TIGHT, atol=TIGHT)
+    a, b = (named(system.second(devices, True)) for devices in (1, 8))
     for name in a:
         assert a[name].dtype != np.float32, name
         np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
 
 
 def same_first_step(system, double: bool, rtol: float, atol: float):
-    """Compares losses and gradients; (carry, metrics) after one step on one device and on eight."""
-    (one, first), (eight, other) = ends = [
-        system.train(devices, 1, double=double) for devices in (1, 8)
-    ]
+    """Compares losses and gradients after one step on one device and on eight."""
+    (one, first), (eight, other) = (system.first(devices, double) for devices in (1, 8))
     for name in first:
         if name.startswith(("loss/", "grad_norm/")):
             np.testing.assert_allclose(other[name], first[name], rtol, atol, err_msg=name)
@@ -93,7 +115,6 @@ def same_first_step(system, double: bool, rtol: float, atol: float):
             np.testing.assert_allclose(
                 grads[1][name], grads[0][name], rtol, atol * norm, err_msg=name
             )
-    return ends
 
 
 def test_evaluation_counts_every_image_once(system):
@@ -108,30 +129,34 @@ def test_evaluation_counts_every_image_once(system):
         assert np.isfinite(value), name
 
 
+@among(lambda program: not contract.makes_images(program))
+def test_what_makes_no_images_has_features(system):
+    assert system.experiment.system.sample_step is None
+    assert "features" in system.experiment.system.tasks
+
+
+@among(lambda p: contract.makes_images(p) and p not in contract.SAME_IMAGES)
 def test_one_seed_one_image_in_any_batch_on_any_devices(system):
-    """Image 5 alone on one device, and among eight on eight devices: within one grey level,
-    though nobody names its class, and in range."""
+    """Three images, each alone on one device and among eight on eight devices: within one grey
+    level, though nobody names their classes, and in range."""
     experiment, wide = system.experiment, system.experiments[8]
-    if experiment.system.sample_step is None:
-        assert "features" in experiment.system.tasks
-        return
-    if system.program in contract.SAME_IMAGES:
-        return
     state = system.stirred().state
     # alone on one device, and among others on eight
     draw = jax.jit(experiment.system.sample_step, static_argnums=3)
     key = experiment.sampler(1).key
-    alone = draw(state, experiment.sample_batch([5]), key, system.stage)
+    seeds = (0, 5, 7)
+    singles = [draw(state, experiment.sample_batch([n]), key, system.stage) for n in seeds]
     spread = wide.sampler(8)(
         wide.mesh.copy(fetch(state)), wide.sample_batch(range(8)), system.stage
     )
     facts, side = experiment.facts, system.stage.resolution
-    assert alone.keys() == spread.keys()
     for name, images in spread.items():
         assert images.shape == (8, side, side, facts.channels)
         assert images.dtype == np.uint8
-        assert alone[name].shape == (1, side, side, facts.channels)
-        assert float(abs(alone[name]).max()) <= 1.0
-        grey = np.asarray(to_uint8(alone[name])).astype(int)
-        assert np.abs(images[5].astype(int) - grey[0]).max() <= 1
         assert not np.array_equal(images[0], images[1])
+        for seed, alone in zip(seeds, singles, strict=True):
+            assert alone.keys() == spread.keys()
+            assert alone[name].shape == (1, side, side, facts.channels)
+            assert float(abs(alone[name]).max()) <= 1.0
+            grey = np.asarray(to_uint8(alone[name])).astype(int)
+            assert np.abs(images[seed].astype(int) - grey[0]).max() <= 1, seed

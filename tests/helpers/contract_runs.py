@@ -29,21 +29,45 @@ class Prepared:
         self.experiments = {1: self.experiment, 8: Experiment(wide, self.experiment.facts)}
         # the carry at step 0 on the host, made in single precision whatever a test computes in
         self.saved = fetch(self.experiment.fresh())
-        self.steps = {}
+        self.steps, self.firsts, self.seconds = {}, {}, {}
         self.stage = system.stages[0]
         batches = self.experiment.data("train", self.stage, 0)
         self.batches = [batch for _, batch in zip(range(3), batches, strict=False)]
 
     @property
     def exact(self) -> bool:
-        """Whether the network computes in what its weights have: in doubles, if they are."""
-        return self.config.model.get("dtype", "float32") == "float32"
+        """Whether doubles make a difference."""
+        return contract.is_exact(self.program)
 
-    def train(self, devices: int, steps: int, first=None, double: bool = False):
-        """The carry and metrics after `steps` steps, from the beginning or from `first`."""
+    @property
+    def double(self) -> bool:
+        """Whether steps on one device are made in doubles, as their comparison with eight is."""
+        return self.exact and self.program not in contract.FLOAT32
+
+    def straight(self, double: bool):
+        """The carry on one device and the metrics after two steps, made in one go."""
+        return self._train(1, 2, self.initial(1, double), double)
+
+    def first(self, devices: int, double: bool):
+        """The carry, fetched to the host, and the metrics after the first step; made once."""
+        if (devices, double) not in self.firsts:
+            carry, metrics = self._train(devices, 1, self.initial(devices, double), double)
+            self.firsts[devices, double] = fetch(carry), metrics
+        return self.firsts[devices, double]
+
+    def second(self, devices: int, double: bool):
+        """The carry, fetched, after the second step from the carry of `first`; made once."""
+        if (devices, double) not in self.seconds:
+            with jax.enable_x64(double):
+                saved = jax.tree.map(np.array, self.first(devices, double)[0])
+                carry = self.experiments[devices].mesh.copy(saved)
+            self.seconds[devices, double] = fetch(self._train(devices, 1, carry, double)[0])
+        return self.seconds[devices, double]
+
+    def _train(self, devices: int, steps: int, carry, double: bool):
+        """The carry and metrics after `steps` more steps; `carry` is donated."""
         experiment = self.experiments[devices]
         with jax.enable_x64(double):
-            carry = self.initial(devices, double) if first is None else first
             begin = int(carry.state.step)
             step = self.step(devices, double)
             for batch in self.batches[begin : begin + steps]:
@@ -59,7 +83,8 @@ class Prepared:
         def cast(x):
             return np.array(x, np.float64 if double and x.dtype == np.float32 else x.dtype)
 
-        return self.experiments[devices].mesh.copy(jax.tree.map(cast, self.saved))
+        with jax.enable_x64(double):
+            return self.experiments[devices].mesh.copy(jax.tree.map(cast, self.saved))
 
     def stirred(self):
         """The carry at step 0 with noise on every number of the networks."""

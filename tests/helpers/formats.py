@@ -26,9 +26,19 @@ from gan_jax.evaluation import quality
 from gan_jax.interop import inception, lpips, mtcnn, progan_file, readers, statistics
 from gan_jax.interop.formats import npz_file, numpy_pickle, tf_checkpoint, torch_file
 from gan_jax.models import mtcnn as mtcnn_networks
-from gan_jax.report import curves, page
+from gan_jax.report import curves
 from gan_jax.run import folder as run_folder
-from tests.helpers import hostile, published_sets
+from gan_jax.run import view
+from tests.helpers import (
+    hostile,
+    hostile_arrays,
+    hostile_images,
+    hostile_pickles,
+    hostile_tables,
+    hostile_texts,
+    published_sets,
+    torchscript_files,
+)
 from tests.helpers.torchscript_files import module_archive
 
 TESTS = Path(__file__).parents[1]
@@ -151,9 +161,15 @@ def _pickles() -> list[bytes]:
 def _networks() -> list[bytes]:
     """A pickle of three networks as ProGAN writes them, of variables that it does not have."""
     array = pickle.dumps(np.ones((2, 3), np.float32), 2)[2:-1]
-    variables = b"](" + hostile.text("4x4/Dense/weight") + array + b"\x86" + b"e"
-    state = b"}(" + hostile.text("version") + b"K\2" + hostile.text("static_kwargs") + b"}"
-    state += hostile.text("variables") + variables + b"u"
+    variables = b"](" + torchscript_files.text("4x4/Dense/weight") + array + b"\x86" + b"e"
+    state = (
+        b"}("
+        + torchscript_files.text("version")
+        + b"K\2"
+        + torchscript_files.text("static_kwargs")
+        + b"}"
+    )
+    state += torchscript_files.text("variables") + variables + b"u"
     network = b"ctfutil\nNetwork\n)\x81" + state + b"b"
     return [b"\x80\x02" + network * 3 + b"\x87."]
 
@@ -196,7 +212,7 @@ def _zip(path: Path) -> None:
 
 def _zips() -> list[bytes]:
     image = _encoded("PNG")
-    table = hostile.labels(["a/x.png", 0], ["b/y.png", 1])
+    table = hostile_texts.labels(["a/x.png", 0], ["b/y.png", 1])
     return [hostile.zipped(("a/x.png", image), ("b/y.png", image), ("dataset.json", table))]
 
 
@@ -224,7 +240,7 @@ def _table(path: Path) -> None:
 
 
 def _picture_beside(folder: Path) -> None:
-    (folder / "a.png").write_bytes(hostile.picture())
+    (folder / "a.png").write_bytes(hostile_images.picture())
 
 
 def _part(path: Path) -> None:
@@ -233,7 +249,7 @@ def _part(path: Path) -> None:
 
 
 def _digits(packed: bool) -> list[bytes]:
-    return [hostile.idx(3, 4, 4, data=bytes(48), packed=packed)]
+    return [hostile_arrays.idx(3, 4, 4, data=bytes(48), packed=packed)]
 
 
 def _landmarks(path: Path) -> None:
@@ -289,27 +305,27 @@ def _history() -> list[bytes]:
 
 def _summary(path: Path) -> None:
     run_folder.read_summary(path.parent)
-    page._read_json(path)
+    view._read(path)
 
 
 FORMATS: dict[str, Format] = {
-    "npz of images": Format("a.npz", _source, _images, hostile.ARRAYS),
-    "npz as a set": Format("a.npz", _set, _images, hostile.ARRAYS),
-    "npz of CIFAR-10": Format("a.npz", _whole_set, _images, hostile.ARRAYS),
-    "npz of weights": Format("a.npz", npz_file.read_npz, _tree, hostile.ARRAYS),
-    "npz of statistics": Format("a.npz", _statistics, _moments, hostile.STATISTICS),
-    "npz of MTCNN": Format("a.npz", mtcnn.read, _detector, hostile.ARRAYS),
-    "npz of Inception": Format("a.npz", inception.read, _tree, hostile.ARRAYS),
-    "npz to restore": Format("a.npz", _restored, _tree, hostile.ARRAYS),
-    "PyTorch": Format("a.pth", torch_file.read, _torch_files, hostile.TORCH),
-    "PyTorch to restore": Format("a.pt", _restored, _torch_files, hostile.TORCH_FEW),
-    "TorchScript": Format("a.pt", _modules, _torchscript, hostile.TORCH_FEW),
-    "Inception": Format("a.pt", inception.read, _torchscript, hostile.TORCH_FEW),
-    "LPIPS": Format("a", lpips.read, _any_weights, hostile.TORCH_FEW),
-    "pickle of arrays": Format("a.ckpt", numpy_pickle.read, _pickles, hostile.PICKLES),
-    "ProGAN": Format("a.pkl", progan_file.networks, _networks, hostile.PICKLES),
+    "npz of images": Format("a.npz", _source, _images, hostile_arrays.ARRAYS),
+    "npz as a set": Format("a.npz", _set, _images, hostile_arrays.ARRAYS),
+    "npz of CIFAR-10": Format("a.npz", _whole_set, _images, hostile_arrays.ARRAYS),
+    "npz of weights": Format("a.npz", npz_file.read_npz, _tree, hostile_arrays.ARRAYS),
+    "npz of statistics": Format("a.npz", _statistics, _moments, hostile_arrays.STATISTICS),
+    "npz of MTCNN": Format("a.npz", mtcnn.read, _detector, hostile_arrays.ARRAYS),
+    "npz of Inception": Format("a.npz", inception.read, _tree, hostile_arrays.ARRAYS),
+    "npz to restore": Format("a.npz", _restored, _tree, hostile_arrays.ARRAYS),
+    "PyTorch": Format("a.pth", torch_file.read, _torch_files, hostile_pickles.TORCH),
+    "PyTorch to restore": Format("a.pt", _restored, _torch_files, hostile_pickles.TORCH_FEW),
+    "TorchScript": Format("a.pt", _modules, _torchscript, hostile_pickles.TORCH_FEW),
+    "Inception": Format("a.pt", inception.read, _torchscript, hostile_pickles.TORCH_FEW),
+    "LPIPS": Format("a", lpips.read, _any_weights, hostile_pickles.TORCH_FEW),
+    "pickle of arrays": Format("a.ckpt", numpy_pickle.read, _pickles, hostile_pickles.PICKLES),
+    "ProGAN": Format("a.pkl", progan_file.networks, _networks, hostile_pickles.PICKLES),
     "TensorFlow's index": Format(
-        "ckpt-7.index", _checkpoint, _indices, hostile.INDICES, _data_files
+        "ckpt-7.index", _checkpoint, _indices, hostile_tables.INDICES, _data_files
     ),
     "TensorFlow's data": Format(
         "ckpt-7.data-00000-of-00001",
@@ -322,48 +338,52 @@ FORMATS: dict[str, Format] = {
         "checkpoint",
         lambda path: tf_checkpoint.find(path.parent),
         lambda: [b'model_checkpoint_path: "ckpt-7"\n'],
-        hostile.POINTER,
+        hostile_tables.POINTER,
         _index_beside,
     ),
-    "zip of images": Format("a.zip", _zip, _zips, hostile.ZIPS),
+    "zip of images": Format("a.zip", _zip, _zips, hostile_images.ZIPS),
     "dataset.json": Format(
         "dataset.json",
         _table,
-        lambda: [hostile.labels(["a.png", 0])],
-        hostile.LABELS,
+        lambda: [hostile_texts.labels(["a.png", 0])],
+        hostile_texts.LABELS,
         _picture_beside,
     ),
     "image": Format(
         "a.png",
         _image,
         lambda: [_encoded(form) for form in (*decode.FORMATS, "PNG")] + [_encoded("TIFF", "I;16")],
-        hostile.IMAGES,
+        hostile_images.IMAGES,
     ),
-    "idx": Format("train-images-idx3-ubyte", _part, lambda: _digits(False), hostile.IDX),
+    "idx": Format("train-images-idx3-ubyte", _part, lambda: _digits(False), hostile_arrays.IDX),
     "packed idx": Format(
-        "train-images-idx3-ubyte.gz", _part, lambda: _digits(True), hostile.PACKED_IDX
+        "train-images-idx3-ubyte.gz", _part, lambda: _digits(True), hostile_arrays.PACKED_IDX
     ),
     "landmarks": Format(
-        "faces.txt", _landmarks, lambda: [b"a.png 3 4 7 4 5 6 3 8 6 8\n"], hostile.LANDMARKS
+        "faces.txt", _landmarks, lambda: [b"a.png 3 4 7 4 5 6 3 8 6 8\n"], hostile_texts.LANDMARKS
     ),
     "list of faces": Format(
-        "list.txt", _faces, lambda: [b"a.png 0 P\n", b"a.png,1,C\n"], hostile.FACES, _picture_beside
+        "list.txt",
+        _faces,
+        lambda: [b"a.png 0 P\n", b"a.png,1,C\n"],
+        hostile_texts.FACES,
+        _picture_beside,
     ),
     "tar of CIFAR-10": Format(
         "a.tar.gz",
         _tar,
         lambda: [published_sets.tar(published_sets.cifar_members())],
-        hostile.TARS,
+        hostile_images.TARS,
     ),
-    "zip of a set": Format("a.zip", _members, _zips, hostile.ZIPS),
-    "config.json": Format("config.json", _config, _configs, hostile.JSON),
-    "metrics.jsonl": Format("metrics.jsonl", _rows, _history, hostile.JSON),
-    "curves": Format("metrics.jsonl", _drawn, _history, hostile.DRAWN),
-    "summary.json": Format("summary.json", _summary, lambda: [b'{"step": 3}'], hostile.JSON),
+    "zip of a set": Format("a.zip", _members, _zips, hostile_images.ZIPS),
+    "config.json": Format("config.json", _config, _configs, hostile_texts.JSON),
+    "metrics.jsonl": Format("metrics.jsonl", _rows, _history, hostile_texts.JSON),
+    "curves": Format("metrics.jsonl", _drawn, _history, hostile_texts.DRAWN),
+    "summary.json": Format("summary.json", _summary, lambda: [b'{"step": 3}'], hostile_texts.JSON),
     "quality.json": Format(
         "quality.json",
         lambda path: quality.remember(path.parent, {"network": "a"}, write=False),
         lambda: [b'{"network": "a"}'],
-        hostile.JSON,
+        hostile_texts.JSON,
     ),
 }  # fmt: skip

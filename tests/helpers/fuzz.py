@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_jax.interop.formats import sstable
-from tests.helpers import hostile, judge
+from tests.helpers import hostile_tables, judge
 from tests.helpers.formats import FORMATS, Format
 
 LARGEST_SEED = 2**14  # bytes of a hostile file that is damaged further
@@ -152,7 +152,9 @@ def _in_table(rng: np.random.Generator, data: bytes) -> bytes:
     chosen = int(rng.integers(len(rows)))
     key, value = rows[chosen]
     rows[chosen] = (key, damaged(rng, value)) if rng.random() < 0.8 else (damaged(rng, key), value)
-    return hostile.table([hostile.block(b"".join(hostile.entry(k, v) for k, v in rows))])
+    return hostile_tables.table(
+        [hostile_tables.block(b"".join(hostile_tables.entry(k, v) for k, v in rows))]
+    )
 
 
 # ---------------------------------------------------------------- readers

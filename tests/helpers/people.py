@@ -6,28 +6,24 @@ import numpy as np
 from PIL import Image
 
 from gan_jax import data
+from tests.helpers.data_sections import Section, Stage
 from tests.helpers.one_line import assert_refused
 
 SIDE = 16
 PHOTO, CARICATURE = 0, 1
 
 
-class Stage:
-    def __init__(self, batch_size: int = 2, start: int = 0):
-        self.batch_size, self.start = batch_size, start
-
-
 STAGE = Stage()
 
 
-class Config:
-    def __init__(self, **options):
-        usual = {"resolution": SIDE, "source": "folder", "pairs": "identities"}
-        self.__dict__ |= {**data.defaults(), **usual, **options}
+def section(**options) -> Section:
+    """Identities in folders, unless the options say otherwise."""
+    usual = {"resolution": SIDE, "source": "folder", "pairs": "identities"}
+    return Section(**{**usual, **options})
 
 
 def make(folder="", **options):
-    return data.make(Config(path=str(folder), **options))
+    return data.make(section(path=str(folder), **options))
 
 
 def refused(message: str, folder="", **options) -> str:

@@ -31,6 +31,24 @@ def one_device() -> dict[str, str]:
     return {**os.environ, "XLA_FLAGS": " ".join(kept)}
 
 
+def python(
+    code: str, *arguments: object, environment: dict[str, str] | None = None, **options
+) -> subprocess.CompletedProcess:
+    """The finished process of a short program, with stdout and stderr as text.
+
+    Args:
+      arguments: what the program finds in sys.argv[1:].
+      environment: added to that of `one_device`, in which gan_jax and tests can be imported.
+      options: of subprocess.run, in place of those here.
+    """
+    usual = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**one_device(), "PYTHONPATH": str(ROOT), **(environment or {})},
+        **{**usual, **options},
+    )
+
+
 def launch(
     *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
@@ -96,7 +114,8 @@ def rows(workdir: Path) -> list[dict]:
             row = json.loads(line)
         except json.JSONDecodeError:  # being written right now
             continue
-        found.append({k: v for k, v in row.items() if not k.startswith("time/")})
+        clock = {k for k in row if k == "wall_time" or k.startswith("time/")}
+        found.append({k: v for k, v in row.items() if k not in clock})
     return found
 
 

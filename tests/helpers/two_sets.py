@@ -1,16 +1,16 @@
 """Two sets of images for comparisons, and feature networks that need no weights."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from gan_jax.errors import UserError
+from gan_jax import log
 from gan_jax.evaluation import comparison, table
 from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
 from gan_jax.metrics.features import Network
 from gan_jax.metrics.metric import CLASSIFIER, INCEPTION
 from gan_jax.metrics.registry import chosen
+from tests.helpers.one_line import refused_argument
 
 WIDTH = 4
 FEW_KID = dict(kid_subsets=5, kid_subset_size=10)
@@ -77,12 +77,11 @@ def folder(path, images, names=None, ending="png"):
 def run(real, fake, names="fid", **options):
     """(the result, the lines that are said and those of the table)."""
     lines = []
-    result = comparison.compare(real, fake, names.split(","), Options(**options), lines.append)
+    with log.sent_to(lines.append):
+        result = comparison.compare(real, fake, names.split(","), Options(**options))
     return result, lines + (table.lines(result) if result else [])
 
 
-def complaint(real, fake, names="fid", **options):
-    with pytest.raises(UserError) as caught:
-        run(real, fake, names, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def complaint(argument, real, fake, names="fid", **options):
+    """The one line with which a comparison refuses the argument."""
+    return refused_argument(argument, "", run, real, fake, names, **options)

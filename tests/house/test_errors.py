@@ -3,6 +3,7 @@
 import pytest
 
 from gan_jax.errors import ArgumentError, UserError, argument, one_of
+from gan_jax.modes import parsing
 
 
 def test_a_check_of_an_argument_names_it():
@@ -21,3 +22,17 @@ def test_other_mistakes_pass_through():
     with pytest.raises(ArgumentError) as caught, argument("sort"):
         raise ArgumentError("seeds", ": wrong")
     assert caught.value.name == "seeds"
+
+
+def test_a_parameter_of_another_name_is_told_by_its_flag():
+    for mode, name, flag in (
+        ("translate", "source", "input"),
+        ("caricature", "source", "input"),
+        ("import", "source", "from"),
+        ("sample", "formats", "format"),
+    ):
+        command = parsing.parse(["launch.py", f"--mode={mode}"])
+        assert (
+            parsing.message(ArgumentError(name, " is missing"), command) == f"--{flag} is missing"
+        )
+        assert set(command.mode.PARAMETERS.values()) <= set(command.flags)

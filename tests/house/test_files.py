@@ -1,6 +1,5 @@
 """Files are written whole, by nobody else, and never through a link; only files are read."""
 
-import fcntl
 import json
 import os
 import stat
@@ -152,17 +151,6 @@ def test_the_target_of_a_planted_link_stays_as_it_is(tmp_path):
         run_folder.claim(tmp_path)
     Writer(tmp_path, 0, save_grid=lambda path, images: images).close()
     assert (tmp_path / "victim").read_text() == "mine"
-
-
-def test_a_lock_is_taken_without_emptying_its_file(tmp_path):
-    (tmp_path / ".lock").write_text("a note")
-    folder = run_folder.claim(tmp_path)
-    try:
-        assert (tmp_path / ".lock").read_text() == "a note"
-        with (tmp_path / ".lock").open() as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    finally:
-        run_folder.release(folder)
 
 
 # ---------------------------------------------------------------- reading

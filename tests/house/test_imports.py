@@ -1,20 +1,18 @@
 """Who may import whom: the rules of the house, read from the imports themselves."""
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.shell import ROOT, python
+
 PACKAGE = ROOT / "gan_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # what each room may import of the others; gan_jax/*.py (training, evaluating, api) may import all
 # that stand below them, and config may import the systems
-LOWEST = ("errors", "files", "npz", "zips", "__version__")  # which all rooms may import
+LOWEST = ("errors", "files", "log", "npz", "zips", "__version__")  # which all rooms may import
 BASE = {"core", "ops", "data", "report"}
 ROOMS = {
     "modes": {
@@ -50,6 +48,7 @@ ONLY = {
     "orbax": {"core"},
     "tensorboardX": {"core"},
     "matplotlib": {"report"},
+    "av": {"report"},
     "clu": {"modes", "run"},
     "ml_collections": {"", "modes", "evaluation", "run"},
 }
@@ -136,7 +135,8 @@ def test_configs_and_errors_know_no_room():
     for file in sorted((ROOT / "configs").glob("*.py")):
         own = {n for n in imports(file) if n.startswith("gan_jax")}
         assert all(n.split(".")[1] == "config" for n in own), (file.name, own)
-    assert not any(n.startswith("gan_jax") for n in imports(PACKAGE / "errors.py"))
+    for name in ("errors.py", "log.py"):
+        assert not any(n.startswith("gan_jax") for n in imports(PACKAGE / name))
 
 
 def test_the_rules_notice_what_they_forbid(tmp_path, monkeypatch):
@@ -170,22 +170,12 @@ def test_the_rules_notice_what_they_forbid(tmp_path, monkeypatch):
     assert breaches(allowed) == []
 
 
-def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def test_import_gan_jax_is_light():
     """It loads none of the big libraries; those come with the first call."""
     big = "{'jax', 'numpy', 'flax', 'optax', 'orbax', 'grain', 'matplotlib'}"
     done = python(
-        f"import sys, gan_jax; print(sorted({big} & set(sys.modules)))", JAX_PLATFORMS="invalid"
+        f"import sys, gan_jax; print(sorted({big} & set(sys.modules)))",
+        environment={"JAX_PLATFORMS": "invalid"},
     )
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -202,5 +192,5 @@ def test_no_module_touches_a_device_when_imported():
     names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in FILES]
     names = [n.removesuffix(".__init__") for n in names]
     code = f"import importlib\nfor n in {names!r}: importlib.import_module(n)\nprint('all')"
-    done = python(code, JAX_PLATFORMS="invalid")
+    done = python(code, environment={"JAX_PLATFORMS": "invalid"})
     assert done.stdout.strip() == "all", done.stderr[-2000:]

@@ -5,7 +5,7 @@ from tests.helpers import sizes
 LONGEST_FUNCTION = 60
 LONGEST_MAKE = 30
 MOST_PARAMETERS = 8
-LONGEST_FILE = 400
+LONGEST_FILE = 400  # of tests as well
 LONGEST_DOOR = 100  # launch.py
 LONGEST_MAP = 150  # docs/architecture.md
 

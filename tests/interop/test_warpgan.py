@@ -225,15 +225,15 @@ def config():
     return made
 
 
-def test_training_begins_with_what_matches():
-    made, said = config(), []
+def test_training_begins_with_what_matches(lines):
+    made = config()
     made.restore.disc = (str(FOLDER), "conv*|bottleneck*")
     made.restore.gen = (str(CKPT), "*encoder/*")
     experiment = Experiment(made)
     fresh = experiment.fresh()
     before = fetch(fresh.state)
-    after = fetch(restore_weights(experiment, fresh, said.append).state)
-    text = "\n".join(said)
+    after = fetch(restore_weights(experiment, fresh).state)
+    text = "\n".join(lines)
     assert "config.restore.disc: 12 arrays from" in text
     assert "4 do not match" in text
     for net, chosen in (("disc", ("conv", "bottleneck")), ("gen", ("style_enc", "content_enc"))):
@@ -263,7 +263,7 @@ def test_what_cannot_be_restored_is_one_line(net, pair, message):
     experiment = Experiment(made)
     fresh = experiment.fresh()
     with pytest.raises(UserError, match=message) as caught:
-        restore_weights(experiment, fresh, lambda text: None)
+        restore_weights(experiment, fresh)
     assert "\n" not in str(caught.value)
 
 
@@ -274,5 +274,5 @@ def test_other_widths_are_refused_with_both_shapes():
     experiment = Experiment(made)
     fresh = experiment.fresh()
     with pytest.raises(UserError, match=r"conv1/kernel is \(4, 4, 3, 2\) there") as caught:
-        restore_weights(experiment, fresh, lambda text: None)
+        restore_weights(experiment, fresh)
     assert "\n" not in str(caught.value)

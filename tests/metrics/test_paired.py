@@ -5,12 +5,12 @@ import pytest
 
 from gan_jax.metrics.paired import MOST_DB, PAIRED, paired
 from gan_jax.ops import images as ops
-from tests.helpers.pictures import noise
+from tests.helpers.pictures import squares
 
 
 def pairs(channels=3):
     """Five images and what they should be."""
-    wanted = noise(5, 12, channels=channels)
+    wanted = squares(5, 12, channels=channels)
     made = np.clip(wanted + np.random.default_rng(1).normal(0, 20, wanted.shape), 0, 255)
     return made.astype(np.uint8), wanted
 

@@ -10,7 +10,7 @@ from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, PIXELS, MetricOptions
 from gan_jax.metrics.registry import METRICS, chosen, describe
 from gan_jax.ops.frechet import Moments
 from tests.helpers.invented_networks import batches, coded, compare, network
-from tests.helpers.pictures import noise
+from tests.helpers.pictures import squares
 
 WIDTH, CLASSES = 4, 5
 MANY = np.random.default_rng(9).normal(size=(1200, WIDTH))
@@ -91,7 +91,7 @@ def test_the_same_rows_are_merged_whatever_the_batches(size, monkeypatch):
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_images_of_two_shapes_are_refused_in_any_batches(name, size):
     """Also where no batch holds both, and where the others are not looked at."""
-    both = [*noise(4), *noise(4, 32)]
+    both = [*squares(4), *squares(4, 32)]
     parts = [both[start : start + size] for start in range(0, len(both), size)]
     with pytest.raises(ValueError, match=rf"{name} takes images of one shape, found \[16, 16, "):
         accumulate([(part, None) for part in parts], [name], {}, 0, False, range(2))

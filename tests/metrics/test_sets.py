@@ -21,7 +21,7 @@ from gan_jax.metrics.registry import METRICS
 from gan_jax.metrics.sets import compute, plan
 from gan_jax.ops.frechet import Moments, frechet_distance
 from tests.helpers.invented_networks import batches, coded, compare, network
-from tests.helpers.pictures import noise
+from tests.helpers.pictures import squares
 
 WIDTH = 4
 
@@ -254,7 +254,7 @@ def test_a_collapsed_generator_is_seen():
 
 
 def test_patches_of_as_many_images_of_each_set():
-    real, fake = noise(20), noise(12, seed=1) // 2
+    real, fake = squares(20), squares(12, seed=1) // 2
     found, _ = compare("swd", real, fake, {}, patches=12, size=5)
     assert list(found) == ["swd", "swd/16"]
     # not the first ones: a sorted set would be compared by its first classes
@@ -268,7 +268,7 @@ def test_patches_of_as_many_images_of_each_set():
 
 
 def test_the_levels_of_a_sliced_wasserstein_distance():
-    real, fake = noise(6, 64), noise(6, 64, seed=1)
+    real, fake = squares(6, 64), squares(6, 64, seed=1)
     found, _ = compare("swd", real, fake, {}, patches=6, settings=MetricOptions(seed=5))
     assert list(found) == ["swd", "swd/64", "swd/32", "swd/16"]
     patches = [swd.Patches(np.random.default_rng((5, part))) for part in (1, 0)]
@@ -281,7 +281,7 @@ def test_the_levels_of_a_sliced_wasserstein_distance():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 50])
 def test_pairs_of_a_set_and_of_the_real_one(size):
-    real, fake = noise(11), noise(9, seed=1) // 4
+    real, fake = squares(11), squares(9, seed=1) // 4
     fake[1::2] = fake[:-1:2]  # each pair twice the same image
     found, _ = compare("ms_ssim", real, fake, {}, size=size)
     assert list(found) == ["ms_ssim", "ms_ssim_real"]
@@ -291,19 +291,19 @@ def test_pairs_of_a_set_and_of_the_real_one(size):
 
 
 def test_images_that_pixels_cannot_be_compared_of():
-    fine, listed = noise(4), [noise(1)[0], noise(1, 32)[0]]
+    fine, listed = squares(4), [squares(1)[0], squares(1, 32)[0]]
 
     for name in ("swd", "ms_ssim"):
         with pytest.raises(ValueError, match=f"{name} takes images of one shape"):
             compare(name, fine, listed, {}, patches=4)
-    for wrong in (noise(4, 12), noise(4, 24), noise(4, 32)[:, :, :16]):
+    for wrong in (squares(4, 12), squares(4, 24), squares(4, 32)[:, :, :16]):
         with pytest.raises(ValueError, match=r"side of 16, 32, 64.*found uint8 \[4, "):
             compare("swd", wrong, wrong, {}, patches=4)
-    for other in (noise(4, 32), noise(4, channels=1)):
+    for other in (squares(4, 32), squares(4, channels=1)):
         with pytest.raises(ValueError, match=r"two sets with"):
             compare("swd", fine, other, {}, patches=4)
     with pytest.raises(ValueError, match=r"sides of 16 pixels or more, found uint8 \[4, 8"):
-        compare("ms_ssim", fine, noise(4, 8), {})
+        compare("ms_ssim", fine, squares(4, 8), {})
     for pair in ((fine, fine[:1]), (fine[:1], fine)):
         with pytest.raises(ValueError, match="ms_ssim needs two images or more"):
             compare("ms_ssim", *pair, {})

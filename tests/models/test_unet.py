@@ -13,7 +13,7 @@ from gan_jax.ops import resize
 from tests.helpers.golden_rule import GOLDEN, load, weights
 
 UNETS = sorted(p.stem for p in (GOLDEN / "guided_diffusion/unet").glob("unet_*.npz"))
-POOLS = ("attention", "adaptive", "spatial", "spatial_v2", "factory64")
+POOLS = ("attention", "adaptive", "spatial", "spatial_v2")
 OURS = {
     "num_channels": "num_channels",
     "num_res_blocks": "num_res_blocks",
@@ -118,23 +118,28 @@ def test_small_images_are_means_and_are_enlarged_as_the_originals():
     np.testing.assert_allclose(enlarged, nhwc(golden["out/upsampled"]), rtol=1e-6, atol=1e-6)
 
 
+def classifier(name: str, size: int, classes: int, **options):
+    """(golden numbers, their description, network, parameters) of a classifier of the original."""
+    meta, golden = load(f"guided_diffusion/classifier/classifier_{name}")
+    model = ConfigDict(unet.classifier_defaults())
+    model.update(num_res_blocks=1, **options)
+    return golden, meta, unet.noisy_classifier(model, size, classes), trees(meta)
+
+
+def test_classifier_of_the_usual_options_is_the_originals():
+    options = dict(num_channels=64, attention_resolutions=(32, 8))
+    golden, _, net, params = classifier("factory64", 64, 1000, **options)
+    x, t = nhwc(golden["in/x"]), jnp.asarray(golden["in/t"])
+    logits, _ = jax.jit(lambda p, x: net.apply(p, {}, x, t))(params, x)
+    np.testing.assert_allclose(logits, golden["out/logits"], rtol=1e-4, atol=5e-5)
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_classifier_is_the_originals(pool):
-    meta, golden = load(f"guided_diffusion/classifier/classifier_{pool}")
-    model = ConfigDict(unet.classifier_defaults())
-    if pool == "factory64":
-        model.update(num_channels=64, num_res_blocks=1, attention_resolutions=(32, 8))
-        size, classes = 64, 1000
-    else:
-        model.update(num_channels=32, num_res_blocks=1, channel_mult=(1, 2), pool=pool)
-        model.update(attention_resolutions=(8,), num_head_channels=32)
-        size, classes = 16, 10
-    net = unet.noisy_classifier(model, size, classes)
-    params, x, t = trees(meta), nhwc(golden["in/x"]), jnp.asarray(golden["in/t"])
-    if pool == "factory64":
-        logits, _ = jax.jit(lambda p, x: net.apply(p, {}, x, t))(params, x)
-        np.testing.assert_allclose(logits, golden["out/logits"], rtol=1e-4, atol=5e-5)
-        return
+    """Logits, and gradients of their likelihood by images and parameters."""
+    options = dict(num_channels=32, channel_mult=(1, 2), pool=pool, num_head_channels=32)
+    golden, meta, net, params = classifier(pool, 16, 10, attention_resolutions=(8,), **options)
+    x, t = nhwc(golden["in/x"]), jnp.asarray(golden["in/t"])
     rows = jnp.arange(len(golden["in/y"]))
 
     def likelihood(params, x):

@@ -84,7 +84,7 @@ def test_wrong_values(tmp_path, key):
         target = target[part]
     target[name] = value
     with pytest.raises(UserError) as caught:
-        training.train(config, tmp_path / "run", say=lambda text: None)
+        training.train(config, tmp_path / "run")
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -183,11 +183,11 @@ def test_data_that_changed_since_the_run_began(tmp_path):
     config.run.update(devices=1, quality_every="0", steps="2")
     config.best.metric = "val/gen"
     config.data.update(source="folder", path=str(folder))
-    training.train(config, tmp_path / "run", say=lambda text: None)
+    training.train(config, tmp_path / "run")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "more.png")
     config.run.steps = "4"
     with pytest.raises(UserError, match=r"data has changed.*train_size was 18, is 19"):
-        training.train(config, tmp_path / "run", say=lambda text: None)
+        training.train(config, tmp_path / "run")
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):

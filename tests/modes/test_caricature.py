@@ -22,7 +22,6 @@ from tests.helpers.shell import ROOT
 from tests.helpers.trees import stirred
 
 SIDE = 32
-QUIET = {"say": lambda *_: None}
 
 
 def untrained(name: str) -> Model:
@@ -70,11 +69,8 @@ def pixels(path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def test_files_of_a_folder(run, photos, tmp_path):
-    said = []
-    files = caricature.run(
-        run, str(photos), tmp_path, Styles(2, (0.0, 1.0), style_seed=3), say=said.append
-    )
+def test_files_of_a_folder(run, photos, tmp_path, lines):
+    files = caricature.run(run, str(photos), tmp_path, Styles(2, (0.0, 1.0), style_seed=3))
     assert all(path.is_file() for path in files)
     assert {path.name for path in tmp_path.iterdir()} == {"ann", "bob", "sheets"}
     names = {path.name for path in (tmp_path / "ann").iterdir()}
@@ -82,7 +78,7 @@ def test_files_of_a_folder(run, photos, tmp_path):
     assert names == styles | {"warped_scale0.png", "warped_scale1.png", "warp.json"}
     sheets = {path.name for path in (tmp_path / "sheets" / "ann").iterdir()}
     assert sheets == {"overlay.png", "sweep.png", "styles.png"}
-    assert said[-1].startswith("2 photos by step 2")
+    assert lines[-1].startswith("2 photos by step 2")
     folder = tmp_path / "ann"
     # without displacement the texture and the photo stay as they are
     for still, moved in (("style1_scale0", "style1_texture"), ("warped_scale0", None)):
@@ -96,9 +92,7 @@ def test_files_of_a_folder(run, photos, tmp_path):
 
 def test_one_image_with_the_style_of_another(run, photos, painter, tmp_path):
     reference = photos / "bob.png"
-    caricature.run(
-        run, str(photos / "ann.png"), tmp_path, Styles(0, style_from=str(reference)), **QUIET
-    )
+    caricature.run(run, str(photos / "ann.png"), tmp_path, Styles(0, style_from=str(reference)))
     style = painter.style_of(pixels(reference))
     made = painter.draw(pixels(photos / "ann.png"), style[None], (1.0,))
     found = pixels(tmp_path / "ann/reference_scale1.png")
@@ -134,11 +128,11 @@ def test_scales_multiply_displacements(painter, photos):
 def test_free_size_takes_what_divides_by_four(run, painter, tmp_path):
     free = Alignment(free_size=True)
     photo(1, 50, 41).save(tmp_path / "wide.png")
-    caricature.run(run, str(tmp_path / "wide.png"), tmp_path / "out", Styles(1), free, **QUIET)
+    caricature.run(run, str(tmp_path / "wide.png"), tmp_path / "out", Styles(1), free)
     assert pixels(tmp_path / "out/wide/style1_scale1.png").shape == (48, 40, 3)
     photo(1, 12).save(tmp_path / "small.png")
     with pytest.raises(UserError, match="at least 16"):
-        caricature.run(run, str(tmp_path / "small.png"), tmp_path / "o", Styles(1), free, **QUIET)
+        caricature.run(run, str(tmp_path / "small.png"), tmp_path / "o", Styles(1), free)
 
 
 def test_photos_are_aligned_by_their_landmarks(run, tmp_path):
@@ -147,14 +141,14 @@ def test_photos_are_aligned_by_their_landmarks(run, tmp_path):
     (tmp_path / "points.txt").write_text(f"street.png {points}\n")
     caricature.run(
         run, str(tmp_path / "street.png"), tmp_path / "out", Styles(1),
-        Alignment(str(tmp_path / "points.txt")), **QUIET,
+        Alignment(str(tmp_path / "points.txt")),
     )  # fmt: skip
     assert pixels(tmp_path / "out/street/style1_scale1.png").shape == (SIDE, SIDE, 3)
     (tmp_path / "points.txt").write_text(f"other.png {points}\n\nstreet.png 45 40 75 here\n")
     with pytest.raises(UserError, match=r"points\.txt.*3"):
         caricature.run(
             run, str(tmp_path / "street.png"), tmp_path / "out", Styles(1),
-            Alignment(str(tmp_path / "points.txt")), **QUIET,
+            Alignment(str(tmp_path / "points.txt")),
         )  # fmt: skip
 
 
@@ -176,7 +170,7 @@ def test_faces_are_as_large_as_those_the_run_was_trained_on(run, tmp_path, monke
     (tmp_path / "points.txt").write_text(f"street.png {' '.join(map(str, points.ravel()))}\n")
     caricature.run(
         run, str(tmp_path / "street.png"), tmp_path / "out", Styles(1, (0.0,)),
-        Alignment(str(tmp_path / "points.txt")), **QUIET,
+        Alignment(str(tmp_path / "points.txt")),
     )  # fmt: skip
     wanted = alignment.align(np.asarray(street), points, SIDE, scale)
     found = pixels(tmp_path / "out/street/warped_scale0.png")
@@ -187,11 +181,11 @@ WRONG = {
     "unaligned": (dict(source="big.png"), "big.png is 40x60 and not an aligned face of 32x32"),
     "no image": (dict(source="none.png"), "none.png"),
     "not an image": (dict(source="text.png"), "text.png"),
-    "no input": (dict(source=""), "--input is missing"),
-    "no styles": (dict(num_styles=0), "--num_styles=0"),
-    "a negative number of styles": (dict(num_styles=-1), "--num_styles=-1"),
-    "not a number": (dict(scale=(1.0, float("nan"))), "--scale"),
-    "seed": (dict(style_seed=-1), "--style_seed=-1"),
+    "no input": (dict(source=""), "source is missing"),
+    "no styles": (dict(num_styles=0), "num_styles=0: must be"),
+    "a negative number of styles": (dict(num_styles=-1), "num_styles=-1"),
+    "not a number": (dict(scale=(1.0, float("nan"))), "scale: give"),
+    "seed": (dict(style_seed=-1), "style_seed=-1"),
     "style": (dict(style_from="none.png"), "none.png"),
 }
 
@@ -208,7 +202,7 @@ def test_one_line_for_what_cannot_be_done(run, name, tmp_path):
             given[key] = str(tmp_path / given[key])
     source, out = given.pop("source"), given.pop("out")
     with pytest.raises(UserError) as caught:
-        caricature.run(run, source, out, Styles(**given), **QUIET)
+        caricature.run(run, source, out, Styles(**given))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

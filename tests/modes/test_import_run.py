@@ -12,10 +12,9 @@ from ml_collections import ConfigDict
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.core import ema, loss_scale
 from gan_jax.core.mesh import fetch
-from gan_jax.errors import UserError
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
 from gan_jax.modes.actions.export_file import export_file
@@ -25,6 +24,7 @@ from gan_jax.run import sampler_settings
 from gan_jax.run.model import load
 from tests.helpers.golden_rule import GOLDEN
 from tests.helpers.hostile import Call
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.tiny_diffusion import tiny_config
 
 FILES = GOLDEN / "guided_diffusion/trainstep/checkpoint_files"
@@ -49,7 +49,8 @@ def config_of_the_file() -> ConfigDict:
 def imported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imported") / "run"
     lines = []
-    import_file(MODEL, folder, config_of_the_file(), lines.append)
+    with log.sent_to(lines.append):
+        import_file(MODEL, folder, config_of_the_file())
     assert "diffusion unet" in lines[-1]
     return folder
 
@@ -78,13 +79,12 @@ def test_it_samples_at_once_with_any_sampler(imported):
     assert not np.array_equal(other.sample(range(2)), images)
 
 
-def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path):
+def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path, lines):
     run = tmp_path / "run"
     shutil.copytree(imported, run)
-    scores = gan_jax.evaluate(run, say=lambda text: None, config=config_of_the_file())
+    scores = gan_jax.evaluate(run, config=config_of_the_file())
     assert np.isfinite(scores["val/loss"])
-    lines = []
-    summary = training.train(config_of_the_file(), run, lines.append)
+    summary = training.train(config_of_the_file(), run)
     assert any("resuming from step 0" in line for line in lines)
     assert summary["step"] == 2
     started = torch_file.state_dict(MODEL)
@@ -96,13 +96,12 @@ def test_it_trains_on_from_the_files_weights_and_is_evaluated(imported, tmp_path
     assert json.loads((run / "config.json").read_text())["data"]["train_size"] > 0
 
 
-def test_it_fine_tunes_by_restore(tmp_path):
+def test_it_fine_tunes_by_restore(tmp_path, lines):
     config = config_of_the_file()
     config.restore.unet = (str(FILES / "ema_0.9_000005.pt"), "*")
     config.run.steps = "1"
     config.optim.unet.lr = 0.0
-    lines = []
-    training.train(config, tmp_path / "run", lines.append)
+    training.train(config, tmp_path / "run")
     assert any("arrays from" in line for line in lines)
     params = load(tmp_path / "run").state.nets["unet"].params
     found = guided_diffusion.from_trees(fetch(params), {})
@@ -112,12 +111,12 @@ def test_it_fine_tunes_by_restore(tmp_path):
 
 def test_export_is_the_file_again_and_brings_its_config(imported, tmp_path):
     out = tmp_path / "model.pt"
-    export_file(imported, out, say=lambda text: None)
+    export_file(imported, out)
     before, after = torch_file.state_dict(MODEL), torch_file.state_dict(out)
     assert list(after) == list(before)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name])
-    again = import_file(out, tmp_path / "again", say=lambda text: None)
+    again = import_file(out, tmp_path / "again")
     config = configs.typed(json.loads((again / "config.json").read_text())["config"])
     assert config.model.num_channels == 32
     assert config.discrete.variance == "fixed_large"
@@ -135,9 +134,7 @@ def test_released_files_are_known_by_name():
 
 
 def refused(path, folder, message, config=None):
-    with pytest.raises(UserError, match=message) as caught:
-        import_file(path, folder, config, lambda text: None)
-    assert "\n" not in str(caught.value)
+    assert_refused(message, import_file, path, folder, config)
     assert not (folder / "config.json").exists()
 
 
@@ -146,50 +143,47 @@ def test_files_of_another_architecture_list_the_first_tensors_that_differ(tmp_pa
     config.model.num_channels = 64
     refused(
         MODEL, tmp_path / "run",
-        r"another architecture: time_embed.0.weight: \(128, 32\) in the file, \(256, 64\) here.*"
-        r"and \d+ more", config,
+        r"^source=.* is of another architecture: "
+        r"time_embed.0.weight: \(128, 32\) in the file, \(256, 64\) here.*and \d+ more", config,
     )  # fmt: skip
 
 
 def test_what_the_name_does_not_tell_must_be_said(tmp_path):
-    refused(MODEL, tmp_path / "run", r"importing it as a run takes a config.*channels 32")
+    refused(MODEL, tmp_path / "run", r"^source=.*takes a config.*channels 32")
 
 
 def test_files_of_another_kind(tmp_path):
     config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
-    refused(
-        MODEL, tmp_path / "run", "holds a diffusion unet, and the config is for a noisy", config
-    )
+    refused(MODEL, tmp_path / "run", "^source=.* holds a diffusion unet, .* for a noisy", config)
     torch_file.write(tmp_path / "x.pt", {"conv.weight": np.zeros((3, 3), np.float32)})
-    refused(tmp_path / "x.pt", tmp_path / "run", "none of guided-diffusion's networks")
-    refused(tmp_path / "none.pt", tmp_path / "run", "no such file")
-    refused("", tmp_path / "run", "--from is missing")
+    refused(tmp_path / "x.pt", tmp_path / "run", "^source=.*none of guided-diffusion's networks")
+    refused(tmp_path / "none.pt", tmp_path / "run", "^source=.*there is no such file")
+    refused("", tmp_path / "run", "^source is missing")
 
 
 def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path):
     path = tmp_path / "64x64_diffusion.pt"
     bomb = Call(os.mkdir, str(tmp_path / "ran"))
     path.write_bytes(pickle.dumps({"model": bomb}, protocol=2))
-    with pytest.raises(UserError, match=r"mkdir|64x64_diffusion\.pt"):
-        import_file(path, tmp_path / "run", None, lambda text: None)
+    assert_refused(r"mkdir|64x64_diffusion\.pt", import_file, path, tmp_path / "run")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(imported):
     before = (imported / "config.json").read_bytes()
-    with pytest.raises(UserError, match="holds a run already"):
-        import_file(MODEL, imported, config_of_the_file(), lambda text: None)
+    taken = "^workdir=.* holds a run already"
+    assert_refused(taken, import_file, MODEL, imported, config_of_the_file())
     assert (imported / "config.json").read_bytes() == before
 
 
 def test_systems_without_such_files_are_not_exported(tmp_path):
     config = configs.load_file("configs/classifier_mnist.py", "tiny")
     config.run.update(steps="1", devices=1)
-    training.train(config, tmp_path / "run", lambda text: None)
-    with pytest.raises(UserError, match=r"config\.system='classifier' has no form"):
-        export_file(tmp_path / "run", tmp_path / "x.pt")
-    with pytest.raises(UserError, match=r"sampler: config\.system='classifier' has no samplers"):
-        sampler_settings.adjusted(load(tmp_path / "run"), {"sampler": "ddim"})
+    training.train(config, tmp_path / "run")
+    other = "^config.system='classifier' has no form"
+    assert_refused(other, export_file, tmp_path / "run", tmp_path / "x.pt")
+    other, model = "^: config.system='classifier' has no samplers", load(tmp_path / "run")
+    refused_argument("sampler", other, sampler_settings.adjusted, model, {"sampler": "ddim"})
 
 
 def test_sampling_keys_are_checked_and_brought_to_their_types(imported):
@@ -197,14 +191,15 @@ def test_sampling_keys_are_checked_and_brought_to_their_types(imported):
     changes = sampler_settings.parse("clip=dynamic, churn=40,percentile=0.9")
     changed = sampler_settings.adjusted(model, changes).config.sampling
     assert (changed.clip, changed.churn, changed.percentile) == ("dynamic", 40.0, 0.9)
-    for text, message in (
-        ("clip", "write keys of config.sampling"),
-        ("speed=3", "config.sampling has no 'speed'; accepted are churn"),
-        ("churn=much", "config.sampling.churn='much': must be of type float"),
-        ("clip=hard", "clip='hard': accepted are static, dynamic, none"),
+    refused_argument(
+        "sampling", "^='clip': write keys of config.sampling", sampler_settings.parse, "clip"
+    )
+    for changes, message in (
+        ({"speed": "3"}, "^config.sampling has no 'speed'; accepted are churn"),
+        ({"churn": "much"}, "^config.sampling.churn='much': must be of type float"),
+        ({"clip": "hard"}, "^config.sampling.clip='hard': accepted are static, dynamic, none"),
     ):
-        with pytest.raises(UserError, match=message):
-            sampler_settings.adjusted(model, sampler_settings.parse(text))
+        assert_refused(message, sampler_settings.adjusted, model, changes)
 
 
 def classifier_config(**discrete) -> ConfigDict:
@@ -220,14 +215,14 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     config = config_of_the_file()
     config.model.class_cond = True
     config.run.steps = "1"
-    training.train(config, tmp_path / "model", lambda text: None)
-    training.train(classifier_config(), tmp_path / "judge", lambda text: None)
+    training.train(config, tmp_path / "model")
+    training.train(classifier_config(), tmp_path / "judge")
     model = load(tmp_path / "model")
     plain = model.sample(range(2), (1,))
     guided = sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 50.0)
     by_run = guided.sample(range(2), (1,))
     assert not np.array_equal(by_run, plain)
-    export_file(tmp_path / "judge", tmp_path / "judge.pt", say=lambda text: None)
+    export_file(tmp_path / "judge", tmp_path / "judge.pt")
     by_file = sampler_settings.adjusted(model, {}, str(tmp_path / "judge.pt"), 50.0).sample(
         range(2), (1,)
     )
@@ -236,14 +231,14 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     free = sampler_settings.adjusted(load(imported), {}, str(tmp_path / "judge"), 50.0)
     assert free.experiment.facts.num_classes == 4
     assert not np.array_equal(free.sample(range(2), (3,)), load(imported).sample(range(2)))
-    with pytest.raises(UserError, match="classifier_scale=0: must be above 0"):
-        sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 0.0)
-    with pytest.raises(UserError, match="a classifier must be named"):
-        sampler_settings.adjusted(model, {}, "", 2.0)
-    with pytest.raises(UserError, match="no such run or file"):
-        sampler_settings.adjusted(model, {}, str(tmp_path / "none"))
-    with pytest.raises(UserError, match="name a noisy_classifier"):
-        sampler_settings.adjusted(model, {}, str(tmp_path / "model"))
-    training.train(classifier_config(schedule="cosine"), tmp_path / "other", lambda text: None)
-    with pytest.raises(UserError, match=r"learnt another noise: its config\.discrete\.schedule"):
-        sampler_settings.adjusted(model, {}, str(tmp_path / "other"))
+    for name, message, source, scale in (
+        ("classifier_scale", "^=0: must be above 0", "judge", 0.0),
+        ("classifier_scale", "^=2: .*a classifier must be named", "", 2.0),
+        ("classifier", "no such run or file", "none", None),
+        ("classifier", "name a noisy_classifier", "model", None),
+    ):
+        place = str(tmp_path / source) if source else ""
+        refused_argument(name, message, sampler_settings.adjusted, model, {}, place, scale)
+    training.train(classifier_config(schedule="cosine"), tmp_path / "other")
+    other, place = r"learnt another noise: its config\.discrete\.schedule", str(tmp_path / "other")
+    refused_argument("classifier", other, sampler_settings.adjusted, model, {}, place)

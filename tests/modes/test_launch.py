@@ -2,15 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 from absl.flags import FlagValues
 
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.modes import MODES, door, flags, parsing
-from tests.helpers.shell import ROOT
+from tests.helpers.shell import ROOT, python
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 GENERAL = FlagValues()
@@ -152,17 +150,13 @@ def test_help_and_mistakes_need_no_jax():
         "for mode in MODES: parsing.load(mode)\n"
         "print('loaded', sorted({'jax', 'numpy', 'flax', 'PIL'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python(code)
     assert done.stdout.splitlines()[-1] == "loaded []", done.stderr
 
 
 def test_the_table_of_modes_loads_none():
     code = "import sys, gan_jax.modes; print([m for m in sys.modules if 'modes.' in m])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python(code)
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -1,7 +1,10 @@
 """What a run leaves in its folder, and what the modes make of it."""
 
+import io
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,13 +14,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
+from gan_jax.core import schedules
+from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
 from gan_jax.modes.actions import sample
 from gan_jax.report import grids
 from gan_jax.run import summary as outcomes
 from gan_jax.run.dry_run import dry_run
 from gan_jax.run.experiment import Experiment
+from tests.helpers.one_line import assert_refused, refused_argument
+from tests.helpers.run_folders import Parsed
 from tests.helpers.shell import ROOT, launch_here, rows
 
 STEPS = ("000003", "000006")
@@ -36,7 +43,8 @@ def run(tmp_path_factory):
     chosen = config("tiny")
     chosen.model.conditioning = "concat"
     chosen.data.synthetic_size = 48  # an epoch is six batches
-    summary = training.train(chosen, folder, said.append)
+    with log.sent_to(said.append):
+        summary = training.train(chosen, folder)
     return folder, summary, said
 
 
@@ -147,7 +155,7 @@ def test_a_best_metric_that_nothing_measures_is_refused(tmp_path):
     chosen.data.validation_split, chosen.data.validation_fraction = "", 0.0
     chosen.best.metric = "val/disc"
     with pytest.raises(UserError, match=r"config\.best\.metric='val/disc' is not measured"):
-        training.train(chosen, tmp_path / "run", lambda text: None)
+        training.train(chosen, tmp_path / "run")
     chosen.run.quality_every = "0"  # a run without any scores keeps no best state
     training._check_best(Experiment(chosen))
 
@@ -159,8 +167,8 @@ def test_states(run):
         str(summary["best"]["step"])
     ]
     assert gan_jax.load(folder, "best").step == summary["best"]["step"]
-    with pytest.raises(UserError, match=r"no state '5'; there are newest, best and the steps"):
-        gan_jax.load(folder, "5")
+    others = "no state '5'; there are newest, best and the steps"
+    assert_refused(f"^{folder}: {others}", gan_jax.load, folder, "5")
 
 
 # a trained model
@@ -179,15 +187,14 @@ def test_one_seed_one_image(model):
 
 
 def test_what_a_model_cannot_do_is_said(model):
-    for options, message in (
-        ({"classes": [4]}, "accepted are 0 to 3"),
-        ({"seeds": []}, "seeds: "),
-        ({"seeds": [-1]}, "seeds: "),
-        ({"truncation": -1.0}, "truncation=-1"),
-        ({"weights": "best"}, "this model has"),
+    for name, value, message in (
+        ("classes", [4], "^: no class 4; accepted are 0 to 3"),
+        ("seeds", [], "^: give whole numbers"),
+        ("seeds", [-1], "^: give whole numbers"),
+        ("truncation", -1.0, "^=-1.0: must be above 0"),
+        ("weights", "best", "^=best: this model has ema, raw"),
     ):
-        with pytest.raises(UserError, match=message):
-            model.sample(**{"seeds": [0], **options})
+        refused_argument(name, message, model.sample, **{"seeds": [0], name: value})
 
 
 def test_truncation_and_standing_statistics_change_samples(model):
@@ -197,7 +204,7 @@ def test_truncation_and_standing_statistics_change_samples(model):
 
 
 def test_sample_files(run, model, tmp_path):
-    files = sample.sample(run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"), say=print)
+    files = sample.sample(run[0], tmp_path / "a", [0, 5], [3, 1], ("grid", "png", "npz"))
     names = ["grid.png", "seed000000_class3.png", "seed000005_class1.png", "samples.npz"]
     assert [f.name for f in files] == names
     assert files[0] == tmp_path / "a" / "sheets" / "grid.png"
@@ -206,12 +213,32 @@ def test_sample_files(run, model, tmp_path):
     np.testing.assert_array_equal(arrays["images"], model.sample([0, 5], [3, 1]))
     for name, image in zip(names[1:3], arrays["images"], strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a" / name)), image[..., 0])
-    with pytest.raises(UserError, match="--format=gif: accepted are grid, png, npz"):
-        sample.sample(run[0], tmp_path / "a", [0], formats=("gif",))
+    accepted, asked = "^=gif: accepted are grid, png, npz", dict(formats=("gif",))
+    refused_argument("formats", accepted, sample.sample, run[0], tmp_path / "a", [0], **asked)
+
+
+def test_evaluate_says_what_it_does_and_ends_with_a_table(run, lines):
+    scores = gan_jax.evaluate(run[0])
+    first = lines.index(f"step 6 of {run[0]}:") + 1
+    said = lines[:first]
+    for part in (
+        f"reading the state newest of {run[0]}",
+        "validation losses of ",
+        "preparing the metrics fd_classifier, classes",
+        "drawing ",
+        "computing fd_classifier, classes",
+    ):
+        assert any(line.startswith(part) for line in said), part
+    table = lines[first : first + len(scores)]
+    assert [line.split()[0] for line in table] == list(scores)
+    assert [float(line.split()[1]) for line in table] == pytest.approx([*scores.values()], rel=1e-4)
+    (distance,) = [line for line in table if line.startswith("fd_classifier")]
+    assert distance.endswith("  lower is better")
+    assert not any("{" in line for line in lines)  # the JSON is in the file
 
 
 def test_evaluate_gives_the_figures_of_training(run):
-    scores = gan_jax.evaluate(run[0], say=lambda text: None)
+    scores = gan_jax.evaluate(run[0])
     written = json.loads((run[0] / "evaluate.json").read_text())
     assert (written.pop("step"), written.pop("state")) == (6, "newest")
     assert written.pop("quality") == json.loads((run[0] / "quality.json").read_text())
@@ -225,32 +252,89 @@ def test_figures_by_class_of_a_labelled_run(run):
     """In `evaluate`, by the classes that seeds stand for, under the names of the classes."""
     chosen = gan_jax.load(run[0]).config.copy_and_resolve_references()
     chosen.quality.metrics = ("fd_by_class_classifier",)
-    scores = gan_jax.evaluate(run[0], say=lambda text: None, config=chosen)
+    scores = gan_jax.evaluate(run[0], config=chosen)
     by_class = [name for name in scores if name.startswith("fd_by_class")]
     assert by_class == ["fd_by_class_classifier", *(f"fd_by_class_classifier/{k}" for k in "0123")]
     assert all(np.isfinite(scores[name]) for name in by_class)
 
 
-def test_report_from_the_shell(run, tmp_path):
-    page = tmp_path / "page.html"
-    done = launch_here("--mode=report", f"--workdir={run[0]}", f"--out={page}")
+def test_report_from_the_shell(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = launch_here("--mode=report", f"--workdir={run[0]}", "--out=page.html")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(str(page))
-    text = page.read_text()
-    assert "data:image/png" in text
-    assert "fd_classifier" in text
+    assert done.stdout.strip().endswith("page.html")
+    assert "fd_classifier" in (tmp_path / "page.html").read_text()
+    done = launch_here("--mode=report", f"--workdir={run[0]}, {run[0] / 'classifier'}")
+    assert done.stdout.strip().endswith("comparison.html"), done.stderr
+    assert "Comparison of 2 runs" in (tmp_path / "comparison.html").read_text()
+
+
+def test_every_run_has_a_page_of_its_own(run):
+    """Training leaves it behind, also the training of the classifier beside a run."""
+    for folder, status in ((run[0], "Finished"), (run[0] / "classifier", "Finished")):
+        shown = Parsed(folder / "report.html")
+        assert f"{status} at step" in shown.text
+        assert shown.data["curves-data"]
+
+
+# much at once
+
+
+def test_many_images_show_how_far_they_are(run, model, tmp_path, monkeypatch, lines):
+    """A bar on a terminal, and a line first; a single batch has neither."""
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sample, "MANY", 70)
+    sample.sample(run[0], tmp_path / "few", range(64))
+    assert screen.getvalue() == ""
+    sample.sample(run[0], tmp_path / "many", range(70), formats=("png",))
+    shown = screen.getvalue()
+    assert "image 70/70" in shown
+    assert "file 70/70" in shown
+    assert "drawing 70 images by step 6" in lines
+    done = []
+    images = model.sample(70, progress=done.append)
+    assert done == [64, 70]
+    np.testing.assert_array_equal(images[:4], model.sample(4, progress=done.append))
+    assert done == [64, 70]
 
 
 # before a run
 
 
-def test_dry_run_counts_parameters_and_bytes():
-    said: list[str] = []
+def test_a_run_that_ends_inside_its_warm_up_is_told():
+    chosen = config("tiny")
+    chosen.optim.gen.schedule.warmup = 1000.0
+    (notice,) = Experiment(chosen).system.notices
+    assert notice == (
+        "the learning rate of gen is still warming up when the run ends, at 6 steps; change "
+        "config.optim.gen.schedule.warmup, or raise config.run.steps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        (dict(), "learning rate 0.002"),
+        (dict(name="cosine"), "learning rate 0.002 → 0"),
+        (dict(name="cosine", floor=1e-4), "learning rate 0.002 → 0.0001"),
+        (dict(warmup=100.0), "learning rate 0.002"),
+    ],
+)
+def test_the_line_on_a_learning_rate(schedule, line):
+    section = SimpleNamespace(**schedules.defaults() | schedule)
+    rate = schedules.make(2e-3, section, (Stage(8, 4, 0, 10_000),), (10,), "schedule")
+    assert outcomes._rate_line(rate, 10_000) == line
+
+
+def test_dry_run_counts_parameters_and_bytes(lines):
     chosen = config("", "mlpgan_mnist")
-    report = dry_run(chosen, say=said.append)
-    text = "\n".join(said)
-    assert json.loads(said[0])["optim"]["gen"]["lr"] == 1e-4
-    for number in ("12,928", "101,136", "stage 0: 28 px, 128 images per step, steps 0 to 7800"):
+    report = dry_run(chosen)
+    text = "\n".join(lines)
+    assert json.loads(lines[0])["optim"]["gen"]["lr"] == 1e-4
+    stage = "stage 0: 28 px, 128 images per step, steps 0 to 7,800 (about 100 epochs of 10,000 "
+    for number in ("12,928", "101,136", f"{stage}images)"):
         assert number in text, number
     experiment = Experiment(chosen)
     state = experiment.fresh().state
@@ -260,10 +344,28 @@ def test_dry_run_counts_parameters_and_bytes():
         assert f"{name} {exact:,}" in text
 
 
-def test_dry_run_asks_xla_for_the_memory_of_a_step():
-    said: list[str] = []
-    report = dry_run(config(), compile_step=True, say=said.append)
+def test_dry_run_says_what_the_run_takes(lines):
+    """States and grids on the disk, as a run of the same config leaves them; steps and measures."""
+    chosen = config("", "dcgan_mnist")
+    chosen.run.update(steps="100", keep=3, keep_every="40", sample_every="25", sample_count=4)
+    chosen.run.update(quality_every="50", eval_every="20")
+    chosen.quality.update(metrics=("swd",), samples=16)
+    chosen.best.metric = "swd/mean"
+    dry_run(chosen)
+    (disk,) = [line for line in lines if line.startswith("disk: ")]
+    assert "6 states (3 newest, 2 kept for good, 1 best) of " in disk
+    assert "and 8 sample grids of about 3.1 kB" in disk  # raw and ema, 4 images of 28 x 28
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    for part in (
+        "100 training steps, 5 validations, 2 measurements of swd on 16 images, ",
+        "4 grids of 4 images; the first steps of the run will tell how long it takes",
+    ):
+        assert part in time
+
+
+def test_dry_run_asks_xla_for_the_memory_of_a_step(lines):
+    report = dry_run(config(), compile_step=True)
     assert report["xla"]["argument"] >= report["bytes"]["state"]
     assert report["xla"]["temp"] > 0
     assert report["xla"]["alias"] > 0  # the state is updated in place
-    assert said[-1].startswith("XLA bytes per device for one step: argument ")
+    assert lines[-1].startswith("XLA bytes per device for one step: argument ")

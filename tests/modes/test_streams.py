@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,9 +12,9 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.data.inputs import Inputs
 from gan_jax.evaluation import comparison
-from gan_jax.modes import caricature, devices
-from tests.helpers.one_line import assert_refused
-from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device
+from gan_jax.modes import caricature, devices, parsing
+from tests.helpers.one_line import assert_refused, refused_argument
+from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device, python
 
 QUIET = ("--config.run.quality_every=0", "--config.best.metric=val/gen")
 ASCII = {
@@ -24,27 +24,22 @@ ASCII = {
 
 
 def printed(code: str, environment: dict | None = None, **options) -> subprocess.CompletedProcess:
-    """A short program behind `make_lasting`."""
+    """A short program behind `make_lasting`, with stdout and stderr as bytes."""
     start = "from gan_jax.modes.streams import make_lasting; make_lasting(); import sys\n"
-    return subprocess.run(
-        [sys.executable, "-c", start + code], cwd=ROOT, env={**os.environ, **(environment or {})},
-        timeout=60, **options,
-    )  # fmt: skip
+    return python(start + code, environment=environment, text=False, **options)
 
 
 @pytest.mark.parametrize("kind", ASCII)
 def test_characters_that_cannot_be_shown_are_replaced(kind):
     code = r"print('0.5 \xb1 0.1 \xb7 \xe9\udcff'); print('\xe9', file=sys.stderr)"
-    done = printed(code, ASCII[kind], capture_output=True)
+    done = printed(code, ASCII[kind])
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"0.5 ? 0.1 ? ??\n"
     assert done.stderr == b"?\n"
 
 
 def test_other_terminals_show_everything():
-    done = printed(
-        r"print('0.5 \xb1 0.1 \xb7')", {"PYTHONIOENCODING": "utf-8"}, capture_output=True
-    )
+    done = printed(r"print('0.5 \xb1 0.1 \xb7')", {"PYTHONIOENCODING": "utf-8"})
     assert done.stdout.decode() == "0.5 ± 0.1 ·\n"
 
 
@@ -111,24 +106,36 @@ def test_a_platform_of_the_environment_that_is_not_there(platform):
     assert "choose cpu" in line
 
 
-def test_a_cluster_is_joined_before_devices_are_asked_for():
-    """jax refuses to join one afterwards."""
+PLATFORM, CACHE = ("jax_platforms", "cpu"), ("jax_compilation_cache_dir", "/a/cache")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", ["devices"]),
+        ("--platform=cpu", [PLATFORM, "devices"]),
+        ("--compilation_cache=/a/cache", [CACHE, "devices"]),
+        ("--nopreallocate", ["devices"]),
+        # jax refuses to join a cluster after it was asked for its devices
+        ("--distributed", ["joined", "devices"]),
+        (
+            "--compilation_cache=/a/cache --distributed --platform=cpu --nopreallocate",
+            [PLATFORM, "joined", CACHE, "devices"],
+        ),
+    ],
+)
+def test_what_the_flags_ask_of_jax(monkeypatch, words, expected):
+    """Each flag reaches its own setting, and jax is asked in an order that works."""
     asked = []
-
-    class Config:
-        jax_platforms = "cpu"
-
-        def update(self, name, value):
-            asked.append((name, value))
-
-    class Jax:
-        config = Config()
-        devices = staticmethod(lambda: asked.append("devices"))
-
-        distributed = types.SimpleNamespace(initialize=lambda: asked.append("joined"))
-
-    devices.open_devices(Jax, "cpu", distributed=True, compilation_cache="")
-    assert asked == [("jax_platforms", "cpu"), "joined", "devices"]
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "as it was")
+    monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append((name, value)))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: asked.append("joined"))
+    monkeypatch.setattr(jax, "devices", lambda: asked.append("devices"))
+    command = parsing.parse(["launch.py", "--mode=report", *words.split()])
+    devices.prepare(command.general)
+    assert asked == expected
+    preallocate = "false" if "--nopreallocate" in words else "as it was"
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == preallocate
 
 
 # ---------------------------------------------------------------- values
@@ -175,10 +182,7 @@ def test_none_and_other_types(tmp_path, system, key, value):
     for part in path:
         section = section[part]
     section[name] = value
-    lines = []
-    message = assert_refused(
-        "config", lambda: training.train(config, tmp_path / "run", lines.append)
-    )
+    message = assert_refused("config", training.train, config, tmp_path / "run")
     assert message.startswith(f"config.{key}={value!r}: a ")
     assert "is expected, such as the default" in message
     assert not (tmp_path / "run").exists()
@@ -212,11 +216,10 @@ def test_an_array_file_where_one_of_named_arrays_is_wanted(tmp_path):
     np.savez(good, images=images)
     for wrong in map(str, (array, renamed)):
         for key, words in (("real", (wrong, str(good))), ("fake", (str(good), wrong))):
-            message = assert_refused("is an .npy", comparison.compare, *words, ["swd"])
-            assert message.startswith(f"{key}={wrong}: not a readable npz")
-            assert "numpy.savez" in message
+            unreadable = f"^={wrong}: not a readable npz.* is an .npy.*numpy.savez"
+            refused_argument(key, unreadable, comparison.compare, *words, ["swd"])
         config = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
-        assert_refused("input=.* is an .npy", Inputs, wrong, config.data, 3, 3)
+        assert_refused("^input=.* is an .npy", Inputs, wrong, config.data, 3, 3)
         config.data.update(source="npz", path=wrong)
-        message = assert_refused("is an .npy", training.train, config, tmp_path / "run")
-        assert message.startswith(f"config.data.path={wrong}")
+        unreadable = f"^config.data.path={wrong}.* is an .npy"
+        assert_refused(unreadable, training.train, config, tmp_path / "run")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import load
-from tests.helpers.one_line import quiet
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import (
     ROOT,
     arrays,
@@ -130,7 +131,7 @@ def test_best_state_of_losses_above_five_hundred(tmp_path):
     config.loss.l1_weight = 1e5
     config.best.metric = "val/total"
     config.run.devices = 1
-    summary = training.train(config, tmp_path / "run", say=quiet)
+    summary = training.train(config, tmp_path / "run")
     assert summary["best"]["value"] > 500
     assert folders.state_path(tmp_path / "run", "best").exists()
     rule = best_states.Best("val/total", True)
@@ -180,16 +181,16 @@ def test_translate_a_folder(trained, tmp_path):
     scores = json.loads((out / "scores.json").read_text())
     assert scores["images"] == 1
     assert 0 < scores["l1"] < 2
-    with pytest.raises(UserError, match="name a folder outside"):
-        folder_task.run("translate", str(out), out / "again", workdir, say=quiet)
+    inside = "^out=.*name a folder outside"
+    assert_refused(inside, folder_task.run, "translate", str(out), out / "again", workdir)
     # the left half of the pair is its target: the same input alone gives the same output
     pair = np.asarray(Image.open(tmp_path / "in/pairs.png"))
     Image.fromarray(pair[:, 24:]).save(tmp_path / "x.png")
     with zipfile.ZipFile(tmp_path / "half.zip", "w") as archive:
         archive.write(tmp_path / "x.png", "x.png")
     half = str(tmp_path / "half.zip")
-    folder_task.run("translate", half, tmp_path / "again", workdir, say=quiet)
-    folder_task.run("translate", half, tmp_path / "best", ModelChoice(workdir, "best"), say=quiet)
+    folder_task.run("translate", half, tmp_path / "again", workdir)
+    folder_task.run("translate", half, tmp_path / "best", ModelChoice(workdir, "best"))
     assert (tmp_path / "best/x.png").exists()
     first, second = (
         np.asarray(Image.open(p)) for p in (out / "pairs.png", tmp_path / "again/x.png")
@@ -213,7 +214,7 @@ def test_a_pth_file_translates_at_once(trained, tmp_path):
         f"--config.restore.gen=('{tmp_path / 'G.pth'}', '*')",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    folder_task.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir, say=quiet)
+    folder_task.run("translate", str(tmp_path / "in"), tmp_path / "b", workdir)
     first, second = (np.asarray(Image.open(tmp_path / x / "one.png")) for x in "ab")
     np.testing.assert_array_equal(first, second)
     wrong = launch_here(
@@ -233,44 +234,31 @@ def test_wrong_input(trained, tmp_path):
     scene(tmp_path / "bad", "a.png", 8, 8)
     (tmp_path / "bad/b.png").write_text("not an image")
     scene(tmp_path / "odd", "a.png", 8, 9)
-    for options, words in (
-        (dict(source=""), ["--input is missing"]),
-        (dict(source=str(empty)), ["holds no image", ".png"]),
-        (dict(source="/no/where"), ["input=/no/where"]),
-        (dict(source=str(tmp_path / "bad")), ["b.png", "replace or remove"]),
-        (dict(source=str(tmp_path / "odd"), layout="side_by_side"), ["a.png", "9x8", "unequal"]),
-        (dict(source=str(tmp_path / "odd"), layout="tall"), ["layout=tall", "side_by_side"]),
-        (dict(source=str(tmp_path / "odd"), weights="ema"), ["weights=ema", "raw"]),
+    translate, odd = partial(folder_task.run, "translate"), str(tmp_path / "odd")
+    out, options = tmp_path / "out", folder_task.Options
+    for source, wanted, message in (
+        ("", options(), "^source is missing"),
+        (str(empty), options(), r"holds no image .*\.png"),
+        ("/no/where", options(), "^source=/no/where: does not exist"),
+        (str(tmp_path / "bad"), options(), r"^source: .*b\.png.*replace or remove"),
+        (odd, options(layout="side_by_side"), r"a\.png.*9x8.*unequal"),
+        (odd, options(first_seed=3 * 10**9), "^first_seed=3000000000"),
     ):
-        source = options.pop("source")
-        wanted = folder_task.Options(**options)
-        with pytest.raises(UserError) as caught:
-            folder_task.run("translate", source, tmp_path / "out", workdir, wanted, quiet)
-        assert "\n" not in str(caught.value)
-        for word in words:
-            assert word in str(caught.value), (word, caught.value)
-    with pytest.raises(UserError, match="workdir is missing"):
-        folder_task.run("translate", str(tmp_path / "odd"), tmp_path / "out", say=quiet)
-    with pytest.raises(UserError, match="--first_seed=3000000000"):
-        folder_task.run(
-            "translate", str(tmp_path / "odd"), tmp_path / "out", workdir,
-            folder_task.Options(first_seed=3 * 10**9), quiet,
-        )  # fmt: skip
+        assert_refused(message, translate, source, out, workdir, wanted)
+    tall, averaged = options(layout="tall"), options(weights="ema")
+    refused_argument("layout", "^=tall: .*side_by_side", translate, odd, out, workdir, tall)
+    refused_argument("weights", "^=ema: .* has raw$", translate, odd, out, workdir, averaged)
+    refused_argument("workdir", "^ is missing", translate, odd, out)
     config = configs.load_file(str(ROOT / "configs/pix2pix_facades.py"), "tiny")
     config.restore.disc = ("net.pth", "*")  # a generator is what it needs
-    with pytest.raises(UserError, match=r"workdir is missing: .*config\.restore\.gen"):
-        folder_task.run(
-            "translate",
-            str(tmp_path / "odd"),
-            tmp_path / "out",
-            ModelChoice(config=config),
-            say=quiet,
-        )
+    missing = r"^ is missing: .*config\.restore\.gen"
+    refused_argument("workdir", missing, translate, odd, out, ModelChoice(config=config))
     other = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     other.run.devices = 1
-    with pytest.raises(UserError, match="no such task on images, but none"):
-        folder_task.find(Experiment(other).system, "translate")
-    assert "--input" in error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
+    lacking = "^this model cannot translate images; use a run of pix2pix or warpgan$"
+    assert_refused(lacking, folder_task.find, Experiment(other).system, "translate")
+    line = error_line(launch_here("--mode=translate", f"--workdir={workdir}"))
+    assert line.startswith("error: --input is missing")
 
 
 def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
@@ -280,16 +268,16 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
     del stored["config"]["data"]["path_b"], stored["data"]["input_channels"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
-    assert folders.check(tmp_path, config, quiet)
+    assert folders.check(tmp_path, config)
     config.data.load_resolution = 20
-    with pytest.raises(UserError, match="input_channels was 0, is 3"):
-        folders.check_facts(tmp_path, Experiment(config).facts)
+    facts = Experiment(config).facts
+    refused_argument("workdir", "input_channels was 0, is 3", folders.check_facts, tmp_path, facts)
     config.data.load_resolution = 20
-    with pytest.raises(UserError, match=r"config\.data\.load_resolution is 18 there, 20 here"):
-        folders.check(tmp_path, config, quiet)
+    other = r"config\.data\.load_resolution is 18 there, 20 here"
+    refused_argument("workdir", other, folders.check, tmp_path, config)
 
 
-def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
+def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path, lines):
     """Earlier revisions ignored options that a network does not have; a new run is refused."""
     run = tmp_path / "run"
     shutil.copytree(trained[0], run, symlinks=True)
@@ -297,13 +285,13 @@ def test_a_run_whose_option_was_ignored_goes_on(trained, tmp_path):
     stored["config"]["model"]["gen"]["dropout_place"] = "torch7"
     stored["config"]["model"]["disc"]["layers"] = 2
     (run / "config.json").write_text(json.dumps(stored))
-    config, said = configs.typed(stored["config"]), []
-    training.train(config, run, said.append)
-    assert any("already finished at step 16" in line for line in said)
+    config = configs.typed(stored["config"])
+    training.train(config, run)
+    assert any("already finished at step 16" in line for line in lines)
     assert json.loads((run / "config.json").read_text()) == stored
     assert gan_jax.load(run).step == 16
     with pytest.raises(UserError, match=r"disc\.layers: 'pytorch_gan' has no such"):
-        training.train(config, tmp_path / "new", quiet)
+        training.train(config, tmp_path / "new")
 
 
 @pytest.mark.parametrize("kind", ["folders", "inpaint"])
@@ -319,6 +307,6 @@ def test_other_pairs_train(kind, tmp_path):
     if kind == "folders":
         config.data.path_b = str(tmp_path / "b")
     config.run.update(steps="1", devices=1)
-    summary = training.train(config, tmp_path / "run", say=quiet)
+    summary = training.train(config, tmp_path / "run")
     assert summary["reason"] == "finished"
     assert np.isfinite(summary["scores"]["val/l1"])

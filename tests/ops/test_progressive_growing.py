@@ -62,12 +62,10 @@ def test_schedule(name):
     assert [s.batch for s in place.values()] == arrays["out/ticks"][:, 3].tolist()
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [name for name in TABLES if "nogrowing" not in name])
 def test_presets_are_the_originals(name):
+    """Of the tables that grow: a run that begins at its full size has no preset."""
     options = load(f"progan/{name}")[0]["options"]
-    if "nogrowing" in name:
-        assert options["schedule"]["lod_initial_resolution"] == 1024
-        return
     preset, s = progressive_growing.PRESETS[options["preset"]], options["schedule"]
     assert preset.base == s["minibatch_base"]
     assert preset.batch == ints(s["minibatch_dict"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gan_jax.ops import warping
-from tests.ops.test_warping import DTYPES, B, N, drawn_spline, largest, run, spline, spline_slopes
+from tests.helpers.warps import DTYPES, B, N, drawn_spline, largest, run, spline, spline_slopes
 
 
 def plain_spline(points, values, query, order, regularization) -> np.ndarray:

@@ -1,19 +1,16 @@
-"""Grids, curves and the page of a run: geometry, damaged input, nothing fetched from outside."""
+"""Grids, curves and plots as pictures: geometry, damaged input."""
 
-import html.parser
 import io
 import json
 import math
 import os
-import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gan_jax import files
-from gan_jax.errors import UserError
-from gan_jax.report import curves, grids, page, rates_plot
+from gan_jax.report import curves, grids, rates_plot, series
 
 
 def images(count: int, height: int = 4, width: int = 6, channels: int = 3) -> np.ndarray:
@@ -182,7 +179,7 @@ def test_curves_survive_gaps_and_an_unfinished_line(tmp_path):
 def test_values_that_are_not_finite_are_counted():
     content = [{"step": s, "loss/gen": v} for s, v in enumerate([1.0, "nan", 2.0, "inf", None])]
     axes = curves.Figure().add_subplot()
-    curves._draw_panel(axes, "losses", "loss", curves._series(content), curves.FIXED, {})
+    curves._draw_panel(axes, "losses", "loss", series.by_name(content), curves.FIXED, {})
     assert [text.get_text() for text in axes.texts] == ["2 values not finite"]
     low, high = axes.get_ylim()
     assert low < 1
@@ -218,21 +215,6 @@ def test_missing_metrics_file_is_a_notice(tmp_path):
     assert picture_of(tmp_path / "m.png").min() < 128
 
 
-def test_every_group_has_a_panel_and_every_score_its_own():
-    panels = curves._panels(curves._series(rows()))
-    assert [(title, len(names)) for title, _, names in panels] == [
-        ("losses", 2),
-        ("accuracies", 1),
-        ("learning rates", 2),
-        ("gradient norms", 1),
-        ("speed", 1),
-        ("evaluation: val/frechet", 1),
-        ("evaluation: val/entropy", 1),
-        ("evaluation: class fraction", 10),
-    ]
-    assert all(label for _, label, _ in panels)
-
-
 @pytest.mark.parametrize("name", ["$", "$x$", r"$\frac{$", "\udcff", "a\nb\x1b", "x" * 5000])
 def test_any_name_of_a_metric_can_be_drawn(name):
     """As text, which matplotlib does not take for a formula, in a title and in a legend."""
@@ -247,6 +229,21 @@ def test_a_picture_has_only_so_many_panels_and_lines(monkeypatch):
     few = {f"{group}/{n}": 1 for group in range(2) for n in range(6)}
     sizes = {Image.open(io.BytesIO(curves.draw([{"step": 1, **row}]))).size for row in (many, few)}
     assert len(sizes) == 1
+
+
+def test_every_group_has_a_panel_and_every_score_its_own():
+    panels = curves._panels(series.by_name(rows()))
+    assert [(title, len(names)) for title, _, names in panels] == [
+        ("losses", 2),
+        ("accuracies", 1),
+        ("learning rates", 2),
+        ("gradient norms", 1),
+        ("speed", 1),
+        ("evaluation: val/frechet", 1),
+        ("evaluation: val/entropy", 1),
+        ("evaluation: class fraction", 10),
+    ]
+    assert all(label for _, label, _ in panels)
 
 
 @pytest.mark.parametrize(
@@ -281,105 +278,3 @@ def test_rates_plot_has_a_panel_per_schedule(tmp_path):
 )
 def test_compact_numbers(number, text):
     assert rates_plot.compact(number) == text
-
-
-class Links(html.parser.HTMLParser):
-    """Collects what a browser would fetch, and the texts it would show."""
-
-    def __init__(self):
-        super().__init__()
-        self.fetched, self.tags, self.texts = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.fetched += [v for k, v in attrs if k in ("src", "href", "srcset", "action", "data")]
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-HOSTILE = '</script><script>alert("1")</script>&<img src=http://x.example/y.png>'
-
-
-@pytest.fixture
-def run(tmp_path):
-    workdir = tmp_path / "run <b>"
-    (workdir / "samples").mkdir(parents=True)
-    write_rows(workdir / "metrics.jsonl", rows(20))
-    config = {"seed": 7, "data": {"path": HOSTILE, "flip": False}, HOSTILE: None}
-    (workdir / "config.json").write_text(json.dumps(config))
-    summary = {"best_step": 12000, "best": {"val/frechet": 3.25}, "note": HOSTILE}
-    (workdir / "summary.json").write_text(json.dumps(summary))
-    for step in (0, 100, 200):
-        for name in ("ema", 'raw"><script>x'):
-            grids.save_grid(workdir / "samples" / f"{step:06d}_{name}.png", images(4))
-    grids.save_grid(workdir / "reals.png", images(4))
-    grids.save_png(workdir / "curves.png", images(1)[0])
-    return workdir
-
-
-def read_page(path) -> tuple[str, Links]:
-    text = path.read_text()
-    links = Links()
-    links.feed(text)
-    return text, links
-
-
-def test_page_holds_everything_and_fetches_nothing(run, tmp_path):
-    page.page(run, tmp_path / "page.html")
-    text, links = read_page(tmp_path / "page.html")
-    assert links.tags.count("img") == 4  # two names of samples, curves, real images
-    assert len(links.fetched) == 4
-    for address in links.fetched:
-        assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+=*", address)
-    assert "default-src 'none'" in text
-    shown = " ".join(links.texts)
-    for expected in ("best_step", "12,000", "best.val/frechet", "3.25", "data.path", "reals"):
-        assert expected in shown
-    frames = json.loads(re.search(r"id=frames>(.*?)</script>", text, re.S)[1])
-    assert frames["steps"] == [0, 100, 200]
-    assert [[step for step, _ in series] for series in frames["series"]] == [[0, 100, 200]] * 2
-
-
-def test_texts_of_a_run_stay_texts(run, tmp_path):
-    page.page(run, tmp_path / "page.html")
-    text, links = read_page(tmp_path / "page.html")
-    assert links.tags.count("script") == 2
-    assert "alert(" not in re.sub(r"alert\(&quot;", "", text)
-    assert HOSTILE in " ".join(links.texts)  # as it stands, to be read
-    assert 'raw"><script>x' in " ".join(links.texts)
-    assert "<b>" not in text
-
-
-def test_names_that_are_no_utf_8_do_not_stop_a_page(run, tmp_path):
-    """A path of the data may be any bytes; Python has them as halves of characters."""
-    (run / "config.json").write_text(json.dumps({"data": {"path": "da\udcffta"}}))
-    (run / "metrics.jsonl").write_text('{"step": 1, "kind": "epoch", "loss/\\udcff": 1}\n')
-    page.page(run, tmp_path / "page.html")
-    assert "da?ta" in " ".join(read_page(tmp_path / "page.html")[1].texts)
-
-
-def test_page_of_a_young_or_damaged_run(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.json").write_text('{"seed": 1')
-    page.page(run, tmp_path / "page.html")
-    _, links = read_page(tmp_path / "page.html")
-    assert links.fetched == []
-    assert "nothing logged yet" in " ".join(links.texts)
-
-
-def test_long_runs_show_an_even_choice_of_grids(tmp_path):
-    frames = [(step, tmp_path / f"{step}.png") for step in range(0, 1000, 3)]
-    chosen = page._even_choice(frames)
-    steps = [step for step, _ in chosen]
-    assert len(set(steps)) == page.MOST_FRAMES
-    assert (steps[0], steps[-1]) == (0, 999)
-    assert max(np.diff(steps)) - min(np.diff(steps)) <= 3
-
-
-def test_page_of_no_run_or_to_nowhere_is_one_line(run, tmp_path):
-    with pytest.raises(UserError, match="is not the folder of a run"):
-        page.page(tmp_path, tmp_path / "page.html")
-    with pytest.raises(UserError, match="cannot be written"):
-        page.page(run, tmp_path / "none" / "page.html")

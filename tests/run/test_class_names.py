@@ -1,7 +1,6 @@
 """Classes by name: in requests, in files, in titles, in a run's config.json; empty ones."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,18 +8,20 @@ import pytest
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.core.system import Facts
-from gan_jax.errors import UserError
-from gan_jax.evaluation import set_metrics
-from gan_jax.metrics.metric import Statistics
+from gan_jax.evaluation import networks, set_metrics
+from gan_jax.evaluation.measure import Task
+from gan_jax.metrics.metric import CLASSIFIER, MetricOptions, Statistics
 from gan_jax.modes.actions import sample
 from gan_jax.ops.frechet import Moments
 from gan_jax.run import class_names, sampler_settings
 from gan_jax.run import folder as workdir
 from gan_jax.run.experiment import Experiment
 from gan_jax.systems import diffusion, gan
-from tests.data.test_sources import GREEN, RED, picture
+from tests.helpers.one_line import assert_refused, refused_argument
+from tests.helpers.source_files import GREEN, RED, picture
+from tests.helpers.two_sets import stand_in_of_known_widths
 
 NAMES = ("cat", "Dog", "t-shirt", "10")
 
@@ -42,10 +43,11 @@ def test_words(text, found):
 
 @pytest.mark.parametrize("text", ["bird", "4", "2-5", "-1", "1-", "٣", "0-999999999"])
 def test_what_is_no_class(text):
-    with pytest.raises(UserError, match="classes: no class") as caught:
-        class_names.numbers(configs.words(text), NAMES, 4, "classes")
-    assert "accepted are 0 to 3, or by name cat, Dog, t-shirt, 10" in str(caught.value)
-    assert len(str(caught.value)) < 300
+    message = refused_argument(
+        "classes", "^: no class", class_names.numbers, configs.words(text), NAMES, 4, "classes"
+    )
+    assert "accepted are 0 to 3, or by name cat, Dog, t-shirt, 10" in message
+    assert len(message) < 300
 
 
 def test_names_in_files():
@@ -69,7 +71,8 @@ def run(tmp_path_factory):
     config.run.update(steps="1", devices=1, quality_every="0", sample_count=4)
     config.best.metric = "val/gen"
     said = []
-    training.train(config, root / "run", said.append)
+    with log.sent_to(said.append):
+        training.train(config, root / "run")
     return root / "run", said, config
 
 
@@ -87,14 +90,11 @@ def test_images_by_name(run, tmp_path):
     folder, *_ = run
     model = gan_jax.load(folder)
     np.testing.assert_array_equal(model.sample([5], ["eve"]), model.sample([5], [2]))
-    files = sample.sample(
-        folder, tmp_path, [0, 1], ["eve", "CAT"], ("png", "grid"), say=lambda t: t
-    )
+    files = sample.sample(folder, tmp_path, [0, 1], ["eve", "CAT"], ("png", "grid"))
     assert [f.name for f in files][1:] == ["seed000000_class2_eve.png", "seed000001_class0_cat.png"]
-    with pytest.raises(UserError, match="classes: no image of class dog was trained on"):
-        model.sample([5], ["dog"])
-    with pytest.raises(UserError, match="no class bird"):
-        model.sample([5], ["bird"])
+    unseen = "^: no image of class dog was trained on"
+    refused_argument("classes", unseen, model.sample, [5], ["dog"])
+    refused_argument("classes", "^: no class bird", model.sample, [5], ["bird"])
 
 
 def test_empty_classes_are_not_drawn(run):
@@ -117,7 +117,7 @@ def test_fakes_of_training_are_of_classes_with_images():
 
 def test_runs_without_names_still_load(run, tmp_path):
     """A config.json of an earlier revision: no names, folders numbered as text."""
-    folder, said, config = run
+    folder, _, config = run
     target = tmp_path / "old"
     (target / "checkpoints").mkdir(parents=True)
     stored = json.loads((folder / "config.json").read_text())
@@ -132,11 +132,11 @@ def test_runs_without_names_still_load(run, tmp_path):
     assert model.sample([2]).shape == (1, 8, 8, 3)
     assert model.config.data.reading == "first"
     again = config.copy_and_resolve_references()
-    assert workdir.check(target, again, said.append)
+    assert workdir.check(target, again)
     assert again.data.reading == "first"
     workdir.check_facts(target, Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "eve"), (1,)))
-    with pytest.raises(UserError, match="class_names"):
-        workdir.check_facts(folder, Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "fox"), (1,)))
+    other = Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "fox"), (1,))
+    refused_argument("workdir", r"class_names was .*'eve'", workdir.check_facts, folder, other)
 
 
 def test_numbers_are_names_where_all_names_are_numbers():
@@ -149,8 +149,7 @@ def test_numbers_are_names_where_all_names_are_numbers():
     assert ask("2-3") == [1, 2]
     assert class_names.numbers([0, 3], names, 4, "classes") == [0, 3]  # of Python, by number
     for text in ("0", "2-5", "4"):
-        with pytest.raises(UserError, match=r"classes: no class .*; accepted are 1, 2, 3, 10$"):
-            ask(text)
+        refused_argument("classes", "^: no class .*; accepted are 1, 2, 3, 10$", ask, text)
 
 
 def test_names_with_commas():
@@ -196,26 +195,21 @@ def test_a_guide_of_other_classes_is_refused():
 
     assert joined() == facts
     own.data.reading = "first"
-    with pytest.raises(UserError, match="learnt other classes: class 2 is '10' and '2'"):
-        joined()
+    other = "^classifier=x has learnt other classes: class 2 is '10' and '2' of the model"
+    assert_refused(other, joined)
     config.model.class_cond = False  # the classes are the classifier's
     assert joined().class_names == ()
 
 
-def test_figures_by_class_leave_out_what_is_not_drawn(run):
+def test_figures_by_class_leave_out_what_is_not_drawn(run, monkeypatch):
     """`dog` has a validation image and no training image."""
-    folder, _, config = run
-    chosen = config.copy_and_resolve_references()
-    chosen.quality.update(metrics=("fd_by_class_classifier",), few=True, classifier_steps="2")
+    folder, *_ = run
     experiment = gan_jax.load(folder).experiment
-    experiment.config.quality.update(chosen.quality)
-    kept = {("features", k): Moments.of(np.zeros(2), np.eye(2), 4) for k in (0, 1, 2)}
-    moments = Statistics(moments=kept)
-    measured = SimpleNamespace(
-        experiment=experiment,
-        task=SimpleNamespace(rows=np.arange(3)),
-        _real_batches=lambda *_: [],
-        _statistics=lambda *_, **__: {"classifier": moments},
-    )
-    set_metrics.SetMetrics._accumulated(measured, 8)
-    assert {key[1] for key in moments.moments} == {0, 2}
+    kept = {("features", k): Moments.of(np.zeros(4), np.eye(4), 4) for k in (0, 1, 2)}
+    found = {CLASSIFIER: Statistics(moments=kept)}
+    monkeypatch.setattr(set_metrics, "accumulate", lambda *_, **__: found)
+    monkeypatch.setattr(networks, "feature_networks", stand_in_of_known_widths)
+    names, options = ("fd_by_class_classifier",), MetricOptions(few=True)
+    task = Task(experiment, names, "train", np.arange(12), 12, options, experiment.last, None)
+    set_metrics.make(task)
+    assert {label for _, label in found[CLASSIFIER].moments} == {0, 2}

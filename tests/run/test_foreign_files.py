@@ -41,22 +41,22 @@ def config(steps: str):
 def plain(tmp_path_factory):
     """Twelve steps in a clean folder."""
     workdir = tmp_path_factory.mktemp("plain") / "run"
-    training.train(config("12"), workdir, say=lambda text: None)
+    training.train(config("12"), workdir)
     return workdir
 
 
-def test_training_saves_prunes_and_resumes_between_foreign_files(plain, tmp_path):
+def test_training_saves_prunes_and_resumes_between_foreign_files(plain, tmp_path, lines):
     """Six steps and then twelve, with clutter from the beginning, end where a clean run ends."""
-    workdir, lines = tmp_path / "run", []
+    workdir = tmp_path / "run"
     for folder in ("checkpoints", "best/stage0", "best/stage0 (copy)", "best/stage9.zip"):
         clutter(workdir / folder)
     clutter(workdir / "samples")
     for name in ("12 (1)_ema.png", "\u00b2_ema.png"):
         (workdir / "samples" / name).write_text("foreign")
     (workdir / "samples" / "000999_ema.png").mkdir()
-    training.train(config("6"), workdir, say=lines.append)
+    training.train(config("6"), workdir)
     clutter(workdir / "checkpoints")
-    training.train(config("12"), workdir, say=lines.append)
+    training.train(config("12"), workdir)
     assert "resuming from step 6" in lines
     assert_same(arrays(plain), arrays(workdir))
     assert_same(arrays(plain, "best"), arrays(workdir, "best"))
@@ -105,7 +105,7 @@ def test_an_unsealed_state_is_not_sealed_by_a_later_save(plain, tmp_path):
     (workdir / "checkpoints" / "9" / saved_states.SUMS).unlink()
     longer = config("15")
     longer.run.keep = 3
-    training.train(longer, workdir, say=lambda text: None)
+    training.train(longer, workdir)
     assert sorted(saved_states.states_in(workdir / "checkpoints")) == [9, 12, 15]
     assert not (workdir / "checkpoints" / "9" / saved_states.SUMS).exists()
 
@@ -126,7 +126,7 @@ def test_empty_folders_are_no_states(plain, tmp_path):
     for name in ("99", "15"):
         (workdir / "checkpoints" / name).mkdir()
     assert gan_jax.load(workdir).step == 12
-    training.train(config("15"), workdir, say=lambda text: None)
+    training.train(config("15"), workdir)
     assert gan_jax.load(workdir).step == 15
     (workdir / "checkpoints" / "15" / "checksums.json").unlink()
     with pytest.raises(UserError, match=r"15 is damaged .*; name another state, such as 12"):

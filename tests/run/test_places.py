@@ -11,7 +11,6 @@ from PIL import Image
 import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
-from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.modes import MODES, parsing
 from gan_jax.modes import flags as shared
@@ -19,10 +18,11 @@ from gan_jax.modes.actions import likelihood, sample
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.run import folder as folders
 from gan_jax.run.model import load
-from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import ROOT, TINY, error_line, launch
 
 HOME = "/home/somebody"
+MOVED = "name where the run's data are now$"
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +43,16 @@ def test_every_flag_that_names_a_place_is_known():
     }
     general = FlagValues()
     shared.general(general)
+    expanding, plain = set(), set()  # over all modes
     for own in (general, *(parsing.load(mode).FLAGS for mode in MODES)):
+        places = {n for n in own if isinstance(own[n].parser, shared.PlaceParser)}
         speaking = {n for n in own if any(w in own[n].help for w in words)} - others
-        expanding = {n for n in own if isinstance(own[n].parser, shared.PlaceParser)}
-        assert speaking <= expanding | {"state", "sampling", "time_warp"}
-        named = {"real", "fake", "detector", "classifier", "feature_classifier", "style_from"}
-        assert named & {*own} <= expanding
+        assert speaking <= places | {"state", "sampling", "time_warp"}
+        expanding |= places
+        plain |= {*own} - places
+    named = {"real", "fake", "detector", "classifier", "feature_classifier", "style_from"}
+    assert named <= expanding
+    assert not expanding & plain  # a flag means the same in every mode
 
 
 def test_home_in_flags(tmp_path, monkeypatch):
@@ -116,18 +120,18 @@ def moved(tmp_path_factory):
     """(folder of a run, where its data are now): they lay elsewhere while it was trained."""
     home = tmp_path_factory.mktemp("moved")
     data = faces(home / "before" / "faces")
-    training.train(config(data), home / "run", say=quiet)
+    training.train(config(data), home / "run")
     data.rename(home / "now")
     return home / "run", home / "now"
 
 
-def test_a_run_goes_on_where_its_data_are_now(tmp_path):
-    data, lines = faces(tmp_path / "before"), []
-    training.train(config(data), tmp_path / "run", say=quiet)
+def test_a_run_goes_on_where_its_data_are_now(tmp_path, lines):
+    data = faces(tmp_path / "before")
+    training.train(config(data), tmp_path / "run")
     data.rename(tmp_path / "now")
     longer = config(tmp_path / "now")
     longer.run.steps = "4"
-    training.train(longer, tmp_path / "run", say=lines.append)
+    training.train(longer, tmp_path / "run")
     told = [line for line in lines if line.startswith("changed since this run began")]
     assert "config.data.path is" in told[0]
     assert str(tmp_path / "now") in told[0]
@@ -140,55 +144,44 @@ def test_other_data_in_the_new_place_are_refused(moved, tmp_path):
     run, _ = moved
     more = config(faces(tmp_path / "more", 30))
     more.run.steps = "4"
-    message = assert_refused("data has changed", training.train, more, run, quiet)
-    assert "train_size was" in message
+    other_data = r"data has changed since the run began .*train_size was"
+    refused_argument("workdir", other_data, training.train, more, run)
     other = config(tmp_path / "more")
     other.data.flip = True
-    with pytest.raises(UserError, match=r"config\.data\.flip"):
-        training.train(other, run, quiet)
+    flipped = r"another config: .*config\.data\.flip is False there, True here"
+    refused_argument("workdir", flipped, training.train, other, run)
 
 
 def test_evaluate_says_how_to_name_the_data_and_finds_them(moved, tmp_path):
     run, now = moved
-    message = assert_refused(
-        "name where the run's data are now", gan_jax.evaluate, run, "newest", quiet
-    )
+    message = refused_argument("data", MOVED, gan_jax.evaluate, run)
     assert "config.data.path=" in message
     assert "before/faces" in message
-    scores = gan_jax.evaluate(run, say=quiet, data={"path": str(now)})
+    scores = gan_jax.evaluate(run, data={"path": str(now)})
     assert np.isfinite(scores["val/gen"])
     other = {"path": str(faces(tmp_path / "more", 30))}
-    message = assert_refused(
-        "data has changed since the run began",
-        lambda: gan_jax.evaluate(run, say=quiet, data=other),
-    )
-    assert "train_size was" in message
-    assert message.endswith("restore it, or name where it is now")
+    changed = "data has changed since .*train_size was .*restore it, or name where it is now$"
+    refused_argument("workdir", changed, gan_jax.evaluate, run, data=other)
 
 
 def test_a_model_without_need_of_data_draws_when_they_are_gone(moved, tmp_path):
     run, now = moved
-    assert sample.sample(run, tmp_path / "out", range(2), say=quiet)
-    assert_refused(
-        "data: this model draws images without",
-        lambda: sample.sample(
-            ModelChoice(run, data={"path": str(now)}), tmp_path, range(2), say=quiet
-        ),
-    )
+    assert sample.sample(run, tmp_path / "out", range(2))
+    chosen = ModelChoice(run, data={"path": str(now)})
+    unneeded = "^: this model draws images without"
+    refused_argument("data", unneeded, sample.sample, chosen, tmp_path, range(2))
 
 
 def test_a_model_that_translates_finds_its_validation_pairs(tmp_path):
     data = faces(tmp_path / "before", 12)
     made = config(data, "pix2pix_facades", pairs="side_by_side", validation_split="fraction")
     made.data.update(validation_path="", resize="squash")
-    training.train(made, tmp_path / "run", say=quiet)
+    training.train(made, tmp_path / "run")
     data.rename(tmp_path / "now")
     run = tmp_path / "run"
-    assert_refused(
-        "name where the run's data are now", sample.sample, run, tmp_path / "out", range(2)
-    )
+    refused_argument("data", MOVED, sample.sample, run, tmp_path / "out", range(2))
     places = {"path": str(tmp_path / "now")}
-    assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2), say=quiet)
+    assert sample.sample(ModelChoice(run, data=places), tmp_path / "out", range(2))
 
 
 def test_likelihood_says_how_to_name_the_data(tmp_path):
@@ -199,13 +192,11 @@ def test_likelihood_says_how_to_name_the_data(tmp_path):
     made.best.metric = "val/loss"
     made.data.update(source="npz", path=str(tmp_path / "before.npz"))
     made.sampling.steps = "2"
-    training.train(made, tmp_path / "run", say=quiet)
+    training.train(made, tmp_path / "run")
     (tmp_path / "before.npz").rename(tmp_path / "now.npz")
     run, out = tmp_path / "run", tmp_path / "out"
-    assert_refused("name where the run's data are now", likelihood.run, run, out)
-    found = likelihood.run(
-        ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2, say=quiet
-    )
+    refused_argument("data", MOVED, likelihood.run, run, out)
+    found = likelihood.run(ModelChoice(run, data={"path": f"{tmp_path}/now.npz"}), out, count=2)
     assert np.isfinite(found["bits_per_dim"])
 
 
@@ -221,27 +212,28 @@ def test_what_data_may_say(tmp_path, monkeypatch):
     assert found == {"path": here, "validation_path": f"{here}/b"}
     monkeypatch.setenv("HOME", here)
     assert configs.places("path=~/b") == configs.places("~/b") == {"path": f"{here}/b"}
-    assert "accepted keys are path, path_b" in assert_refused(
-        "data=", configs.places, f"folder={here}"
-    )
-    assert_refused("does not exist; name where the data are now", configs.places, "/no/where")
-    assert_refused("does not exist", configs.places, f"path={here},path_b=/no/where")
+    accepted = f"^=folder={here}: .*accepted keys are path, path_b"
+    refused_argument("data", accepted, configs.places, f"folder={here}")
+    for text in ("/no/where", f"path={here},path_b=/no/where"):
+        absent = "^: /no/where does not exist; name where the data are now$"
+        refused_argument("data", absent, configs.places, text)
 
 
 def test_data_of_the_package_cannot_move(tmp_path):
     made = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
     made.run.update(devices=1, steps="1", quality_every="0")
     made.best.metric = "val/gen"
-    training.train(made, tmp_path / "run", say=quiet)
-    assert_refused(
-        "config.data.source='synthetic'", load, tmp_path / "run", "newest", {"path": str(tmp_path)}
+    training.train(made, tmp_path / "run")
+    places = {"path": str(tmp_path)}
+    refused_argument(
+        "data", "config.data.source='synthetic'", load, tmp_path / "run", "newest", places
     )
 
 
 @pytest.mark.parametrize("mode", ["train", "translate", "metrics", "report"])
 def test_modes_that_open_no_data_of_a_run(mode):
     words = ["launch.py", f"--mode={mode}", "--data=/tmp", "--workdir=runs/a"]
-    message = assert_refused("--data is a flag of --mode=sample, eval", parsing.parse, words)
+    message = assert_refused("^--data is a flag of --mode=sample, eval", parsing.parse, words)
     assert ("--config.data.path" in message) == (mode == "train")
 
 
@@ -250,10 +242,9 @@ def test_missing_sets_of_images_say_what_to_name(tmp_path):
     np.savez(there, images=np.zeros((4, 16, 16, 3), np.uint8))
     for gone in (tmp_path / "gone", tmp_path / "gone.npz", tmp_path / "gone.zip"):
         for words in ((str(gone), str(there)), (str(there), str(gone))):
-            message = assert_refused(
-                "name where the images are now", comparison.compare, *words, ["swd"]
-            )
-            assert message.startswith("real=" if words[0] == str(gone) else "fake=")
+            side = "real" if words[0] == str(gone) else "fake"
+            absent = f"^={gone}: .*name where the images are now"
+            refused_argument(side, absent, comparison.compare, *words, ["swd"])
 
 
 def test_the_launcher_needs_no_home(monkeypatch):

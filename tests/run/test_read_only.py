@@ -11,7 +11,6 @@ import gan_jax
 from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.core import checkpoint, saved_states
-from gan_jax.errors import UserError
 from gan_jax.evaluation import comparison
 from gan_jax.evaluation.options import Options
 from gan_jax.modes.actions import (
@@ -22,14 +21,14 @@ from gan_jax.modes.actions import (
     interpolate,
     likelihood,
     output,
+    report,
     sample,
     timelapse,
 )
 from gan_jax.modes.actions.interpolate import Motion
-from gan_jax.report import page
 from gan_jax.run import folder as folders
 from gan_jax.run import weights
-from tests.helpers.one_line import assert_refused, quiet
+from tests.helpers.one_line import refused_argument
 from tests.helpers.shell import ROOT
 from tests.helpers.unwritable import unwritable
 
@@ -47,7 +46,7 @@ def config(steps: str = "4"):
 def trained(tmp_path_factory):
     """A finished run with the classifier that judged it beside it."""
     workdir = tmp_path_factory.mktemp("kept") / "run"
-    training.train(config(), workdir, say=quiet)
+    training.train(config(), workdir)
     return workdir
 
 
@@ -56,10 +55,12 @@ def files(folder):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_evaluate_tells_its_figures_and_then_what_it_cannot_write(trained, monkeypatch, number):
-    before, lines = files(trained), []
+def test_evaluate_tells_its_figures_and_then_what_it_cannot_write(
+    trained, monkeypatch, number, lines
+):
+    before = files(trained)
     with unwritable(monkeypatch, trained, number):
-        scores = gan_jax.evaluate(trained, say=lines.append)
+        scores = gan_jax.evaluate(trained)
     assert files(trained) == before
     assert {"val/gen", "fd_classifier"} <= set(scores)
     assert any(line.startswith("val/gen ") for line in lines[:-1])
@@ -71,15 +72,13 @@ def test_images_of_a_run_that_can_only_be_read(trained, tmp_path, monkeypatch):
     before = files(trained)
     with unwritable(monkeypatch, trained, errno.EROFS):
         made = sample.sample(
-            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm"), say=quiet
+            trained, tmp_path / "out", range(4), formats=("grid", "png", "npz", "adm")
         )
         assert len(made) == 7
         weights.arrays(str(trained), "gen", "config.restore.gen")
-        interpolate.interpolate(
-            trained, tmp_path / "a.webp", range(2), motion=Motion(0.2, 10, 0.0), say=quiet
-        )
-        timelapse.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2, say=quiet)
-        page.page(trained, tmp_path / "page.html")
+        interpolate.interpolate(trained, tmp_path / "a.webp", range(2), motion=Motion(0.2, 10, 0.0))
+        timelapse.timelapse(trained, tmp_path / "b.webp", seconds=1, fps=2)
+        report.report([trained], tmp_path / "page.html")
     assert files(trained) == before
 
 
@@ -102,7 +101,7 @@ def modes(run, inputs, out):
         "metrics": lambda: comparison.compare(
             real, real, ("swd",), Options(out=str(out / "m.json"))
         ),
-        "report": lambda: page.page(run, out / "page.html"),
+        "report": lambda: report.report([run], out / "page.html"),
     }
 
 
@@ -128,8 +127,7 @@ def test_an_output_that_cannot_be_written_is_one_line_before_the_work(
         monkeypatch.setattr(saved_states, "read", loaded)
         monkeypatch.setattr(comparison, "_measure", loaded)
     with unwritable(monkeypatch, out, number):
-        message = assert_refused("out: ", call)
-    assert "cannot be written" in message
+        refused_argument("out", "cannot be written", call)
     assert not list(out.iterdir())
 
 
@@ -139,13 +137,11 @@ def test_statistics_that_cannot_be_kept(tmp_path, monkeypatch):
     out = tmp_path / "disk"
     out.mkdir()
     with unwritable(monkeypatch, out, errno.ENOSPC):
-        message = assert_refused(
-            "save_stats: .* cannot be written",
-            lambda: comparison.compare(
-                str(images), "", ("fid",), Options(save_stats=str(out / "a.npz"))
-            ),
+        options = Options(save_stats=str(out / "a.npz"))
+        unwritten = "cannot be written .*; name another file"
+        refused_argument(
+            "save_stats", unwritten, comparison.compare, str(images), "", ("fid",), options
         )
-    assert "name another file" in message
 
 
 def test_a_disk_that_fills_while_samples_are_written(trained, tmp_path, monkeypatch):
@@ -153,26 +149,24 @@ def test_a_disk_that_fills_while_samples_are_written(trained, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(UserError, match=r"out: .*cannot be written \(No space left"):
-        sample.sample(trained, tmp_path / "out", range(4), formats=("npz",), say=quiet)
+    refused_argument(
+        "out", r"cannot be written \(No space left", sample.sample, trained, tmp_path / "out",
+        range(4), formats=("npz",),
+    )  # fmt: skip
 
 
 def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        assert_refused("out: .*is not a folder", sample.sample, trained, out, range(4))
-    assert_refused(
-        "out: .*it is a folder",
-        lambda: export_file.export_file(trained, tmp_path),
-    )
+        refused_argument("out", "is not a folder", sample.sample, trained, out, range(4))
+    refused_argument("out", "it is a folder", export_file.export_file, trained, tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
-def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number, lines):
     """Lustre, some NFS and FUSE mounts: the run goes on, and a line says what is missing."""
-    lines = []
     monkeypatch.setattr(folders.fcntl, "flock", failing(number))
-    folder = folders.claim(tmp_path / "run", say=lines.append)
+    folder = folders.claim(tmp_path / "run")
     folders.release(folder)
     assert len(lines) == 1
     assert "has no locks" in lines[0]
@@ -182,7 +176,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
 @pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES])
 def test_a_folder_that_another_process_holds(tmp_path, monkeypatch, number):
     monkeypatch.setattr(folders.fcntl, "flock", failing(number))
-    assert_refused("another process trains there", folders.claim, tmp_path / "run")
+    refused_argument("workdir", "another process trains there", folders.claim, tmp_path / "run")
 
 
 def failing(number: int):
@@ -192,7 +186,9 @@ def failing(number: int):
     return flock
 
 
-def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_path, monkeypatch):
+def test_damaged_states_that_cannot_be_moved_stay_where_they_are(
+    trained, tmp_path, monkeypatch, lines
+):
     """They are passed over as ever."""
     import shutil
 
@@ -205,8 +201,7 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(checkpoint.shutil, "move", refused)
-    lines = []
-    states = checkpoint.Checkpoints(folder, say=lines.append)
+    states = checkpoint.Checkpoints(folder)
     experiment = training.Experiment(config())
     step, _, _ = states.restore_newest(experiment.shapes())
     states.close()
@@ -217,7 +212,7 @@ def test_damaged_states_that_cannot_be_moved_stay_where_they_are(trained, tmp_pa
 def test_the_classifier_beside_a_run_is_read_and_not_trained_again(trained, monkeypatch):
     """Its training would claim its folder, which a folder to read does not allow."""
     monkeypatch.setattr(training, "train", None)
-    scores = gan_jax.evaluate(trained, say=quiet)
+    scores = gan_jax.evaluate(trained)
     assert "fd_classifier" in scores
     assert json.loads((trained / "evaluate.json").read_text())["val/gen"] == scores["val/gen"]
 
@@ -230,11 +225,11 @@ def test_arrays_are_whole_or_not_there(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(UserError, match=r"out: .*a\.npz cannot be written \(No space left"):
-        output.save_arrays(tmp_path / "a.npz", np.zeros(3))
+    full_disk = r"a\.npz cannot be written \(No space left"
+    refused_argument("out", full_disk, output.save_arrays, tmp_path / "a.npz", np.zeros(3))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_the_locale_cannot_spell(tmp_path):
     folder = f"{tmp_path}/c\udcc3"
-    assert_refused("this locale cannot spell", lambda: folders.claim(folder))
+    refused_argument("workdir", "this locale cannot spell", folders.claim, folder)

@@ -8,7 +8,7 @@ import pytest
 
 import gan_jax
 from gan_jax import config as configs
-from gan_jax import training
+from gan_jax import log, training
 from gan_jax.core import saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
@@ -35,7 +35,7 @@ def config(conditioning: str = "none", **networks):
 def source(tmp_path_factory):
     """A run of two steps, and its generator's averaged weights by name."""
     folder = tmp_path_factory.mktemp("restore") / "source"
-    training.train(config(), folder, lambda text: None)
+    training.train(config(), folder)
     saved, ema = arrays(folder, "best"), "state/nets/gen/opt/ema/"
     named = {k.removeprefix(ema): v for k, v in saved.items() if k.startswith(ema)}
     return folder, {k.replace("/0/", "/", 1): v for k, v in named.items()}
@@ -45,7 +45,8 @@ def first(chosen, net: str = "gen"):
     """(net at step 0 as initialised, the same with config.restore, what was said)."""
     experiment, said = Experiment(chosen), []
     carry = experiment.fresh()
-    restored = weights.restore_weights(experiment, carry, said.append)
+    with log.sent_to(said.append):
+        restored = weights.restore_weights(experiment, carry)
     for name in carry.state.nets:
         if name != net:
             assert restored.state.nets[name] is carry.state.nets[name]
@@ -128,7 +129,7 @@ def test_weights_from_a_npz_file(source, tmp_path):
         np.testing.assert_array_equal(value, named(before)[name] + np.float32(shift), err_msg=name)
 
 
-def test_a_pytorch_gan_file_trains_on(tmp_path):
+def test_a_pytorch_gan_file_trains_on(tmp_path, lines):
     """The whole way: a .pth of PyTorch-GAN's generator, restored by train and only at the start."""
     chosen = config(
         gen={"name": "pytorch_gan_dense", "width": 2}, disc={"name": "dense", "width": 2}
@@ -139,9 +140,8 @@ def test_a_pytorch_gan_file_trains_on(tmp_path):
     torch_file.write(path, pytorch_gan.from_trees(params, given.stats))
     chosen.restore.gen = (str(path), "*")
     chosen.optim.gen.lr = 0.0
-    said = []
-    training.train(chosen, tmp_path / "run", said.append)
-    assert any(str(path) in line for line in said)
+    training.train(chosen, tmp_path / "run")
+    assert any(str(path) in line for line in lines)
     final = arrays(tmp_path / "run")
     kernel = params["model_2"]["kernel"]
     np.testing.assert_array_equal(final["state/nets/gen/params/model_2/kernel"], kernel)
@@ -151,10 +151,10 @@ def test_a_pytorch_gan_file_trains_on(tmp_path):
     # a resumption reads the run's own state: the file may be gone
     path.unlink()
     chosen.run.steps = "4"
-    said.clear()
-    assert training.train(chosen, tmp_path / "run", said.append)["step"] == 4
-    assert "resuming from step 2" in said
-    assert not any(line.startswith("config.restore") for line in said)
+    lines.clear()
+    assert training.train(chosen, tmp_path / "run")["step"] == 4
+    assert "resuming from step 2" in lines
+    assert not any(line.startswith("config.restore") for line in lines)
 
 
 def test_mistakes(source, tmp_path):
@@ -181,23 +181,22 @@ def test_mistakes(source, tmp_path):
         first(wider)
 
 
-def test_a_run_moves_to_other_devices(tmp_path, monkeypatch):
+def test_a_run_moves_to_other_devices(tmp_path, monkeypatch, lines):
     """One device, then eight from the same state: said, and the result is the same. Its model
     loads where fewer devices are, on as many of them as divide a batch."""
     chosen = config(gen={"name": "dense"}, disc={"name": "dense"})
     # Adam turns the rounding of a zero gradient into a full step unless eps is large
     for section in chosen.optim.values():
         section.eps = 1e-3
-    said: list[str] = []
     for devices, steps in ((1, "2"), (8, "4")):
         chosen.run.update(devices=devices, steps=steps)
-        training.train(chosen, tmp_path / "moved", said.append)
+        training.train(chosen, tmp_path / "moved")
         stored = json.loads((tmp_path / "moved" / "config.json").read_text())
         assert stored["devices"]["count"] == devices
-    assert "config.run.devices is 1 there, 8 here" in "\n".join(said)
-    assert "resuming from step 2" in said
+    assert "config.run.devices is 1 there, 8 here" in "\n".join(lines)
+    assert "resuming from step 2" in lines
     chosen.run.devices = 1
-    training.train(chosen, tmp_path / "straight", lambda text: None)
+    training.train(chosen, tmp_path / "straight")
     straight, moved = arrays(tmp_path / "straight"), arrays(tmp_path / "moved")
     for name, value in straight.items():
         if name.startswith("state/"):

@@ -82,28 +82,27 @@ def ids(tmp_path_factory):
     """The folder of a classifier's run."""
     made, folder = config(), tmp_path_factory.mktemp("runs") / "ids"
     made.run.update(steps="1", eval_every="0", sample_every="0")
-    training.train(made, folder, lambda *_: None)
+    training.train(made, folder)
     return folder
 
 
-def test_a_discriminator_begins_with_the_classifiers_trunk(ids):
+def test_a_discriminator_begins_with_the_classifiers_trunk(ids, lines):
     """config.restore.disc: exactly what matches changes, and it is said what did."""
     made = config("warpgan_drawn")
     made.restore.disc = (str(ids), "conv*|bottleneck*")
-    said = []
-    model = restored(made, said)
-    text = "\n".join(said)
+    model = restored(made)
+    text = "\n".join(lines)
     assert "config.restore.disc: 12 arrays from" in text
     assert "4 do not match 'conv*|bottleneck*'" in text
     weights = gan_jax.load(ids).state.nets["classifier"].params
-    fresh = restored(config("warpgan_drawn"), [])
+    fresh = restored(config("warpgan_drawn"))
     for name, layer in model.items():
         for leaf, value in layer.items():
             expected = weights[name][leaf] if name in weights else fresh[name][leaf]
             np.testing.assert_array_equal(value, expected, err_msg=f"{name}/{leaf}")
     made.restore.disc = (str(ids), "conv*|dense*")
     with pytest.raises(UserError, match=r"'dense\*' matches nothing") as caught:
-        restored(made, [])
+        restored(made)
     assert "\n" not in str(caught.value)
 
 
@@ -112,7 +111,7 @@ def test_a_run_measures_identities_and_exaggeration_as_it_trains(ids, tmp_path):
     made.restore.disc = (str(ids), "conv*|bottleneck*")
     made.quality.recogniser = str(ids)
     made.run.update(steps="2", quality_every="1", eval_every="0", sample_every="0")
-    training.train(made, tmp_path / "w", lambda *_: None)
+    training.train(made, tmp_path / "w")
     first, last = (row for row in rows(tmp_path / "w") if "rank1" in row)
     assert [first["step"], last["step"]] == [1, 2]
     whom = [name for name in first if name.startswith("rank1") or name == "identity_cosine"]
@@ -132,20 +131,20 @@ def test_a_recogniser_that_knows_the_people_it_judges_is_refused(tmp_path):
     seen = config()
     seen.data.update(source="drawn_faces", identities=18, photos=1, caricatures=1)
     seen.run.update(steps="1", eval_every="0", sample_every="0")
-    training.train(seen, tmp_path / "ids", lambda *_: None)
+    training.train(seen, tmp_path / "ids")
     made = config("warpgan_drawn")  # trained on 0 to 15, judged on 16 to 19
     made.quality.recogniser = str(tmp_path / "ids")
     made.run.quality_every = "1"
     with pytest.raises(UserError, match="2 of the 4 people of validation") as caught:
-        training.train(made, tmp_path / "w", lambda *_: None)
+        training.train(made, tmp_path / "w")
     assert "0016, 0017; train the recogniser with config.data.identities=16" in str(caught.value)
 
 
-def restored(made, said: list) -> dict:
+def restored(made) -> dict:
     """Parameters of the discriminator as training would begin with them."""
     experiment = Experiment(made)
     carry = experiment.fresh()
-    carry = restore_weights(experiment, carry, said.append)
+    carry = restore_weights(experiment, carry)
     return fetch(carry.state).nets["disc"].params
 
 

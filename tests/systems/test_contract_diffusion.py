@@ -1,14 +1,6 @@
 """What every system owes the engine, for every setting of every config of diffusion."""
 
-import pytest
-
 from tests.helpers import contract
 from tests.helpers.contract_checks import *  # noqa: F403
-from tests.helpers.contract_runs import Prepared
 
 PROGRAMS = [p for p in contract.PROGRAMS if contract.is_diffusion(p)]
-
-
-@pytest.fixture(scope="module", params=PROGRAMS)
-def system(request):
-    return Prepared(request.param)

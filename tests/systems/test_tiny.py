@@ -72,6 +72,16 @@ def test_the_contract_covers_every_setting_of_every_variant():
     assert {*contract.FLOAT32, *contract.SAME_IMAGES} <= set(contract.PROGRAMS)
 
 
+@pytest.mark.parametrize("program", contract.SAME_IMAGES)
+def test_programs_whose_images_are_not_compared_differ_in_the_discriminator(program):
+    same = contract.SAME_IMAGES[program]
+    assert same in contract.PROGRAMS
+    assert same not in contract.SAME_IMAGES
+    one, other = (configs.plain(contract.load(p)) for p in (program, same))
+    parts = ("model.disc.", "loss.", "optim.disc.", "run.", "quality.", "best.")
+    assert [k for k in configs.differences(one, other) if not k.startswith(parts)] == []
+
+
 @pytest.mark.parametrize("file", sorted(contract.FOLDER.glob("*.py")), ids=lambda f: f.stem)
 def test_docstrings_name_the_variants(file):
     text = ast.get_docstring(ast.parse(file.read_text()))

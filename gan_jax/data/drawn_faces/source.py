@@ -17,6 +17,7 @@ from gan_jax.data.drawn_faces.caricature import drawing
 from gan_jax.data.drawn_faces.geometry import FIVE, Pose
 from gan_jax.data.drawn_faces.paint import Colour, Look, Scene, mixed
 from gan_jax.data.drawn_faces.photo import photo
+from gan_jax.data.progress import Work
 from gan_jax.data.sources.arrays import Opened
 
 PHOTO, CARICATURE = "P", "C"
@@ -160,6 +161,8 @@ def picture(identity: int, kind: str, number: int, size: int, factor: float) -> 
 class DrawnFaces:
     """Photos, then caricatures, of one identity after the other."""
 
+    work = Work(0.05, "face", "drawing {} faces")
+
     def __init__(
         self,
         first: int,
@@ -266,7 +269,7 @@ def open_drawn_faces(options: Options) -> Opened:
     if options.labels == "none":
         return Opened(train, validation, (), "none", sorted_by_class=True)
     names = tuple(f"{identity:04d}" for identity in range(options.identities))
-    return Opened(train, validation, names, "the source's own", sorted_by_class=True)
+    return Opened(train, validation, names, sorted_by_class=True)
 
 
 __all__ = ["FIVE", "DrawnFaces", "open_drawn_faces"]

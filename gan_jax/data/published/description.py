@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_jax.files import opened
+from gan_jax.files import amount, opened
 
 SLACK = 2  # a file without a published checksum may be this many times larger than expected
 
@@ -74,12 +74,3 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def amount(size: int) -> str:
-    """A number of bytes as a person reads it: 4542 → "4.5 kB", 170052171 → "170 MB"."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB")):
-        if size >= unit:
-            shown = size / unit
-            return f"{shown:.1f} {name}" if shown < 10 else f"{shown:.0f} {name}"
-    return f"{size / 1000:.1f} kB"

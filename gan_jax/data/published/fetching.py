@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from gan_jax.data.progress import Progress
 from gan_jax.data.published.description import RemoteFile
 from gan_jax.errors import UserError
 from gan_jax.files import open_own
@@ -13,9 +14,6 @@ CHUNK = 2**16  # bytes; what a cut-off transfer has beyond a multiple of it is l
 TIMEOUT = 30  # seconds without an answer
 MEGABYTE = 10**6
 WHOLE, NO_SUCH_RANGE = 200, 416  # statuses of answers after which a part is of no use
-
-# progress(total, label) shows a bar; bar(done) moves it, and bar.close() ends it
-Progress = Callable[[int, str], Callable[[int], None]]
 
 
 class FetchError(UserError):

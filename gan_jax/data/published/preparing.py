@@ -1,21 +1,25 @@
 """Prepares a published set: fetches its files, or takes them from a person, and unpacks them."""
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gan_jax.data.progress import Progress
 from gan_jax.data.published import places
-from gan_jax.data.published.description import PublishedSet, RemoteFile, amount, sha256
-from gan_jax.data.published.fetching import FetchError, Progress, fetch
+from gan_jax.data.published.description import PublishedSet, RemoteFile, sha256
+from gan_jax.data.published.fetching import FetchError, fetch
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder, open_own, writing
+from gan_jax.files import amount, check_folder, open_own, writing
 
 try:
     import fcntl
 except ImportError:  # Windows has no fcntl: there, two processes at once go unnoticed
     fcntl = None
+
+logger = logging.getLogger(__name__)
 
 WORK = ".prepare"  # a folder in --out for what is not finished
 
@@ -24,7 +28,6 @@ def prepare(
     wanted: PublishedSet,
     out: str | Path,
     by_hand: str = "",
-    say=print,
     progress: Progress | None = None,
 ) -> Path:
     """Makes the set's file or folder in the folder `out`, and returns its path.
@@ -36,7 +39,7 @@ def prepare(
     Args:
         by_hand: a file that a person has got, or a folder that holds all files of the set; "" to
             fetch them.
-        progress: makes progress bars; see fetching.py.
+        progress: makes progress bars; see gan_jax.data.progress.
 
     Raises UserError in one line: for a target that exists and is not whole, files that cannot be
     fetched, that are missing or not the published ones, and a folder that cannot be written.
@@ -48,19 +51,19 @@ def prepare(
                 "out",
                 f": {target} exists and is not whole: {flaw}; move it away, or name another folder",
             )
-        say(f"{target}: already there and whole, nothing to do")
+        logger.info(f"{target}: already there and whole, nothing to do")
         return target
     folder = check_folder(out)
     given = _given(wanted, by_hand) if by_hand else {}
-    say(f"{wanted.title}. Licence: {wanted.licence}")
+    logger.info(f"{wanted.title}. Licence: {wanted.licence}")
     work = folder / WORK / wanted.name
     with writing(target), _working(work, wanted):
-        files = given or _fetched(wanted, work, say, progress)
+        files = given or _fetched(wanted, work, progress)
         _make(wanted, files, work, target)
-        _say_checksums(wanted, files, say)
+        _log_checksums(wanted, files)
         for file in wanted.files:
             (work / file.name).unlink(missing_ok=True)
-    say(f"wrote {target}, {amount(wanted.disk)}: {_use(wanted, target)}")
+    logger.info(f"wrote {target}, {amount(wanted.disk)}: {_use(wanted, target)}")
     return target
 
 
@@ -105,7 +108,7 @@ def _given(wanted: PublishedSet, by_hand: str) -> dict[str, Path]:
     return found
 
 
-def _fetched(wanted: PublishedSet, work: Path, say, progress: Progress | None) -> dict[str, Path]:
+def _fetched(wanted: PublishedSet, work: Path, progress: Progress | None) -> dict[str, Path]:
     """Fetches the files into `work`. Raises UserError for one that cannot be fetched."""
     for file in wanted.files:
         if not file.addresses:
@@ -123,7 +126,7 @@ def _fetched(wanted: PublishedSet, work: Path, say, progress: Progress | None) -
         )
     found = {}
     for file in wanted.files:
-        say(f"fetching {file.name}, {amount(file.size)}, from {file.addresses[0]}")
+        logger.info(f"fetching {file.name}, {amount(file.size)}, from {file.addresses[0]}")
         try:
             found[file.name] = fetch(file, work, progress)
         except FetchError as error:
@@ -159,11 +162,11 @@ def _make(wanted: PublishedSet, files: Mapping[str, Path], work: Path, target: P
         _remove(unfinished)
 
 
-def _say_checksums(wanted: PublishedSet, files: Mapping[str, Path], say) -> None:
+def _log_checksums(wanted: PublishedSet, files: Mapping[str, Path]) -> None:
     """Tells the checksums of files for which none is published."""
     for file in wanted.files:
         if not file.sha256:
-            say(
+            logger.info(
                 f"no checksum is published for {file.name}: its content has been checked, and its "
                 f"SHA-256 is {sha256(files[file.name])}"
             )

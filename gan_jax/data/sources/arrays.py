@@ -18,7 +18,11 @@ DIGITS = Path(__file__).with_name("mnist_subset.npz")
 
 
 class Source(Protocol):
-    """Images by number. `image` may raise UnreadableError; `name` is for messages."""
+    """Images by number. `image` may raise UnreadableError; `name` is for messages.
+
+    A source whose images take time has `work`, a `gan_jax.data.progress.Work` that says how long
+    one takes and what is done.
+    """
 
     known: tuple[int, int, int]  # height, width, channels if the same for all images; 0: not known
 
@@ -40,7 +44,7 @@ class Opened:
     train: Source
     validation: Source | None
     class_names: tuple[str, ...]  # () without labels, whatever `label` returns
-    labels_from: str  # for the console
+    labels_from: str = ""  # for the console; "": the source's own labels
     sorted_by_class: bool = False
     remarks: tuple[str, ...] = ()  # lines to show a person: what the splits are, …
 
@@ -230,7 +234,7 @@ def _settle(
     count = max(int(part.labels.max()) for part in parts) + 1
     if len(class_names) < count:
         class_names = tuple(str(c) for c in range(count))
-    return Opened(train, validation, class_names, "the source's own")
+    return Opened(train, validation, class_names)
 
 
 def _own_validation(validation: ArraySource | None, options: Options) -> ArraySource | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_jax.data.config import Options
+from gan_jax.data.progress import IMAGES
 from gan_jax.data.sources import decode, listing
 from gan_jax.data.sources.arrays import Opened
 from gan_jax.data.sources.places import Directory, Files, extension, share_files
@@ -29,6 +30,7 @@ class FileSource:
     """Image files, which are decoded when they are needed."""
 
     known = (0, 0, 0)  # each file has its own shape
+    work = IMAGES
 
     def __init__(
         self, files: Files, names: list[str], labels: list[int], bits: int = decode.DEEP_BITS

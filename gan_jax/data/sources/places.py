@@ -32,7 +32,10 @@ HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE, OUTSIDE = (
 )
 DEEPEST, LONGEST_PATH = 64, 4096  # folders and characters of a path in a zip
 # sheets without a mark, from earlier revisions, and videos, by their usual names
-UNMARKED_SHEETS = ("contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp")
+UNMARKED_SHEETS = (
+    "contact_sheet.png", "grid.png", "interpolation.webp", "timelapse.webp", "interpolation.gif",
+    "timelapse.gif",
+)  # fmt: skip
 SHEET_FOLDER = "sheets"
 # the names of sheets with a mark; only files with such names are opened to look for the mark
 MARKED_SHEETS = re.compile(

@@ -77,7 +77,7 @@ def open_synthetic(options: Options) -> Opened:
     )
     if options.labels == "none":
         return Opened(train, validation, (), "none")
-    return Opened(train, validation, tuple(str(c) for c in range(classes)), "the source's own")
+    return Opened(train, validation, tuple(str(c) for c in range(classes)))
 
 
 def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.ndarray:

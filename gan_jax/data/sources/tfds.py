@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 from gan_jax.data.config import Options
+from gan_jax.data.progress import IMAGES
 from gan_jax.data.sources import decode
 from gan_jax.data.sources.arrays import Opened
 from gan_jax.data.sources.folders import check_distinct
@@ -14,6 +15,8 @@ from gan_jax.errors import UserError
 
 class TfdsSource:
     """One split of a data set prepared by tfds; encoded images are decoded here."""
+
+    work = IMAGES
 
     def __init__(self, records, image_shape: tuple[int | None, ...], title: str) -> None:
         self.records = records
@@ -79,7 +82,7 @@ def open_tfds(options: Options) -> Opened:
 def _tfds_labels(names: tuple[str, ...], options: Options) -> tuple[tuple[str, ...], str]:
     if options.labels == "none" or not names:
         return (), "none"
-    return names, "the source's own"
+    return names, ""
 
 
 def _open_tfds_split(options: Options, split: str) -> tuple[TfdsSource, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Makes a folder of aligned faces from a folder of photographs."""
 
 import io
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,16 +13,19 @@ from PIL import Image
 from gan_jax.core.console import ProgressBar
 from gan_jax.data import alignment
 from gan_jax.data.sources import decode, listing
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, argument
 from gan_jax.files import check_folder
 from gan_jax.modes.actions import output
 from gan_jax.run.faces import Detect, Faces, NoFaceError
 
+logger = logging.getLogger(__name__)
+
 LEFT_OUT = "not_aligned.txt"  # a line `path<tab>reason` for each image without a crop
 QUALITY = 95  # of JPEG
+MANY = 100  # images that may take long, so that a line is logged first
 MOST_NAMED = 5  # images left out that are named on the console
 MUCH = 0.1  # a larger share of pixels from outside their images is reported
-TIGHTEST = 1.0  # the largest --face_scale that is advised: above it the face itself is cut off
+TIGHTEST = 1.0  # the largest `face_scale` that is advised: above it the face itself is cut off
 
 # where a crop lies: points [5, 2], and height and width of its image
 Place = tuple[np.ndarray, int, int]
@@ -48,19 +52,18 @@ def run(
     landmarks: str = "",
     detector: str | Detect = "",
     size: int = 256,
-    scale: float = alignment.SCALE,
-    choose: str = "largest",
-    say=print,
+    face_scale: float = alignment.SCALE,
+    faces: str = "largest",
 ) -> list[Path]:
     """Aligns the faces of every image of the folder or zip `source`; returns the files.
 
     Each image is written under its own path; spaces in the names of folders become underscores.
     .jpg and .jpeg are written as JPEG, all others as .png, and existing files are replaced.
-    `choose="all"` writes several faces of one image as name_1, name_2, from large to small. An
+    `faces="all"` writes several faces of one image as name_1, name_2, from large to small. An
     image without a face or a line in the landmarks file, or one that cannot be read, is left out
     and named on the console and in not_aligned.txt.
 
-    `landmarks`, `detector`, `choose`, `size`, `scale`: see gan_jax.run.faces.Faces.
+    `landmarks`, `detector`, `faces`, `size`, `face_scale`: see gan_jax.run.faces.Faces.
 
     If much of the crops lies outside their images, a note says how much, and how to reduce it.
 
@@ -68,30 +71,33 @@ def run(
     inside the input, and if none of the images could be aligned.
     """
     if not source:
-        raise UserError("--input is missing: --mode=align reads a folder or zip of images")
+        raise ArgumentError("source", " is missing: name a folder or a .zip of images")
     if not str(out):
-        raise UserError("--out is missing: --mode=align writes its crops into this folder")
-    files = listing.open_files(source, "--input")
-    names = listing.image_names(files, "--input")
+        raise ArgumentError("out", " is missing: name a folder for the crops")
+    with argument("source"):
+        files = listing.open_files(source, "source")
+        names = listing.image_names(files, "source")
     folder = Path(out)
     targets = _targets(names)
     _check_apart(folder, Path(source), targets.values())
     check_folder(folder)
-    faces = Faces(landmarks, detector, choose, size, scale)
-    _check_known(faces, names)
-    done = _align_all(faces, files, targets, folder)
+    finder = Faces(landmarks, detector, faces, size, face_scale)
+    _check_known(finder, names)
+    if len(names) >= MANY:
+        logger.info(f"looking for faces in {len(names):,} images")
+    done = _align_all(finder, files, targets, folder)
     _list(folder, done.left_out)
     if not done.made:
         name, reason = next(iter(done.left_out.items()))
-        raise UserError(
-            f"--input={source}: none of {len(names)} images could be aligned; the first, {name}: "
-            f"{reason}"
+        raise ArgumentError(
+            "source",
+            f"={source}: none of {len(names)} images could be aligned; the first, {name}: {reason}",
         )
     if beside := listing.left_out(files, names):
-        say(f"passed over in {files.root}: {beside}")
-    say(_summary(faces, names, folder, done))
-    for line in _scale_notes(done.places, faces.scale):
-        say(line)
+        logger.info(f"passed over in {files.root}: {beside}")
+    logger.info(_summary(finder, names, folder, done))
+    for line in _scale_notes(done.places, finder.scale):
+        logger.warning(line)
     return list(done.made)
 
 
@@ -134,8 +140,9 @@ def _targets(names: list[str]) -> dict[str, PurePosixPath]:
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
             path = path.with_suffix(".png")
         if path in origin:
-            raise UserError(
-                f"--input: {origin[path]} and {name} would both be written as {path}; rename one"
+            raise ArgumentError(
+                "source",
+                f": {origin[path]} and {name} would both be written as {path}; rename one",
             )
         found[name], origin[path] = path, name
     return found
@@ -151,18 +158,21 @@ def _check_apart(out: Path, source: Path, targets: Iterable[PurePosixPath]) -> N
     """Raises UserError if a file to write would lie among the files to read."""
     inner, outer = (Path(os.path.realpath(p)) for p in (source, out))
     if outer.is_relative_to(inner) or any((outer / t).is_relative_to(inner) for t in targets):
-        raise UserError(
-            f"--out={out} writes into --input={source}: name a folder outside it, so that no image "
-            "is replaced"
+        raise ArgumentError(
+            "out",
+            f"={out} writes into {source}, whose images are read: name a folder outside it, so "
+            "that no image is replaced",
         )
 
 
 def _check_known(faces: Faces, names: list[str]) -> None:
     """Raises UserError if the file of landmarks has no line for any of the images."""
     if not any(faces.knows(name) for name in names):
-        raise UserError(
-            f"--landmarks={faces.file} has no line for any of {len(names)} images; paths are those "
-            f"below --input, such as {names[0]}, and the first line has {next(iter(faces.known))}"
+        raise ArgumentError(
+            "landmarks",
+            f"={faces.file} has no line for any of {len(names)} images; a line begins with the "
+            f"path of its image, such as {names[0]}, and the first one has "
+            f"{next(iter(faces.known))}",
         )
 
 
@@ -192,7 +202,7 @@ def _summary(faces: Faces, names: list[str], folder: Path, done: Aligned) -> str
     text = f"{len(aligned)} of {len(names)} images aligned, {crops} crops of {side} in {folder}"
     spare = len(faces.known.keys() - {alignment.key(name) for name in names})
     if spare:
-        text += f"; {spare} lines of {faces.file} name no image of --input"
+        text += f"; {spare} lines of {faces.file} are about none of these images"
     if left_out:
         named = ", ".join([*left_out][:MOST_NAMED])
         more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
@@ -220,7 +230,7 @@ def _scale_notes(places: list[Place], scale: float) -> list[str]:
         tighter = following
         rest = float(np.mean([alignment.outside(*place, tighter) for place in places]))
     if tighter > scale:
-        text += f"; --face_scale={tighter:g} cuts closer to the face and leaves {rest:.1%}"
+        text += f"; face_scale={tighter:g} cuts closer to the face and leaves {rest:.1%}"
     if rest > MUCH:
         text += "; images that show more around the faces have less of it"
     return [*notes, text]

@@ -1,7 +1,9 @@
 """Photos as caricatures, in several styles and scales of the warp."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax.core.console import ProgressBar
 from gan_jax.data.inputs import Inputs
 from gan_jax.data.sources import decode
 from gan_jax.data.sources.listing import EXTENSIONS
-from gan_jax.errors import UserError, within
+from gan_jax.errors import ArgumentError, UserError, argument, within
 from gan_jax.files import check_folder
 from gan_jax.modes.actions.output import check_apart, save, save_png, save_sheet
 from gan_jax.report import grids
@@ -21,7 +24,10 @@ from gan_jax.run.caricaturist import Painter
 from gan_jax.run.faces import Faces
 from gan_jax.run.model import Model, load
 
+logger = logging.getLogger(__name__)
+
 FRAMES = 7  # of the strip between the first style and the last
+MANY = 20  # photos whose drawing may take long, so that a line is logged first
 MOST_SHOWN = 16  # photos on the contact sheet
 SIDES = 4  # height and width divide by it
 LARGEST = 2**31 - 1
@@ -73,7 +79,6 @@ def run(
     styles: Styles = ONE_SCALE,
     alignment: Alignment = ALIGNED,
     state: str = "newest",
-    say=print,
 ) -> list[Path]:
     """Caricatures of an image, or of every image of a folder or zip; returns the files.
 
@@ -89,22 +94,25 @@ def run(
     out = Path(out)
     _check_numbers(styles)
     if not source:
-        raise UserError("--input is missing: --mode=caricature reads an image, a folder or a zip")
+        raise ArgumentError("source", " is missing: name an image, a folder or a .zip of images")
     check_apart(out, Path(source))
     check_folder(out)
     painter = Painter(load(workdir, state))
     photos = Photos(painter.model, alignment)
     codes, names = _codes(painter, photos, styles)
     files, rows = [], []
-    for name, photo in photos.read(source, "--input"):
-        drawing = Drawing(name, photo, painter.draw(photo, codes, styles.scale), codes)
-        files += _write(out, painter, drawing, names, styles.scale)
-        # the contact sheet shows the scale nearest to 1
-        best = int(np.argmin(np.abs(np.asarray(styles.scale) - 1)))
-        rows.append([photo, *drawing.made["image"][:, best]])
-        say(f"{name}: {len(codes)} styles at {len(styles.scale)} scales")
+    # the contact sheet shows the scale nearest to 1
+    best = int(np.argmin(np.abs(np.asarray(styles.scale) - 1)))
+    with argument("source"):
+        for name, photo in photos.read(source, "source"):
+            drawing = Drawing(name, photo, painter.draw(photo, codes, styles.scale), codes)
+            files += _write(out, painter, drawing, names, styles.scale)
+            rows.append([photo, *drawing.made["image"][:, best]])
     files.append(_contact_sheet(out, rows, names))
-    say(f"{len(rows)} photos by step {painter.model.step} in {out}")
+    logger.info(
+        f"{len(rows)} photos by step {painter.model.step}, each in {len(codes)} styles at "
+        f"{len(styles.scale)} scales, in {out}"
+    )
     return files
 
 
@@ -114,7 +122,8 @@ def _codes(painter: Painter, photos: "Photos", styles: Styles) -> tuple[np.ndarr
     codes = painter.random_styles(range(first, first + styles.num_styles))
     names = [f"style {i}" for i in range(1, len(codes) + 1)]
     if styles.style_from:
-        shown = next(photos.read_aligned(styles.style_from, "--style_from"))[1]
+        with argument("style_from"):
+            shown = next(photos.read_aligned(styles.style_from, "style_from"))[1]
         codes = np.concatenate([painter.style_of(shown)[None], codes])
         names = ["reference", *names]
     return codes, names
@@ -225,9 +234,13 @@ class Photos:
                 raise UserError(f"{key}: cannot read {error}; replace it") from error
             return
         channels = self.facts.channels
-        inputs = Inputs(source, self.model.config.data, channels, channels, "single")
-        for i, name in enumerate(inputs.names):
-            yield name, *inputs.raw(i)
+        inputs = Inputs(source, self.model.config.data, channels, channels, "single", key)
+        if len(inputs) >= MANY:
+            logger.info(f"drawing {len(inputs):,} photos by step {self.model.step}")
+        with closing(ProgressBar(len(inputs), "photo")) as progress:
+            for i, name in enumerate(inputs.names):
+                yield name, *inputs.raw(i)
+                progress(i + 1)  # whoever asks for the next one has drawn this one
 
     def _fitting(self, image: np.ndarray, name: str, key: str) -> np.ndarray:
         """The image itself if it has the model's size; with `free_size`, cut to sides that divide
@@ -240,22 +253,24 @@ class Photos:
         if (height, width) == (side, side):
             return image
         if self.free_size:
-            raise UserError(
-                "--free_size: this model has config.model.warp_head='flat', for "
-                f"{side}x{side} pixels only; one with 'pooled' takes any size"
+            raise ArgumentError(
+                "free_size",
+                f": this model has config.model.warp_head='flat', for {side}x{side} pixels only; "
+                "one with 'pooled' takes any size",
             )
         raise UserError(
             f"{key}: {name} is {width}x{height} and not an aligned face of {side}x{side} pixels: "
-            "name --landmarks or --detector to align it, or give --free_size for aligned faces of "
-            "any size"
+            "name landmarks or a detector that align it, or set free_size for aligned faces of any "
+            "size"
         )
 
 
 def _check_numbers(styles: Styles) -> None:
-    """Raises UserError for numbers that are not accepted."""
+    """Raises ArgumentError for numbers that are not accepted."""
     count, seed = styles.num_styles, styles.style_seed
     if count < 0 or (not count and not styles.style_from):
-        raise UserError(f"--num_styles={count}: at least 1, or 0 with --style_from")
+        raise ArgumentError("num_styles", f"={count}: must be at least 1, or 0 with style_from")
     if not styles.scale or not all(np.isfinite(styles.scale)):
-        raise UserError("--scale: give numbers separated by commas, such as 0,0.5,1,2")
-    within("--style_seed", seed, 0, LARGEST - count)
+        raise ArgumentError("scale", ": give one or more numbers, such as 0, 0.5, 1 and 2")
+    with argument("style_seed"):
+        within("style_seed", seed, 0, LARGEST - count)

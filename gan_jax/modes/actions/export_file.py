@@ -1,20 +1,23 @@
 """Writes the network of a run as a .pt file that guided-diffusion can read."""
 
+import logging
 from pathlib import Path
 
 from gan_jax import config as configs
 from gan_jax.core import ema
 from gan_jax.core.mesh import fetch
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_file, write_json, writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.interop.formats import torch_file
 from gan_jax.run import released
 from gan_jax.run.model import load
 
+logger = logging.getLogger(__name__)
+
 
 def export_file(
-    workdir: str | Path, out: str | Path, state: str = "newest", weights: str = "", say=print
+    workdir: str | Path, out: str | Path, state: str = "newest", weights: str = ""
 ) -> Path:
     """Writes a run's network as a .pt file with guided-diffusion's names, and its config beside it.
 
@@ -23,23 +26,25 @@ def export_file(
     """
     path = check_file(out)
     if path.suffix not in (".pt", ".pth"):
-        raise UserError(f"--out={out}: name a file that ends in .pt")
+        raise ArgumentError("out", f"={out}: name a file that ends in .pt or .pth")
     model = load(workdir, state)
     system = model.config.system
     if system not in released.NETS:
         raise UserError(
-            f"--mode=export: config.system={system!r} has no form in guided-diffusion's files; "
-            f"accepted are {', '.join(released.NETS)}"
+            f"config.system={system!r} has no form in guided-diffusion's files; accepted are runs "
+            f"of {', '.join(released.NETS)}"
         )
     net = model.state.nets[released.NETS[system]]
     if weights not in ("", "ema", "raw") or (weights == "ema" and not ema.has_average(net)):
         accepted = "raw, ema" if ema.has_average(net) else "raw"
-        raise UserError(f"--weights={weights}: this model has {accepted}")
+        raise ArgumentError("weights", f"={weights}: this model has {accepted}")
     params = net.params if weights == "raw" else ema.averaged(net)[0]
     tensors = guided_diffusion.from_trees(fetch(params), {})
     about = {"config": configs.plain(model.config), "data": model.experiment.facts._asdict()}
     with writing(path, kind="file"):
         torch_file.write(path, tensors)
         write_json(released.beside(path), about)
-    say(f"step {model.step} in {path}, its config in {released.beside(path).name}")
+    logger.info(
+        f"wrote step {model.step} to {path}, and its config to {released.beside(path).name}"
+    )
     return path

@@ -1,15 +1,18 @@
 """Runs a task that only some systems have on every image of a folder."""
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError, argument
 from gan_jax.files import check_folder, write_json, writing
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.modes.actions.output import check_apart, save_png, save_sheet
@@ -18,8 +21,16 @@ from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
+logger = logging.getLogger(__name__)
+
 CHUNK = 16  # images read and translated at a time
+MANY = 100  # images that may take long, so that a line is logged first
 MOST_SHOWN = 40  # rows of the contact sheet
+RUNS = {  # the runs that have a task
+    "translate": "a run of pix2pix or warpgan",
+    "upsample": "a diffusion run with config.data.pairs=upscale",
+    "invert": "a diffusion run with config.diffusion.process=discrete",
+}
 
 
 @dataclass(frozen=True)
@@ -58,35 +69,41 @@ def run(
     out: str | Path,
     chosen: str | Path | ModelChoice = "",
     options: Options = DEFAULTS,
-    say=print,
 ) -> list[Path]:
     """Runs the task `name` on every image of the folder, zip or npz `source`; returns the files.
 
     Writes one PNG per image under its own name, sheets/contact_sheet.png and, if targets are known,
     scores.json. `chosen` is a run's folder or a choice of a model.
 
-    Raises UserError for a model that has no such task, for images that cannot be read, and if a
+    Raises UserError for a model that cannot do this, for images that cannot be read, and if a
     labelled model gets no classes.
     """
     if not source:
-        raise UserError(f"--input is missing: --mode={name} reads a folder, zip or npz of images")
+        raise ArgumentError("source", " is missing: name a folder, a .zip or an .npz of images")
     folder = check_folder(out)
     check_apart(folder, Path(source))
 
     def uses(system: System) -> Sequence[str]:
         return find(system, name).uses
 
-    model = ModelChoice.of(chosen).open(uses, name, say)
+    model = ModelChoice.of(chosen).open(uses, name)
     facts = model.experiment.facts
     channels = facts.input_channels or facts.channels  # without pairs the model takes its images
-    inputs = Inputs(source, model.config.data, channels, facts.channels, options.layout)
-    if not 0 <= options.first_seed <= 2**31 - 1 - len(inputs):
-        raise UserError(
-            f"--first_seed={options.first_seed}: the first image's seed, from 0 to {2**31 - 1}"
+    with argument("source"):
+        inputs = Inputs(
+            source, model.config.data, channels, facts.channels, options.layout, "source",
+            ProgressBar,
+        )  # fmt: skip
+    last = 2**31 - 1 - len(inputs)
+    if not 0 <= options.first_seed <= last:
+        raise ArgumentError(
+            "first_seed", f"={options.first_seed}: accepted are whole numbers from 0 to {last}"
         )
     for remark in inputs.remarks:
-        say(f"--input: {remark}")
+        logger.info(f"{source}: {remark}")
     files, shown, scores = [], [], []
+    if len(inputs) >= MANY:
+        logger.info(f"making {len(inputs):,} images by step {model.step}")
     for result in _results(model, find(model.experiment.system, name), inputs, options):
         files.append(folder / f"{result.name}.png")
         save_png(files[-1], result.image)
@@ -96,29 +113,33 @@ def run(
             scores.append(_scores(result.image, result.target))
     files.append(save_sheet(folder, "contact_sheet.png", _sheet(shown)))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
-    say(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
-    return files + _write_scores(folder, scores, say)
+    logger.info(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
+    return files + _write_scores(folder, scores)
 
 
 def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iterator[Result]:
     """The results of all images in turn; CHUNK of them are processed at a time."""
     labels = _labels(model.experiment, inputs, options.classes)
-    for first in range(0, len(inputs), CHUNK):
-        rows = range(first, min(first + CHUNK, len(inputs)))
-        read = [inputs.read(i) for i in rows]
-        seeds = options.first_seed + first + np.arange(len(read))
-        batch = {
-            task.reads: np.stack([x for x, _ in read]),
-            "seed": seeds.astype(np.int32),
-        }
-        if labels is not None:
-            batch["label"] = labels[first : first + len(read)]
-        made = model.images(task.run, batch, options.weights, CHUNK)
-        for row, (x, y), image in zip(rows, read, made, strict=True):
-            yield Result(inputs.names[row], x, image, y)
+    with closing(ProgressBar(len(inputs), "image")) as progress:
+        for first in range(0, len(inputs), CHUNK):
+            rows = range(first, min(first + CHUNK, len(inputs)))
+            with argument("source"):
+                read = [inputs.read(i) for i in rows]
+            seeds = options.first_seed + first + np.arange(len(read))
+            batch = {
+                task.reads: np.stack([x for x, _ in read]),
+                "seed": seeds.astype(np.int32),
+            }
+            if labels is not None:
+                batch["label"] = labels[first : first + len(read)]
+            made = model.images(task.run, batch, options.weights, CHUNK)
+            for row, (x, y), image in zip(rows, read, made, strict=True):
+                yield Result(inputs.names[row], x, image, y)
+            if len(inputs) > CHUNK:
+                progress(first + len(read))
 
 
-def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Path]:
+def _write_scores(folder: Path, scores: list[dict[str, float]]) -> list[Path]:
     """Writes scores.json with the means and returns its path; nothing if there are no scores."""
     path = folder / "scores.json"
     if path.exists():  # written by an earlier call
@@ -126,7 +147,8 @@ def _write_scores(folder: Path, scores: list[dict[str, float]], say) -> list[Pat
     if not scores:
         return []
     means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
-    say(f"{len(scores)} targets: " + ", ".join(f"{k} {v:.4f}" for k, v in means.items()))
+    listed = ", ".join(f"{k} {v:.4f}" for k, v in means.items())
+    logger.info(f"means over {len(scores)} targets: {listed}")
     with writing(path):
         write_json(path, {"images": len(scores), **means})
     return [path]
@@ -141,11 +163,16 @@ def _labels(
     if not experiment.system.labelled:
         return None
     if inputs.labels is None:
-        raise UserError(
-            "--classes is missing: this model draws images of a class and --input brings no class "
-            f"numbers (arr_1 of an npz); accepted are 0 to {experiment.facts.num_classes - 1}"
+        raise ArgumentError(
+            "classes",
+            " is missing: this model draws images of a class, and the images to read come without "
+            "class numbers (arr_1 of an .npz); accepted are 0 to "
+            f"{experiment.facts.num_classes - 1}",
         )
-    return experiment.labels(len(inputs), inputs.labels, "--input: arr_1")
+    try:
+        return experiment.labels(len(inputs), inputs.labels, "arr_1")
+    except ArgumentError as error:
+        raise ArgumentError("source", f": {error}") from None
 
 
 def _sheet(shown: list[Result]) -> np.ndarray:
@@ -163,11 +190,11 @@ def _sheet(shown: list[Result]) -> np.ndarray:
 
 
 def find(system: System, name: str) -> Task:
-    """The task called `name`; UserError if this system has no such task on images."""
+    """The task called `name`; UserError if this system cannot do it."""
     reading = {n: task for n, task in system.tasks.items() if task.reads}
     if name not in reading:
-        has = ", ".join(reading) or "none"
-        raise UserError(f"--mode={name}: this model's system has no such task on images, but {has}")
+        can = f", but can {' and '.join(reading)}" if reading else ""
+        raise UserError(f"this model cannot {name} images{can}; use {RUNS[name]}")
     return reading[name]
 
 

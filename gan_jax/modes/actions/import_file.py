@@ -1,5 +1,6 @@
 """Makes the folder of a run from the weights in a .pt file of guided-diffusion."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +12,19 @@ from ml_collections import ConfigDict
 
 from gan_jax.core import checkpoint, job, optim
 from gan_jax.core.train_step import TrainCarry
-from gan_jax.errors import UserError
-from gan_jax.files import writing
+from gan_jax.errors import ArgumentError, argument
+from gan_jax.files import amount, writing
 from gan_jax.interop import guided_diffusion
 from gan_jax.run import folder as folders
 from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 
+logger = logging.getLogger(__name__)
 
-def import_file(
-    source: str | Path, workdir: str | Path, config: ConfigDict | None = None, say=print
-) -> Path:
+LARGE = 50 * 10**6  # bytes that may take long to read, so that a line is logged first
+
+
+def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | None = None) -> Path:
     """Makes `workdir` a run at step 0 whose weights, and averages, are those of a .pt file.
 
     What the shapes do not tell comes from `config`, else from the file beside it that `export_file`
@@ -34,37 +37,45 @@ def import_file(
     """
     path = Path(source)
     if not str(source):
-        raise UserError("--from is missing: name a .pt file, such as --from=256x256_diffusion.pt")
+        raise ArgumentError("source", " is missing: name a .pt file, such as 256x256_diffusion.pt")
     if not os.path.isfile(path):
-        raise UserError(f"--from={source}: no such file")
+        raise ArgumentError("source", f"={source}: there is no such file")
+    if path.stat().st_size >= LARGE:
+        logger.info(f"reading {source}, {amount(path.stat().st_size)}")
     tensors = guided_diffusion.state_dict(path)
     kind = guided_diffusion.identify(tensors)
     if kind is None:
-        raise UserError(
-            f"--from={source}: holds none of guided-diffusion's networks; weights of others come "
-            "into a run by config.restore"
+        raise ArgumentError(
+            "source",
+            f"={source}: holds none of guided-diffusion's networks; weights of other programs come "
+            "into a run by config.restore",
         )
-    config = config or released.config_of(path, tensors, "--from")
-    released.check_system(config, kind, f"--from={source}")
+    with argument("source"):
+        config = config or released.config_of(path, tensors, "source")
+        released.check_system(config, kind, f"source={source}")
     if "classifier" in config and config.classifier.scale:
         config.classifier.scale = 0.0  # its weights are not in this file
-        say("without guidance; --classifier names a classifier when images are drawn")
-    folder = _written(path, tensors, workdir, config, say)
+        logger.info(
+            "guidance is off, since the classifier is not in this file; name one when images are "
+            "drawn"
+        )
+    folder = _written(path, tensors, workdir, config)
     total = sum(int(np.prod(t.shape)) for t in tensors.values())
-    say(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
+    logger.info(f"{kind} of {total:,} parameters from {source} in {folder}: a run at step 0")
     return folder
 
 
-def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict, say) -> Path:
+def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Path:
     """Writes config and state of the run, and returns its folder."""
-    key = f"--from={path}"
-    folder = folders.claim(workdir, say=say)
+    key = f"source={path}"
+    folder = folders.claim(workdir)
     try:
         if (folder / "config.json").exists():
-            raise UserError(f"--workdir={workdir} holds a run already; name another folder")
+            raise ArgumentError("workdir", f"={workdir} holds a run already; name another folder")
         experiment = Experiment(config, released.facts_of(config, tensors))
-        carry = _begun(experiment, released.NETS[config.system], tensors, key)
-        states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep, 0, say)
+        with argument("source"):
+            carry = _begun(experiment, released.NETS[config.system], tensors, key)
+        states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep)
         with writing(folder / "config.json", "workdir"):
             provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
             states.save(0, carry._asdict(), vars(job.Progress()))

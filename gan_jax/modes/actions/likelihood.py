@@ -1,6 +1,8 @@
 """Bits per dimension of images under a diffusion model."""
 
 import json
+import logging
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Task
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder, write_json, writing
 from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.modes.actions.output import save_arrays
@@ -16,13 +18,13 @@ from gan_jax.report import bound_plot
 from gan_jax.run.experiment import MOST_PIXELS
 from gan_jax.run.model import Model, load, measured
 
+logger = logging.getLogger(__name__)
+
 CHUNK = 32  # images at a time
 TERMS = ("vb", "xstart_mse", "mse")
 
 
-def run(
-    chosen: str | Path | ModelChoice, out: str | Path, count: int = 0, say=print
-) -> dict[str, float]:
+def run(chosen: str | Path | ModelChoice, out: str | Path, count: int = 0) -> dict[str, float]:
     """Computes the variational bound of the validation images, or of the training images if there
     are none; returns the scores.
 
@@ -40,9 +42,9 @@ def run(
     Raises UserError for a model that has no such bound.
     """
     if count < 0:
-        raise UserError(f"--count={count}: give a number above 0, or 0 for all images")
+        raise ArgumentError("count", f"={count}: give a number above 0, or 0 for all images")
     if jax.process_count() > 1:
-        raise UserError("--mode=likelihood runs in one process; start it on one host")
+        raise UserError("bits per dimension are measured by one process; start it on one host")
     folder = check_folder(out)
     choice = ModelChoice.of(chosen)
     model = choice.adjust(load(choice.workdir, choice.state, choice.data))
@@ -64,11 +66,11 @@ def run(
         "images": total,
         "steps": steps,
     }
-    say(
+    logger.info(
         f"{scores['bits_per_dim']:.4f} ± {scores['standard_error']:.4f} bits per dimension over "
         f"{total} {split} images and {steps} steps, step {model.step}, in {folder}"
     )
-    say(json.dumps(scores))
+    logger.info(json.dumps(scores))
     _write(folder, terms)
     with writing(folder / "likelihood.json"):
         write_json(folder / "likelihood.json", {**about, **scores})
@@ -80,9 +82,9 @@ def _task(model: Model) -> Task:
     task = model.experiment.system.tasks.get("likelihood")
     if task is None:
         raise UserError(
-            f"--mode=likelihood: the bound is that of a chain of noise; config.system="
-            f"{model.config.system!r} has none here (config.diffusion.process=discrete has, with "
-            "every sampler but heun)"
+            "bits per dimension are bounded along a chain of noise, and this model "
+            f"(config.system={model.config.system!r}) walks none; use a diffusion run with "
+            "config.diffusion.process=discrete, and any sampler but heun"
         )
     return task
 
@@ -95,14 +97,16 @@ def _terms(model: Model, task: Task, split: str, count: int) -> dict[str, np.nda
     chunk = max(min(CHUNK, MOST_PIXELS // experiment.facts.resolution**2, total), 1)
     size = -(-chunk // experiment.mesh.size) * experiment.mesh.size
     score = jax.jit(task.run, static_argnums=3, out_shardings=experiment.mesh.replicated)
-    progress, found = ProgressBar(-(-total // size), "batch"), []
-    for first in range(0, total, size):
-        rows = np.minimum(np.arange(first, first + size), total - 1)
-        batch = experiment.data.rows(split, rows)
-        batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
-        terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
-        found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
-        progress(len(found))
+    logger.info(f"scoring {total:,} {split} images by step {model.step}")
+    found = []
+    with closing(ProgressBar(-(-total // size), "batch")) as progress:
+        for first in range(0, total, size):
+            rows = np.minimum(np.arange(first, first + size), total - 1)
+            batch = experiment.data.rows(split, rows)
+            batch = experiment.mesh.put({**batch, "seed": rows.astype(np.int32)})
+            terms = jax.device_get(score(model.state, batch, experiment.key, model.stage))
+            found.append({k: np.asarray(v)[: total - first] for k, v in terms.items()})
+            progress(len(found))
     return {k: np.concatenate([part[k] for part in found]) for k in found[0]}
 
 

@@ -35,12 +35,12 @@ class ModelChoice:
         """The choice itself, or the newest state of the run in a folder."""
         return run if isinstance(run, cls) else cls(run)
 
-    def open(self, uses: Callable[[System], Sequence[str]], mode: str, say=print) -> Model:
+    def open(self, uses: Callable[[System], Sequence[str]], mode: str) -> Model:
         """The model. `uses` gives the nets of a system that must have weights.
 
         Raises UserError if there is no such model; the message names `mode`.
         """
-        model = opened(self.workdir, self.state, self.config, uses, mode, say, self.data)
+        model = opened(self.workdir, self.state, self.config, uses, mode, self.data)
         return self.adjust(model)
 
 

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError
 from gan_jax.files import replacing, write_bytes, writing
 from gan_jax.report import grids
 
 
 def check_apart(out: Path, source: Path) -> None:
-    """Raises UserError if the files to write would lie among those to read, and replace some."""
+    """Raises ArgumentError if files would be written among those that are read, and replace
+    some."""
     inner, outer = (Path(os.path.realpath(place)) for place in (out, source))
     if os.path.isdir(source) and inner.is_relative_to(outer):
-        raise UserError(
-            f"--out={out} lies in --input={source}: name a folder outside it, so that no image is "
-            "replaced"
+        raise ArgumentError(
+            "out",
+            f"={out} lies in {source}, whose images are read: name a folder outside it, so that no "
+            "image is replaced",
         )
 
 

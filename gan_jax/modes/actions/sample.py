@@ -1,13 +1,16 @@
 """Writes samples of a model into files."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import Batch
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_folder
 from gan_jax.modes.actions.model_choice import ModelChoice, drawn_by
 from gan_jax.modes.actions.output import save_arrays, save_png, save_sheet
@@ -16,6 +19,9 @@ from gan_jax.run import class_names
 from gan_jax.run.experiment import MOST_COLUMNS, TITLES
 from gan_jax.run.model import Model
 
+logger = logging.getLogger(__name__)
+
+MANY = 1000  # images whose drawing may take long, so that a line is logged first
 FORMATS = ("grid", "png", "npz", "adm")
 
 
@@ -80,7 +86,6 @@ def sample(
     classes: Sequence[int | str] = (),
     formats: Sequence[str] = ("grid",),
     drawing: Drawing = DEFAULTS,
-    say=print,
 ) -> list[Path]:
     """Makes one image per seed and writes them into `out`; returns the files.
 
@@ -96,22 +101,25 @@ def sample(
     Raises UserError for unknown formats, and for a model that cannot be sampled in this way.
     """
     if not formats:
-        raise UserError(f"--format is empty: accepted are {', '.join(FORMATS)}")
+        raise ArgumentError("formats", f" is empty: accepted are {', '.join(FORMATS)}")
     for name in formats:
         if name not in FORMATS:
-            raise UserError(
-                f"--format={name}: accepted are {', '.join(FORMATS)}, separated by commas"
-            )
+            raise ArgumentError("formats", f"={name}: accepted are {', '.join(FORMATS)}")
     folder = check_folder(out)
-    model = ModelChoice.of(chosen).open(drawn_by, "sample", say)
+    model = ModelChoice.of(chosen).open(drawn_by, "sample")
     if drawing.standing_stats:
         model = model.standing_statistics(drawing.standing_stats)
-    images = model.sample(seeds, classes, drawing.truncation, drawing.weights)
+    if len(seeds) >= MANY or "sampling" in model.config:
+        logger.info(f"drawing {len(seeds):,} images by step {model.step}")
+    with closing(ProgressBar(len(seeds), "image")) as progress:
+        images = model.sample(
+            seeds, classes, drawing.truncation, drawing.weights, progress=progress
+        )
     batch = model.experiment.sample_batch(seeds, classes)
     samples = Samples(model, images, batch, seeds, classes)
     files = [path for name in FORMATS if name in formats for path in WRITERS[name](samples, folder)]
     shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
-    say(f"{len(images)} images of step {model.step} in {folder}: {shown}")
+    logger.info(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files
 
 
@@ -142,12 +150,16 @@ def _columns(samples: Samples) -> int:
 
 def _write_png(samples: Samples, folder: Path) -> list[Path]:
     experiment, files = samples.model.experiment, []
+    progress = ProgressBar(len(samples.images), "file")
     for seed, label, image in zip(samples.seeds, samples.labels, samples.images, strict=True):
         suffix = ""
         if experiment.system.labelled:
             suffix = class_names.file_suffix(int(label), experiment.facts.class_names)
         files.append(folder / f"seed{seed:06d}{suffix}.png")
         save_png(files[-1], image)
+        if len(samples.images) >= MANY:
+            progress(len(files))
+    progress.close()
     return files
 
 

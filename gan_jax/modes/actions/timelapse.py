@@ -3,6 +3,7 @@
 It follows generate_training_video in ProGAN's util_scripts.py (Karras et al. 2018).
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_jax.errors import UserError
+from gan_jax.errors import ArgumentError, UserError
+from gan_jax.files import opened
 from gan_jax.modes.actions import video_file
 from gan_jax.report import video
 from gan_jax.run import folder as folders
+
+logger = logging.getLogger(__name__)
 
 HOLD = 1000  # milliseconds for which the last picture stays
 
@@ -26,13 +30,12 @@ def timelapse(
     fps: float = 30,
     time_warp: float = 1.5,
     weights: str = "",
-    say=print,
 ) -> Path:
     """A video of the run's sample grids, which show the same latents all through training.
 
     Args:
       workdir: the run's folder, with pictures in samples/.
-      out: the .webp file, or a folder for timelapse.webp.
+      out: the .webp, .gif or .mp4 file, or a folder for timelapse.webp.
       seconds: length, without the second for which the last picture stays.
       fps: frames per second, at most 90.
       time_warp: after a share t of the time, training is at t ** time_warp of its steps; above 1
@@ -44,17 +47,18 @@ def timelapse(
     """
     frames = video_file.frame_count(seconds, fps)
     if not 0 < time_warp < math.inf:
-        raise UserError(f"--time_warp={time_warp:g}: must be above 0; 1 for an even pace")
+        raise ArgumentError("time_warp", f"={time_warp:g}: must be above 0; 1 for an even pace")
+    path = video_file.target(out, "timelapse", fps)
     folder = Path(workdir)
     folders.read_config(folder)
     pictures = _pictures(folder, weights)  # by step
     steps = sorted(pictures)
     with _opened(pictures[steps[-1]]) as last:
         size = last.size
-    path = video_file.target(out, "timelapse.webp")
+    schedule = _schedule(steps, frames, seconds, time_warp)
 
     def shown() -> Iterator[tuple[np.ndarray, int]]:
-        for step, milliseconds in _schedule(steps, frames, seconds, time_warp):
+        for step, milliseconds in schedule:
             with _opened(pictures[step]) as picture:
                 # early grids of growing networks may be smaller
                 fitting = picture.convert("RGB").resize(size, Image.Resampling.NEAREST)
@@ -62,8 +66,8 @@ def timelapse(
             part = step / steps[-1] if steps[-1] else 1.0
             yield video.captioned(np.asarray(fitting), *names, part), milliseconds
 
-    count = video_file.save(path, shown())
-    say(f"{count} of {len(steps)} grids, steps {steps[0]} to {steps[-1]}: {path}")
+    count = video_file.save(path, shown(), len(schedule))
+    logger.info(f"{count} of {len(steps)} grids, steps {steps[0]} to {steps[-1]}: {path}")
     return path
 
 
@@ -80,7 +84,9 @@ def _pictures(folder: Path, weights: str) -> dict[int, Path]:
         )
     weights = weights or ("ema" if "ema" in found else min(found))
     if weights not in found:
-        raise UserError(f"--weights={weights}: this run's grids are of {', '.join(sorted(found))}")
+        raise ArgumentError(
+            "weights", f"={weights}: this run's grids are of {', '.join(sorted(found))}"
+        )
     return found[weights]
 
 
@@ -104,8 +110,9 @@ def _schedule(
 
 def _opened(path: Path) -> Image.Image:
     try:
-        picture = Image.open(path, formats=("PNG",))
-        picture.load()
+        with opened(path) as file:
+            picture = Image.open(file, formats=("PNG",))
+            picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; remove it and try again") from None
     return picture

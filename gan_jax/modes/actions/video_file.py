@@ -1,32 +1,56 @@
-"""The file of a video: how many frames it has, how long each is shown, where it goes."""
+"""The file of a video: its format, its frames and how long each is shown, and where it goes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.core.console import ProgressBar
+from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_file, writing
-from gan_jax.report import video
+from gan_jax.report import video, video_gif, video_mp4
 
 FASTEST = 90  # frames per second: browsers show frames of less than 11 ms for 100 ms
 LONGEST = 3600  # seconds
-OTHER_FORMATS = (".apng", ".avi", ".gif", ".jpg", ".mkv", ".mov", ".mp4", ".png", ".webm")
+OTHER_FORMATS = (".apng", ".avi", ".jpg", ".jpeg", ".m4v", ".mkv", ".mov", ".png", ".webm")
+
+
+class Format(NamedTuple):
+    """A kind of file: what writes it, its largest side in pixels, its most frames per second."""
+
+    save: Callable[..., int]
+    largest: int
+    fastest: float
+
+
+FORMATS = {
+    ".webp": Format(video.save, video.LARGEST, FASTEST),
+    ".gif": Format(video_gif.save, video_gif.LARGEST, 100 / video_gif.SHORTEST),
+    ".mp4": Format(video_mp4.save, video_mp4.LARGEST, FASTEST),
+}
+"""By the ending of the file's name; the first one is used where none is named."""
 
 
 def frame_count(seconds: float, fps: float) -> int:
     """How many frames a video of this length has, at least 2.
 
-    Raises UserError for values that are not accepted.
+    Raises ArgumentError for values that are not accepted.
     """
     if not 0 < seconds <= LONGEST:
-        raise UserError(f"--seconds={seconds:g}: accepted are lengths above 0, up to {LONGEST}")
+        raise ArgumentError(
+            "seconds", f"={seconds:g}: accepted are lengths above 0, up to {LONGEST}"
+        )
     if not 0 < fps <= FASTEST:
-        raise UserError(f"--fps={fps:g}: accepted are frames a second above 0, up to {FASTEST}")
+        raise ArgumentError(
+            "fps", f"={fps:g}: accepted are frames per second above 0, up to {FASTEST}"
+        )
     frames = round(seconds * fps)
     if frames < 2:
-        raise UserError(
-            f"--seconds={seconds:g} at --fps={fps:g} is less than two frames; raise either"
+        raise ArgumentError(
+            "seconds",
+            f"={seconds:g} at {fps:g} frames per second is less than two frames; raise one of them",
         )
     return frames
 
@@ -37,32 +61,57 @@ def durations(frames: int, seconds: float) -> list[int]:
     return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def target(out: str | Path, name: str) -> Path:
-    """The path of the file to write. Raises UserError, before any work, if it cannot be written."""
+def target(out: str | Path, name: str, fps: float) -> Path:
+    """The path of the file to write: `out` itself, or, in a folder, `name` with the ending .webp.
+
+    Raises ArgumentError, before any work, if such a file cannot be written: for another kind of
+    file, for more frames per second than it can show, and where a package or a place to write is
+    missing.
+    """
     path = Path(out)
-    if not path.is_dir() and path.suffix.lower() in OTHER_FORMATS:
-        raise UserError(f"--out={out}: videos are written as .webp; name such a file, or a folder")
-    if path.is_dir() or path.suffix.lower() != ".webp":
-        path = path / name
-    check_file(path)
-    return path
+    kind = path.suffix.lower()
+    if path.is_dir() or kind not in (*FORMATS, *OTHER_FORMATS):
+        kind = next(iter(FORMATS))
+        path = path / f"{name}{kind}"
+    if kind not in FORMATS:
+        raise ArgumentError(
+            "out", f"={out}: accepted are files in {', '.join(FORMATS)}, or a folder for one"
+        )
+    if kind == ".mp4" and not video_mp4.available():
+        raise ArgumentError(
+            "out",
+            f"={out}: .mp4 files need the package av (pip install 'gan_jax[video]', or pip install "
+            "av); .webp and .gif files need nothing more",
+        )
+    if fps > FORMATS[kind].fastest:
+        raise ArgumentError(
+            "fps",
+            f"={fps:g}: {kind} files show at most {FORMATS[kind].fastest:g} frames per second; "
+            "lower it, or name a file in another format",
+        )
+    return check_file(path)
 
 
-def save(path: Path, frames: Iterator[tuple[np.ndarray, int]]) -> int:
+def save(path: Path, frames: Iterator[tuple[np.ndarray, int]], count: int) -> int:
     """Writes frames uint8 [H, W, 3], each with its milliseconds; returns how many there were.
 
-    Raises UserError for frames that are too large, and if the file cannot be written.
+    On a terminal a bar shows how many of the `count` frames have been made. Raises UserError for
+    frames that are too large, and if the file cannot be written.
     """
+    kind = path.suffix.lower()
+    form = FORMATS[kind]
 
     def checked() -> Iterator[tuple[np.ndarray, int]]:
-        for frame, milliseconds in frames:
-            height, width, _ = frame.shape
-            if max(height, width) > video.LARGEST:
-                raise UserError(
-                    f"frames of {width} x {height} pixels: webp takes at most {video.LARGEST} a "
-                    "side; choose fewer --seeds (config.run.sample_count in a run's grids)"
-                )
-            yield frame, milliseconds
+        with closing(ProgressBar(count, "frame")) as progress:
+            for number, (frame, milliseconds) in enumerate(frames, 1):
+                height, width, _ = frame.shape
+                if max(height, width) > form.largest:
+                    raise UserError(
+                        f"frames of {width} x {height} pixels: {kind} takes at most {form.largest} "
+                        "a side; choose fewer seeds (config.run.sample_count in a run's grids)"
+                    )
+                progress(number)
+                yield frame, milliseconds
 
     with writing(path, kind="file"):
-        return video.save(path, checked())
+        return form.save(path, checked())

@@ -1,6 +1,5 @@
 """Samplers along a chain against closed forms: of Gaussian data the best denoiser is known."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,11 +7,7 @@ import pytest
 from gan_jax.ops.diffusion import chain_samplers, gaussian_diffusion, noise_schedules
 from tests.helpers.gaussian_data import CHAIN, DATA, PREDICT, SHAPE, Gaussian, draw
 
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def linear_network(chain):

@@ -16,12 +16,6 @@ T = np.array([0, 1, 7, 19])
 LEARNED = ("learned", "learned_range")
 
 
-@pytest.fixture
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
 def _images(*shape: int, count: int, seed: int = 0) -> list[jax.Array]:
     """Images in [-1, 1] first, then noise."""
     random = np.random.default_rng(seed)

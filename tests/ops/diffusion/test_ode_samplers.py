@@ -11,11 +11,7 @@ from gan_jax.ops.diffusion.chain_samplers import Loop
 from gan_jax.ops.diffusion.ode_samplers import Churn, Path
 from tests.helpers.gaussian_data import CHAIN, DATA, PREDICT, SHAPE, draw
 
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 PATHS = {

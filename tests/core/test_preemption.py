@@ -1,0 +1,135 @@
+"""Signals are answered at once, whatever the main thread is doing."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from gan_jax.core import preemption
+from gan_jax.core.preemption import Preemption, whole_process
+
+PATIENCE = 20.0  # seconds that a thread on a crowded machine may need
+
+
+def wait_for(condition) -> None:
+    """Returns when `condition()` is true; fails after PATIENCE seconds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """The statuses with which the process would have ended."""
+    statuses: list[int] = []
+    monkeypatch.setattr(preemption.os, "_exit", statuses.append)
+    return statuses
+
+
+@pytest.fixture
+def said(capsys):
+    """Waits for a line on stdout."""
+    text = [""]
+
+    def line(words: str) -> None:
+        def there() -> bool:
+            text[0] += capsys.readouterr().out
+            return words in text[0]
+
+        wait_for(there)
+
+    return line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_asks_for_the_end_of_the_run(number, said, left):
+    before = signal.getsignal(number)
+    with whole_process(75), Preemption() as asked:
+        assert not asked.now(1)
+        os.kill(os.getpid(), number)
+        wait_for(lambda: asked.now(1))
+        said("stopping after this step, with the state saved; once more to quit at once")
+    assert left == []
+    assert signal.getsignal(number) is before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_the_answer_does_not_wait_for_the_main_thread(said):
+    """Between these two lines no handler of Python runs, as while a program compiles."""
+    blocked = {signal.SIGTERM}
+    with Preemption() as asked:
+        other = threading.Thread(target=asked._answer)
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        other.start()
+        said("stopping after this step")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        assert not asked.asked
+
+
+def test_a_second_signal_ends_the_process(said, left):
+    with whole_process(75), Preemption() as asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_for(lambda: asked.asked)
+        said("stopping after this step")
+        os.kill(os.getpid(), signal.SIGTERM)
+        said("stopped at once: the newest saved state is kept")
+        wait_for(lambda: left == [75])
+
+
+def test_a_second_ctrl_c_is_an_interrupt_where_the_process_is_somebody_elses(left):
+    def twice() -> None:
+        with Preemption() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for(lambda: asked.asked)
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for(lambda: False)
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert left == []
+
+
+def test_the_first_signal_ends_a_process_that_has_nothing_to_save(said, left):
+    with whole_process(75), Preemption() as asked:
+        with asked.nothing_to_save():
+            os.kill(os.getpid(), signal.SIGTERM)
+            said("stopped at once: nothing is lost")
+            wait_for(lambda: left == [75])
+        assert not asked._idle
+
+
+def test_outside_of_the_loop_a_signal_interrupts_or_after_a_moment_ends(monkeypatch, said, left):
+    monkeypatch.setattr(preemption, "GRACE", 0.2)
+
+    def interrupted() -> None:
+        with whole_process(75):
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for(lambda: False)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert left == []  # the interrupt was enough
+    ignored = signal.signal(signal.SIGTERM, lambda *_: None)  # as if the thread compiled
+    try:
+        with whole_process(75):
+            os.kill(os.getpid(), signal.SIGTERM)
+            said("stopped outside training: nothing is lost")
+            wait_for(lambda: left == [75])
+    finally:
+        signal.signal(signal.SIGTERM, ignored)
+
+
+def test_other_threads_watch_nothing():
+    found = []
+
+    def enter() -> None:
+        with Preemption() as asked:
+            found.append(asked.now(1))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [False]

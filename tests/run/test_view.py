@@ -1,0 +1,137 @@
+"""What the page of a run shows, collected from the run's folder."""
+
+import fcntl
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from ml_collections import ConfigDict
+
+from gan_jax.run import pictures, provenance
+from gan_jax.run.view import view
+from tests.helpers.run_folders import CONFIG, Parsed, make, rows, write_rows
+
+
+def write_summary(folder, **values) -> None:
+    (folder / "summary.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ({"reason": "finished", "step": 400}, ("finished", "at step 400 of 400")),
+        (
+            {"reason": "terminated", "step": 400},
+            ("stopped", "by a signal at step 400 of 400"),
+        ),
+        (
+            {"reason": "stopped early", "step": 400},
+            ("stopped", "early, as its patience ran out at step 400 of 400"),
+        ),
+        ({"reason": "finished", "step": 200}, ("interrupted", "at step 400 of 400")),
+        ({"reason": 3, "step": "x"}, ("interrupted", "at step 400 of 400")),
+        ({}, ("interrupted", "at step 400 of 400")),
+    ],
+)
+def test_the_status_of_a_run(tmp_path, summary, expected):
+    """A summary that is older than the last row says nothing about the run."""
+    run = make(tmp_path / "a")
+    write_summary(run, **summary)
+    seen = view(run)
+    assert (seen.status, seen.progress) == expected
+
+
+def test_a_run_whose_folder_is_held_is_training(tmp_path):
+    run = make(tmp_path / "a")
+    write_summary(run)
+    with (run / ".lock").open("w") as file:
+        assert view(run).status == "interrupted"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert view(run).status == "training"
+        assert view(run, training=False).status == "interrupted"
+    assert view(run, training=True).progress == "step 400 of 400"
+
+
+def test_changed_settings_come_first_and_those_of_the_command_line_before_all(tmp_path):
+    run = make(tmp_path / "a", optim={"gen": {"lr": 0.5}}, data={"flip": True, "reading": "first"})
+    about = json.loads((run / "config.json").read_text())
+    words = ["python", "launch.py", "--config=configs/x.py:big", "--config.data.flip"]
+    (run / "config.json").write_text(json.dumps(about | {"command": words}))
+    seen = view(run)
+    first, *others = seen.changed
+    assert first == ("data.flip", True, False, True)
+    assert ("optim.gen.lr", 0.5, 0.0002, False) in others
+    keys = {setting.key for setting in seen.changed}
+    assert "batch_size" not in keys  # 64 is the default
+    assert "data.reading" not in keys  # the run chose it in place of "auto"
+    assert seen.settings["batch_size"] == 64
+    assert seen.command == "python launch.py --config=configs/x.py:big --config.data.flip"
+    assert "A GAN from configs/x.py (variant big), trained on" in seen.sentence
+
+
+def test_the_best_value_is_that_of_the_last_stage(tmp_path):
+    """Scores of different resolutions cannot be compared."""
+    run = make(tmp_path / "a")
+    assert view(run).best == ("fd_classifier", "min", (300, 4.0))
+    for stage, step, value in ((0, 300, 4.0), (1, 400, 5.0)):
+        meta = run / "best" / f"stage{stage}" / str(step) / "meta"
+        meta.mkdir(parents=True)
+        (meta / "metadata").write_text(json.dumps({"best_value": value}))
+    (run / "checkpoints" / "400" / "state").mkdir(parents=True)
+    seen = view(run)
+    assert seen.best == ("fd_classifier", "min", (400, 5.0))
+    assert [(s.path, s.step, s.note) for s in seen.states] == [
+        ("best/stage1/400", 400, "best of stage 1: Fréchet distance, classifier features 5"),
+        ("best/stage0/300", 300, "best of stage 0: Fréchet distance, classifier features 4"),
+        ("checkpoints/400", 400, "newest; training goes on from here"),
+    ]
+
+
+def test_a_run_without_a_command_line_goes_on_from_python(tmp_path):
+    run = make(tmp_path / "it's")
+    write_summary(run)
+    assert view(run).command == ""  # no state to go on from
+    (run / "checkpoints" / "400" / "state").mkdir(parents=True)
+    assert "gan_jax.train(gan_jax.load(" in view(run).command
+    write_summary(run, reason="finished", step=400)
+    assert view(run).command == ""
+
+
+def test_rows_alone_are_a_run(tmp_path):
+    write_rows(tmp_path, rows(20))
+    seen = view(tmp_path)
+    assert (seen.status, seen.progress) == ("interrupted", "at step 200")
+    assert (seen.sentence, seen.best, seen.changed) == ("", None, [])
+    assert seen.directions["fd_classifier"] == "min"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("launch.py --config=x.py --workdir={run}", True),
+        ("some/launch.py --mode=train --config x.py --workdir {run}", True),
+        ("launch.py --config=x.py --workdir={run}/other", False),
+        ("launch.py --config=x.py", False),
+        ("launch.py --mode=import --workdir={run}", False),
+        ("pytest --workdir={run}", False),
+        ("launch.py", False),
+    ],
+)
+def test_the_command_line_that_trains_here(tmp_path, monkeypatch, words, kept):
+    argv = words.format(run=tmp_path).split()
+    monkeypatch.setattr(sys, "argv", argv)
+    assert provenance.command(tmp_path) == (["python", *argv] if kept else [])
+
+
+def test_the_page_is_rewritten_while_training_and_at_the_end(tmp_path):
+    run, experiment = make(tmp_path / "a"), SimpleNamespace(config=ConfigDict(CONFIG))
+    page = run / "report.html"
+    refresh = pictures.refresher(experiment, run)
+    refresh()
+    assert "Training step 400 of 400" in Parsed(page).text
+    page.unlink()
+    refresh()
+    assert not page.exists()  # so soon it would take too large a share of the time
+    pictures.refresher(experiment, run, ended=True)()
+    assert "Finished at step 400 of 400" in Parsed(page).text
