@@ -85,7 +85,11 @@ def tar_members(path: Path, most: int, members: int) -> Iterator[tuple[str, int,
                 _check_name(path, member.name, names, members)
                 # tarfile would pass over any number of bytes, also long after the end
                 if not 0 <= member.size <= most:
-                    raise _unlike(path, f"{short(member.name)} has {member.size:,} bytes")
+                    raise _unlike(
+                        path,
+                        f"{short(member.name)} has {member.size:,} bytes, so the archive unpacks "
+                        f"to more than {most:,}",
+                    )
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
