@@ -1,6 +1,6 @@
 """`gan_jax.experiment`: trains step by step, for notebooks and for one's own loops.
 
-exp = gan_jax.experiment("configs/dcgan_mnist.py:tiny", optim__gen__lr=1e-4)
+exp = gan_jax.experiment("dcgan_mnist:tiny", optim__gen__lr=1e-4)
 for metrics in exp.steps(100):
     print(metrics["loss/gen"])
 exp.show()
@@ -32,8 +32,8 @@ def experiment(
     """A config as something to train step by step; nothing is written to disk.
 
     Args:
-      config: a config file, with its variants after a colon ("configs/dcgan_mnist.py:labels,tiny"),
-        or a config, of which a copy is used.
+      config: the name or the file of a config, with its variants after a colon
+        ("dcgan_mnist:labels,tiny"), or a config, of which a copy is used.
       changes: parts of the system in place of those that the config describes, by the names of the
         fields of its dataclass. For `gan` (`systems.gan.Gan`) these are for example `gen`, `disc`,
         `adversarial` and `augment`.
@@ -44,8 +44,8 @@ def experiment(
     if isinstance(config, ConfigDict):
         config = config.copy_and_resolve_references()
     else:
-        path, _, variant = str(config).partition(":")
-        config = configs.load_file(path, variant)
+        name, _, variant = str(config).partition(":")
+        config = configs.load_file(name, variant)
     for name, value in settings.items():
         _set(config, name.replace("__", "."), value)
     return Interactive(Experiment(config, changes=changes))

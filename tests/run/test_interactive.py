@@ -55,6 +55,15 @@ def test_metrics_and_images(gan):
     assert "val/gen" in gan.evaluate()
 
 
+def test_a_config_is_found_by_its_name_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = gan_jax.experiment("dcgan_mnist:labels,tiny").config
+    assert found == gan_jax.experiment(DCGAN).config
+    assert_refused(
+        "config=dcgan_mnst: .*did you mean dcgan_mnist", gan_jax.experiment, "dcgan_mnst"
+    )
+
+
 def test_a_model_follows_the_training(gan):
     exp = gan_jax.experiment(DCGAN)
     before = exp.sample(4, weights="raw")
