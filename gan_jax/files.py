@@ -143,15 +143,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     _remove_abandoned(path)
     temporary, handle = _new_temporary(path)
-    try:
-        yield temporary
-        _sync(handle)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
-        _remember(path.parent)
+    with contextlib.ExitStack() as locked:
+        locked.callback(os.close, handle)
+        try:
+            yield temporary
+            _sync(handle)
+            if not fcntl:
+                locked.close()  # Windows does not move a file that is open
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+            _remember(path.parent)
 
 
 def _new_temporary(path: Path) -> tuple[Path, int]:
