@@ -267,6 +267,7 @@ def test_runs_from_before_a_key_was_known_go_on(trained, tmp_path):
     stored = json.loads((workdir / "config.json").read_text())
     del stored["config"]["data"]["path_b"], stored["data"]["input_channels"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
     config = configs.typed(json.loads((workdir / "config.json").read_text())["config"])
     assert folders.check(tmp_path, config)
     config.data.load_resolution = 20
