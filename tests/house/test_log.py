@@ -150,16 +150,29 @@ def test_lines_are_kept_in_a_file_with_their_dates(tmp_path, capsys):
             logger.debug("epoch 0.50 · step 1/2")
         assert not path.exists()
         ready.append(True)
-        logger.warning("note: a name with a lone surrogate, \udc80")
+        logger.warning("note: few images")
     logger.info("after it")
     lines = path.read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
     assert [line[20:] for line in lines] == [
         "data: digits",
         "  epoch 0.50 · step 1/2",
-        "note: a name with a lone surrogate, \\udc80",
+        "note: few images",
     ]
     assert "step 1/2" not in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_is_written_with_its_bytes(tmp_path):
+    """Given to the handlers themselves: what a test logs, pytest sends on as text."""
+    record = logging.makeLogRecord({"msg": "data: folder \udc80"})
+    kept = log._FileHandler(tmp_path / "log.txt", lambda: True)
+    kept.emit(record)
+    kept.close()
+    assert (tmp_path / "log.txt").read_text().endswith("data: folder \\udc80\n")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        log.LineHandler().emit(record)
+    assert out.getvalue() == "data: folder \\udc80\n"
 
 
 def test_a_file_that_cannot_be_written_costs_its_lines_alone(tmp_path, capsys):
