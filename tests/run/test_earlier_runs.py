@@ -22,6 +22,7 @@ from gan_jax.run import folder as folders
 
 RUNS = Path(__file__).parents[1] / "golden/runs"
 SYSTEMS = sorted(configs.SYSTEMS)
+LARGEST_RATE = 1e-3  # of the runs
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
@@ -38,6 +39,46 @@ def summed(array: np.ndarray) -> np.ndarray:
     """The sum of an array and that of its absolute values, float64 [2]."""
     values = array.astype(np.float64)
     return np.array([values.sum(), np.abs(values).sum()])
+
+
+def weight_of(name: str) -> tuple[str, str]:
+    """The net and the weight that an array belongs to: a parameter, its average or its moment.
+
+    "state/nets/gen/opt/ema/params/0/conv/bias" → ("gen", "conv/bias"). So does the running mean of
+    the normalization that takes out a bias: "…/stats/batch_stats/conv_norm/mean".
+    """
+    parts = name.split("/")
+    if parts[:2] != ["state", "nets"]:
+        return "", name
+    if parts[-1] == "mean" and parts[-2].endswith("_norm"):
+        return parts[2], f"{parts[-2].removesuffix('_norm')}/bias"
+    start = max((i for i, part in enumerate(parts) if part in ("params", "mu", "nu")), default=3)
+    rest = parts[start + 1 :]
+    return parts[2], "/".join(rest[1:] if rest and rest[0].isdecimal() else rest)
+
+
+def without_gradient(expected: dict) -> set[tuple[str, str]]:
+    """The weights whose gradient is zero but for rounding, such as a bias that the normalization
+    after it takes out again.
+
+    Adam divides a gradient by its own size, so such a weight takes whole steps in the direction of
+    the rounding, which differs from one kind of processor to another. Nothing depends on it. Its
+    second moment is smaller by ten orders of magnitude than that of the other weights.
+    """
+    sums = dict(zip(expected["names"], expected["sums"][:, 1], strict=True))
+    found = set()
+    for net in {weight_of(name)[0] for name in sums} - {""}:
+        seconds = {n: v for n, v in sums.items() if "/nu/" in n and weight_of(n)[0] == net}
+        usual = np.median([v for v in seconds.values() if v > 0] or [0.0])
+        found |= {weight_of(n) for n, v in seconds.items() if v < 1e-8 * usual}
+    return found
+
+
+def test_only_weights_without_influence_are_compared_loosely(run):
+    noise = {weight for _, weight in without_gradient(run[1])}
+    before_norms = {"conv_1/bias", "conv_2/bias", "deconv_0/bias"}
+    grown = {weight for weight in noise if "_rgb" in weight}  # of ProGAN's past resolutions
+    assert noise <= before_norms | grown
 
 
 def test_a_saved_state_is_read_whole(run):
@@ -60,8 +101,15 @@ def test_it_resumes_and_draws_as_the_earlier_revision_did(run, tmp_path):
     arrays = saved_states.read_arrays(folders.state_path(tmp_path / "run"))
     before = saved_states.read_arrays(folders.state_path(folder))
     off, moved = Counter(), Counter()  # by net and part, such as gen/params
+    noise = without_gradient(expected)
+    steps = last - int(folders.state_path(folder).name)
     for name, sums in zip(expected["names"], expected["sums"], strict=True):
         found = summed(arrays[name])
+        if weight_of(name) in noise:
+            # each of the two runs moved every number by a learning rate or so, in any direction
+            far = 2 * 2 * steps * LARGEST_RATE * arrays[name].size
+            np.testing.assert_allclose(found, sums, rtol=0, atol=far, err_msg=name)
+            continue
         scale = max(sums[1], 1e-3)
         np.testing.assert_allclose(found, sums, rtol=0, atol=1e-3 * scale, err_msg=name)
         if name.startswith("state/nets/"):
