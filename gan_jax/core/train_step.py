@@ -1,7 +1,9 @@
 """`TrainCarry`, and the jitted step that takes it from one batch to the next."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +124,7 @@ def check_weights(state: TrainState, saved_step: int | None) -> None:
     that shows it. `saved_step` is as in `check_finite`.
     """
     host = jax.default_backend() == "cpu"  # where the arrays lie there anyway, nothing is compiled
-    sums = (_sums_of_squares if host else _reduced)(_float_arrays(state))
+    sums = (_sums_on_host if host else _sums_on_devices)(_float_arrays(state))
     for name, total in sums.items():
         if not np.isfinite(total):
             raise NonFinite(
@@ -139,19 +141,13 @@ def _float_arrays(state: TrainState) -> dict[str, list]:
     }
 
 
-def _sums_of_squares(nets: dict[str, list]) -> dict[str, float]:
-    """Of all arrays of each net, on the host."""
-    with np.errstate(all="ignore"):
-        return {
-            name: sum(float(np.sum(np.square(np.asarray(x, np.float32)))) for x in arrays)
-            for name, arrays in nets.items()
-        }
-
-
-@jax.jit
-def _reduced(nets: dict[str, list]) -> dict[str, jax.Array]:
-    """The same on the devices."""
+def _sums_of_squares(nets: dict[str, list], xp: ModuleType) -> dict[str, Any]:
+    """Of all arrays of each net, in float32 by the module `xp`: numpy or jax.numpy."""
     return {
-        name: sum(jnp.sum(jnp.square(x.astype(jnp.float32))) for x in arrays)
+        name: sum(xp.sum(xp.square(xp.asarray(x, xp.float32))) for x in arrays)
         for name, arrays in nets.items()
     }
+
+
+_sums_on_host = np.errstate(all="ignore")(functools.partial(_sums_of_squares, xp=np))
+_sums_on_devices = jax.jit(functools.partial(_sums_of_squares, xp=jnp))

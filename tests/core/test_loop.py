@@ -321,7 +321,7 @@ def test_weights_that_break_without_a_metric_that_shows_it_are_not_kept(value, k
 
 def test_the_reduction_on_devices_finds_what_that_on_the_host_finds():
     nets = {"a": [jnp.ones((3, 2)), jnp.full(2, 2.0, jnp.bfloat16)], "b": [jnp.full(4, 1e20)]}
-    host, device = train_step._sums_of_squares(nets), train_step._reduced(nets)
+    host, device = train_step._sums_on_host(nets), train_step._sums_on_devices(nets)
     assert host["a"] == float(device["a"]) == 14.0
     assert not np.isfinite(host["b"])
     assert not np.isfinite(device["b"])

@@ -13,16 +13,13 @@ SIDE = 28
 
 def mnist(files: tuple[RemoteFile, ...], train: int = 60_000, test: int = 10_000) -> PublishedSet:
     """MNIST in four idx files, of so many images for training and for testing."""
-    return PublishedSet(
+    return _of_four_files(
+        files,
+        (train, test),
         name="mnist",
         title="MNIST, 60,000 + 10,000 handwritten digits of 28x28 pixels",
         licence="CC BY-SA 3.0, Yann LeCun and Corinna Cortes",
         page="http://yann.lecun.com/exdb/mnist/",
-        target="mnist",
-        disk=sum(file.size for file in files),
-        files=files,
-        make=copy,
-        flaw=lambda target: flaw(target, train, test),
         use="--config.data.source=idx --config.data.path={}",
     )
 
@@ -31,16 +28,28 @@ def fashion_mnist(
     files: tuple[RemoteFile, ...], train: int = 60_000, test: int = 10_000
 ) -> PublishedSet:
     """Fashion-MNIST in four idx files, of so many images for training and for testing."""
-    return PublishedSet(
+    return _of_four_files(
+        files,
+        (train, test),
         name="fashion_mnist",
         title="Fashion-MNIST, 60,000 + 10,000 pictures of garments of 28x28 pixels",
         licence="MIT, Zalando SE",
         page="https://github.com/zalandoresearch/fashion-mnist",
-        target="fashion_mnist",
+    )
+
+
+def _of_four_files(
+    files: tuple[RemoteFile, ...], counts: tuple[int, int], name: str, **about: str
+) -> PublishedSet:
+    """A set whose files are copied into a folder of its name; `counts` are those of `flaw`."""
+    return PublishedSet(
+        name=name,
+        target=name,
         disk=sum(file.size for file in files),
         files=files,
         make=copy,
-        flaw=lambda target: flaw(target, train, test),
+        flaw=lambda target: flaw(target, *counts),
+        **about,
     )
 
 

@@ -1,7 +1,7 @@
 """The scripts of `completion.py`, with @NAMES@ in place of what is filled in."""
 
-BASH = r"""# Completion of gan_jax in bash: source this file.
-
+# functions that bash and zsh understand alike: what follows a mode, a config, a flag
+_LOOKUPS = r"""
 _gan_jax_flags() {
   case "$1" in
     @FLAGS@
@@ -19,7 +19,12 @@ _gan_jax_choices() {
     @CHOICES@
   esac
 }
+"""
 
+BASH = (
+    "# Completion of gan_jax in bash: source this file.\n"
+    + _LOOKUPS
+    + r"""
 _gan_jax_runs() {  # folders of runs whose path begins with $1
   local file
   for file in "$1"*/config.json; do
@@ -79,28 +84,13 @@ _gan_jax() {
 
 complete -F _gan_jax gan_jax launch.py
 """
+)
 
-ZSH = r"""#compdef gan_jax launch.py
-# Completion of gan_jax in zsh: source this file after compinit.
-
-_gan_jax_flags() {
-  case "$1" in
-    @FLAGS@
-  esac
-}
-
-_gan_jax_variants() {
-  case "$1" in
-    @VARIANTS@
-  esac
-}
-
-_gan_jax_choices() {
-  case "$1" in
-    @CHOICES@
-  esac
-}
-
+ZSH = (
+    "#compdef gan_jax launch.py\n"
+    "# Completion of gan_jax in zsh: source this file after compinit.\n"
+    + _LOOKUPS
+    + r"""
 _gan_jax() {
   local mode=train word name
   local -a found
@@ -142,6 +132,7 @@ _gan_jax() {
 
 compdef _gan_jax gan_jax launch.py
 """
+)
 
 FISH = r"""# Completion of gan_jax in fish: source this file.
 
