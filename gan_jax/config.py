@@ -35,6 +35,7 @@ __all__ = [
     "defaults",
     "differences",
     "find",
+    "flat",
     "load_file",
     "may_change",
     "move_data",
@@ -242,6 +243,17 @@ def as_built(config: ConfigDict) -> ConfigDict:
 def plain(config: ConfigDict) -> dict[str, Any]:
     """A config as JSON values (tuples become lists)."""
     return json.loads(config.copy_and_resolve_references().to_json())
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a tree by dotted name: {"optim.gen.lr": 1e-4}."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def typed(values: dict[str, Any]) -> ConfigDict:

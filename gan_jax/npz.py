@@ -23,6 +23,7 @@ from gan_jax import files, zips
 LARGEST_HEADER = 4096  # bytes; numpy writes some hundred
 MOST_AXES = 32
 MOST_ARRAYS = 2**16
+UNLIMITED = 2**62  # bytes
 _MAGIC = b"\x93NUMPY"
 _WIDTHS = {1: 2, 2: 4, 3: 4}  # bytes of the header's length, by version
 _HEADER = re.compile(
@@ -179,8 +180,8 @@ def explained() -> Iterator[None]:
 
 
 def memory() -> int:
-    """The bytes of memory that this process may have at most."""
-    found = [2**62]
+    """The bytes of memory that this process may have at most; UNLIMITED if nobody knows."""
+    found = [UNLIMITED]
     with contextlib.suppress(AttributeError, ValueError, OSError):
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number

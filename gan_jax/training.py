@@ -169,8 +169,8 @@ def _job(
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     writer = Writer(folder, step, save_grid, quiet=not run.main)
     if not step:
-        values = configs.differences({}, configs.plain(experiment.config))
-        writer.write_hparams({key: json.dumps(value) for key, (_, value) in values.items()})
+        settings = configs.flat(configs.plain(experiment.config))
+        writer.write_hparams({key: json.dumps(value) for key, value in settings.items()})
     console = Console(step, experiment.last.end, quiet=not run.main)
     forecast = functools.partial(feasibility.foretell, experiment)
     job = Job(

@@ -5,7 +5,7 @@ Nothing here imports jax, so help and messages appear at once. (A config file ma
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
@@ -205,17 +205,8 @@ def unknown_key(argv: list[str]) -> str:
 
 def _close_key(key: str, config) -> str:
     """The key of a config that is spelled most like `key`, or ends in it; "" if there is none."""
-    known = list(_keys(config))
+    known = list(configs.flat(configs.plain(config)))
     return nearest(key, known) or next((k for k in known if k.endswith(f".{key}")), "")
-
-
-def _keys(section, prefix: str = "") -> Iterator[str]:
-    """The full names of a config's values, such as optim.gen.lr."""
-    for name, value in section.items():
-        if hasattr(value, "items"):
-            yield from _keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
 
 
 def message(error: UserError, command: Command) -> str:

@@ -1,10 +1,11 @@
 """What a run will take on this machine, foretold from its first timed steps."""
 
 import logging
-import os
 
 import jax
 
+from gan_jax import config as configs
+from gan_jax import npz
 from gan_jax.files import amount
 from gan_jax.run import disk_use
 from gan_jax.run.experiment import Experiment
@@ -54,25 +55,21 @@ def foretell(experiment: Experiment, step: int, seconds: float) -> None:
 
 def keys(experiment: Experiment) -> list[str]:
     """The keys of the config that make a step cheaper, with their values: "batch_size (now 64)"."""
-    found = [f"config.run.steps (now {experiment.config.run.steps})"]
-    for key in SIZES:
-        value = experiment.config
-        for part in key.split("."):
-            value = value.get(part) if hasattr(value, "get") else None
-        if isinstance(value, int) and value > 0:
-            found.append(f"config.{key} (now {value})")
-    return found
+    settings = configs.flat(configs.plain(experiment.config))
+    sizes = {key: settings.get(key) for key in SIZES}
+    found = {key: size for key, size in sizes.items() if isinstance(size, int) and size > 0}
+    return [
+        f"config.{k} (now {v})" for k, v in {"run.steps": settings["run.steps"], **found}.items()
+    ]
 
 
 def _memory() -> int:
-    """Bytes of the device's memory, or of the machine's if the device is the CPU; 0: unknown."""
+    """Bytes of the device's memory, or of this process's if the device is the CPU; 0: unknown."""
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return int(stats.get("bytes_limit", 0))
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
+    known = npz.memory()
+    return known if known < npz.UNLIMITED else 0
 
 
 def duration(seconds: float) -> str:

@@ -79,7 +79,7 @@ def view(
         directions={key: direction(key) for key in keys},
         classes=_words(_section(about, "data").get("class_names")),
         changed=_changed(config, command),
-        settings=flat(config),
+        settings=configs.flat(config),
         environment=_environment(about),
         states=states,
         states_left_out=left_out,
@@ -101,17 +101,6 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _words(found: Any) -> list[str]:
     return [str(word) for word in found] if isinstance(found, list) else []
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of a tree by dotted name: {"optim.gen.lr": 1e-4}."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def _status(
@@ -287,7 +276,7 @@ def _changed(config: Mapping[str, Any], command: Sequence[str]) -> list[Setting]
     A value that the run itself decided in place of "auto" is not among them.
     """
     try:
-        usual = flat(configs.plain(configs.defaults(str(config.get("system", "")))))
+        usual = configs.flat(configs.plain(configs.defaults(str(config.get("system", "")))))
     except UserError:
         return []
     typed = {
@@ -295,7 +284,7 @@ def _changed(config: Mapping[str, Any], command: Sequence[str]) -> list[Setting]
         for word in command
         if word.startswith(("--config.", "--noconfig."))
     }
-    stored = flat(config)
+    stored = configs.flat(config)
     found = [
         Setting(key, value, usual.get(key, "none in this version"), key in typed)
         for key, value in stored.items()
