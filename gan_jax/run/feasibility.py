@@ -58,9 +58,8 @@ def keys(experiment: Experiment) -> list[str]:
     settings = configs.flat(configs.plain(experiment.config))
     sizes = {key: settings.get(key) for key in SIZES}
     found = {key: size for key, size in sizes.items() if isinstance(size, int) and size > 0}
-    return [
-        f"config.{k} (now {v})" for k, v in {"run.steps": settings["run.steps"], **found}.items()
-    ]
+    named = {"run.steps": settings["run.steps"], **found}
+    return [f"config.{key} (now {value})" for key, value in named.items()]
 
 
 def _memory() -> int:

@@ -56,6 +56,15 @@ def model(run):
 # files
 
 
+def test_tensorboard_gets_every_setting_by_its_key(run):
+    events = EventAccumulator(str(run[0] / "events"))
+    events.Reload()
+    found = events.summary_metadata.items()
+    (start,) = [data for tag, data in found if tag.endswith("session_start_info")]
+    for key in (b"optim.gen.lr", b"run.steps", b"model.conditioning", b"0.0005"):
+        assert key in start.plugin_data.content
+
+
 def test_config_is_resolved_with_versions_and_revision(run):
     found = json.loads((run[0] / "config.json").read_text())
     values = found["config"]
