@@ -15,18 +15,6 @@ logger = logging.getLogger(__name__)
 
 LONG = 24 * 3600.0  # seconds; a longer run gets a hint at what makes it shorter
 CROWDED = 0.8  # share of the machine's memory
-# what makes a step cheaper, as far as a system has it
-SIZES = (
-    "data.resolution",
-    "model.gen.width",
-    "model.disc.width",
-    "model.width",
-    "model.fmap_base",
-    "model.num_channels",
-    "model.num_res_blocks",
-    "model.blocks",
-    "batch_size",
-)
 
 
 def foretell(experiment: Experiment, step: int, seconds: float) -> None:
@@ -56,7 +44,8 @@ def foretell(experiment: Experiment, step: int, seconds: float) -> None:
 def keys(experiment: Experiment) -> list[str]:
     """The keys of the config that make a step cheaper, with their values: "batch_size (now 64)"."""
     settings = configs.flat(configs.plain(experiment.config))
-    sizes = {key: settings.get(key) for key in SIZES}
+    own = configs.SYSTEMS[experiment.config.system].SIZES
+    sizes = {key: settings.get(key) for key in ("data.resolution", *own, "batch_size")}
     found = {key: size for key, size in sizes.items() if isinstance(size, int) and size > 0}
     named = {"run.steps": settings["run.steps"], **found}
     return [f"config.{key} (now {value})" for key, value in named.items()]

@@ -24,15 +24,6 @@ from gan_jax.report.run_view import RunView, SavedState, Setting
 from gan_jax.report.series import Extreme, Row, as_number, by_name, extreme, read_rows
 from gan_jax.run import folder as folders
 
-SYSTEMS = {
-    "gan": "A GAN",
-    "pix2pix": "A pix2pix translator",
-    "progan": "A ProGAN",
-    "diffusion": "A diffusion model",
-    "classifier": "A classifier",
-    "noisy_classifier": "A classifier of noisy images",
-    "warpgan": "A WarpGAN",
-}
 CHANNELS = {1: "grey ", 3: "colour "}
 MOST_STATES = 30
 
@@ -177,7 +168,8 @@ def _sentence(about: Mapping[str, Any], config: Mapping[str, Any], command: Sequ
     if not config:
         return ""
     system = str(config.get("system", ""))
-    parts = [SYSTEMS.get(system, f"A model of the system {system}")]
+    known = system in configs.SYSTEMS
+    parts = [configs.SYSTEMS[system].TITLE if known else f"A model of the system {system}"]
     file, _, variant = _config_file(command).partition(":")
     if file:
         variants = f" (variant {variant})" if variant else ""

@@ -50,6 +50,9 @@ from gan_jax.systems.classifier_config import check
 from gan_jax.systems.classifier_config import defaults as defaults
 from gan_jax.systems.classifier_config import unused as unused
 
+TITLE = "A classifier"  # as reports call a model
+SIZES = ("model.width",)  # keys that make a step cheaper
+
 
 @dataclass(frozen=True, eq=False)
 class Classifier:

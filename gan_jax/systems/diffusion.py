@@ -57,6 +57,10 @@ from gan_jax.systems.diffusion_choices import (
 )
 from gan_jax.systems.diffusion_networks import Examples
 
+TITLE = "A diffusion model"  # as reports call a model
+SIZES = ("model.num_channels", "model.num_res_blocks")  # keys that make a step cheaper
+
+
 __all__ = [
     "FROZEN", "GUIDE", "Diffusion", "build", "check_guide", "defaults", "eval_step", "guide",
     "init", "is_guided", "knows_classes", "make", "resample", "rescale_guide", "train_step",

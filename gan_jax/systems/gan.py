@@ -47,6 +47,9 @@ from gan_jax.systems.gan_config import Loss, check
 from gan_jax.systems.gan_config import defaults as defaults
 from gan_jax.systems.gan_standing_statistics import standing
 
+TITLE = "A GAN"  # as reports call a model
+SIZES = ("model.gen.width", "model.disc.width")  # keys that make a step cheaper
+
 
 @dataclass(frozen=True)
 class Gan:

@@ -55,6 +55,8 @@ from gan_jax.ops.diffusion import (
     timestep_sampler,
 )
 
+TITLE = "A classifier of noisy images"  # as reports call a model
+SIZES = ("model.num_channels", "model.num_res_blocks")  # keys that make a step cheaper
 BEST = 5  # how many of the likeliest classes accuracy@5 looks at
 SEEN_BY_QUARTER = ("loss", "accuracy@1")
 # as in the reference: log2 of the scale begins at 16 and grows by 1e-3 per step

@@ -47,6 +47,9 @@ from gan_jax.systems.pix2pix_config import Loss, Test, check, halving_notices, p
 from gan_jax.systems.pix2pix_config import defaults as defaults
 from gan_jax.systems.pix2pix_config import unused as unused
 
+TITLE = "A pix2pix translator"  # as reports call a model
+SIZES = ("model.gen.width", "model.disc.width")  # keys that make a step cheaper
+
 
 @dataclass(frozen=True)
 class Pix2pix:

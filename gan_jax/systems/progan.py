@@ -52,6 +52,8 @@ from gan_jax.ops.groups import by_groups
 from gan_jax.systems import progan_losses as losses
 from gan_jax.systems import progan_schedule
 
+TITLE = "A ProGAN"  # as reports call a model
+SIZES = ("model.fmap_base",)  # keys that make a step cheaper
 BATCH = "config.growth.batch: a step's"  # begins the message about a batch that does not divide
 AUTO = {
     "growth.preset": progressive_growing.preset_for

@@ -49,6 +49,8 @@ from gan_jax.models import warpgan as networks
 from gan_jax.ops import images, warping
 from gan_jax.systems import warpgan_losses as terms
 
+TITLE = "A WarpGAN"  # as reports call a model
+SIZES = ("model.width", "model.blocks")  # keys that make a step cheaper
 STEPS = 100_000  # of the original, where its learning rate reaches 0
 CENTRE, SPREAD = 127.5, 128.0  # of a pixel's grey level, as the original standardises them
 
