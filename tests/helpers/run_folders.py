@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,19 @@ FACTS = {
 }
 
 
-def rows(steps: int = 40, seed: int = 0) -> list[dict]:
-    """Rows of metrics.jsonl up to ten times that step; the lowest fd_classifier is at step 300, or
-    at the last evaluation if there are fewer."""
+def rows(steps: int = 40, seed: int = 0, scores: Callable[[int], dict] | None = None) -> list[dict]:
+    """Rows of metrics.jsonl up to ten times that step.
+
+    `scores` gives those of an evaluation at a step; by default the lowest fd_classifier is at step
+    300, or at the last evaluation if there are fewer.
+    """
+
+    def usual(step: int) -> dict:
+        found = {"val/gen": 1 + 1 / step, "fd_classifier": 4 + seed + abs(step - 300) / 100}
+        found |= {"class_entropy": 1.4 - 10 / step}
+        return found | {f"class_fraction/{i}": 0.25 for i in range(4)}
+
+    scores = scores or usual
     random, found = np.random.default_rng(seed), []
     for step in range(10, 10 * steps + 1, 10):
         row = {"loss/gen": random.normal(2, 0.3), "loss/disc": random.normal(0.7, 0.1)}
@@ -37,10 +48,7 @@ def rows(steps: int = 40, seed: int = 0) -> list[dict]:
         found.append({"step": step, "kind": "train", **row})
         if step % 100 == 0:
             found.append({"step": step, "kind": "epoch", "epoch": step // 100, **row})
-            scores = {"val/gen": 1 + 1 / step, "fd_classifier": 4 + seed + abs(step - 300) / 100}
-            scores |= {"class_entropy": 1.4 - 10 / step}
-            scores |= {f"class_fraction/{i}": 0.25 for i in range(4)}
-            found.append({"step": step, "kind": "eval", **scores})
+            found.append({"step": step, "kind": "eval", **scores(step)})
     return found
 
 

@@ -49,6 +49,14 @@ def python(
     )
 
 
+def heavy_modules(code: str) -> str:
+    """What a program has loaded of the modules that take long to import, as "loaded []"."""
+    heavy = "sorted({'jax', 'numpy', 'flax', 'PIL'} & set(sys.modules))"
+    done = python(f"import sys\n{code}\nprint('loaded', {heavy})")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
 def launch(
     *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:

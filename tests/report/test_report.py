@@ -11,6 +11,7 @@ from PIL import Image
 
 from gan_jax import files
 from gan_jax.report import curves, grids, rates_plot, series
+from tests.helpers import run_folders
 
 
 def images(count: int, height: int = 4, width: int = 6, channels: int = 3) -> np.ndarray:
@@ -128,19 +129,11 @@ def test_save_grid_returns_what_it_wrote(tmp_path):
 
 
 def rows(steps: int = 60) -> list[dict]:
-    random = np.random.default_rng(0)
-    found = []
-    for step in range(10, 10 * steps + 1, 10):
-        row = {"loss/gen": random.normal(2, 0.3), "loss/disc": random.normal(0.7, 0.1)}
-        row |= {"rate/gen": 2e-4, "rate/disc": 1e-4, "accuracy/real": random.uniform(0.5, 1)}
-        row |= {"grad_norm/gen": random.lognormal(), "time/images_per_second": 800.0}
-        found.append({"step": step, "kind": "train", **row})
-        if step % 100 == 0:
-            found.append({"step": step, "kind": "epoch", "epoch": step // 100, **row})
-            scores = {"val/frechet": 1000 / step, "val/entropy": 2.3 - 10 / step}
-            scores |= {f"class_fraction/{i}": 0.1 for i in range(10)}
-            found.append({"step": step, "kind": "eval", **scores})
-    return found
+    def scores(step: int) -> dict:
+        found = {"val/frechet": 1000 / step, "val/entropy": 2.3 - 10 / step}
+        return found | {f"class_fraction/{i}": 0.1 for i in range(10)}
+
+    return run_folders.rows(steps, scores=scores)
 
 
 def write_rows(path, content: list[dict], tail: str = "") -> None:
