@@ -118,7 +118,8 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
     if run.main:
         best.cut(step)
         size = experiment.mesh.size
-        provenance.write_config(folder, experiment.config, size, experiment.facts)
+        resumed = step if stored else None
+        provenance.write_config(folder, experiment.config, size, experiment.facts, resumed)
         pictures.save_reals(experiment, folder)
     job, grid = _job(run, states, best, step, progress)
     recorder = job.recorder
