@@ -16,8 +16,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from gan_jax import budgeting, log
 from gan_jax import config as configs
-from gan_jax import log
 from gan_jax.core import loop
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
@@ -34,6 +34,7 @@ from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import write_json
 from gan_jax.report import grids
+from gan_jax.run import budget as budgets
 from gan_jax.run import feasibility, pictures, provenance
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as summaries
@@ -51,31 +52,37 @@ class _Run:
     folder: Path
     main: bool  # whether this process is the one that writes
     intervals: Intervals
+    chosen: dict[str, Any] | None = None  # keys that were chosen for a budget
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str, Any]:
     """Starts the run in `workdir`, or resumes it; returns the contents of summary.json.
 
+    `budget` is a time, such as "30m", "1.5h" or "2d". A few steps are tried then, and `config` is
+    changed so that the run ends within that time; a run that is resumed keeps what was chosen.
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
     UserError for everything a user can get wrong.
     """
-    main = jax.process_index() == 0
+    main, limit = jax.process_index() == 0, budgets.parse(budget)
     configs.prepare(config)
     folder = folders.claim(workdir, lock=main)
     try:
         # a command that is refused before the run has begun leaves no file behind
         with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
-            return _opened(config, folder, main)
+            return _opened(config, folder, main, limit)
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
         folders.release(folder)
 
 
-def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
+def _opened(
+    config: ConfigDict, folder: Path, main: bool, budget: budgets.Budget | None
+) -> dict[str, Any]:
     """The rest of `train`, in a folder that no other process trains in."""
     began = time.time()
     try:
+        budgets.resume(folder, config, budget)
         stored = folders.check(folder, config)
         experiment = Experiment(config, begun=stored)
         if stored:
@@ -83,7 +90,12 @@ def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
         summaries.announce(experiment)
         intervals = _intervals(config, experiment.system.stages)
         _check_best(experiment)
-        return _train(_Run(experiment, folder, main, intervals), stored, began)
+        run = _Run(experiment, folder, main, intervals)
+        if budget and not stored:
+            experiment, chosen = budgeting.shortened(experiment, folder, budget, began, train)
+            intervals = _intervals(config, experiment.system.stages)
+            run = _Run(experiment, folder, main, intervals, chosen)
+        return _train(run, stored, began)
     except UserError as error:
         logger.debug(f"error: {error}")  # for the log file: whoever called prints it
         raise
@@ -119,7 +131,8 @@ def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
         best.cut(step)
         size = experiment.mesh.size
         resumed = step if stored else None
-        provenance.write_config(folder, experiment.config, size, experiment.facts, resumed)
+        made_of = (experiment.config, size, experiment.facts)
+        provenance.write_config(folder, *made_of, resumed, run.chosen)
         pictures.save_reals(experiment, folder)
     job, grid = _job(run, states, best, step, progress)
     recorder = job.recorder

@@ -39,15 +39,20 @@ def foretell(experiment: Experiment, step: int, seconds: float) -> None:
     if left > LONG or crowded:
         what = "close to the machine's memory" if crowded else "longer than a day"
         logger.info(f"that is {what}; smaller values make it less: {', '.join(keys(experiment))}")
+        if left > LONG:
+            logger.info("--budget=8h, in another folder, shortens the recipe so that it fits")
 
 
-def keys(experiment: Experiment) -> list[str]:
-    """The keys of the config that make a step cheaper, with their values: "batch_size (now 64)"."""
+def keys(experiment: Experiment, length: bool = True) -> list[str]:
+    """The keys of the config that make a step cheaper, with their values: "batch_size (now 64)".
+
+    With `length` the number of steps comes first.
+    """
     settings = configs.flat(configs.plain(experiment.config))
     own = configs.SYSTEMS[experiment.config.system].SIZES
     sizes = {key: settings.get(key) for key in ("data.resolution", *own, "batch_size")}
     found = {key: size for key, size in sizes.items() if isinstance(size, int) and size > 0}
-    named = {"run.steps": settings["run.steps"], **found}
+    named = ({"run.steps": settings["run.steps"]} if length else {}) | found
     return [f"config.{key} (now {value})" for key, value in named.items()]
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -29,13 +30,19 @@ PACKAGES = (
 
 
 def write_config(
-    folder: Path, config: ConfigDict, devices: int, facts: Facts, resumed: int | None = None
+    folder: Path,
+    config: ConfigDict,
+    devices: int,
+    facts: Facts,
+    resumed: int | None = None,
+    budget: dict[str, Any] | None = None,
 ) -> None:
     """Writes config.json: the resolved config with the command, versions, git revision, devices and
     facts, the time of this start of the run, and that of its first.
 
     `resumed` is the step after which a run goes on that had begun before, None for a new run. A
-    line about it is added to config.log.
+    line about it is added to config.log. `budget` says which keys of a new run were chosen for its
+    time; see `budget.choose`.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = _read(folder / "config.json")
@@ -50,6 +57,8 @@ def write_config(
         "begun": before.get("begun") or before.get("written") or now,
         "written": now,
     }
+    if chosen := before.get("budget") if resumed is not None else budget:
+        values["budget"] = chosen
     # first the log: what has changed can be read off config.json until that is written
     config_log.note(folder, resumed or 0, {} if resumed is None else before, values)
     write_json(folder / "config.json", values)

@@ -45,6 +45,7 @@ from gan_jax.ops import augment, images, losses, penalties
 from gan_jax.ops.groups import by_groups
 from gan_jax.systems.gan_config import Loss, check
 from gan_jax.systems.gan_config import defaults as defaults
+from gan_jax.systems.gan_config import shortened as shortened
 from gan_jax.systems.gan_standing_statistics import standing
 
 TITLE = "A GAN"  # as reports call a model
