@@ -2,7 +2,6 @@
 
 python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
 python launch.py --config=configs/dcgan_mnist.py --workdir=runs/b --budget=1h
-python launch.py --config=configs/dcgan_mnist.py --dry_run
 """
 
 from gan_jax.errors import UserError
