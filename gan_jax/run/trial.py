@@ -45,32 +45,52 @@ def costs(
 ) -> Costs:
     """Tries a few steps of each stage, a validation and `rounds`, which have the names in ROUNDS.
 
-    The weights are lost. Stages that come after STAGES of the `budget` (seconds) is spent are
-    estimated by the number of operations of their steps.
+    The last stage, on which most of the time is spent, comes first, then the first one. The weights
+    are lost. Stages that come after STAGES of the `budget` (seconds) is spent are estimated.
     """
     logger.info("trying a few steps and an evaluation, to see how long they take here")
-    began, setup, steps = clock(), 0.0, {}
+    began, compiling, steps = clock(), [], {}
     carry = experiment.fresh()
     train = train_step.train_function(experiment.system, experiment.mesh)
-    stages = tuple(dict.fromkeys(experiment.system.stages))
-    for stage in stages:
+    stages = tuple(dict.fromkeys(reversed(experiment.system.stages)))
+    last, *others = stages
+    for stage in (last, *others[-1:], *others[:-1]):
         if steps and clock() - began > STAGES * budget:
             break
-        state = experiment.system.enter_stage(carry.state, stage)
-        carry = train_step.new_epoch(carry._replace(state=state))
+        carry = _entered(experiment, carry, stage)
         carry, first, each = _steps(experiment, train, carry, stage, LONG * budget, clock)
-        setup, steps[stage], last = setup + first - each, each, stage
-    missing = stages[len(steps) :]
-    work = {stage: _work(experiment, train, stage) for stage in (last, *missing) if missing}
-    for stage in missing:
-        steps[stage] = steps[last] * work[stage] / work[last]
-        setup += first - each
-    larger = max(work.values()) / work[last] if missing else 1.0
-    taken = {}
+        compiling.append(max(first - each, 0.0))
+        steps[stage] = each
+    compiling += [min(compiling)] * (len(stages) - len(steps))
+    if len(steps) < len(stages):
+        steps = _estimated(steps, {stage: _work(experiment, train, stage) for stage in stages})
+    carry, taken = _entered(experiment, carry, last), {}
     for name, call in {**_validation(experiment), **rounds}.items():
-        first, each = _twice(lambda call=call: call(carry, last), LONG * budget, clock)
-        setup, taken[name] = setup + first - each, each * larger
-    return Costs(max(setup, 0.0), steps, taken)
+        first, taken[name] = _twice(lambda call=call: call(carry, last), STAGES * budget, clock)
+        compiling.append(first - taken[name])
+    return Costs(sum(compiling), steps, taken)
+
+
+def _entered(experiment: Experiment, carry: TrainCarry, stage: Stage) -> TrainCarry:
+    """The carry with which the steps of a stage begin."""
+    state = experiment.system.enter_stage(carry.state, stage)
+    return train_step.new_epoch(carry._replace(state=state))
+
+
+def _estimated(steps: dict[Stage, float], work: dict[Stage, float]) -> dict[Stage, float]:
+    """The seconds of a step of every stage in `work`, its number of operations.
+
+    Those in `steps` are known. The others lie on the line through the first two of these; from a
+    single one they follow in proportion.
+    """
+    known = [*steps][:2]
+    lowest = min(work[stage] for stage in known), min(steps[stage] for stage in known)
+    highest = max(work[stage] for stage in known), max(steps[stage] for stage in known)
+    if highest[0] == lowest[0]:
+        lowest = 0.0, 0.0
+    slope = (highest[1] - lowest[1]) / max(highest[0] - lowest[0], 1.0)
+    line = {s: max(lowest[1] + slope * (amount - lowest[0]), 0.0) for s, amount in work.items()}
+    return {**line, **steps}
 
 
 def _steps(

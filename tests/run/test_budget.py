@@ -251,12 +251,18 @@ def test_a_trial_measures_every_stage_and_round(growing):
 def test_stages_for_which_there_is_no_time_are_estimated(growing):
     drawn, stages = [], growing.system.stages
     rounds = {"sample": lambda carry, stage: drawn.append(stage)}
-    found = trial.costs(growing, rounds, budget=20.0, clock=Clock())
+    found = trial.costs(growing, rounds, budget=5.0, clock=Clock())
     times = [found.steps[stage] for stage in stages]
-    assert times[0] == 1.0
-    assert 2.0 < times[1] < times[2] < 16.1  # by the number of pixels, and what does not grow
-    assert drawn == [stages[0]]  # a second is long here, so it is drawn once
-    assert found.rounds["sample"] == pytest.approx(times[2])
+    assert times[2] == 1.0  # the last one is tried
+    assert 0.0 < times[0] < times[1] < 0.5  # by the number of pixels, and what does not grow
+    assert drawn == [stages[2]]  # a second is long here, so it is drawn once
+
+
+def test_between_two_stages_that_were_tried_the_others_lie_on_a_line():
+    small, middle, large = stages = [Stage(side, 4, 0, 1) for side in (4, 8, 16)]
+    work = dict(zip(stages, (10.0, 40.0, 160.0), strict=True))
+    found = trial._estimated({large: 3.5, small: 0.5}, work)
+    assert found == {small: 0.5, middle: pytest.approx(1.1), large: 3.5}
 
 
 @pytest.fixture(scope="module")
