@@ -198,7 +198,8 @@ class Experiment:
         classes that the model does not have.
         """
         seeds = list(seeds)
-        if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
+        whole = all(isinstance(seed, int | np.integer) for seed in seeds)
+        if not (seeds and whole) or min(seeds) < 0 or max(seeds) >= 2**31:
             raise ArgumentError(
                 "seeds", f": give whole numbers from 0 to {2**31 - 1}, such as 0-63"
             )
