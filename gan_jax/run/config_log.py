@@ -29,7 +29,8 @@ def note(folder: Path, step: int, before: dict[str, Any], now: dict[str, Any]) -
         found = changes(before, now)
         lines = ["resumed" + ("" if found else ", nothing has changed"), *found]
     else:
-        lines = [f"begun {shlex.join(now.get('command', []))}".rstrip()]
+        command = shlex.join(now.get("command", []))
+        lines = [f"begun: {command}" if command else "begun"]
     date = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S")
     text = "".join(f"{date} step {step}: {one_line(line)}\n" for line in lines)
     try:

@@ -29,7 +29,7 @@ def written(folder, config, resumed=None):
 def test_a_start_and_each_resume_with_a_line_for_each_key(tmp_path, config, monkeypatch):
     words = ["python", "launch.py", "--config=a b.py"]
     monkeypatch.setattr(provenance, "command", lambda folder: words)
-    assert written(tmp_path, config) == ["step 0: begun python launch.py '--config=a b.py'"]
+    assert written(tmp_path, config) == ["step 0: begun: python launch.py '--config=a b.py'"]
     assert written(tmp_path, config, 4) == ["step 4: resumed, nothing has changed"]
     config.run.update(steps="12", keep=5)
     assert written(tmp_path, config, 6) == [
