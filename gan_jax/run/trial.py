@@ -25,8 +25,8 @@ Round = Callable[[TrainCarry, Stage], Any]  # what a run does at intervals, once
 
 
 class Costs(NamedTuple):
-    """Seconds: of compiling and preparing all programs once, of a step in each stage, and of each
-    kind of round in `ROUNDS` that the run has."""
+    """Seconds: of making the networks and compiling all programs once, of a step in each stage, and
+    of each kind of round in `ROUNDS` that the run has."""
 
     setup: float
     steps: dict[Stage, float]
@@ -49,8 +49,9 @@ def costs(
     are lost. Stages that come after STAGES of the `budget` (seconds) is spent are estimated.
     """
     logger.info("trying a few steps and an evaluation, to see how long they take here")
-    began, compiling, steps = clock(), [], {}
-    carry = experiment.fresh()
+    began, steps = clock(), {}
+    carry = jax.block_until_ready(experiment.fresh())
+    once, compiling = clock() - began, []
     train = train_step.train_function(experiment.system, experiment.mesh)
     stages = tuple(dict.fromkeys(reversed(experiment.system.stages)))
     last, *others = stages
@@ -68,7 +69,7 @@ def costs(
     for name, call in {**_validation(experiment), **rounds}.items():
         first, taken[name] = _twice(lambda call=call: call(carry, last), STAGES * budget, clock)
         compiling.append(first - taken[name])
-    return Costs(sum(compiling), steps, taken)
+    return Costs(once + sum(compiling), steps, taken)
 
 
 def _entered(experiment: Experiment, carry: TrainCarry, stage: Stage) -> TrainCarry:

@@ -243,7 +243,7 @@ def test_a_trial_measures_every_stage_and_round(growing):
     drawn, stages = [], growing.system.stages
     rounds = {"sample": lambda carry, stage: drawn.append(stage)}
     found = trial.costs(growing, rounds, budget=1e4, clock=Clock())
-    assert found == Costs(0.0, dict.fromkeys(stages, 1.0), {"eval": 1.0, "sample": 1.0})
+    assert found == Costs(1.0, dict.fromkeys(stages, 1.0), {"eval": 1.0, "sample": 1.0})
     assert drawn == [stages[-1]] * 2
     assert found.training(stages) == 30.0
 
@@ -269,8 +269,15 @@ def test_between_two_stages_that_were_tried_the_others_lie_on_a_line():
 def run(tmp_path_factory):
     """The folder of a run of whose 10,000 steps a budget left 40, and the lines about it."""
     folder = tmp_path_factory.mktemp("budget") / "run"
+
+    def tried(experiment, rounds, seconds):
+        assert (set(rounds), seconds) == ({"save", "sample"}, 80.0)
+        for call in rounds.values():
+            call(experiment.fresh(), experiment.last)
+        return costs(experiment, 2.0, setup=0.0)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(trial, "costs", lambda experiment, *_: costs(experiment, 2.0, setup=0.0))
+        patched.setattr(trial, "costs", tried)
         patched.setattr(budgets, "USED", 1.0)
         patched.setattr(budgets, "FEWEST_STEPS", 5)
         patched.setattr(budgeting.time, "time", lambda: 1e9)
@@ -285,6 +292,7 @@ def stored(folder):
 def test_a_run_keeps_what_was_chosen(run, lines):
     assert stored(run)["config"]["run"]["steps"] == "40"
     assert stored(run)["budget"]["text"] == "80s"
+    assert not [*run.glob("trial-*")]
     assert json.loads((run / "summary.json").read_text())["step"] == 40
     for budget in ("80s", ""):  # the same command again, and without the budget
         assert training.train(long_config(), run, budget=budget)["step"] == 40
