@@ -51,15 +51,15 @@ def get_config(variant: str = ""):
 
 def laptop(config) -> None:
     """What shows something within minutes on two CPU cores. In place."""
-    config.batch_size = 32
+    config.batch_size = 16
     config.model.z_dim = 64
     config.model.gen.update(name="deconv", width=32, init="")
     config.model.disc.update(name="conv", width=32, init="", batch_norm="off")
     config.loss.disc_steps = 1
     for section in (config.optim.gen, config.optim.disc):
-        section.update(lr=5e-4, b1=0.0, b2=0.99)
-        section.schedule.update(name="linear", begin=4000.0, length=8000.0, floor=1e-4)
+        section.update(lr=4e-4, b1=0.0, b2=0.99)
+        section.schedule.update(name="linear", begin=2500.0, length=5000.0, floor=5e-5)
     config.optim.gen.ema = (0.998,)
     config.quality.samples = 512
-    config.run.update(steps="8000", log_every="50", sample_every="500", eval_every="1000")
+    config.run.update(steps="5000", log_every="50", sample_every="500", eval_every="1000")
     config.run.update(quality_every="1000", save_every="1000", sample_count=36)

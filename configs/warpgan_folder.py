@@ -51,11 +51,11 @@ def get_config(variant: str = ""):
 
 def laptop(config) -> None:
     """What shows something within minutes on two CPU cores. In place."""
-    config.data.resolution = 64
+    config.data.update(resolution=64, resize="squash")
     config.batch_size = 4
     config.model.update(width=16, disc_width=16, bottleneck=128)
     config.loss.regularization = 30.0
     for section in (config.optim.gen, config.optim.disc):
         section.lr = 5e-4
-    config.run.update(steps="3000", log_every="50", sample_every="250", eval_every="500")
+    config.run.update(steps="2500", log_every="50", sample_every="250", eval_every="500")
     config.run.update(save_every="500")
