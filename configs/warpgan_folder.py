@@ -43,7 +43,8 @@ def get_config(variant: str = ""):
         config.loss.update(regularization=1e-6, style_reconstruction=0.0)
         config.batch_size = 1
         config.optim.gen.ema = ()
-        config.run.steps = "100000"
+        if "laptop" not in chosen:
+            config.run.steps = "100000"
     if "tiny" in chosen:
         tiny(config, resolution=32, channels="rgb")
     return config
