@@ -25,12 +25,12 @@ def get_config(variant: str = ""):
     config.loss.name = "hinge"
     for section in (config.optim.gen, config.optim.disc):
         section.update(lr=1e-3, b1=0.0)
-        section.schedule.update(name="linear", begin=1500.0, length=3000.0, floor=1e-4)
+        section.schedule.update(name="linear", begin=2000.0, length=4000.0, floor=1e-4)
     config.optim.gen.ema = (0.998,)
     config.best.metric = "fd_classifier"
     config.quality.classifier_steps = "600"
-    config.run.update(steps="3000", log_every="50", sample_every="500")
-    config.run.update(eval_every="1500", quality_every="1500", save_every="1000")
+    config.run.update(steps="4000", log_every="50", sample_every="500")
+    config.run.update(eval_every="2000", quality_every="2000", save_every="1000")
     if "tiny" in chosen:
         tiny(config)
     return config
