@@ -69,6 +69,20 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 100)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def classifiers_trained_once(tmp_path_factory):
+    """The classifiers by which runs measure their samples, each trained once.
+
+    A run whose classifier has the config of one that was trained before gets a copy of it: the same
+    bits, in a fraction of the time.
+    """
+    from tests.helpers import trained_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        trained_once.classifiers(patch, tmp_path_factory.mktemp("classifiers"))
+        yield
+
+
 @pytest.fixture
 def lines():
     """The lines that the library prints during the test: they come here instead, in order."""
