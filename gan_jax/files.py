@@ -279,9 +279,9 @@ def sweep(folder: Path) -> None:
                     _remove_if_abandoned(folder / name)
 
 
-def open_own(path: str | os.PathLike[str], mode: str) -> Any:
+def open_own(path: str | os.PathLike[str], mode: str, buffering: int = -1) -> Any:
     """Opens a file for writing, "a" or as bytes "ab" at its end, "r+" for reading as well, and
-    makes it if it does not exist.
+    makes it if it does not exist; `buffering` is that of `open`.
 
     Nothing that is there is removed. Raises OSError if the path is a link, which could lead
     anywhere, or no regular file.
@@ -302,7 +302,7 @@ def open_own(path: str | os.PathLike[str], mode: str) -> Any:
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return handle
 
-    return open(path, mode, opener=opener)
+    return open(path, mode, buffering, opener=opener)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
