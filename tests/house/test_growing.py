@@ -10,7 +10,7 @@ from gan_jax import files, growing, log, patience
 from gan_jax.core.writer import Writer
 from gan_jax.growing import Growing
 from gan_jax.modes import streams
-from tests.core.test_writer import PIXELS, events, rows, save_grid
+from tests.helpers.written import PIXELS, events, rows, save_grid
 
 
 class Disk:
