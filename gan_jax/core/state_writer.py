@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +33,36 @@ PATIENCE = 120.0  # seconds that a try may take, and besides
 SLOWEST = 2e6  # bytes a second
 # names until a state is complete (orbax's are those of earlier revisions), and while it goes
 _LEFT_OVER = re.compile(r"[0-9]+\.(unfinished|removed|orbax-checkpoint-tmp).*")
-_OS_ERROR = re.compile(r"\[OS error \d+: \w+ ([^\]]+)\]")  # in the messages of TensorStore
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")  # in the messages of TensorStore
 _ONE_PROCESS = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="state"
 )
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+# orbax logs each error with its traceback, also those that it raises; here each is a line
+logging.getLogger("absl").addFilter(_not_of_orbax)
+
+
+def _pass_over_late_writes() -> None:
+    """Keeps silent about writes that end after orbax has given up the whole state.
+
+    TensorStore tells each of them to an event loop that orbax has closed by then, and prints the
+    error that this raises.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "passes_over_late_writes", False):
+        return
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    hook.passes_over_late_writes = True
+    sys.unraisablehook = hook
 
 
 class SaveFailed(UserError):
@@ -185,6 +212,7 @@ class _Attempt:
 
 def _write(folder: Path, tree: PyTree, meta: dict) -> None:
     """A state of numpy arrays in a new folder, sealed and on the disk."""
+    _pass_over_late_writes()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_ONE_PROCESS)
@@ -208,7 +236,7 @@ def _pause(seconds: float) -> None:
 def _why(error: BaseException) -> str:
     """What went wrong, in a few words."""
     found = _OS_ERROR.search(str(error))
-    return one_line(found[1] if found else reason(error))
+    return one_line(os.strerror(int(found[1] or found[2])) if found else reason(error))
 
 
 def _leave_nothing(folder: Path, unfinished: Path) -> None:
