@@ -113,7 +113,7 @@ class StateWriter:
         if not self._writes:
             return
         # copies, because the next step reuses the memory and the caller changes its notes
-        tree = jax.tree.map(lambda x: np.array(x), jax.device_get(tree))
+        tree = jax.tree.map(_copied, tree, jax.device_get(tree))
         work = contextvars.copy_context().run  # lines go where those of this thread go
         arguments = (self._save, step, tree, dict(meta), after)
         self._thread = threading.Thread(target=work, args=arguments, name="save", daemon=True)
@@ -167,6 +167,13 @@ class StateWriter:
             f"training stopped, {kept or 'and no state was saved before'}. Mend the disk and give "
             "the same command again"
         )
+
+
+def _copied(array: jax.Array | np.ndarray, fetched: np.ndarray) -> np.ndarray:
+    """An array on this host that nobody else changes; `fetched` is what came from the device, which
+    on a CPU may be the memory of the array itself."""
+    elsewhere = isinstance(array, jax.Array) and jax.default_backend() != "cpu"
+    return np.asarray(fetched) if elsewhere else np.array(fetched)
 
 
 class _Attempt:
