@@ -84,6 +84,8 @@ class StateWriter:
       retries: how often a save that fails is tried again.
       check: called before each try and before a state appears; raises Gone if nothing may be
         written there any more.
+      first: called in the background before a state is written; raises SaveFailed if what has to
+        be on the disk before it could not be saved.
     """
 
     def __init__(
@@ -92,9 +94,10 @@ class StateWriter:
         title: str,
         retries: int = 5,
         check: Callable[[], None] = lambda: None,
+        first: Callable[[], None] = lambda: None,
     ):
         self.folder, self._title = folder, title
-        self._retries, self._check = retries, check
+        self._retries, self._check, self._first = retries, check, first
         self._thread: threading.Thread | None = None
         self._error: SaveFailed | None = None
         self.complete: int | None = max(states_in(folder), default=None)
@@ -126,13 +129,17 @@ class StateWriter:
 
     def wait(self) -> None:
         """Waits until what was given is on disk. Raises SaveFailed if it could not be saved."""
-        if self._thread is not None:
-            self._thread.join()  # it ends: each of its tries does
-            self._thread = None
+        if (thread := self._thread) is not None:
+            thread.join()  # it ends: each of its tries does
         self.raise_failure()
 
     def _save(self, step: int, tree: PyTree, meta: dict, after: Callable[[], None]) -> None:
         """Tries to save until it succeeds or `retries` are used up."""
+        try:
+            self._first()
+        except SaveFailed as error:
+            self._error = error
+            return
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         if self.complete is not None and not (self.folder / str(self.complete)).is_dir():
             logger.warning(

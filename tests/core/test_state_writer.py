@@ -208,6 +208,24 @@ def test_what_is_being_read_stays_until_the_next_save(tmp_path):
         pass
 
 
+def test_a_state_appears_after_the_best_state_that_it_names(tmp_path, failing, pauses, lines):
+    """Also if that cannot be saved: then the run goes on from before it."""
+    rule, seen = Best("val/loss"), []
+    best = BestStates(tmp_path / "best", rule, lambda: states.complete, retries=1)
+    states = Checkpoints(tmp_path / "c", first=lambda: (best.wait(), seen.append(best.path(0))))
+    best.save(0, 3, TREE, {"best_value": 2.0})
+    states.save(4, TREE, {"best_step": 3})
+    states.wait()
+    assert [path.name for path in seen] == ["3"]
+    failing += [NO_SPACE] * 2
+    best.save(0, 5, TREE, {"best_value": 1.0})
+    states.save(6, TREE, {"best_step": 5})
+    with pytest.raises(SaveFailed, match="best state 5"):
+        states.close()
+    assert (states.steps(), states.complete) == ([4], 4)
+    assert names(tmp_path / "best" / "stage0") == ["3"]
+
+
 def test_the_best_state_of_a_kill_is_still_there(tmp_path, lines):
     """Whichever step the run resumes from, the best state up to it is on the disk."""
     safe: list[int] = [2]
