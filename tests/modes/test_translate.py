@@ -116,7 +116,7 @@ def test_a_killed_run_ends_bit_for_bit_like_one_that_was_not(tmp_path):
         "--config.run.eval_every=4", "--config.loss.pool_size=4",
     ]  # fmt: skip
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert launch_here(TINY, f"--workdir={straight}", *options).returncode == 0
+    assert launch(TINY, f"--workdir={straight}", *options).returncode == 0
     launch_and_kill(killed, 5, TINY, f"--workdir={killed}", *options)
     done = launch(TINY, f"--workdir={killed}", *options)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,6 @@ from tests.helpers.shell import (
     assert_same,
     launch,
     launch_and_kill,
-    launch_here,
     rows,
 )
 
@@ -27,9 +26,9 @@ LONG = (
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A run that nothing interrupts, in this process; those that a signal ends have their own."""
+    """A run that nothing interrupts."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    done = launch_here(TINY, f"--workdir={workdir}", *LONG)
+    done = launch(TINY, f"--workdir={workdir}", *LONG)
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -76,7 +75,7 @@ def test_a_save_by_the_clock_changes_no_result(straight, tmp_path):
     """save_minutes so short that every step saves."""
     workdir = tmp_path / "run"
     often = "--config.run.save_minutes=0.00001"
-    done = launch_here(TINY, f"--workdir={workdir}", judged_by(straight), *LONG, often)
+    done = launch(TINY, f"--workdir={workdir}", judged_by(straight), *LONG, often)
     assert done.returncode == 0, done.stderr
     same_history(straight, workdir)
 
@@ -86,13 +85,13 @@ def test_more_steps_continue_and_a_finished_run_says_so(straight, tmp_path):
     workdir = tmp_path / "run"
     run = (TINY, f"--workdir={workdir}", judged_by(straight))
     shorter = [a for a in LONG if "run.steps" not in a]
-    done = launch_here(*run, *shorter, "--config.run.steps=20")
+    done = launch(*run, *shorter, "--config.run.steps=20")
     assert done.returncode == 0, done.stderr
-    done = launch_here(*run, *LONG)
+    done = launch(*run, *LONG)
     assert done.returncode == 0, done.stderr
     assert "config.run.steps is '20' there, '30' here" in done.stdout
     assert_same(arrays(straight), arrays(workdir))
-    done = launch_here(*run, *LONG)
+    done = launch(*run, *LONG)
     assert done.returncode == 0
     assert "already finished at step 30" in done.stdout
     assert rows(workdir) == rows(straight)
