@@ -1,0 +1,119 @@
+"""Injects faults into training processes, and tells which were survived.
+
+    python -m tests.soak --seconds=1200 --seed=0 --systems=all
+    python -m tests.soak --seed=0 --only=kill:17        one case again
+
+Ends with a table and the line "N of N survived"; the exit status is 1 if a fault was not. Case k of
+a kind is a function of (seed, kind, k). Folders of cases that found something are kept.
+"""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.soak import kills
+from tests.soak.cases import Bench, Kind, References, Result, try_case
+from tests.soak.processes import Server
+from tests.soak.programs import PROGRAMS
+
+KINDS = {kind.name: kind for kind in (*kills.KINDS,)}
+
+
+class Soak:
+    """All cases of one soak, tried by workers until the time is over."""
+
+    def __init__(self, place: Path, seed: int, systems: list[str], kinds: list[Kind]):
+        self.place, self.seed, self.systems, self.kinds = place, seed, systems, kinds
+        self.injected: Counter[str] = Counter()
+        self.findings: list[tuple[str, str, str]] = []  # row, case, what was seen
+        self._spent, self._tried = Counter(), Counter()
+        self._references, self._lock = References(place), threading.Lock()
+
+    def _next(self) -> tuple[Kind, int]:
+        """The kind whose share of the time is furthest behind, and the number of its next case."""
+        with self._lock:
+            kind = min(self.kinds, key=lambda k: (self._spent[k.name] / k.share, -k.share))
+            # counted before it ends, so that two workers do not choose the same kind
+            self._spent[kind.name] += 1
+            number = self._tried[kind.name]
+            self._tried[kind.name] += 1
+            return kind, number
+
+    def _done(self, kind: Kind, number: int, result: Result, seconds: float) -> None:
+        with self._lock:
+            self._spent[kind.name] += seconds - 1
+            self.injected += result.injected
+            self.findings += [(row, f"{kind.name}:{number}", text) for row, text in result.findings]
+        for row, text in result.findings:
+            print(f"NOT SURVIVED {kind.name}:{number} ({row}): {text}", flush=True)
+
+    def work(self, worker: int, until: float) -> None:
+        """Tries cases until the moment `until` of the clock time.monotonic."""
+        server = Server(self.place / f"server{worker}")
+        bench = Bench(server, self.place / f"worker{worker}", self._references, self.systems)
+        try:
+            while time.monotonic() < until:
+                kind, number = self._next()
+                began = time.monotonic()
+                result = try_case(bench, kind, self.seed, number)
+                self._done(kind, number, result, time.monotonic() - began)
+        finally:
+            server.close()
+
+    def once(self, kind: Kind, number: int) -> None:
+        """Tries one case."""
+        server = Server(self.place / "server")
+        bench = Bench(server, self.place / "worker", self._references, self.systems)
+        try:
+            self._done(kind, number, try_case(bench, kind, self.seed, number), 0)
+        finally:
+            server.close()
+
+    def table(self) -> str:
+        """A row for each class of fault, in Markdown, and the last line."""
+        lines = ["| fault | injected | survived | what was seen otherwise |", "|---|---|---|---|"]
+        for row, count in sorted(self.injected.items()):
+            found = [(case, text) for name, case, text in self.findings if name == row]
+            seen = f"{found[0][0]}: {found[0][1][:160]}" if found else ""
+            lines.append(f"| {row} | {count} | {count - len(found)} | {seen} |")
+        total = self.injected.total()
+        lines.append(f"\n{total - len(self.findings)} of {total} survived")
+        return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=1200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--systems", default="all", help=f"all, or some of {','.join(PROGRAMS)}")
+    parser.add_argument("--only", default="", help="kinds of cases, or one case as kind:number")
+    parser.add_argument("--workers", type=int, default=2)
+    flags = parser.parse_args()
+    systems = [*PROGRAMS] if flags.systems == "all" else flags.systems.split(",")
+    names, _, number = flags.only.partition(":")
+    chosen = names.split(",") if names else [*KINDS]
+    for name in {*systems} - {*PROGRAMS} | {*chosen} - {*KINDS}:
+        parser.error(f"{name}: there are {', '.join(PROGRAMS)}, and {', '.join(KINDS)}")
+    place = Path(tempfile.mkdtemp(prefix="gan_jax_soak_")).resolve()
+    soak = Soak(place, flags.seed, systems, [KINDS[name] for name in chosen])
+    if number:
+        soak.once(KINDS[names], int(number))
+    else:
+        until = time.monotonic() + flags.seconds
+        workers = [
+            threading.Thread(target=soak.work, args=(n, until)) for n in range(flags.workers)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    print(soak.table(), flush=True)
+    return 1 if soak.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

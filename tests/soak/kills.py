@@ -1,0 +1,74 @@
+"""SIGKILL at chosen moments: the same command always goes on, and ends with the same bits."""
+
+import signal
+
+import numpy as np
+
+from tests.soak import rules
+from tests.soak.cases import Bench, Kind, Reference, Result
+
+MOST = 3  # kills of one run
+# what is killed at an operation on these files, by the row of the table
+PLACES = {
+    "kill at start-up": ("*config.json*", ".lock", "log.txt", "*reals.png*", "[a-z]*"),
+    "kill while a state is saved": ("checkpoints/*",),
+    "kill while a best state is saved or removed": ("best/*",),
+    "kill while samples are drawn": ("samples/*",),
+    "kill while logs and pages are written": (
+        "metrics.jsonl", "events/*", "log.txt", "*epochs.csv*", "*curves.png*", "*report.html*",
+        "*summary.json*", "*neighbours.png*",
+    ),
+    "kill while its classifier trains": ("classifier/*",),
+}  # fmt: skip
+BY_TIME = "kill at any time: start-up, compiling, steps, the end"
+AT_STAGES = "kill at any time of a run with stages and fades"
+
+
+def by_operation(rng: np.random.Generator, folder, reference: Reference) -> tuple[str, rules.Rule]:
+    """(row, rule) of a kill at an operation that changes something."""
+    rows = [row for row, patterns in PLACES.items() if _count(reference, patterns)]
+    row = rows[int(rng.integers(len(rows)))]
+    patterns = [p for p in PLACES[row] if reference.count(p, rules.CHANGES)]
+    pattern = patterns[int(rng.integers(len(patterns)))]
+    most = reference.count(pattern, rules.CHANGES)
+    if row == "kill at start-up":
+        most = min(most, 40)
+    action = ("kill_before", "kill_after")[int(rng.integers(2))]
+    first = int(rng.integers(1, most + 1))
+    return row, rules.Rule(str(folder), action, rules.CHANGES, pattern, first=first)
+
+
+def _count(reference: Reference, patterns: tuple[str, ...]) -> int:
+    return sum(reference.count(pattern, rules.CHANGES) for pattern in patterns)
+
+
+def kill(bench: Bench, rng: np.random.Generator, result: Result) -> None:
+    """Kills a run up to three times in a row, then lets it end."""
+    program = bench.program(rng)
+    reference, folder = bench.reference(program), bench.folder()
+    rows, story = [], [program.name]
+    for _ in range(MOST):
+        if rng.random() < 0.35:
+            moment = float(rng.uniform(0, 1.1)) * reference.seconds
+            process = bench.start(program, folder)
+            bench.server.status(process.pid, moment)
+            process.send(signal.SIGKILL)
+            row, what = AT_STAGES if program.name == "progan" else BY_TIME, f"after {moment:.1f} s"
+            done = process.wait()
+        else:
+            row, what = by_operation(rng, folder, reference)
+            done = bench.run(program, folder, what)
+        story.append(str(what))
+        if done.status != -signal.SIGKILL:
+            if faults := done.faults(0):
+                result.add(row, [f"{', '.join(story)}: {'; '.join(faults)}"])
+            break
+        rows.append(row)
+    faults = bench.continued(program, folder)
+    for row in rows[:-1]:
+        result.add(row, [])
+    for row in rows[-1:]:
+        result.add(row, [f"{', '.join(story)}: {fault}" for fault in faults[:3]])
+
+
+KINDS = (Kind("kill", 30, kill),)
