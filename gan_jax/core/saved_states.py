@@ -35,11 +35,18 @@ def states_in(folder: Path) -> dict[int, Path]:
     else ("12.zip", "9 (1)", a file "12", an empty folder) is not a state.
     """
     try:
-        numbered = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name) and p.is_dir()]
-        found = [p for p in numbered if any(p.iterdir())]
+        numbered = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name)]
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {int(p.name): p for p in sorted(found)}
+    return {int(p.name): p for p in sorted(numbered) if _holds_something(p)}
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether this is a folder with something in it; it may be removed at this moment."""
+    try:
+        return any(path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def best_states_in(folder: Path) -> dict[tuple[int, int], Path]:

@@ -115,11 +115,13 @@ class Run:
             saved_step=max(self.saved, default=None),
             minutes_since_save=lambda: 0.0,
             wait=lambda: None,
+            raise_failure=lambda: None,
         )
         best = SimpleNamespace(
             save=self.keep,
             path=lambda stage: stage if stage in self.kept else None,
             wait=lambda: None,
+            raise_failure=lambda: None,
             rule=self.options.pop("rule", Best("quality")),
         )
         measured = self.intervals.quality.count > 0
