@@ -8,19 +8,24 @@ a kind is a function of (seed, kind, k). Folders of cases that found something a
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
-from tests.soak import kills
+from tests.soak import damage, disk, kills, neighbours, signals
 from tests.soak.cases import Bench, Kind, References, Result, try_case
 from tests.soak.processes import Server
 from tests.soak.programs import PROGRAMS
 
-KINDS = {kind.name: kind for kind in (*kills.KINDS,)}
+MODULES = (kills, disk, damage, signals, neighbours)
+KINDS = {kind.name: kind for kind in chain.from_iterable(module.KINDS for module in MODULES)}
+
+LONGEST_SHOWN = 600  # characters of a finding
 
 
 class Soak:
@@ -49,7 +54,7 @@ class Soak:
             self.injected += result.injected
             self.findings += [(row, f"{kind.name}:{number}", text) for row, text in result.findings]
         for row, text in result.findings:
-            print(f"NOT SURVIVED {kind.name}:{number} ({row}): {text}", flush=True)
+            print(f"NOT SURVIVED {kind.name}:{number} ({row}): {text[:LONGEST_SHOWN]}", flush=True)
 
     def work(self, worker: int, until: float) -> None:
         """Tries cases until the moment `until` of the clock time.monotonic."""
@@ -112,6 +117,10 @@ def main() -> int:
         for worker in workers:
             worker.join()
     print(soak.table(), flush=True)
+    if soak.findings:
+        print(f"folders of what was not survived: {place}", flush=True)
+    else:
+        shutil.rmtree(place, ignore_errors=True)
     return 1 if soak.findings else 0
 
 

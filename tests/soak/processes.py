@@ -64,7 +64,7 @@ class Ended:
             found.append(f"{self.said} instead of {accepted}")
         elif "Traceback" in self.out + self.err:
             found.append(f"a traceback: {self.said}")
-        elif self.status in (1, 2) and len(self.err.splitlines()) != 1:
+        elif self.status in (1, 2, 74) and len(self.err.splitlines()) != 1:
             found.append(f"{len(self.err.splitlines())} lines of error: {self.said}")
         return found
 
@@ -97,6 +97,18 @@ class Process:
             running = self.running()
             if words in self.out():
                 return True
+            if not running:
+                return False
+            time.sleep(0.02)
+        return False
+
+    def until_struck(self, seconds: float = LONGEST) -> bool:
+        """Waits until its rule has struck; False if it ends, or time is over, before."""
+        stop, path = time.monotonic() + seconds, Path(f"{self._output}.strikes")
+        while time.monotonic() < stop:
+            running = self.running()
+            if path.exists() and path.stat().st_size:
+                return running
             if not running:
                 return False
             time.sleep(0.02)

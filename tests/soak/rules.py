@@ -66,10 +66,12 @@ class Rule:
 
     def __str__(self) -> str:
         what = "/".join(self.errors) if self.action == "fail" else self.action
-        times = {0: "from then on", 1: "once"}.get(self.most, f"{self.most} times")
-        kinds = "any" if self.kinds == KINDS else ",".join(self.kinds)
-        often = f", then each {self.every}." if self.most != 1 and self.every > 1 else ""
-        return f"{what} at {kinds} {self.first}. of {self.pattern}{often} {times}"
+        often = {0: f"and each {self.every}. after it", 1: "once"}.get(
+            self.most, f"{self.most} times"
+        )
+        usual = self.kinds in (KINDS, CHANGES, *ERRORS.values())
+        kinds = "operation" if usual else ",".join(self.kinds)
+        return f"{what} at {kinds} {self.first} of {self.pattern} {often}"
 
 
 def library() -> Path | None:
