@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.errors import ArgumentError, UserError, at_least
+from gan_jax.errors import ArgumentError, UserError, at_least, one_of
 
 DATA_PATHS = (  # keys of `data` that name a place
     "path",
@@ -29,6 +29,8 @@ BOUNDS = {  # key: lowest accepted value
     "run.patience": 0,
     "run.save_minutes": 0,
     "run.devices": 0,
+    "run.save_retries": 0,
+    "run.nonfinite_limit": 1,
     "quality.samples": 2,
     "quality.classifier_width": 1,
     "quality.seed": 0,
@@ -36,6 +38,7 @@ BOUNDS = {  # key: lowest accepted value
     "quality.kid_subset_size": 2,
     "quality.splits": 1,
 }
+ON_NONFINITE = ("stop", "skip", "rollback")
 SEEDS = 2**32  # of numpy's generators
 
 
@@ -44,6 +47,7 @@ def check(config: ConfigDict) -> None:
     values = dict(_leaves(config))
     for key, lowest in BOUNDS.items():
         at_least(f"config.{key}", values[key], lowest)
+    one_of("config.run.on_nonfinite", config.run.on_nonfinite, ON_NONFINITE)
     for key in ("seed", "quality.seed"):
         if values[key] >= SEEDS:
             raise UserError(f"config.{key}={values[key]}: must be below {SEEDS}")

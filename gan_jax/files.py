@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gan_jax.errors import ArgumentError
+from gan_jax.patience import patient
 
 try:
     import fcntl
@@ -72,6 +73,7 @@ def _check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, f"it is {kind}, and only regular files are read", str(path))
 
 
+@patient
 def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """The content of a regular file, of at most `most` bytes. Raises OSError as `opened`, and for a
     larger file, of which nothing is read."""
@@ -305,6 +307,7 @@ def open_own(path: str | os.PathLike[str], mode: str, buffering: int = -1) -> An
     return open(path, mode, buffering, opener=opener)
 
 
+@patient
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file of these bytes; `path` holds the old file or the whole new one."""
     with replacing(path) as temporary:

@@ -1,11 +1,22 @@
-"""Files that grow at their end while a program runs, and lose nothing when the disk fails."""
+"""What a run writes beside its states, on a disk that may fail: that never ends the run."""
 
+import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gan_jax.files import amount, open_own, reason
+
+
+@contextlib.contextmanager
+def tolerated(what: str, say: Callable[[str], None], *more: type[Exception]) -> Iterator[None]:
+    """A file that a run can do without is written in this block: if the disk fails, or one of
+    `more` is raised, `say` gets a line about `what`, and the run goes on."""
+    try:
+        yield
+    except (OSError, *more) as error:
+        say(f"{what} cannot be written ({reason(error)}); training goes on")
 
 
 class Growing:

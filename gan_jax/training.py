@@ -4,6 +4,7 @@ Here the rooms meet: data, system, engine and reports are built from a config, a
 what it needs from the others.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -25,16 +26,18 @@ from gan_jax.core.console import Console, timed
 from gan_jax.core.intervals import Every, Intervals
 from gan_jax.core.job import Job, Outcome, Probes, Progress
 from gan_jax.core.recorder import Recorder
-from gan_jax.core.saved_states import read
+from gan_jax.core.saved_states import read, states_in
+from gan_jax.core.state_writer import SaveFailed
 from gan_jax.core.system import Stage, TrainState
-from gan_jax.core.train_step import TrainCarry
+from gan_jax.core.train_step import NonFinite, TrainCarry, remedy
 from gan_jax.core.writer import Writer
 from gan_jax.errors import UserError, one_of
 from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
-from gan_jax.files import write_json
+from gan_jax.files import reason, write_json
+from gan_jax.growing import tolerated
 from gan_jax.report import grids
-from gan_jax.run import feasibility, pictures, provenance
+from gan_jax.run import feasibility, missing, pictures, provenance
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
@@ -83,56 +86,100 @@ def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
         summaries.announce(experiment)
         intervals = _intervals(config, experiment.system.stages)
         _check_best(experiment)
-        return _train(_Run(experiment, folder, main, intervals), stored, began)
+        return _attempts(_Run(experiment, folder, main, intervals), stored, began)
+    except OSError as error:
+        # single files have been dealt with, so this is the disk of the run or of its data
+        failed = SaveFailed(f"{error.filename or folder}: {reason(error)}; training stopped")
+        logger.debug(f"error: {failed}")
+        raise failed from error
     except UserError as error:
         logger.debug(f"error: {error}")  # for the log file: whoever called prints it
         raise
 
 
-def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
-    """The rest of `_opened`, once the folder and the config have been checked.
+def _attempts(run: _Run, stored: bool, began: float) -> dict[str, Any]:
+    """Trains, and goes back to the newest good state where `config.run.on_nonfinite` says so.
 
     `stored` says whether the folder already holds a config; `began` is when this process started.
     """
+    config, rollbacks = run.experiment.config.run, 0
+    while True:
+        try:
+            return _train(run, stored, began, rollbacks)
+        except NonFinite as error:
+            if config.on_nonfinite != "rollback":
+                raise
+            rollbacks = error.rollbacks + 1
+            if rollbacks > config.nonfinite_limit:
+                raise NonFinite(
+                    f"{error.what}, although the run has gone back {error.rollbacks} times",
+                    remedy(max(states_in(run.folder / "checkpoints"), default=None), "rollback"),
+                ) from error
+            logger.warning(
+                f"{error.what}: going back to the newest good state, and on with other random "
+                f"numbers ({rollbacks} of at most {config.nonfinite_limit} times)"
+            )
+            stored = True
+
+
+def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, Any]:
+    """Trains from the newest state; `rollbacks` is how often the run has gone back to it before."""
     experiment, folder = run.experiment, run.folder
-    keep_every = _keep_every(experiment)
-    states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every)
-    chosen = experiment.config.best
-    rule = Best(chosen.metric, chosen.mode == "min")
-    best = BestStates(folder / "best", rule)
+    states, best = _states(run)
     restored = states.restore_newest(experiment.shapes())
     if restored:
         step, tree, meta = restored
         carry, progress = TrainCarry(**tree), Progress(**meta)
+        if run.main:
+            best.cut(step)
         summary = _finished(run, step, progress)
         if summary is not None:
-            states.close()
             return summary
         logger.info(f"resuming from step {step}")
+        missing.tell(folder, step, progress, experiment)
     else:
         if stored:
             logger.info("no checkpoint yet: starting from step 0")
         step, progress = 0, Progress()
         with timed("initialising the networks"):
             carry = restore_weights(experiment, experiment.fresh())
+    progress.rollbacks = max(progress.rollbacks, rollbacks)
     if run.main:
-        best.cut(step)
-        size = experiment.mesh.size
-        provenance.write_config(folder, experiment.config, size, experiment.facts)
-        pictures.save_reals(experiment, folder)
+        _begin_files(run, best, step)
     job, grid = _job(run, states, best, step, progress)
-    recorder = job.recorder
-    try:
-        outcome = loop.run(job, carry, progress)
-        recorder.console.close()
-        return _concluded(run, outcome, grid, began)
-    finally:
-        recorder.console.close()
-        recorder.writer.close()
-        states.close()
-        best.close()
+    with contextlib.ExitStack() as ending:
         if run.main:
-            pictures.refresher(experiment, folder, ended=True)()
+            ending.callback(pictures.refresher(experiment, folder, ended=True))
+        for part in (best, states, job.recorder.writer, job.recorder.console):
+            ending.callback(part.close)
+        try:
+            outcome = loop.run(job, carry, progress)
+        except NonFinite as error:
+            error.rollbacks = progress.rollbacks
+            raise
+        job.recorder.console.close()
+        return _concluded(run, outcome, grid, began)
+
+
+def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
+    """The places of the run's states."""
+    config, check = run.experiment.config, functools.partial(folders.check_held, run.folder)
+    retries = config.run.save_retries
+    states = Checkpoints(
+        run.folder / "checkpoints", config.run.keep, _keep_every(run.experiment), retries, check
+    )
+    rule = Best(config.best.metric, config.best.mode == "min")
+    best = BestStates(run.folder / "best", rule, lambda: states.complete, retries, check)
+    return states, best
+
+
+def _begin_files(run: _Run, best: BestStates, step: int) -> None:
+    """Writes what describes the run, and removes what is of steps after `step`."""
+    experiment, folder = run.experiment, run.folder
+    best.cut(step)
+    provenance.write_config(folder, experiment.config, experiment.mesh.size, experiment.facts)
+    with tolerated(str(folder / "reals.png"), logger.warning):
+        pictures.save_reals(experiment, folder)
 
 
 def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None:
@@ -149,7 +196,8 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     over = step >= experiment.last.end
     summary = folders.read_summary(run.folder)
     ended = over or run.intervals.exhausted(progress.waited)
-    if not ended or summary.get("step") != step:
+    concluded = summary.get("step") == step and summary.get("reason") != "terminated"
+    if not (ended and concluded):
         return None
     more = "steps" if over else "patience"
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
@@ -167,7 +215,8 @@ def _job(
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
-    writer = Writer(folder, step, save_grid, quiet=not run.main)
+    check = functools.partial(folders.check_held, folder)
+    writer = Writer(folder, step, save_grid, not run.main, check)
     if not step:
         settings = configs.flat(configs.plain(experiment.config))
         writer.write_hparams({key: json.dumps(value) for key, value in settings.items()})
@@ -186,6 +235,8 @@ def _job(
         probes=probes,
         start_from_best=start_from_best,
         compile_ahead=experiment.config.run.compile_ahead,
+        on_nonfinite=experiment.config.run.on_nonfinite,
+        nonfinite_limit=experiment.config.run.nonfinite_limit,
     )
     return job, grid
 
@@ -199,7 +250,8 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     measure = None
     if experiment.measures_quality:
         measure = quality_of(experiment, folder, first)
-        quality.remember(folder, measure.about, write=run.main)
+        with tolerated(str(folder / "quality.json"), logger.warning):
+            quality.remember(folder, measure.about, write=run.main)
 
     def prepare(state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
         grid.prepare(state, stage)
@@ -226,13 +278,15 @@ def _concluded(
     new = grid is not None and not experiment.facts.input_channels
     if outcome.reason != "terminated" and new:
         stage = outcome.progress.stage_of(experiment.system.stages)
-        grid.save_neighbours(run.folder, outcome.carry.state, stage)
+        with tolerated(str(run.folder / "neighbours.png"), logger.warning):
+            grid.save_neighbours(run.folder, outcome.carry.state, stage)
     summary = summaries.summary(experiment, run.folder, outcome, began)
     skipped = experiment.data.skipped
     if skipped:
         logger.warning(f"{skipped} images could not be read; others took their place")
     if run.main:
-        write_json(run.folder / "summary.json", summary)
+        with tolerated(str(run.folder / "summary.json"), logger.warning):
+            write_json(run.folder / "summary.json", summary)
     summaries.show(summary)
     return summary
 

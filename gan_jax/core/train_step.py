@@ -20,8 +20,11 @@ SKIPPED = "skipped/in_a_row"  # a metric of programs that skip steps
 class NonFinite(UserError):
     """A loss, a gradient norm or a weight is NaN or infinite.
 
-    `what` says which and where, without what to do about it.
+    `what` says which and where, without what to do about it; `rollbacks` is how often the run had
+    gone back to a good state before.
     """
+
+    rollbacks = 0
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what}; {remedy}")

@@ -24,7 +24,7 @@ from tensorboardX.record_writer import masked_crc32c
 from gan_jax import files
 from gan_jax.errors import UserError
 from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
-from gan_jax.growing import Growing
+from gan_jax.growing import Growing, tolerated
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Writer:
         if quiet:
             return
         self.samples = self.workdir / "samples"
+        with tolerated(str(self.samples), logger.warning):
+            self.samples.mkdir(parents=True, exist_ok=True)
         self._unsaved: deque[tuple[int, str, np.ndarray]] = deque()
         metrics, events = self.workdir / "metrics.jsonl", self.workdir / "events"
         cut_rows(metrics, step)
