@@ -1,7 +1,7 @@
 """Injects faults into training processes, and tells which were survived.
 
     python -m tests.soak --seconds=1200 --seed=0 --systems=all
-    python -m tests.soak --seed=0 --only=kill:17        one case again
+    python -m tests.soak --seed=0 --only=kill:17,long:0        these cases again
 
 Ends with a table and the line "N of N survived"; the exit status is 1 if a fault was not. Case k of
 a kind is a function of (seed, kind, k). Folders of cases that found something are kept.
@@ -17,15 +17,17 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-from tests.soak import damage, disk, kills, neighbours, signals
+from tests.soak import configs, damage, disk, kills, neighbours, others, signals
 from tests.soak.cases import Bench, Kind, References, Result, try_case
+from tests.soak.long_run import LONG
 from tests.soak.processes import Server
 from tests.soak.programs import PROGRAMS
 
-MODULES = (kills, disk, damage, signals, neighbours)
+MODULES = (kills, disk, damage, signals, neighbours, configs, others)
 KINDS = {kind.name: kind for kind in chain.from_iterable(module.KINDS for module in MODULES)}
 
 LONGEST_SHOWN = 600  # characters of a finding
+LONGEST_RUN = 150.0  # seconds of the time that are kept for the long run
 
 
 class Soak:
@@ -69,12 +71,13 @@ class Soak:
         finally:
             server.close()
 
-    def once(self, kind: Kind, number: int) -> None:
-        """Tries one case."""
+    def these(self, cases: list[tuple[Kind, int]]) -> None:
+        """Tries these cases and no others."""
         server = Server(self.place / "server")
         bench = Bench(server, self.place / "worker", self._references, self.systems)
         try:
-            self._done(kind, number, try_case(bench, kind, self.seed, number), 0)
+            for kind, number in cases:
+                self._done(kind, number, try_case(bench, kind, self.seed, number), 0)
         finally:
             server.close()
 
@@ -90,32 +93,43 @@ class Soak:
         return "\n".join(lines)
 
 
-def main() -> int:
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """The flags, with `systems` and `only` as lists of names that exist."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", default="all", help=f"all, or some of {','.join(PROGRAMS)}")
-    parser.add_argument("--only", default="", help="kinds of cases, or one case as kind:number")
+    parser.add_argument("--only", default="", help="kinds of cases, or cases as kind:number")
     parser.add_argument("--workers", type=int, default=2)
-    flags = parser.parse_args()
-    systems = [*PROGRAMS] if flags.systems == "all" else flags.systems.split(",")
-    names, _, number = flags.only.partition(":")
-    chosen = names.split(",") if names else [*KINDS]
-    for name in {*systems} - {*PROGRAMS} | {*chosen} - {*KINDS}:
-        parser.error(f"{name}: there are {', '.join(PROGRAMS)}, and {', '.join(KINDS)}")
+    flags = parser.parse_args(words)
+    flags.systems = [*PROGRAMS] if flags.systems == "all" else flags.systems.split(",")
+    flags.only = flags.only.split(",") if flags.only else [*KINDS, LONG.name]
+    kinds = {item.partition(":")[0] for item in flags.only}
+    for name in {*flags.systems} - {*PROGRAMS} | kinds - {*KINDS, LONG.name}:
+        accepted = ", ".join((*PROGRAMS, *KINDS, LONG.name))
+        parser.error(f"{name}: there are {accepted}")
+    return flags
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs a soak as the command line says; returns the exit status."""
+    flags = parse(words)
     place = Path(tempfile.mkdtemp(prefix="gan_jax_soak_")).resolve()
-    soak = Soak(place, flags.seed, systems, [KINDS[name] for name in chosen])
-    if number:
-        soak.once(KINDS[names], int(number))
-    else:
-        until = time.monotonic() + flags.seconds
-        workers = [
-            threading.Thread(target=soak.work, args=(n, until)) for n in range(flags.workers)
-        ]
+    pairs = [item.partition(":")[::2] for item in flags.only]
+    kinds = [KINDS[name] for name, number in pairs if name in KINDS and not number]
+    soak = Soak(place, flags.seed, flags.systems, kinds)
+    soak.these([(KINDS[name], int(number)) for name, number in pairs if number])
+    if kinds:
+        reserved = LONGEST_RUN if LONG.name in flags.only else 0
+        until = time.monotonic() + max(flags.seconds - reserved, 0)
+        numbers = range(flags.workers)
+        workers = [threading.Thread(target=soak.work, args=(n, until)) for n in numbers]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
+    if LONG.name in flags.only:
+        soak.these([(LONG, 0)])  # with the machine for itself
     print(soak.table(), flush=True)
     if soak.findings:
         print(f"folders of what was not survived: {place}", flush=True)

@@ -145,7 +145,7 @@ def between(bench: Bench, rng: np.random.Generator, result: Result) -> None:
         faults = [f"{word} is not named: {done.said}"]
     if not faults and done.status == 0:
         missing = name.split()[0].rstrip("/")
-        without = f"{missing}(/.*)?|epochs.csv" if wanted == NAMED else ""
+        without = f"{missing}(/.*)?|epochs.csv" if wanted == NAMED or "a folder" in name else ""
         faults = runs.differences(reference, folder, BESIDE, without)
     target = folder.parent / "target"
     if target.exists() and target.read_text() != "precious":

@@ -1,11 +1,13 @@
 """SIGKILL at chosen moments: the same command always goes on, and ends with the same bits."""
 
 import signal
+import threading
 
 import numpy as np
 
-from tests.soak import rules
+from tests.soak import rules, runs
 from tests.soak.cases import Bench, Kind, Reference, Result
+from tests.soak.processes import ROOT
 
 MOST = 3  # kills of one run
 # what is killed at an operation on these files, by the row of the table
@@ -21,6 +23,18 @@ PLACES = {
     "kill while its classifier trains": ("classifier/*",),
 }  # fmt: skip
 BY_TIME = "kill at any time: start-up, compiling, steps, the end"
+# a small file of guided-diffusion, and what its shapes do not tell
+IMPORT = (
+    "--mode=import",
+    f"--from={ROOT}/tests/golden/guided_diffusion/trainstep/checkpoint_files/model000005.pt",
+    f"--config={ROOT}/configs/diffusion_mnist.py:tiny",
+    "--config.model.num_channels=32", "--config.model.channel_mult=(1,)",
+    "--config.model.num_heads=1", "--config.model.num_head_channels=0",
+    "--config.model.norm_groups=32", "--config.model.resblock_updown=True",
+    "--config.discrete.variance=fixed_large", "--config.data.channels=rgb",
+)  # fmt: skip
+_imported: dict = {}  # what an undisturbed import makes, and how many operations it is
+_imported_lock = threading.Lock()
 AT_STAGES = "kill at any time of a run with stages and fades"
 
 
@@ -71,4 +85,33 @@ def kill(bench: Bench, rng: np.random.Generator, result: Result) -> None:
         result.add(row, [f"{', '.join(story)}: {fault}" for fault in faults[:3]])
 
 
-KINDS = (Kind("kill", 30, kill),)
+def kill_import(bench: Bench, rng: np.random.Generator, result: Result) -> None:
+    """Kills an import of weights at an operation; the same command then makes the whole run."""
+    with _imported_lock:
+        if not _imported:
+            folder = bench.folder()
+            traced = bench.server.start(*IMPORT, f"--workdir={folder}", rule=_trace(folder)).wait()
+            if faults := traced.faults(0):
+                raise RuntimeError(f"importing does not end without faults: {faults[0]}")
+            changes = [s for s in traced.strikes if s[1] in rules.CHANGES]
+            _imported.update(content=runs.content(folder), count=len(changes))
+    folder = bench.folder()
+    action = ("kill_before", "kill_after")[int(rng.integers(2))]
+    first = int(rng.integers(1, _imported["count"] + 1))
+    rule = rules.Rule(str(folder), action, rules.CHANGES, first=first)
+    words = (*IMPORT, f"--workdir={folder}")
+    if bench.server.start(*words, rule=rule).wait().status != -signal.SIGKILL:
+        return
+    done = bench.server.start(*words).wait()
+    # the folder was whole already if the last operations were left
+    complete = done.status == 1 and "holds a run already" in done.err
+    faults = [] if complete else done.faults(0)
+    faults = faults or runs.differences(_imported["content"], folder)
+    result.add("kill while weights are imported", [f"{rule}: {fault}" for fault in faults])
+
+
+def _trace(folder) -> rules.Rule:
+    return rules.Rule(str(folder), "trace")
+
+
+KINDS = (Kind("kill", 30, kill), Kind("kill_import", 3, kill_import))

@@ -79,14 +79,13 @@ def reading(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     reader = bench.server.start(folder, call="tests.soak.neighbours:read_often")
     others = []
     while writer.running() and len(others) < 4:
-        out = bench.folder()
-        flags = ("--seeds=0-1", f"--out={out}") if len(others) % 2 else (f"--out={out}.json",)
         mode = "sample" if len(others) % 2 else "evaluate"
+        flags = ("--seeds=0-1", f"--out={bench.folder()}") if mode == "sample" else ()
         process = bench.server.start(f"--mode={mode}", f"--workdir={folder}", *flags)
         others.append((mode, process.wait()))
         time.sleep(0.1)
     done, read = writer.wait(), reader.wait()
-    faults = done.faults(0) or bench.continued(program, folder, **ONE_STATE)
+    faults = done.faults(0) or bench.continued(program, folder, r"evaluate\.json", **ONE_STATE)
     row = "reading beside a run that saves"
     result.add(row, faults)
     lines = read.out.splitlines()

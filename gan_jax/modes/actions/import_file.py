@@ -70,7 +70,8 @@ def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Pa
     key = f"source={path}"
     folder = folders.claim(workdir)
     try:
-        if (folder / "config.json").exists():
+        # an import that was killed has left no state, and nothing to lose
+        if (folder / "config.json").exists() and folders.has_states(folder):
             raise ArgumentError("workdir", f"={workdir} holds a run already; name another folder")
         experiment = Experiment(config, released.facts_of(config, tensors))
         with argument("source"):
