@@ -37,7 +37,7 @@ from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import reason, write_json
 from gan_jax.growing import tolerated
 from gan_jax.report import grids
-from gan_jax.run import feasibility, missing, pictures, provenance
+from gan_jax.run import claims, feasibility, memory, missing, pictures, provenance
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """
     main = jax.process_index() == 0
     configs.prepare(config)
-    folder = folders.claim(workdir, lock=main)
+    folder = claims.claim(workdir, lock=main)
     try:
         # a command that is refused before the run has begun leaves no file behind
         with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
@@ -72,21 +72,22 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
-        folders.release(folder)
+        claims.release(folder)
 
 
 def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
     """The rest of `train`, in a folder that no other process trains in."""
     began = time.time()
     try:
-        stored = folders.check(folder, config)
-        experiment = Experiment(config, begun=stored)
-        if stored:
-            folders.check_facts(folder, experiment.facts)
-        summaries.announce(experiment)
-        intervals = _intervals(config, experiment.system.stages)
-        _check_best(experiment)
-        return _attempts(_Run(experiment, folder, main, intervals), stored, began)
+        with memory.explained(config, memory.of_training):
+            stored = folders.check(folder, config)
+            experiment = Experiment(config, begun=stored)
+            if stored:
+                folders.check_facts(folder, experiment.facts)
+            summaries.announce(experiment)
+            intervals = _intervals(config, experiment.system.stages)
+            _check_best(experiment)
+            return _attempts(_Run(experiment, folder, main, intervals), stored, began)
     except OSError as error:
         # single files have been dealt with, so this is the disk of the run or of its data
         failed = SaveFailed(f"{error.filename or folder}: {reason(error)}; training stopped")
@@ -163,7 +164,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
 
 def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
     """The places of the run's states."""
-    config, check = run.experiment.config, functools.partial(folders.check_held, run.folder)
+    config, check = run.experiment.config, functools.partial(claims.check_held, run.folder)
     retries = config.run.save_retries
     states = Checkpoints(
         run.folder / "checkpoints", config.run.keep, _keep_every(run.experiment), retries, check
@@ -215,7 +216,7 @@ def _job(
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
-    check = functools.partial(folders.check_held, folder)
+    check = functools.partial(claims.check_held, folder)
     writer = Writer(folder, step, save_grid, not run.main, check)
     if not step:
         settings = configs.flat(configs.plain(experiment.config))

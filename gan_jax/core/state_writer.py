@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gan_jax.core.saved_states import SUMS, checksums, states_in
+from gan_jax.core.saved_states import SUMS, checksums, is_held, states_in
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError, one_line
 from gan_jax.files import reason, sync_all
@@ -220,7 +220,13 @@ def _leave_nothing(folder: Path, unfinished: Path) -> None:
 
 
 def remove(state: Path) -> None:
-    """Removes a state: it is whole until it is gone, also for a process that is killed."""
+    """Removes a state: it is whole until it is gone, also for a process that is killed. One that is
+    being read stays, until this is called again."""
+    if not is_held(state):
+        _take_away(state)
+
+
+def _take_away(state: Path) -> None:
     going, number = state.with_name(f"{state.name}.removed"), 1
     while os.path.lexists(going):
         going, number = state.with_name(f"{state.name}.removed-{number}"), number + 1
@@ -241,8 +247,8 @@ def clear(folder: Path, step: int) -> None:
     path, number = folder / str(step), 1
     if not os.path.lexists(path):
         return
-    if path.is_dir() and any(path.iterdir()):
-        remove(path)  # a state of this step, which a resumed run makes again
+    if path.is_dir() and any(path.iterdir()):  # a state, which a resumed run makes again
+        _take_away(path)
         return
     while os.path.lexists(target := folder / f"{step}.not-a-state-{number}"):
         number += 1

@@ -1,213 +1,29 @@
-"""A run's folder: which process owns it, which config it holds, which states can be read."""
+"""A run's folder: which config it holds, and which states can be read."""
 
-import contextlib
-import datetime
-import errno
 import logging
-import os
-import socket
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
-from gan_jax.core.state_writer import Gone
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder, open_own, opened, read_bytes, read_json, reason, sweep
-from gan_jax.run import lease
-from gan_jax.run.lease import Held, Lease
-
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl: there, two runs in one folder go unnoticed
-    fcntl = None
+from gan_jax.files import read_json, reason
 
 logger = logging.getLogger(__name__)
 
-_locks: dict[Path, contextlib.ExitStack] = {}
-_claims: dict[Path, "_Claim"] = {}
-BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
+
+READING = (0.0, 0.02, 0.05, 0.1, 0.2)  # seconds between tries to read a state that may be removed
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """What shows that a folder is still the one that was claimed: its number in the file system,
-    what .lock says and, where there are no locks, the lease."""
-
-    number: int
-    signature: str
-    lease: Lease | None
-
-
-def claim(workdir: str | Path, lock: bool = True) -> Path:
-    """Makes the folder and locks it for this process (one of a run's processes is enough).
-
-    The file .lock says which process it is. The folder itself is locked too, so that the lock
-    outlives a removal of the file. On a file system without locks (some of Lustre, NFS and FUSE)
-    the file .lease, which is renewed all the time, takes their place. What a kill has left of
-    earlier writes is removed. Raises ArgumentError if the folder cannot be written, or another
-    process trains in it.
-    """
-    folder = _checked(workdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open_own(folder / ".lock", "r+")
-    except OSError as error:
-        raise _unwritable(workdir, error) from None
-    held, own = contextlib.ExitStack(), None
-    held.enter_context(file)
-    if lock:
-        signature = _signature()
-        with contextlib.ExitStack() as undo:
-            undo.push(held)
-            if not _lock(folder, file, held):
-                own = _leased(folder, signature, held)
-            undo.pop_all()
-        _sign(file, signature)
-        _claims[folder] = _Claim(os.stat(folder).st_ino, signature, own)
-        sweep(folder)
-    _locks[folder] = held
-    return folder
-
-
-def check_held(folder: Path) -> None:
-    """Raises Gone if a folder that this process has claimed is not there any more, or another
-    process has taken it over. Raises OSError if the disk does not say."""
-    claimed = _claims.get(folder)
-    if claimed is None:
-        return
-    if claimed.lease is not None and claimed.lease.lost:
-        raise Gone(
-            f"{folder}: another process trains there by now, because this one had not shown any "
-            "life for a while; training stopped"
-        )
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if os.stat(folder).st_ino == claimed.number:
-            return
-        # some network file systems give a folder a new number now and then
-        if claimed.signature in read_bytes(folder / ".lock", 10_000).decode(errors="replace"):
-            return
-    raise Gone(
-        f"{folder} was moved or removed while it was trained in, and what was saved went with it; "
-        "training stopped. Put it back and give the same command again"
-    )
-
-
-def _unwritable(workdir: str | Path, error: OSError) -> ArgumentError:
-    return ArgumentError(
-        "workdir", f"={workdir} cannot be written ({reason(error)}); name another folder"
-    )
-
-
-def _leased(folder: Path, signature: str, held: contextlib.ExitStack) -> Lease:
-    """A lease on the folder until `held` is closed. Raises ArgumentError if another process has
-    one."""
-    try:
-        own = Lease(folder, signature)
-    except Held as other:
-        raise _in_use_by(folder, str(other)) from None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    held.callback(own.close)
-    former = f", taken over from {own.taken_over}, which has ended" if own.taken_over else ""
-    logger.warning(
-        f"{folder}: its file system has no locks, so the file .lease says who trains there{former}"
-    )
-    return own
-
-
-def _lock(folder: Path, file: TextIO, held: contextlib.ExitStack) -> bool:
-    """Locks the file and the folder until `held` is closed; False if there are no locks here.
-
-    Raises ArgumentError if another process has locked one of them.
-    """
-    if not fcntl:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in BUSY:
-            raise _in_use_by(folder, file.read(200)) from None
-        return False
-    directory = os.open(folder, os.O_RDONLY)
-    held.callback(os.close, directory)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in BUSY[:2]:
-            raise _in_use_by(folder, file.read(200)) from None
-        # some file systems lock files alone
-    return True
-
-
-def _signature() -> str:
-    """Which process this is."""
-    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-    return f"process {os.getpid()} on {socket.gethostname()} since {since}"
-
-
-def _sign(file: TextIO, signature: str) -> None:
-    """Writes into the file which process this is, as far as the disk lets it."""
-    with contextlib.suppress(OSError):
-        file.truncate(0)
-        file.write(f"{signature}\n")
-        file.flush()
-
-
-def _in_use_by(folder: Path, text: str) -> ArgumentError:
-    """The error for a folder that another process has locked; `text` says which."""
-    who = " ".join(text.split()) or "another process"
-    return ArgumentError(
-        "workdir", f"={folder}: {who} trains there; wait for it, or name another folder"
-    )
-
-
-def _checked(workdir: str | Path) -> Path:
-    """The folder as a path. Raises ArgumentError if a run could not be stored in it."""
-    if not str(workdir):
-        raise ArgumentError(
-            "workdir", " is empty: name the folder this run lives in, such as runs/a"
-        )
-    if "://" in str(workdir):
-        raise ArgumentError(
-            "workdir",
-            f"={workdir} is a bucket, not a folder: mount it, or let jobs/tpu_vm.sh copy the run "
-            "to it",
-        )
-    try:
-        str(workdir).encode()
-    except UnicodeEncodeError:
-        shown = str(workdir).encode(errors="replace").decode()
-        raise ArgumentError(
-            "workdir",
-            f"={shown}: this locale cannot spell the folder's name, in which states would be "
-            "saved; set LC_ALL=C.UTF-8, or name another",
-        ) from None
-    return check_folder(workdir, "workdir")
-
-
-def release(folder: Path) -> None:
-    """Unlocks the folder for other processes."""
-    _claims.pop(folder, None)
-    if folder in _locks:
-        _locks.pop(folder).close()
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process, this one or another, holds the folder that it has claimed."""
-    try:
-        with opened(folder / ".lock") as file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in BUSY[:2]:
-            return True
-    return lease.is_held(folder)
+class NoState(UserError):
+    """A run that has not saved a state yet."""
 
 
 def check(folder: Path, config: ConfigDict) -> bool:
@@ -337,19 +153,45 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Path, T]:
+    """(folder of a saved state, what `read` makes of it); `state` is as for `state_path`.
+
+    The run may be training at this moment, and remove states. What is being read stays; if it is
+    gone before that, the newest one takes its place. Raises what `read` raises, and UserError as
+    `state_path`.
+    """
+    for pause in READING:
+        path = None
+        try:
+            path = state_path(folder, state)
+            with saved_states.held(path):
+                return path, read(path)
+        except (NoState, FileNotFoundError):
+            # a listing in the moment of a change may show neither the old state nor the new one
+            if not (folder / "checkpoints").is_dir():
+                raise
+        except Exception:
+            if path is None or path.is_dir():
+                raise
+        time.sleep(pause)
+    path = state_path(folder, state)
+    return path, read(path)
+
+
 def state_path(folder: Path, state: str = "newest") -> Path:
     """The folder of a saved state; `state` is "newest", "best", or a step as text.
 
-    "best" is the best state of the last stage that has one. Raises UserError if there is none.
+    "best" is the best state of the last stage that has one. Raises NoState if there is none, and
+    UserError if there is no such step.
     """
     if state == "best":
         best = saved_states.best_states_in(folder / "best")
         if not best:
-            raise UserError(f"{folder}: no best state yet")
+            raise NoState(f"{folder}: no best state yet")
         return best[max(best)].resolve()
     states = saved_states.states_in(folder / "checkpoints")
     if not states:
-        raise UserError(f"{folder}: no checkpoint yet; train first")
+        raise NoState(f"{folder}: no checkpoint yet; train first")
     if state == "newest":
         return states[max(states)].resolve()
     if state.isdecimal() and int(state) in states:
