@@ -73,6 +73,8 @@ class Soak:
 
     def these(self, cases: list[tuple[Kind, int]]) -> None:
         """Tries these cases and no others."""
+        if not cases:
+            return
         server = Server(self.place / "server")
         bench = Bench(server, self.place / "worker", self._references, self.systems)
         try:
