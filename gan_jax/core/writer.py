@@ -154,7 +154,7 @@ class Writer:
 
     def close(self) -> None:
         """Brings everything onto the disk; says what cannot be brought there."""
-        if not self.quiet:
+        if not self.quiet and self.workdir.is_dir():
             self._rows.close()
             self._events.close()
 

@@ -5,16 +5,21 @@ import io
 import os
 import sys
 
+# of a file on a disk that is full, or does not answer: the next line may succeed
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE)
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a reader that left, a terminal that was closed
 
 
 class _Lasting(io.FileIO):
-    """A stream of the process that turns into the null device when its reader is gone."""
+    """A stream of the process that turns into the null device when its reader is gone, and loses
+    lines when its disk is full."""
 
     def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
+            if error.errno in FULL:
+                return len(data)
             if error.errno not in GONE:
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -27,8 +32,8 @@ def make_lasting() -> None:
     """Replaces sys.stdout and sys.stderr, so that printing never raises.
 
     Characters that the terminal's encoding lacks become "?". When the reader is gone (`| head`, a
-    terminal that was closed) or there was none from the start (`>&-`), what is printed is lost, and
-    the program goes on.
+    terminal that was closed) or there was none from the start (`>&-`), or the disk is full, what is
+    printed is lost, and the program goes on.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
         old = getattr(sys, name)
