@@ -203,6 +203,8 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     more = "steps" if over else "patience"
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
     summaries.show(summary)
+    if run.main and not pictures.are_last(run.folder):  # a kill came before they were drawn
+        pictures.refresher(experiment, run.folder, ended=True)()
     return summary
 
 

@@ -1,7 +1,7 @@
 """What the loop is given, and what it returns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -85,3 +85,4 @@ class Outcome:
     carry: TrainCarry
     progress: Progress
     images_per_second: float = 0.0
+    scores: Scores = field(default_factory=dict)  # those of this process's last evaluation

@@ -43,9 +43,15 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
         # until then a signal must not end the process
         job.checkpoints.wait()
         job.best.wait()
-        if preemption.asked:  # what would follow the last step has to wait for the next start
-            outcome = dataclasses.replace(outcome, reason="terminated")
-        return outcome
+        # what would follow the last step has to wait for the next start
+        reason = "terminated" if preemption.asked else outcome.reason
+        recorder = job.recorder
+        return dataclasses.replace(
+            outcome,
+            reason=reason,
+            images_per_second=recorder.images_per_second,
+            scores=recorder.last_scores,
+        )
 
 
 def _train(
@@ -64,7 +70,7 @@ def _train(
                 # so that a resumed run does not choose the best state a second time
                 _save(job, watch, step, carry, progress)
                 if preemption.asked:  # in the last step of the stage before
-                    return Outcome("terminated", step, carry, shown, recorder.images_per_second)
+                    return Outcome("terminated", step, carry, shown)
         programs.enter(index)
         length, begun = job.epoch_steps(stage), step
         recorder.enter(stages, index, length, begun)
@@ -96,10 +102,10 @@ def _train(
                 if due.save:
                     _save(job, watch, step, carry, progress)
             if due.end:
-                return Outcome(due.end, step, carry, shown, recorder.images_per_second)
+                return Outcome(due.end, step, carry, shown)
             if step == stage.end:
                 break
-    return Outcome("finished", step, carry, shown, recorder.images_per_second)
+    return Outcome("finished", step, carry, shown)
 
 
 def _raise_failures(job: Job) -> None:

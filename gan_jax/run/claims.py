@@ -56,7 +56,7 @@ def claim(workdir: str | Path, lock: bool = True) -> Path:
     held, own = contextlib.ExitStack(), None
     held.enter_context(file)
     if lock:
-        signature = _signature()
+        signature = _signature(os.getpid(), datetime.datetime.now())
         with contextlib.ExitStack() as undo:
             undo.push(held)
             if not _lock(folder, file, held):
@@ -133,16 +133,29 @@ def _lock(folder: Path, file: TextIO, held: contextlib.ExitStack) -> bool:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in BUSY[:2]:
-            raise _in_use_by(folder, file.read(200)) from None
+        if error.errno in BUSY[:2]:  # and somebody has removed the file that says by whom
+            raise _in_use_by(folder, file.read(200) or _holder(directory)) from None
         # some file systems lock files alone
     return True
 
 
-def _signature() -> str:
-    """Which process this is."""
-    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-    return f"process {os.getpid()} on {socket.gethostname()} since {since}"
+def _holder(handle: int) -> str:
+    """Which process of this machine has locked an open file, and when it began; "" if the system
+    does not say."""
+    number = os.fstat(handle).st_ino
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, pid, place, *_ = line.split()
+            if kind == "FLOCK" and place.rpartition(":")[2] == str(number):
+                began = os.stat(f"/proc/{int(pid)}").st_mtime
+                return _signature(int(pid), datetime.datetime.fromtimestamp(began))
+    return ""
+
+
+def _signature(pid: int, since: datetime.datetime) -> str:
+    """Which process of this machine it is."""
+    when = since.astimezone().isoformat(" ", "seconds")
+    return f"process {pid} on {socket.gethostname()} since {when}"
 
 
 def _sign(file: TextIO, signature: str) -> None:

@@ -86,6 +86,16 @@ class SampleGrid:
             grids.save_sheet(folder / "neighbours.png", sheet)
 
 
+def are_last(folder: Path) -> bool:
+    """Whether what a `refresher` makes has been made after summary.json, and so for the last
+    time."""
+    try:
+        # the page is the last of them
+        return (folder / "report.html").stat().st_mtime >= (folder / "summary.json").stat().st_mtime
+    except OSError:
+        return False
+
+
 def refresher(
     experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
 ) -> Callable[[], None]:

@@ -27,6 +27,13 @@ def test_the_refusal_names_host_process_and_time(claimed):
 
 def test_it_survives_the_removal_of_its_file(claimed):
     (claimed / ".lock").unlink()
+    who = rf"process {os.getpid()} on {socket.gethostname()} since \d{{4}}-\d\d-\d\d \d\d:\d\d"
+    refused_argument("workdir", rf"{who}\S* trains there", claims.claim, claimed)
+
+
+def test_who_holds_it_is_named_where_the_system_says_it(claimed, monkeypatch):
+    (claimed / ".lock").unlink()
+    monkeypatch.setattr(claims, "_holder", lambda handle: "")
     refused_argument("workdir", "another process trains there", claims.claim, claimed)
 
 
