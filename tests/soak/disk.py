@@ -19,7 +19,7 @@ LOGS = {
     "metrics.jsonl": r"metrics\.jsonl|epochs\.csv",
     "events/*": "events",
     "log.txt": r"log\.txt",
-    "samples/*": "samples/.*|events",
+    "samples/*": r"samples/.*|events|report\.html",  # the page shows the grids
     "*curves.png*": r"curves\.png",
     "*epochs.csv*": r"epochs\.csv",
     "*report.html*": r"report\.html",
