@@ -9,7 +9,7 @@ from tests.soak import rules, runs
 from tests.soak.cases import Bench, Kind, Reference, Result
 from tests.soak.processes import ROOT
 
-MOST = 3  # kills of one run
+MOST = 5  # kills of one run
 # what is killed at an operation on these files, by the row of the table
 PLACES = {
     "kill at start-up": ("*config.json*", ".lock", "log.txt", "*reals.png*", "[a-z]*"),
@@ -57,7 +57,7 @@ def _count(reference: Reference, patterns: tuple[str, ...]) -> int:
 
 
 def kill(bench: Bench, rng: np.random.Generator, result: Result) -> None:
-    """Kills a run up to three times in a row, then lets it end."""
+    """Kills a run up to five times in a row, then lets it end."""
     program = bench.program(rng)
     reference, folder = bench.reference(program), bench.folder()
     rows, story = [], [program.name]
@@ -114,4 +114,4 @@ def _trace(folder) -> rules.Rule:
     return rules.Rule(str(folder), "trace")
 
 
-KINDS = (Kind("kill", 30, kill), Kind("kill_import", 3, kill_import))
+KINDS = (Kind("kill", 40, kill), Kind("kill_import", 3, kill_import))
