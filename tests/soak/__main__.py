@@ -26,6 +26,7 @@ from tests.soak.programs import PROGRAMS
 MODULES = (kills, disk, damage, signals, neighbours, configs, others)
 KINDS = {kind.name: kind for kind in chain.from_iterable(module.KINDS for module in MODULES)}
 
+BETWEEN_LINES = 60.0  # seconds between two lines of progress
 LONGEST_SHOWN = 600  # characters of a finding
 LONGEST_RUN = 150.0  # seconds of the time that are kept for the long run
 
@@ -38,6 +39,7 @@ class Soak:
         self.injected: Counter[str] = Counter()
         self.findings: list[tuple[str, str, str]] = []  # row, case, what was seen
         self._spent, self._tried = Counter(), Counter()
+        self._began = self._told = time.monotonic()
         self._references, self._lock = References(place), threading.Lock()
 
     def _next(self) -> tuple[Kind, int]:
@@ -55,6 +57,10 @@ class Soak:
             self._spent[kind.name] += seconds - 1
             self.injected += result.injected
             self.findings += [(row, f"{kind.name}:{number}", text) for row, text in result.findings]
+            now = time.monotonic()
+            if now > self._told + BETWEEN_LINES:
+                self._told = now
+                print(f"after {now - self._began:.0f} s: {self.survived()}", flush=True)
         for row, text in result.findings:
             print(f"NOT SURVIVED {kind.name}:{number} ({row}): {text[:LONGEST_SHOWN]}", flush=True)
 
@@ -90,9 +96,12 @@ class Soak:
             found = [(case, text) for name, case, text in self.findings if name == row]
             seen = f"{found[0][0]}: {found[0][1][:160]}" if found else ""
             lines.append(f"| {row} | {count} | {count - len(found)} | {seen} |")
+        return "\n".join([*lines, "", self.survived()])
+
+    def survived(self) -> str:
+        """How many of the faults so far were survived."""
         total = self.injected.total()
-        lines.append(f"\n{total - len(self.findings)} of {total} survived")
-        return "\n".join(lines)
+        return f"{total - len(self.findings)} of {total} survived"
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:

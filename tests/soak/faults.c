@@ -5,6 +5,9 @@
    on a path below this folder whose rest fits this pattern. From the first one that the rule names
    on, every so many operations, an operation is struck. Each strike is a line in the report,
    "<number> <kind> <errno> <path below the folder>"; with the action TRACE each operation is one.
+   With POWER the process is killed at the operation, and lines with the number 0 tell what the disk
+   was given until then: what is written, the size of what is synchronised in the place of an errno,
+   and renamed paths with a tab between them.
    What it does itself goes through raw system calls. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -28,7 +31,7 @@
 enum { CREATE, OPEN, READ, WRITE, SYNC, RENAME, MKDIR, UNLINK, RMDIR, TRUNCATE, STAT, LIST, LOCK };
 static const char *KINDS[] = {"create", "open",  "read",     "write", "sync", "rename", "mkdir",
                               "unlink", "rmdir", "truncate", "stat",  "list", "lock"};
-enum { TRACE, FAIL, SHORT, KILL_BEFORE, KILL_AFTER, SIGNAL };
+enum { TRACE, FAIL, SHORT, KILL_BEFORE, KILL_AFTER, SIGNAL, POWER };
 
 static struct {
   atomic_int armed;
@@ -65,7 +68,7 @@ int soak_arm(const char *folder, const char *pattern, unsigned kinds, const long
 }
 
 static void note(long number, int kind, int error, const char *rest) {
-  char line[PATH_MAX + 64];
+  char line[2 * PATH_MAX + 64];
   int length = snprintf(line, sizeof line, "%ld %s %d %s\n", number, KINDS[kind], error, rest);
   if (length > 0) syscall(SYS_write, rule.report, line, (size_t)length);
 }
@@ -93,13 +96,31 @@ static const char *below(int at, const char *path, char *room) {
 
 static void end_here(void) { syscall(SYS_kill, syscall(SYS_getpid), SIGKILL); }
 
+/* For POWER: what an operation on files gives to the disk. */
+static void remember(int kind, int at, const char *path, const char *rest) {
+  struct stat found;
+  int size = 0;
+  if (kind == SYNC && path == NULL && syscall(SYS_fstat, at, &found) == 0) size = (int)found.st_size;
+  if (kind == WRITE || kind == TRUNCATE || kind == SYNC || kind == UNLINK) note(0, kind, size, rest);
+}
+
+static void remember_move(int old_at, const char *old, int new_at, const char *new) {
+  if (!rule.armed || rule.action != POWER) return;
+  char rooms[2][PATH_MAX], both[2 * PATH_MAX];
+  const char *from = below(old_at, old, rooms[0]), *to = below(new_at, new, rooms[1]);
+  if (from == NULL || to == NULL) return;
+  snprintf(both, sizeof both, "%s\t%s", from, to);
+  note(0, RENAME, 0, both);
+}
+
 /* What happens to an operation: 0 nothing, an error, or -1 for SHORT, -2 for KILL_AFTER. */
 static int struck(int kind, int at, const char *path) {
-  if (!rule.armed || !(rule.kinds >> kind & 1)) return 0;
+  if (!rule.armed || !(rule.kinds >> kind & 1 || rule.action == POWER)) return 0;
   char room[PATH_MAX];
   int kept = errno;
   const char *rest = below(at, path, room);
-  if (rest == NULL || fnmatch(rule.pattern, rest, 0)) {
+  if (rest == NULL || !(rule.kinds >> kind & 1) || fnmatch(rule.pattern, rest, 0)) {
+    if (rest && rule.action == POWER) remember(kind, at, path, rest);
     errno = kept;
     return 0;
   }
@@ -114,11 +135,12 @@ static int struck(int kind, int at, const char *path) {
       note(seen, kind, error, rest);
       if (rule.action == FAIL) result = error;
       if (rule.action == SHORT) result = -1;
-      if (rule.action == KILL_BEFORE) end_here();
+      if (rule.action == KILL_BEFORE || rule.action == POWER) end_here();
       if (rule.action == KILL_AFTER) result = -2;
       if (rule.action == SIGNAL) syscall(SYS_kill, syscall(SYS_getpid), rule.number);
     }
   }
+  if (rule.action == POWER) remember(kind, at, path, rest);
   errno = kept;
   return result;
 }
@@ -244,11 +266,15 @@ int mkdirat(int at, const char *path, mode_t mode) {
 }
 int rename(const char *old, const char *new) {
   REAL(rename);
-  STRIKE(RENAME, AT_FDCWD, new, -1) DONE(real(old, new));
+  STRIKE(RENAME, AT_FDCWD, new, -1)
+  remember_move(AT_FDCWD, old, AT_FDCWD, new);
+  DONE(real(old, new));
 }
 int renameat(int old_at, const char *old, int new_at, const char *new) {
   REAL(renameat);
-  STRIKE(RENAME, new_at, new, -1) DONE(real(old_at, old, new_at, new));
+  STRIKE(RENAME, new_at, new, -1)
+  remember_move(old_at, old, new_at, new);
+  DONE(real(old_at, old, new_at, new));
 }
 int flock(int file, int operation) {
   REAL(flock);

@@ -35,6 +35,7 @@ IMPORT = (
 )  # fmt: skip
 _imported: dict = {}  # what an undisturbed import makes, and how many operations it is
 _imported_lock = threading.Lock()
+POWER = "loss of power: writes that were not synchronised are gone"
 AT_STAGES = "kill at any time of a run with stages and fades"
 
 
@@ -110,8 +111,31 @@ def kill_import(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     result.add("kill while weights are imported", [f"{rule}: {fault}" for fault in faults])
 
 
+def lose_power(bench: Bench, rng: np.random.Generator, result: Result) -> None:
+    """Kills a run at an operation and takes away what was not yet synchronised."""
+    program, folder = bench.program(rng), bench.folder()
+    reference, story = bench.reference(program), [program.name]
+    count = reference.count("*", rules.CHANGES)
+    for _ in range(3):
+        before = {
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        first = int(rng.integers(1, count + 1))
+        rule = rules.Rule(str(folder), "power", rules.CHANGES, first=first)
+        done = bench.run(program, folder, rule)
+        if done.status != -signal.SIGKILL:
+            break
+        lost = rules.lose_power(folder, before, done.strikes)
+        story.append(f"{rule}, {lost} files lost something")
+        result.injected[POWER] += 1
+    faults = bench.continued(program, folder)
+    result.add(POWER, [f"{', '.join(story)}: {fault}" for fault in faults], 0)
+
+
 def _trace(folder) -> rules.Rule:
     return rules.Rule(str(folder), "trace")
 
 
-KINDS = (Kind("kill", 40, kill), Kind("kill_import", 3, kill_import))
+KINDS = (Kind("kill", 40, kill), Kind("kill_import", 3, kill_import), Kind("power", 10, lose_power))

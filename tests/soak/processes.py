@@ -45,7 +45,7 @@ class Ended:
     status: int
     out: str
     err: str
-    strikes: list[tuple[int, str, int, str]]
+    strikes: list[rules.Strike]
     hung: bool = False
 
     @property

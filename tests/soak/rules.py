@@ -22,7 +22,7 @@ SOURCE = Path(__file__).with_name("faults.c")
 # as in faults.c
 KINDS = ("create", "open", "read", "write", "sync", "rename", "mkdir", "unlink", "rmdir")
 KINDS += ("truncate", "stat", "list", "lock")
-ACTIONS = ("trace", "fail", "short", "kill_before", "kill_after", "signal")
+ACTIONS = ("trace", "fail", "short", "kill_before", "kill_after", "signal", "power")
 WRITES = ("create", "write", "sync", "rename", "mkdir", "truncate")
 CHANGES = (*WRITES, "unlink", "rmdir")
 # what may fail in which way; a short write or read is none of them
@@ -37,6 +37,9 @@ ERRORS = {
 }
 
 
+Strike = tuple[int, str, int, str]  # number, kind, errno, path below the folder
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """Operations that are struck, and what happens to them.
@@ -45,7 +48,8 @@ class Rule:
       folder: only paths below it, without links in it.
       action: one of ACTIONS. "trace" strikes nothing and reports every operation; "short" writes or
         reads half; "kill_after" ends the process when half of a write, or all of anything else, is
-        done; "signal" sends `number` and lets the operation go on.
+        done; "signal" sends `number` and lets the operation go on; "power" kills before and reports
+        what the disk was given, see `lose_power`; without the library it only kills.
       kinds: of KINDS.
       pattern: what the path below the folder must match, as fnmatch does; * includes slashes.
       errors: names of errno, taken in turn.
@@ -108,6 +112,44 @@ def arm(rule: Rule, report: Path) -> None:
     )
     if failed:
         raise OSError(f"{rule} cannot be installed")
+
+
+def lose_power(folder: Path, before: dict[str, int], strikes: list[Strike]) -> int:
+    """Takes from the files of a killed process what it had not synchronised; returns how many lost
+    something.
+
+    A file shrinks to its size when it was last synchronised. `before` holds the sizes of the files
+    when the process started, and `strikes` what the action "power" has reported.
+    """
+    safe, open_ones = dict(before), set()
+    for number, kind, value, path in strikes:
+        if number:
+            continue
+        if kind == "sync":
+            safe[path] = value
+            open_ones.discard(path)
+        elif kind == "rename":
+            old, new = path.split("\t")
+            safe = {_moved(name, old, new): size for name, size in safe.items()}
+            open_ones = {_moved(name, old, new) for name in open_ones}
+        elif kind == "unlink":
+            safe.pop(path, None)
+            open_ones.discard(path)
+        else:
+            open_ones.add(path)
+    lost = 0
+    for path in open_ones:
+        file = folder / path
+        if file.is_file() and file.stat().st_size > safe.get(path, 0):
+            os.truncate(file, safe.get(path, 0))
+            lost += 1
+    return lost
+
+
+def _moved(name: str, old: str, new: str) -> str:
+    """The path of a file after the path `old`, its own or that of a folder, has become `new`."""
+    inside = name == old or name.startswith(f"{old}/")
+    return new + name[len(old) :] if inside else name
 
 
 class _Patched:
@@ -179,7 +221,7 @@ class _Patched:
                 return 0
             error = getattr(errno, rule.errors[(count - 1) % len(rule.errors)])
             self._note(seen, kind, error, rest)
-        if rule.action == "kill_before":
+        if rule.action in ("kill_before", "power"):
             os.kill(os.getpid(), signal.SIGKILL)
         if rule.action == "signal":
             os.kill(os.getpid(), rule.number)

@@ -20,6 +20,9 @@ for number in range(6):
     try:
         with open(folder / f"{number}.txt", "w") as file:
             file.write("12345678")
+            if number % 2 == 0:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(folder / f"{number}.txt", folder / f"{number}.done")
         said.append("")
     except OSError as error:
@@ -91,6 +94,20 @@ def test_a_write_falls_short(tmp_path):
     assert said == [""] * 6
     assert (tmp_path / "run" / "0.done").read_text() == "12345678"
     assert len(strikes) > 6
+
+
+def test_a_loss_of_power_takes_what_was_not_synchronised(tmp_path):
+    if not (library := rules.library()):
+        assert rules.shutil.which("cc") is None
+        return
+    environment, folder = {"LD_PRELOAD": str(library)}, tmp_path / "run"
+    status, _, _ = struck(folder, environment, action="power", kinds=["rename"], first=4)
+    assert status == -signal.SIGKILL
+    lines = [line.split(" ", 3) for line in folder.with_suffix(".strikes").read_text().splitlines()]
+    strikes = [(int(n), kind, int(size), path) for n, kind, size, path in lines]
+    assert rules.lose_power(folder, {}, strikes) == 2
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    assert sizes == {"0.done": 8, "1.done": 0, "2.done": 8, "3.txt": 0}
 
 
 def test_the_library_lists_what_the_rules_name():
