@@ -264,7 +264,7 @@ def sync_all(folder: Path, inside: bool = True) -> None:
         if path.is_dir():
             _sync_folder(path)
             continue
-        handle = os.open(path, os.O_RDONLY | _NOT_THROUGH_LINKS)
+        handle = os.open(path, os.O_RDWR | _NOT_THROUGH_LINKS)
         try:
             _sync(handle)
         finally:

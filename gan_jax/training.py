@@ -150,7 +150,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
     job, grid = _job(run, states, best, step, progress)
     with contextlib.ExitStack() as ending:
         if run.main:
-            ending.callback(pictures.refresher(experiment, folder, ended=True))
+            ending.push(functools.partial(_drawn, run))
         for part in (best, states, job.recorder.writer, job.recorder.console):
             ending.callback(part.close)
         try:
@@ -162,12 +162,23 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         return _concluded(run, outcome, grid, began)
 
 
+def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:
+    """Draws the last pictures of a run, unless somebody wants it to end at once."""
+    if kind is None or issubclass(kind, Exception):
+        pictures.refresher(run.experiment, run.folder, ended=True)()
+
+
 def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
     """The places of the run's states."""
     config, check = run.experiment.config, functools.partial(claims.check_held, run.folder)
     retries = config.run.save_retries
     states = Checkpoints(
-        run.folder / "checkpoints", config.run.keep, _keep_every(run.experiment), retries, check
+        run.folder / "checkpoints",
+        config.run.keep,
+        _keep_every(run.experiment),
+        retries,
+        check,
+        first=lambda: best.wait(),  # a state whose progress names a best state comes after that
     )
     rule = Best(config.best.metric, config.best.mode == "min")
     best = BestStates(run.folder / "best", rule, lambda: states.complete, retries, check)

@@ -115,8 +115,11 @@ class BestStates:
             writer.raise_failure()
 
     def wait(self) -> None:
-        """Waits until everything that was saved is on disk. Raises SaveFailed if it cannot be."""
-        for writer in self._writers.values():
+        """Waits until everything that was saved is on disk. Raises SaveFailed if it cannot be.
+
+        It may be called from any thread.
+        """
+        for writer in list(self._writers.values()):
             writer.wait()
 
     def close(self) -> None:

@@ -28,6 +28,8 @@ class Checkpoints:
       keep_every: states at multiples of this step are kept for good; 0 for none.
       retries: how often a save that fails is tried again.
       check: raises an error if nothing may be written into the run's folder any more.
+      first: called in the background before a state is written, and waits for the states on which
+        it counts; raises SaveFailed if one of them could not be saved.
     """
 
     def __init__(
@@ -37,10 +39,11 @@ class Checkpoints:
         keep_every: int = 0,
         retries: int = 5,
         check: Callable[[], None] = lambda: None,
+        first: Callable[[], None] = lambda: None,
     ):
         self.folder = Path(folder).resolve()
         self._keep, self._keep_every = keep, keep_every
-        self._writer = state_writer.StateWriter(self.folder, "checkpoint", retries, check)
+        self._writer = state_writer.StateWriter(self.folder, "checkpoint", retries, check, first)
         self.saved_at = time.monotonic()
         self.saved_step = self.complete
 

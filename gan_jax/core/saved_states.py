@@ -77,11 +77,13 @@ def held(state: Path) -> Iterator[None]:
     On a file system without locks it does nothing. Raises FileNotFoundError if the state is not
     there any more.
     """
+    if not fcntl:
+        yield
+        return
     handle = os.open(state, os.O_RDONLY)
     try:
-        if fcntl:
-            with contextlib.suppress(OSError):  # no locks here
-                fcntl.flock(handle, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # no locks here
+            fcntl.flock(handle, fcntl.LOCK_SH)
         if os.stat(state).st_ino != os.fstat(handle).st_ino:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(state))
         yield

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +33,36 @@ PATIENCE = 120.0  # seconds that a try may take, and besides
 SLOWEST = 2e6  # bytes a second
 # names until a state is complete (orbax's are those of earlier revisions), and while it goes
 _LEFT_OVER = re.compile(r"[0-9]+\.(unfinished|removed|orbax-checkpoint-tmp).*")
-_OS_ERROR = re.compile(r"\[OS error \d+: \w+ ([^\]]+)\]")  # in the messages of TensorStore
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")  # in the messages of TensorStore
 _ONE_PROCESS = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="state"
 )
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+# orbax logs each error with its traceback, also those that it raises; here each is a line
+logging.getLogger("absl").addFilter(_not_of_orbax)
+
+
+def _pass_over_late_writes() -> None:
+    """Keeps silent about writes that end after orbax has given up the whole state.
+
+    TensorStore tells each of them to an event loop that orbax has closed by then, and prints the
+    error that this raises.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "passes_over_late_writes", False):
+        return
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    hook.passes_over_late_writes = True
+    sys.unraisablehook = hook
 
 
 class SaveFailed(UserError):
@@ -57,6 +84,8 @@ class StateWriter:
       retries: how often a save that fails is tried again.
       check: called before each try and before a state appears; raises Gone if nothing may be
         written there any more.
+      first: called in the background before a state is written; raises SaveFailed if what has to
+        be on the disk before it could not be saved.
     """
 
     def __init__(
@@ -65,9 +94,10 @@ class StateWriter:
         title: str,
         retries: int = 5,
         check: Callable[[], None] = lambda: None,
+        first: Callable[[], None] = lambda: None,
     ):
         self.folder, self._title = folder, title
-        self._retries, self._check = retries, check
+        self._retries, self._check, self._first = retries, check, first
         self._thread: threading.Thread | None = None
         self._error: SaveFailed | None = None
         self.complete: int | None = max(states_in(folder), default=None)
@@ -86,7 +116,7 @@ class StateWriter:
         if not self._writes:
             return
         # copies, because the next step reuses the memory and the caller changes its notes
-        tree = jax.tree.map(lambda x: np.array(x), jax.device_get(tree))
+        tree = jax.tree.map(_copied, tree, jax.device_get(tree))
         work = contextvars.copy_context().run  # lines go where those of this thread go
         arguments = (self._save, step, tree, dict(meta), after)
         self._thread = threading.Thread(target=work, args=arguments, name="save", daemon=True)
@@ -99,13 +129,17 @@ class StateWriter:
 
     def wait(self) -> None:
         """Waits until what was given is on disk. Raises SaveFailed if it could not be saved."""
-        if self._thread is not None:
-            self._thread.join()  # it ends: each of its tries does
-            self._thread = None
+        if (thread := self._thread) is not None:
+            thread.join()  # it ends: each of its tries does
         self.raise_failure()
 
     def _save(self, step: int, tree: PyTree, meta: dict, after: Callable[[], None]) -> None:
         """Tries to save until it succeeds or `retries` are used up."""
+        try:
+            self._first()
+        except SaveFailed as error:
+            self._error = error
+            return
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
         if self.complete is not None and not (self.folder / str(self.complete)).is_dir():
             logger.warning(
@@ -140,6 +174,13 @@ class StateWriter:
             f"training stopped, {kept or 'and no state was saved before'}. Mend the disk and give "
             "the same command again"
         )
+
+
+def _copied(array: jax.Array | np.ndarray, fetched: np.ndarray) -> np.ndarray:
+    """An array on this host that nobody else changes; `fetched` is what came from the device, which
+    on a CPU may be the memory of the array itself."""
+    elsewhere = isinstance(array, jax.Array) and jax.default_backend() != "cpu"
+    return np.asarray(fetched) if elsewhere else np.array(fetched)
 
 
 class _Attempt:
@@ -185,6 +226,7 @@ class _Attempt:
 
 def _write(folder: Path, tree: PyTree, meta: dict) -> None:
     """A state of numpy arrays in a new folder, sealed and on the disk."""
+    _pass_over_late_writes()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_ONE_PROCESS)
@@ -208,7 +250,7 @@ def _pause(seconds: float) -> None:
 def _why(error: BaseException) -> str:
     """What went wrong, in a few words."""
     found = _OS_ERROR.search(str(error))
-    return one_line(found[1] if found else reason(error))
+    return one_line(os.strerror(int(found[1] or found[2])) if found else reason(error))
 
 
 def _leave_nothing(folder: Path, unfinished: Path) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import masked_crc32c
 
 from gan_jax import files
+from gan_jax.core import crc32c
 from gan_jax.errors import UserError
 from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
 from gan_jax.growing import Growing, tolerated
@@ -163,8 +163,8 @@ def record(data: bytes) -> bytes:
     """A TFRecord: the length of the data, a checksum of that, the data, a checksum of them."""
     length = struct.pack("<Q", len(data))
     return b"".join(
-        (length, struct.pack("<I", masked_crc32c(length)), data)
-        + (struct.pack("<I", masked_crc32c(data)),)
+        (length, struct.pack("<I", crc32c.masked(length)), data)
+        + (struct.pack("<I", crc32c.masked(data)),)
     )
 
 

@@ -57,6 +57,11 @@ def main(command: parsing.Command) -> NoReturn:
     except KeyboardInterrupt:
         print("stopped outside training: nothing is lost, run the same command again", flush=True)
         os._exit(75)  # without the teardown of a compiler that was interrupted
+    except Exception as error:  # where nobody could say what to lower
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        where = "this machine" if isinstance(error, MemoryError) else "the device"
+        fail(f"out of memory on {where}; give it less at a time, or end other programs", 1)
     sys.exit(status)
 
 

@@ -11,14 +11,18 @@ GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a reader that left, a terminal t
 
 
 class _Lasting(io.FileIO):
-    """A stream of the process that turns into the null device when its reader is gone, and loses
-    lines when its disk is full."""
+    """A stream of the process that turns into the null device when its reader is gone.
+
+    With `may_lose` it also goes on, without what it was given, when its disk is full.
+    """
+
+    may_lose = False
 
     def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno in FULL:
+            if self.may_lose and error.errno in FULL:
                 return len(data)
             if error.errno not in GONE:
                 raise
@@ -28,12 +32,17 @@ class _Lasting(io.FileIO):
             return len(data)
 
 
+def lose_lines() -> None:
+    """From now on a full disk behind the streams costs what is printed, and not the work."""
+    _Lasting.may_lose = True
+
+
 def make_lasting() -> None:
     """Replaces sys.stdout and sys.stderr, so that printing never raises.
 
     Characters that the terminal's encoding lacks become "?". When the reader is gone (`| head`, a
-    terminal that was closed) or there was none from the start (`>&-`), or the disk is full, what is
-    printed is lost, and the program goes on.
+    terminal that was closed) or there was none from the start (`>&-`), what is printed is lost, and
+    the program goes on.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
         old = getattr(sys, name)

@@ -5,7 +5,7 @@ python launch.py --config=configs/dcgan_mnist.py --dry_run
 """
 
 from gan_jax.errors import UserError
-from gan_jax.modes import flags
+from gan_jax.modes import flags, streams
 
 FLAGS = flags.FlagValues()
 DRY_RUN = flags.switch(
@@ -45,6 +45,7 @@ def main(config, workdir: str) -> int:
     from gan_jax import training
     from gan_jax.core import preemption
 
+    streams.lose_lines()  # they are in log.txt, and a run is worth more
     with preemption.whole_process(TERMINATED):
         summary = training.train(config, workdir)
     return TERMINATED if summary["reason"] == "terminated" else 0

@@ -3,6 +3,7 @@ read."""
 
 import errno
 import os
+import resource
 import threading
 
 import numpy as np
@@ -18,8 +19,8 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 STALE = OSError(errno.ESTALE, "Stale file handle")
 # as TensorStore says it
 QUOTA = ValueError(
-    'RESOURCE_EXHAUSTED: Error writing "a/b": Failed to write\n[OS error 122: EDQUOT Disk quota '
-    "exceeded] [source locations='x.cc:1']"
+    'RESOURCE_EXHAUSTED: Error writing "a/b": Failed to write\n: Disk quota exceeded '
+    "[os_error_code='122'] [source locations='x.cc:1']"
 )
 
 
@@ -94,6 +95,28 @@ def test_a_fault_that_stays_ends_with_earlier_states_whole(tmp_path, failing, pa
     assert all("\n" not in line and "source locations" not in line for line in lines)
     assert names(tmp_path / "c") == ["1"]
     assert saved_states.read_arrays(states.folder / "1")["w"].tolist() == [0, 1, 2]
+
+
+def test_a_disk_that_takes_no_large_file(tmp_path, pauses, lines, capfd):
+    """Not in Python but in the libraries below, which have threads and messages of their own."""
+    tree = {f"w{n}": np.random.default_rng(n).random(5000) for n in range(9)}
+    states, limits = (
+        Checkpoints(tmp_path / "c", retries=1),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
+    states.save(1, TREE, {})
+    states.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        states.save(2, tree, {})
+        with pytest.raises(SaveFailed, match=r"after 1 more tries \(File too large\)"):
+            states.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert lines == [
+        "checkpoint 2 could not be saved (File too large); trying again in 1 s (1 of 1)"
+    ]
+    assert (capfd.readouterr().err, names(tmp_path / "c")) == ("", ["1"])
 
 
 def test_pauses_grow_to_a_limit(tmp_path, failing, pauses, lines):
@@ -183,6 +206,24 @@ def test_what_is_being_read_stays_until_the_next_save(tmp_path):
     assert states.steps() == [3]
     with pytest.raises(FileNotFoundError), saved_states.held(states.folder / "1"):
         pass
+
+
+def test_a_state_appears_after_the_best_state_that_it_names(tmp_path, failing, pauses, lines):
+    """Also if that cannot be saved: then the run goes on from before it."""
+    rule, seen = Best("val/loss"), []
+    best = BestStates(tmp_path / "best", rule, lambda: states.complete, retries=1)
+    states = Checkpoints(tmp_path / "c", first=lambda: (best.wait(), seen.append(best.path(0))))
+    best.save(0, 3, TREE, {"best_value": 2.0})
+    states.save(4, TREE, {"best_step": 3})
+    states.wait()
+    assert [path.name for path in seen] == ["3"]
+    failing += [NO_SPACE] * 2
+    best.save(0, 5, TREE, {"best_value": 1.0})
+    states.save(6, TREE, {"best_step": 5})
+    with pytest.raises(SaveFailed, match="best state 5"):
+        states.close()
+    assert (states.steps(), states.complete) == ([4], 4)
+    assert names(tmp_path / "best" / "stage0") == ["3"]
 
 
 def test_the_best_state_of_a_kill_is_still_there(tmp_path, lines):

@@ -10,7 +10,7 @@ from gan_jax import files, growing, log, patience
 from gan_jax.core.writer import Writer
 from gan_jax.growing import Growing
 from gan_jax.modes import streams
-from tests.core.test_writer import PIXELS, events, rows, save_grid
+from tests.helpers.written import PIXELS, events, rows, save_grid
 
 
 class Disk:
@@ -179,9 +179,14 @@ def test_temporary_files_of_killed_writes_are_swept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "notes.tmp"]
 
 
-def test_a_full_disk_behind_stdout_costs_the_lines_alone():
+def test_a_full_disk_behind_stdout_costs_a_run_the_lines_alone(monkeypatch):
+    """Where the output is the product, as of other modes, it is an error."""
+    monkeypatch.setattr(streams._Lasting, "may_lose", False)
     handle = os.open("/dev/full", os.O_WRONLY)
     out = streams._Lasting(handle, "w")
+    with pytest.raises(OSError, match="No space left"):
+        out.write(b"a result")
+    streams.lose_lines()
     assert out.write(b"lost") == 4
     assert out.write(b"lost as well") == 12
     out.close()

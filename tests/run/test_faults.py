@@ -287,6 +287,16 @@ def test_the_exit_status_of_a_run_that_could_not_be_saved(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: runs/a is gone\n"
 
 
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError(EXHAUSTED)])
+def test_a_full_memory_in_any_mode_is_one_line(error, monkeypatch, capsys):
+    monkeypatch.setattr(door, "run", lambda command: (_ for _ in ()).throw(error))
+    with pytest.raises(SystemExit) as left:
+        door.main(SimpleNamespace(mode=None, flags={}))
+    said = capsys.readouterr().err
+    assert (left.value.code, said.count("\n")) == (1, 1)
+    assert said.startswith("error: out of memory on ")
+
+
 def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch, lines):
     experiment = SimpleNamespace(config=config(2))
     refresh, drawn = pictures.refresher(experiment, run), []
