@@ -26,6 +26,7 @@ from tests.soak.programs import PROGRAMS
 MODULES = (kills, disk, damage, signals, neighbours, configs, others)
 KINDS = {kind.name: kind for kind in chain.from_iterable(module.KINDS for module in MODULES)}
 
+FIRST_GUESS = 20.0  # seconds of a case
 BETWEEN_LINES = 60.0  # seconds between two lines of progress
 LONGEST_SHOWN = 600  # characters of a finding
 LONGEST_RUN = 150.0  # seconds of the time that are kept for the long run
@@ -42,19 +43,21 @@ class Soak:
         self._began = self._told = time.monotonic()
         self._references, self._lock = References(place), threading.Lock()
 
-    def _next(self) -> tuple[Kind, int]:
-        """The kind whose share of the time is furthest behind, and the number of its next case."""
+    def _next(self) -> tuple[Kind, int, float]:
+        """The kind whose share of the time is furthest behind, the number of its next case, and the
+        seconds that are counted for it until it has ended."""
         with self._lock:
             kind = min(self.kinds, key=lambda k: (self._spent[k.name] / k.share, -k.share))
-            # counted before it ends, so that two workers do not choose the same kind
-            self._spent[kind.name] += 1
             number = self._tried[kind.name]
+            # counted before it ends, so that two workers do not choose the same kind
+            guess = self._spent[kind.name] / number if number else FIRST_GUESS
+            self._spent[kind.name] += guess
             self._tried[kind.name] += 1
-            return kind, number
+            return kind, number, guess
 
     def _done(self, kind: Kind, number: int, result: Result, seconds: float) -> None:
         with self._lock:
-            self._spent[kind.name] += seconds - 1
+            self._spent[kind.name] += seconds
             self.injected += result.injected
             self.findings += [(row, f"{kind.name}:{number}", text) for row, text in result.findings]
             now = time.monotonic()
@@ -70,10 +73,10 @@ class Soak:
         bench = Bench(server, self.place / f"worker{worker}", self._references, self.systems)
         try:
             while time.monotonic() < until:
-                kind, number = self._next()
+                kind, number, guess = self._next()
                 began = time.monotonic()
                 result = try_case(bench, kind, self.seed, number)
-                self._done(kind, number, result, time.monotonic() - began)
+                self._done(kind, number, result, time.monotonic() - began - guess)
         finally:
             server.close()
 
