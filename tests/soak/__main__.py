@@ -41,7 +41,7 @@ class Soak:
         self.findings: list[tuple[str, str, str]] = []  # row, case, what was seen
         self._spent, self._tried = Counter(), Counter()
         self._began = self._told = time.monotonic()
-        self._references, self._lock = References(place), threading.Lock()
+        self._references, self._lock = References(place, bool(kinds)), threading.Lock()
 
     def _next(self) -> tuple[Kind, int, float]:
         """The kind whose share of the time is furthest behind, the number of its next case, and the

@@ -61,9 +61,15 @@ class Reference:
 
 
 class References:
-    """The undisturbed runs, made when they are first asked for; shared by all workers."""
+    """The undisturbed runs, made when they are first asked for; shared by all workers.
 
-    def __init__(self, place: Path):
+    Args:
+      place: where they lie.
+      timed: whether a run that had to compile is made again, so that it says how long others take.
+    """
+
+    def __init__(self, place: Path, timed: bool = True):
+        self._timed = timed
         self._place, self._made, self._lock = place, {}, threading.Lock()
         self._numbers = itertools.count()
         self._locks: dict[Any, threading.Lock] = {}
@@ -80,17 +86,14 @@ class References:
 
     def _run(self, server: Server, program: Program, number: int, settings: dict) -> Reference:
         folder = self._place / f"reference{number}_{program.name}"
-        done = None
-        # one that compiles does not say how long the others take
-        while done is None or COMPILED in done.out:
-            again = done is not None
+        for _ in range(2):
             shutil.rmtree(folder, ignore_errors=True)
             trace = rules.Rule(str(folder), "trace")
             began = time.monotonic()
             done = server.start(*program.command(folder, **settings), rule=trace).wait()
             if faults := done.faults(0):
                 raise RuntimeError(f"{program.name} does not train without faults: {faults[0]}")
-            if again:
+            if COMPILED not in done.out or not self._timed:
                 break
         seconds = time.monotonic() - began
         operations = [(kind, path) for _, kind, _, path in done.strikes]
