@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event
 
 from gan_jax import files
-from gan_jax.core import crc32c
 from gan_jax.errors import UserError
 from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
 from gan_jax.growing import Growing, tolerated
@@ -163,9 +163,14 @@ def record(data: bytes) -> bytes:
     """A TFRecord: the length of the data, a checksum of that, the data, a checksum of them."""
     length = struct.pack("<Q", len(data))
     return b"".join(
-        (length, struct.pack("<I", crc32c.masked(length)), data)
-        + (struct.pack("<I", crc32c.masked(data)),)
+        (length, struct.pack("<I", _masked(length)), data) + (struct.pack("<I", _masked(data)),)
     )
+
+
+def _masked(data: bytes) -> int:
+    """The CRC-32C of data in the form in which a TFRecord stores it."""
+    value = google_crc32c.value(data)
+    return (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _plain(value: float) -> float | int | str:
