@@ -39,15 +39,17 @@ POWER = "loss of power: writes that were not synchronised are gone"
 AT_STAGES = "kill at any time of a run with stages and fades"
 
 
-def by_operation(rng: np.random.Generator, folder, reference: Reference) -> tuple[str, rules.Rule]:
-    """(row, rule) of a kill at an operation that changes something."""
+def by_operation(
+    rng: np.random.Generator, folder, reference: Reference, kills: int
+) -> tuple[str, rules.Rule]:
+    """(row, rule) of a kill at an operation that changes something, after so many other kills."""
     rows = [row for row, patterns in PLACES.items() if _count(reference, patterns)]
     row = rows[int(rng.integers(len(rows)))]
     patterns = [p for p in PLACES[row] if reference.count(p, rules.CHANGES)]
     pattern = patterns[int(rng.integers(len(patterns)))]
     most = reference.count(pattern, rules.CHANGES)
-    if row == "kill at start-up":
-        most = min(most, 40)
+    # a run that goes on has less left to do
+    most = min(most, 40) if row == "kill at start-up" else max(most // (1 + kills), 1)
     action = ("kill_before", "kill_after")[int(rng.integers(2))]
     first = int(rng.integers(1, most + 1))
     return row, rules.Rule(str(folder), action, rules.CHANGES, pattern, first=first)
@@ -71,7 +73,7 @@ def kill(bench: Bench, rng: np.random.Generator, result: Result) -> None:
             row, what = AT_STAGES if program.name == "progan" else BY_TIME, f"after {moment:.1f} s"
             done = process.wait()
         else:
-            row, what = by_operation(rng, folder, reference)
+            row, what = by_operation(rng, folder, reference, len(rows))
             done = bench.run(program, folder, what)
         story.append(str(what))
         if done.status != -signal.SIGKILL:
