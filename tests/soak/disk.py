@@ -59,7 +59,8 @@ def passing(bench: Bench, rng: np.random.Generator, result: Result) -> None:
         return
     pattern, count = found
     # so far apart that an attempt to save, which is many operations, is struck once
-    each = count / int(DENSE["run__steps"]) * rng.uniform(2, 4) if states else rng.uniform(8, 16)
+    saves = max(reference.count(pattern.replace("*", "*[0-9]"), ("rename",)), 1)
+    each = count / saves * rng.uniform(2, 4) if states else rng.uniform(8, 16)
     every = max(int(each), 2)
     rule = rules.Rule(
         str(folder), action, kinds, pattern, errors, int(rng.integers(1, every + 1)), every, 0
