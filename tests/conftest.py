@@ -40,6 +40,7 @@ LONGEST = (
     "evaluation/test_quality.py",
     "modes/test_bad_input.py",
     "run/test_resume.py",
+    "soak/test_soak.py",
     "systems/test_warpgan_golden.py",
     "modes/test_translate.py",
     "models/test_unet.py",
