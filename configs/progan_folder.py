@@ -8,6 +8,7 @@ those that cannot be read are skipped. A preset of the original goes with the nu
 600 thousand images at every resolution and as many for every fade, 12 million in all. Images of
 which a mirror image is as good are had twice with --config.data.flip=True. Variants:
 
+    laptop  up to 32 px, narrow networks and short stages, for two CPU cores
     labels  sub-folders are classes, drawn on demand (AC-GAN)
     half    bfloat16 activations, for GPUs and TPUs
     tiny    seconds, synthetic images
@@ -15,7 +16,7 @@ which a mirror image is as good are had twice with --config.data.flip=True. Vari
 
 from gan_jax.config import defaults, tiny, variants
 
-VARIANTS = ("labels", "half", "tiny")
+VARIANTS = ("laptop", "labels", "half", "tiny")
 
 
 def get_config(variant: str = ""):
@@ -28,8 +29,24 @@ def get_config(variant: str = ""):
     config.quality.samples = 4096
     config.run.update(steps="preset", log_every="100", sample_every="1 tick")
     config.run.update(quality_every="5 ticks", eval_every="5 ticks", save_every="5 ticks")
+    if "laptop" in chosen:
+        laptop(config)
     if "half" in chosen:
         config.model.dtype = "bfloat16"
     if "tiny" in chosen:
         tiny(config, resolution=16, channels="rgb")
     return config
+
+
+def laptop(config) -> None:
+    """What shows something within minutes on two CPU cores. In place."""
+    config.data.update(resolution=32, flip=True)
+    config.growth.update(preset="none", training_kimg=16.0, transition_kimg=16.0)
+    config.growth.update(batch="4:64,8:32,16:16,32:16")
+    config.model.update(fmap_base=512, fmap_max=64)
+    config.optim.gen.lr = config.optim.disc.lr = 2e-3
+    config.optim.gen.ema_half_life = 5000.0  # images; 0.999 a step remembers too much of few
+    config.quality.samples = 512
+    config.run.update(steps="112000 images", sample_every="8000 images", sample_count=36)
+    config.run.update(eval_every="16000 images", quality_every="8000 images")
+    config.run.update(save_every="16000 images")

@@ -6,8 +6,8 @@ or  python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 Cost: a few minutes on two CPU cores.
 
-A classifier is trained first (under 45 s); it judges which digits the samples show. Variant `tiny`:
-seconds, synthetic data.
+A classifier is trained first, for 600 steps; it judges which digits the samples show. Variant
+`tiny`: seconds, synthetic data.
 """
 
 from gan_jax.config import defaults, tiny, variants
@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     chosen = variants(variant, ("tiny",))
     config = defaults("gan")
     config.data.source = "digits"
-    config.batch_size = 64
+    config.batch_size = 32  # half the time of 64, and as good after as many steps
     # a class per column of the grid; spectral norm and hinge learn the fastest on this budget
     config.model.update(z_dim=64, conditioning="projection")
     config.model.gen.update(name="deconv", width=32)
@@ -28,8 +28,9 @@ def get_config(variant: str = ""):
         section.schedule.update(name="linear", begin=2000.0, length=4000.0, floor=1e-4)
     config.optim.gen.ema = (0.998,)
     config.best.metric = "fd_classifier"
+    config.quality.classifier_steps = "600"
     config.run.update(steps="4000", log_every="50", sample_every="500")
-    config.run.update(eval_every="1000", quality_every="1000", save_every="1000")
+    config.run.update(eval_every="2000", quality_every="2000", save_every="1000")
     if "tiny" in chosen:
         tiny(config)
     return config

@@ -12,13 +12,14 @@ configs/warpgan_drawn.py. The learning rate falls to 0 over the second half of t
 
 Variants:
 
+    laptop    64 px with the networks of configs/warpgan_drawn.py, for two CPU cores
     faithful  the original's heads (of 256 px), logits, losses, spline, one pair, 100,000 steps
     tiny      seconds, drawn faces
 """
 
 from gan_jax.config import defaults, tiny, variants
 
-VARIANTS = ("faithful", "tiny")
+VARIANTS = ("laptop", "faithful", "tiny")
 
 
 def get_config(variant: str = ""):
@@ -35,12 +36,27 @@ def get_config(variant: str = ""):
     for section in (config.optim.gen, config.optim.disc):
         section.schedule.update(name="linear", begin=0.0, hold=0.5, length=0.0)
     config.optim.gen.ema = (0.998,)
+    if "laptop" in chosen:
+        laptop(config)
     if "faithful" in chosen:
         config.model.update(warp_head="flat", disc_head="flat", logit_scale=1.0)
         config.loss.update(regularization=1e-6, style_reconstruction=0.0)
         config.batch_size = 1
         config.optim.gen.ema = ()
-        config.run.steps = "100000"
+        if "laptop" not in chosen:
+            config.run.steps = "100000"
     if "tiny" in chosen:
         tiny(config, resolution=32, channels="rgb")
     return config
+
+
+def laptop(config) -> None:
+    """What shows something within minutes on two CPU cores. In place."""
+    config.data.update(resolution=64, resize="squash")
+    config.batch_size = 4
+    config.model.update(width=16, disc_width=16, bottleneck=128)
+    config.loss.regularization = 30.0
+    for section in (config.optim.gen, config.optim.disc):
+        section.lr = 5e-4
+    config.run.update(steps="2500", log_every="50", sample_every="250", eval_every="500")
+    config.run.update(save_every="500")

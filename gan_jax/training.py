@@ -17,8 +17,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from gan_jax import budgeting, log
 from gan_jax import config as configs
-from gan_jax import log
 from gan_jax.core import loop
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
@@ -37,6 +37,7 @@ from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import reason, write_json
 from gan_jax.growing import tolerated
 from gan_jax.report import grids
+from gan_jax.run import budget as budgets
 from gan_jax.run import claims, feasibility, memory, missing, pictures, provenance
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as summaries
@@ -54,40 +55,49 @@ class _Run:
     folder: Path
     main: bool  # whether this process is the one that writes
     intervals: Intervals
+    chosen: dict[str, Any] | None = None  # keys that were chosen for a budget
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str, Any]:
     """Starts the run in `workdir`, or resumes it; returns the contents of summary.json.
 
+    `budget` is a time, such as "30m", "1.5h" or "2d". A few steps are tried then, and `config` is
+    changed so that the run ends within that time; a run that is resumed keeps what was chosen.
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
     UserError for everything a user can get wrong.
     """
-    main = jax.process_index() == 0
+    main, limit = jax.process_index() == 0, budgets.parse(budget)
     configs.prepare(config)
     folder = claims.claim(workdir, lock=main)
     try:
         # a command that is refused before the run has begun leaves no file behind
         with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
-            return _opened(config, folder, main)
+            return _opened(config, folder, main, limit)
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
         claims.release(folder)
 
 
-def _opened(config: ConfigDict, folder: Path, main: bool) -> dict[str, Any]:
+def _opened(
+    config: ConfigDict, folder: Path, main: bool, budget: budgets.Budget | None
+) -> dict[str, Any]:
     """The rest of `train`, in a folder that no other process trains in."""
     began = time.time()
     try:
         with memory.explained(config, memory.of_training):
+            budgets.resume(folder, config, budget)
             stored = folders.check(folder, config)
             experiment = Experiment(config, begun=stored)
             if stored:
                 folders.check_facts(folder, experiment.facts)
             summaries.announce(experiment)
-            intervals = _intervals(config, experiment.system.stages)
+            run = _Run(experiment, folder, main, _intervals(experiment))
             _check_best(experiment)
-            return _attempts(_Run(experiment, folder, main, intervals), stored, began)
+            if budget and not stored:
+                shorter, chosen = budgeting.shortened(experiment, folder, budget, began, train)
+                run = _Run(shorter, folder, main, _intervals(shorter), chosen)
+            return _attempts(run, stored, began)
     except OSError as error:
         # single files have been dealt with, so this is the disk of the run or of its data
         failed = SaveFailed(f"{error.filename or folder}: {reason(error)}; training stopped")
@@ -146,7 +156,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
             carry = restore_weights(experiment, experiment.fresh())
     progress.rollbacks = max(progress.rollbacks, rollbacks)
     if run.main:
-        _begin_files(run, best, step)
+        _begin_files(run, best, step, step if stored else None)
     job, grid = _job(run, states, best, step, progress)
     with contextlib.ExitStack() as ending:
         if run.main:
@@ -185,11 +195,13 @@ def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
     return states, best
 
 
-def _begin_files(run: _Run, best: BestStates, step: int) -> None:
-    """Writes what describes the run, and removes what is of steps after `step`."""
+def _begin_files(run: _Run, best: BestStates, step: int, resumed: int | None) -> None:
+    """Writes what describes the run, which goes on from the step `resumed` if it was there before,
+    and removes what is of steps after `step`."""
     experiment, folder = run.experiment, run.folder
+    made_of = (experiment.config, experiment.mesh.size, experiment.facts)
     best.cut(step)
-    provenance.write_config(folder, experiment.config, experiment.mesh.size, experiment.facts)
+    provenance.write_config(folder, *made_of, resumed, run.chosen)
     with tolerated(str(folder / "reals.png"), logger.warning):
         pictures.save_reals(experiment, folder)
 
@@ -201,10 +213,8 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     """
     experiment = run.experiment
     if progress.stage >= len(experiment.system.stages):
-        raise UserError(
-            f"config.run.steps={experiment.config.run.steps!r} ends before step {step}, where this "
-            "run is already; raise it"
-        )
+        steps = f"config.run.steps={experiment.config.run.steps!r}"
+        raise UserError(f"{steps} ends before step {step}, where this run is already; raise it")
     over = step >= experiment.last.end
     summary = folders.read_summary(run.folder)
     ended = over or run.intervals.exhausted(progress.waited)
@@ -305,19 +315,20 @@ def _concluded(
     return summary
 
 
-def _intervals(config: ConfigDict, stages: tuple[Stage, ...]) -> Intervals:
+def _intervals(experiment: Experiment) -> Intervals:
     """The intervals at which the loop logs, samples, evaluates and saves.
 
     Raises UserError for ticks if the system has none, and for intervals that cannot be read.
     """
-    run = config.run
+    config, run = experiment.config, experiment.config.run
+    ticks = any(stage.ticks for stage in experiment.system.stages)
     one_of("config.best.mode", config.best.mode, ("min", "max"))
     keys = dict(log="log", sample="sample", evaluate="eval", quality="quality", save="save")
     intervals = {}
     for name, key in keys.items():
         key = f"{key}_every"
         intervals[name] = Every.parse(run[key], f"config.run.{key}")
-        if intervals[name].unit == "ticks" and not any(stage.ticks for stage in stages):
+        if intervals[name].unit == "ticks" and not ticks:
             raise UserError(f"config.run.{key}: config.system={config.system} has no ticks")
     return Intervals(**intervals, save_minutes=run.save_minutes, patience=run.patience)
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.errors import UserError
 
 SKIPPED = "skipped/in_a_row"  # a metric of programs that skip steps
+LEVEL = "xla_backend_optimization_level"
 
 
 class NonFinite(UserError):
@@ -53,6 +55,17 @@ def shapes(system: System, key: jax.Array, batch: Batch) -> TrainCarry:
     return TrainCarry(state, sums, jax.ShapeDtypeStruct((), jnp.int32), broken)
 
 
+def options_of_a_single_run() -> dict[str, int] | None:
+    """Options of XLA for a program that runs once.
+
+    On a CPU compiling the initialisation of the networks takes seconds, and running it none, so
+    XLA's optimisations are limited: that takes a third of the time or less, and the weights have
+    the same bits. A level that the environment asks for is kept.
+    """
+    asked = LEVEL in os.environ.get("XLA_FLAGS", "")
+    return None if asked or jax.default_backend() != "cpu" else {LEVEL: 1}
+
+
 def fresh(
     system: System, mesh: Mesh, key: jax.Array, batch: Batch, like: TrainCarry | None = None
 ) -> TrainCarry:
@@ -63,7 +76,11 @@ def fresh(
       like: the result of `shapes`, if the caller has it already.
     """
     stage = system.stages[0]
-    init = jax.jit(lambda k, b: system.init(k, b, stage), out_shardings=mesh.replicated)
+    init = jax.jit(
+        lambda k, b: system.init(k, b, stage),
+        out_shardings=mesh.replicated,
+        compiler_options=options_of_a_single_run(),
+    )
     state = init(key, {k: np.zeros(v.shape, v.dtype) for k, v in batch.items()})
     rest = like or shapes(system, key, batch)
     sums = {name: jnp.zeros((), jnp.float32) for name in rest.sums}

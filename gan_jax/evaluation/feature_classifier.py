@@ -50,6 +50,15 @@ def find(experiment: Experiment, folder: Path, train: Train) -> Model:
     return _fitting(load(place), experiment)
 
 
+def keep_length(experiment: Experiment, folder: Path) -> None:
+    """Writes into a run's config how long the classifier in its folder has been trained, if it has:
+    less than config.quality.classifier_steps where a budget had to be kept."""
+    place = folder / "classifier"
+    if not experiment.config.quality.classifier and folders.read_summary(place):
+        steps = folders.read_config(place)["config"]["run"]["steps"]
+        experiment.config.quality.classifier_steps = steps
+
+
 def _config(experiment: Experiment) -> ConfigDict:
     """The config of the classifier that is trained on the data of a run."""
     config, own = experiment.config, configs.defaults("classifier")

@@ -1,7 +1,7 @@
 """Trains, or continues a run that was stopped.
 
 python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim.gen.lr=1e-4
-python launch.py --config=configs/dcgan_mnist.py --dry_run
+python launch.py --config=configs/dcgan_mnist.py --workdir=runs/b --budget=1h
 """
 
 from gan_jax.errors import UserError
@@ -13,6 +13,12 @@ DRY_RUN = flags.switch(
 )
 COMPILE = flags.switch(
     FLAGS, "compile", False, "With --dry_run: also XLA's memory analysis of a step."
+)
+BUDGET = flags.string(
+    FLAGS,
+    "budget",
+    "",
+    "Shorten the recipe so that training ends within a time, such as 30m, 1.5h or 2d.",
 )
 # flags of other modes that people look for here, and what training has instead
 INSTEAD = {
@@ -38,6 +44,8 @@ def main(config, workdir: str) -> int:
             "--config is missing: name an experiment, such as dcgan_mnist; --mode=list shows them"
         )
     if DRY_RUN.value:
+        if BUDGET.value:
+            raise UserError("--budget tries a few steps, and --dry_run makes none: leave out one")
         from gan_jax.run.dry_run import dry_run
 
         dry_run(config, COMPILE.value)
@@ -47,5 +55,5 @@ def main(config, workdir: str) -> int:
 
     streams.lose_lines()  # they are in log.txt, and a run is worth more
     with preemption.whole_process(TERMINATED):
-        summary = training.train(config, workdir)
+        summary = training.train(config, workdir, BUDGET.value)
     return TERMINATED if summary["reason"] == "terminated" else 0

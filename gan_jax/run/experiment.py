@@ -44,6 +44,7 @@ class Experiment:
         home: Path | None = None,
         begun: bool = False,
         changes: Changes = UNCHANGED,
+        data: data_room.Data | None = None,
     ):
         """
         Args:
@@ -55,6 +56,7 @@ class Experiment:
             have are then ignored instead of refused.
           changes: fields of the system's dataclass, such as `gen` or `adversarial` of
             `systems.gan.Gan`, and what takes their place.
+          data: the images that `config` describes, where they have been opened already.
 
         Raises UserError for a config whose values do not fit each other, the data or the devices.
         """
@@ -63,6 +65,8 @@ class Experiment:
         self.config, self.home = config, home
         self.mesh = Mesh(config.run.devices)
         configs.resolve(config, self.mesh.size)
+        if data is not None:
+            self.data = data
         self.facts = facts or self._measured(self.data)
         built = configs.as_built(config) if begun else config
         made = configs.SYSTEMS[config.system].make(built, self.facts, changes)
@@ -195,7 +199,8 @@ class Experiment:
         classes that the model does not have.
         """
         seeds = list(seeds)
-        if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
+        whole = all(isinstance(seed, int | np.integer) for seed in seeds)
+        if not (seeds and whole) or min(seeds) < 0 or max(seeds) >= 2**31:
             raise ArgumentError(
                 "seeds", f": give whole numbers from 0 to {2**31 - 1}, such as 0-63"
             )

@@ -39,11 +39,17 @@ def foretell(experiment: Experiment, step: int, seconds: float) -> None:
     if left > LONG or crowded:
         what = "close to the machine's memory" if crowded else "longer than a day"
         logger.info(f"that is {what}; smaller values make it less: {', '.join(keys(experiment))}")
+        if left > LONG:
+            logger.info("--budget=8h, in another folder, shortens the recipe so that it fits")
 
 
-def keys(experiment: Experiment) -> list[str]:
-    """The keys of the config that make a step cheaper, with their values: "batch_size (now 64)"."""
-    return [f"config.run.steps (now {experiment.config.run.steps})", *sizes(experiment.config)]
+def keys(experiment: Experiment, length: bool = True) -> list[str]:
+    """The keys of the config that make a step cheaper, with their values: "batch_size (now 64)".
+
+    With `length` the number of steps comes first.
+    """
+    steps = [f"config.run.steps (now {experiment.config.run.steps})"] if length else []
+    return [*steps, *sizes(experiment.config)]
 
 
 def _memory() -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configs
 from gan_jax.core.system import Facts
 from gan_jax.files import read_json, write_json
+from gan_jax.run import config_log
 
 PACKAGES = (
     "jax",
@@ -27,25 +29,39 @@ PACKAGES = (
 )
 
 
-def write_config(folder: Path, config: ConfigDict, devices: int, facts: Facts) -> None:
+def write_config(
+    folder: Path,
+    config: ConfigDict,
+    devices: int,
+    facts: Facts,
+    resumed: int | None = None,
+    budget: dict[str, Any] | None = None,
+) -> None:
     """Writes config.json: the resolved config with the command, versions, git revision, devices and
-    facts, the time of this start of the run, and that of its first."""
+    facts, the time of this start of the run, and that of its first.
+
+    `resumed` is the step after which a run goes on that had begun before, None for a new run. A
+    line about it is added to config.log. `budget` says which keys of a new run were chosen for its
+    time; see `budget.choose`.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = _read(folder / "config.json")
-    write_json(
-        folder / "config.json",
-        {
-            "config": configs.plain(config),
-            "versions": versions(),
-            "git": git_revision(),
-            "data": facts._asdict(),
-            "devices": {"platform": jax.default_backend(), "count": devices},
-            "device_kind": jax.local_devices()[0].device_kind,
-            "command": command(folder) or before.get("command", []),
-            "begun": before.get("begun") or before.get("written") or now,
-            "written": now,
-        },
-    )
+    values = {
+        "config": configs.plain(config),
+        "versions": versions(),
+        "git": git_revision(),
+        "data": facts._asdict(),
+        "devices": {"platform": jax.default_backend(), "count": devices},
+        "device_kind": jax.local_devices()[0].device_kind,
+        "command": command(folder) or before.get("command", []),
+        "begun": before.get("begun") or before.get("written") or now,
+        "written": now,
+    }
+    if chosen := before.get("budget") if resumed is not None else budget:
+        values["budget"] = chosen
+    # first the log: what has changed can be read off config.json until that is written
+    config_log.note(folder, resumed or 0, {} if resumed is None else before, values)
+    write_json(folder / "config.json", values)
 
 
 def _read(path: Path) -> dict:

@@ -44,8 +44,7 @@ from gan_jax.models import gan as networks
 from gan_jax.models.network import Network
 from gan_jax.ops import augment, images, losses, penalties
 from gan_jax.ops.groups import by_groups
-from gan_jax.systems.gan_config import Loss, check
-from gan_jax.systems.gan_config import defaults as defaults
+from gan_jax.systems.gan_config import Loss, check, defaults, shortened  # noqa: F401
 from gan_jax.systems.gan_standing_statistics import standing
 
 TITLE = "A GAN"  # as reports call a model

@@ -91,3 +91,10 @@ def _check_comparisons(disc, batch_size: int) -> None:
             "config.model.disc.minibatch_discrimination: needs 0 (none) or more kernels of "
             "minibatch_discrimination_dims 1 or more"
         )
+
+
+def shortened(config, share: float) -> dict[str, int]:
+    """The keys that measure a length, for a run of `share` of the config's length."""
+    if not config.loss.noise:
+        return {}
+    return {"loss.noise_steps": max(round(config.loss.noise_steps * share), 1)}

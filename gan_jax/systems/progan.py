@@ -56,9 +56,8 @@ from gan_jax.systems import progan_schedule
 TITLE = "A ProGAN"  # as reports call a model
 SIZES = ("model.fmap_base",)  # keys that make a step cheaper
 BATCH = "config.growth.batch: a step's"  # begins the message about a batch that does not divide
-AUTO = {
-    "growth.preset": progressive_growing.preset_for
-}  # what "auto" becomes, given the number of devices
+AUTO = {"growth.preset": progressive_growing.preset_for}  # "auto" becomes that of the devices
+shortened = progan_schedule.shortened
 
 
 def defaults() -> dict:

@@ -5,6 +5,7 @@ original for a number of GPUs. `plan` comes first; the other functions take what
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +106,24 @@ def notices(config, stages: tuple[Stage, ...]) -> tuple[str, ...]:
             f"{config.data.resolution} is reached: raise config.run.steps"
         )
     return tuple(lines)
+
+
+def shortened(config, share: float) -> dict[str, Any]:
+    """The keys that measure a length, for a run of `share` of the config's length: of the run, of
+    each phase of the growing, and of a tick."""
+    growth, length = config.growth, _run_length(config)
+    usual = _preset(config).kimg if _preset(config) else 0.0
+    count = length.count * share
+    shown = f"{count:.4g}" if length.unit == "epochs" else str(max(round(count), 1))
+    found = {"run.steps": f"{shown} {length.unit}"}
+    for key in LENGTHS:
+        kimg = usual if growth[key] == OF_PRESET else growth[key]
+        found[f"growth.{key}"] = float(f"{kimg * share:.4g}")
+    own = _table(config, "ticks", float)
+    usual = progressive_growing.TICK_BASE
+    ticks = {k: own.get(k, usual) if own else v for k, v in progressive_growing.TICKS.items()}
+    found["growth.ticks"] = ",".join(f"{side}:{kimg * share:.4g}" for side, kimg in ticks.items())
+    return found
 
 
 def _preset(config) -> progressive_growing.Preset | None:

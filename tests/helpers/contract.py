@@ -23,7 +23,7 @@ PROGRAMS = (
     "mlpgan_mnist:wgan_gp",
     "mlpgan_mnist:conv",
     "mlpgan_mnist:conv_pool",
-    "quickstart",
+    "gan_folder:laptop,labels",
     "sngan_cifar10",
     "pix2pix_facades",
     "pix2pix_facades:pytorch_gan,wgan_gp",

@@ -16,7 +16,7 @@ from tests.helpers.shell import python
 
 LONGEST_README = 150  # lines; everything else is in docs
 LARGEST = 300_000  # bytes of a file in docs
-FILES = {"json", "py"}  # config.json is a file, not a key
+FILES = {"json", "log", "py"}  # config.json and config.log are files, not keys
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=doc_commands.name)
 

@@ -23,6 +23,11 @@ ELSEWHERE = {
     "growing",
     "diffusion",
     "original",
+    "gan",
+    "progan",
+    "small_diffusion",
+    "colours",
+    "caricatures",
 }  # runs that tests/systems make in this size
 
 

@@ -240,7 +240,8 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
         refused_argument(name, message, sampler_settings.adjusted, model, {}, place, scale)
     shutil.copytree(tmp_path / "judge", tmp_path / "other")
     told = tmp_path / "other" / "config.json"
-    assert (text := told.read_text()).count('"schedule": "linear"') == 1
+    text = told.read_text()
+    assert text.count('"schedule": "linear"') == 1
     told.write_text(text.replace('"schedule": "linear"', '"schedule": "cosine"'))
     other, place = r"learnt another noise: its config\.discrete\.schedule", str(tmp_path / "other")
     refused_argument("classifier", other, sampler_settings.adjusted, model, {}, place)

@@ -131,6 +131,8 @@ def test_latents_of_ones_own(gan):
     for wrong in (z[0], z[:, :-1], z[:0]):
         assert_refused(r"z: has the shape .*takes \[N, 8\]", model.sample, z=wrong)
     assert_refused("z: 3 latents for 2 seeds", model.sample, 2, z=z)
+    assert_refused("seeds: give whole numbers", model.sample, "0-3")
+    assert_refused("seeds: give whole numbers", model.sample, [0.5])
 
 
 def test_a_walk_through_the_latents(gan):
