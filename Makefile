@@ -1,11 +1,12 @@
-# quickstart · test · lint · docs · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion · bench-warpgan:
+# quickstart · test · soak · lint · docs · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion · bench-warpgan:
 # each sets up its own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
+SOAK ?= --seconds=1200 --seed=0 --systems=all
 
-.PHONY: quickstart test lint docs bench bench-inception bench-pix2pix bench-progan bench-diffusion bench-warpgan
+.PHONY: quickstart test soak lint docs bench bench-inception bench-pix2pix bench-progan bench-diffusion bench-warpgan
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -35,6 +36,10 @@ lint: $(VENV)/.dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+
+# Faults injected into training processes, until the time is over: docs/reliability.md.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak $(SOAK)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.layers

@@ -94,6 +94,9 @@ RUN = dict(
     devices=0,  # 0: all
     compile_ahead=True,  # compile for the next batch size or resolution while this one trains
     workers=1,  # threads that prepare batches
+    save_retries=5,  # how often a save that fails is tried again, with pauses of 1, 2, 4, … s
+    on_nonfinite="stop",  # a step that is not finite: stop | skip | rollback (to a good state)
+    nonfinite_limit=10,  # how many steps in a row may be skipped; how often the run may go back
 )
 QUALITY = dict(
     samples=2000,  # images drawn for each measurement, seeds 0, 1, …

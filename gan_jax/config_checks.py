@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.errors import ArgumentError, UserError, at_least
+from gan_jax.errors import ArgumentError, UserError, at_least, one_of, short
 
 DATA_PATHS = (  # keys of `data` that name a place
     "path",
@@ -29,6 +29,8 @@ BOUNDS = {  # key: lowest accepted value
     "run.patience": 0,
     "run.save_minutes": 0,
     "run.devices": 0,
+    "run.save_retries": 0,
+    "run.nonfinite_limit": 1,
     "quality.samples": 2,
     "quality.classifier_width": 1,
     "quality.seed": 0,
@@ -36,7 +38,9 @@ BOUNDS = {  # key: lowest accepted value
     "quality.kid_subset_size": 2,
     "quality.splits": 1,
 }
+ON_NONFINITE = ("stop", "skip", "rollback")
 SEEDS = 2**32  # of numpy's generators
+SIZES = 2**31  # nothing that a config counts is as many
 
 
 def check(config: ConfigDict) -> None:
@@ -44,9 +48,11 @@ def check(config: ConfigDict) -> None:
     values = dict(_leaves(config))
     for key, lowest in BOUNDS.items():
         at_least(f"config.{key}", values[key], lowest)
-    for key in ("seed", "quality.seed"):
-        if values[key] >= SEEDS:
-            raise UserError(f"config.{key}={values[key]}: must be below {SEEDS}")
+    one_of("config.run.on_nonfinite", config.run.on_nonfinite, ON_NONFINITE)
+    for key, value in values.items():
+        limit = SEEDS if key in ("seed", "quality.seed") else SIZES
+        if isinstance(value, int) and abs(value) >= limit:
+            raise UserError(f"config.{key}={short(value)}: must be below {limit}")
     for name, pair in config.restore.items():
         if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise UserError(

@@ -30,8 +30,10 @@ class UserError(Exception):
 
     `launch.py` prints the message alone, without a traceback, and exits with a non-zero status.
     Names out of files may be part of a message: what would break the line or steer a terminal is
-    replaced.
+    replaced. `status` is the exit status of a program that it ends.
     """
+
+    status = 1
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_line(str(message)))

@@ -12,6 +12,7 @@ from gan_jax.core.console import ProgressBar
 from gan_jax.errors import ArgumentError
 from gan_jax.evaluation import table
 from gan_jax.files import write_json
+from gan_jax.run import memory
 from gan_jax.run.model import Adjust, Model, as_it_is, load, measured
 from gan_jax.training import quality_of
 
@@ -61,7 +62,8 @@ def evaluate(
         named = ", ".join(model.experiment.config.quality.metrics)
         logger.info(f"preparing the metrics {named}")
         measure = quality_of(model.experiment, folder, model.stage)
-        scores |= measure(model.state, model.stage, ProgressBar)
+        with memory.explained(model.config, memory.of_model):
+            scores |= measure(model.state, model.stage, ProgressBar)
         about = {"quality": measure.about}
     logger.info(f"step {model.step} of {folder}:")
     for line in table.rows(scores) + (table.measured_with(measure.about) if about else []):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gan_jax.errors import ArgumentError
+from gan_jax.patience import patient
 
 try:
     import fcntl
@@ -72,6 +73,7 @@ def _check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, f"it is {kind}, and only regular files are read", str(path))
 
 
+@patient
 def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """The content of a regular file, of at most `most` bytes. Raises OSError as `opened`, and for a
     larger file, of which nothing is read."""
@@ -253,9 +255,35 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def open_own(path: str | os.PathLike[str], mode: str) -> Any:
+def sync_all(folder: Path, inside: bool = True) -> None:
+    """Brings a folder onto the disk: its names and, if `inside` is true, all files below it.
+
+    Raises OSError if a file cannot be brought there.
+    """
+    for path in folder.rglob("*") if inside else ():
+        if path.is_dir():
+            _sync_folder(path)
+            continue
+        handle = os.open(path, os.O_RDWR | _NOT_THROUGH_LINKS)
+        try:
+            _sync(handle)
+        finally:
+            os.close(handle)
+    _sync_folder(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that writes have left in a folder when they were killed."""
+    with contextlib.suppress(OSError):  # such as a folder that does not exist
+        for names in _temporary_names(folder).values():
+            for name in names:
+                with contextlib.suppress(OSError):
+                    _remove_if_abandoned(folder / name)
+
+
+def open_own(path: str | os.PathLike[str], mode: str, buffering: int = -1) -> Any:
     """Opens a file for writing, "a" or as bytes "ab" at its end, "r+" for reading as well, and
-    makes it if it does not exist.
+    makes it if it does not exist; `buffering` is that of `open`.
 
     Nothing that is there is removed. Raises OSError if the path is a link, which could lead
     anywhere, or no regular file.
@@ -276,9 +304,10 @@ def open_own(path: str | os.PathLike[str], mode: str) -> Any:
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return handle
 
-    return open(path, mode, opener=opener)
+    return open(path, mode, buffering, opener=opener)
 
 
+@patient
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file of these bytes; `path` holds the old file or the whole new one."""
     with replacing(path) as temporary:

@@ -15,10 +15,13 @@ and for the handler that is installed here; an application's own handlers get ev
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
+
+MOST_WAITING = 2**24  # bytes of lines that may wait for the disk
 
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
 _receiver: ContextVar[Callable[[str], None] | None] = ContextVar("receiver", default=None)
@@ -72,35 +75,48 @@ def install() -> None:
         logger.propagate = False
 
 
-class _FileHandler(logging.FileHandler):
-    """Appends dated lines to a file. A disk that is full costs these lines and nothing else.
+class _FileHandler(logging.Handler):
+    """Appends dated lines to a file. Those that the disk does not take wait for the next one.
 
-    The lines wait until `ready` returns true for the first time.
+    The lines wait until `ready` returns true for the first time. The file is opened for each line.
     """
 
     def __init__(self, path: Path, ready: Callable[[], bool]):
-        super().__init__(path, delay=True, encoding="utf-8", errors="backslashreplace")
-        self._ready, self._waiting = ready, []
+        super().__init__()
+        self._path, self._ready, self._is_ready, self._waiting = path, ready, False, b""
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         self.addFilter(_in_first_process)
 
     def format(self, record: logging.LogRecord) -> str:
         """The line with its date, indented as on the console."""
         day, time, text = super().format(record).split(" ", 2)
-        return f"{day} {time} {record.prefix}{text}"
+        return f"{day} {time} {_prefix.get()}{text}"
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes the line, after those that have waited."""
-        record.prefix = _prefix.get()
-        self._waiting.append(record)
-        if self._ready():
-            waiting, self._waiting = self._waiting, []
-            with contextlib.suppress(OSError):  # where the file cannot even be opened
-                for record in waiting:
-                    super().emit(record)
+        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        self._waiting = (self._waiting + line)[-MOST_WAITING:]
+        self._is_ready = self._is_ready or self._ready()
+        if self._is_ready:
+            self.flush()
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Does nothing: the lines are on the console too."""
+    def flush(self) -> None:
+        """Writes what waits, as far as the disk takes it: all lines are on the console too."""
+        if not (self._is_ready and self._waiting):
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        with contextlib.suppress(OSError):
+            handle = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
+            try:
+                while self._waiting:
+                    self._waiting = self._waiting[os.write(handle, self._waiting) :]
+            finally:
+                os.close(handle)
+
+    def close(self) -> None:
+        """Writes what waits."""
+        self.flush()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -116,8 +132,7 @@ def kept_in(path: Path, ready: Callable[[], bool] = lambda: True) -> Iterator[No
         yield
     finally:
         logger.removeHandler(handler)
-        with contextlib.suppress(OSError):
-            handler.close()
+        handler.close()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Here the rooms meet: data, system, engine and reports are built from a config, a
 what it needs from the others.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -25,17 +26,19 @@ from gan_jax.core.console import Console, timed
 from gan_jax.core.intervals import Every, Intervals
 from gan_jax.core.job import Job, Outcome, Probes, Progress
 from gan_jax.core.recorder import Recorder
-from gan_jax.core.saved_states import read
+from gan_jax.core.saved_states import read, states_in
+from gan_jax.core.state_writer import SaveFailed
 from gan_jax.core.system import Stage, TrainState
-from gan_jax.core.train_step import TrainCarry
+from gan_jax.core.train_step import NonFinite, TrainCarry, remedy
 from gan_jax.core.writer import Writer
 from gan_jax.errors import UserError, one_of
 from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
-from gan_jax.files import write_json
+from gan_jax.files import reason, write_json
+from gan_jax.growing import tolerated
 from gan_jax.report import grids
 from gan_jax.run import budget as budgets
-from gan_jax.run import feasibility, pictures, provenance
+from gan_jax.run import claims, feasibility, memory, missing, pictures, provenance
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
@@ -65,7 +68,7 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
     """
     main, limit = jax.process_index() == 0, budgets.parse(budget)
     configs.prepare(config)
-    folder = folders.claim(workdir, lock=main)
+    folder = claims.claim(workdir, lock=main)
     try:
         # a command that is refused before the run has begun leaves no file behind
         with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
@@ -73,7 +76,7 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
     except Terminated:
         return {"reason": "terminated", "step": 0, "workdir": str(folder)}
     finally:
-        folders.release(folder)
+        claims.release(folder)
 
 
 def _opened(
@@ -82,71 +85,125 @@ def _opened(
     """The rest of `train`, in a folder that no other process trains in."""
     began = time.time()
     try:
-        budgets.resume(folder, config, budget)
-        stored = folders.check(folder, config)
-        experiment = Experiment(config, begun=stored)
-        if stored:
-            folders.check_facts(folder, experiment.facts)
-        summaries.announce(experiment)
-        intervals = _intervals(config, experiment.system.stages)
-        _check_best(experiment)
-        run = _Run(experiment, folder, main, intervals)
-        if budget and not stored:
-            experiment, chosen = budgeting.shortened(experiment, folder, budget, began, train)
-            intervals = _intervals(config, experiment.system.stages)
-            run = _Run(experiment, folder, main, intervals, chosen)
-        return _train(run, stored, began)
+        with memory.explained(config, memory.of_training):
+            budgets.resume(folder, config, budget)
+            stored = folders.check(folder, config)
+            experiment = Experiment(config, begun=stored)
+            if stored:
+                folders.check_facts(folder, experiment.facts)
+            summaries.announce(experiment)
+            run = _Run(experiment, folder, main, _intervals(experiment))
+            _check_best(experiment)
+            if budget and not stored:
+                shorter, chosen = budgeting.shortened(experiment, folder, budget, began, train)
+                run = _Run(shorter, folder, main, _intervals(shorter), chosen)
+            return _attempts(run, stored, began)
+    except OSError as error:
+        # single files have been dealt with, so this is the disk of the run or of its data
+        failed = SaveFailed(f"{error.filename or folder}: {reason(error)}; training stopped")
+        logger.debug(f"error: {failed}")
+        raise failed from error
     except UserError as error:
         logger.debug(f"error: {error}")  # for the log file: whoever called prints it
         raise
 
 
-def _train(run: _Run, stored: bool, began: float) -> dict[str, Any]:
-    """The rest of `_opened`, once the folder and the config have been checked.
+def _attempts(run: _Run, stored: bool, began: float) -> dict[str, Any]:
+    """Trains, and goes back to the newest good state where `config.run.on_nonfinite` says so.
 
     `stored` says whether the folder already holds a config; `began` is when this process started.
     """
+    config, rollbacks = run.experiment.config.run, 0
+    while True:
+        try:
+            return _train(run, stored, began, rollbacks)
+        except NonFinite as error:
+            if config.on_nonfinite != "rollback":
+                raise
+            rollbacks = error.rollbacks + 1
+            if rollbacks > config.nonfinite_limit:
+                raise NonFinite(
+                    f"{error.what}, although the run has gone back {error.rollbacks} times",
+                    remedy(max(states_in(run.folder / "checkpoints"), default=None), "rollback"),
+                ) from error
+            logger.warning(
+                f"{error.what}: going back to the newest good state, and on with other random "
+                f"numbers ({rollbacks} of at most {config.nonfinite_limit} times)"
+            )
+            stored = True
+
+
+def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, Any]:
+    """Trains from the newest state; `rollbacks` is how often the run has gone back to it before."""
     experiment, folder = run.experiment, run.folder
-    keep_every = _keep_every(experiment)
-    states = Checkpoints(folder / "checkpoints", experiment.config.run.keep, keep_every)
-    chosen = experiment.config.best
-    rule = Best(chosen.metric, chosen.mode == "min")
-    best = BestStates(folder / "best", rule)
+    states, best = _states(run)
     restored = states.restore_newest(experiment.shapes())
     if restored:
         step, tree, meta = restored
         carry, progress = TrainCarry(**tree), Progress(**meta)
+        if run.main:
+            best.cut(step)
         summary = _finished(run, step, progress)
         if summary is not None:
-            states.close()
             return summary
         logger.info(f"resuming from step {step}")
+        missing.tell(folder, step, progress, experiment)
     else:
         if stored:
             logger.info("no checkpoint yet: starting from step 0")
         step, progress = 0, Progress()
         with timed("initialising the networks"):
             carry = restore_weights(experiment, experiment.fresh())
+    progress.rollbacks = max(progress.rollbacks, rollbacks)
     if run.main:
-        best.cut(step)
-        size = experiment.mesh.size
-        resumed = step if stored else None
-        made_of = (experiment.config, size, experiment.facts)
-        provenance.write_config(folder, *made_of, resumed, run.chosen)
-        pictures.save_reals(experiment, folder)
+        _begin_files(run, best, step, step if stored else None)
     job, grid = _job(run, states, best, step, progress)
-    recorder = job.recorder
-    try:
-        outcome = loop.run(job, carry, progress)
-        recorder.console.close()
-        return _concluded(run, outcome, grid, began)
-    finally:
-        recorder.console.close()
-        recorder.writer.close()
-        states.close()
-        best.close()
+    with contextlib.ExitStack() as ending:
         if run.main:
-            pictures.refresher(experiment, folder, ended=True)()
+            ending.push(functools.partial(_drawn, run))
+        for part in (best, states, job.recorder.writer, job.recorder.console):
+            ending.callback(part.close)
+        try:
+            outcome = loop.run(job, carry, progress)
+        except NonFinite as error:
+            error.rollbacks = progress.rollbacks
+            raise
+        job.recorder.console.close()
+        return _concluded(run, outcome, grid, began)
+
+
+def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:
+    """Draws the last pictures of a run, unless somebody wants it to end at once."""
+    if kind is None or issubclass(kind, Exception):
+        pictures.refresher(run.experiment, run.folder, ended=True)()
+
+
+def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
+    """The places of the run's states."""
+    config, check = run.experiment.config, functools.partial(claims.check_held, run.folder)
+    retries = config.run.save_retries
+    states = Checkpoints(
+        run.folder / "checkpoints",
+        config.run.keep,
+        _keep_every(run.experiment),
+        retries,
+        check,
+        first=lambda: best.wait(),  # a state whose progress names a best state comes after that
+    )
+    rule = Best(config.best.metric, config.best.mode == "min")
+    best = BestStates(run.folder / "best", rule, lambda: states.complete, retries, check)
+    return states, best
+
+
+def _begin_files(run: _Run, best: BestStates, step: int, resumed: int | None) -> None:
+    """Writes what describes the run, which goes on from the step `resumed` if it was there before,
+    and removes what is of steps after `step`."""
+    experiment, folder = run.experiment, run.folder
+    made_of = (experiment.config, experiment.mesh.size, experiment.facts)
+    best.cut(step)
+    provenance.write_config(folder, *made_of, resumed, run.chosen)
+    with tolerated(str(folder / "reals.png"), logger.warning):
+        pictures.save_reals(experiment, folder)
 
 
 def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None:
@@ -156,18 +213,19 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     """
     experiment = run.experiment
     if progress.stage >= len(experiment.system.stages):
-        raise UserError(
-            f"config.run.steps={experiment.config.run.steps!r} ends before step {step}, where this "
-            "run is already; raise it"
-        )
+        steps = f"config.run.steps={experiment.config.run.steps!r}"
+        raise UserError(f"{steps} ends before step {step}, where this run is already; raise it")
     over = step >= experiment.last.end
     summary = folders.read_summary(run.folder)
     ended = over or run.intervals.exhausted(progress.waited)
-    if not ended or summary.get("step") != step:
+    concluded = summary.get("step") == step and summary.get("reason") != "terminated"
+    if not (ended and concluded):
         return None
     more = "steps" if over else "patience"
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
     summaries.show(summary)
+    if run.main and not pictures.are_last(run.folder):  # a kill came before they were drawn
+        pictures.refresher(experiment, run.folder, ended=True)()
     return summary
 
 
@@ -181,7 +239,8 @@ def _job(
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
     refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
-    writer = Writer(folder, step, save_grid, quiet=not run.main)
+    check = functools.partial(claims.check_held, folder)
+    writer = Writer(folder, step, save_grid, not run.main, check)
     if not step:
         settings = configs.flat(configs.plain(experiment.config))
         writer.write_hparams({key: json.dumps(value) for key, value in settings.items()})
@@ -200,6 +259,8 @@ def _job(
         probes=probes,
         start_from_best=start_from_best,
         compile_ahead=experiment.config.run.compile_ahead,
+        on_nonfinite=experiment.config.run.on_nonfinite,
+        nonfinite_limit=experiment.config.run.nonfinite_limit,
     )
     return job, grid
 
@@ -213,7 +274,8 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     measure = None
     if experiment.measures_quality:
         measure = quality_of(experiment, folder, first)
-        quality.remember(folder, measure.about, write=run.main)
+        with tolerated(str(folder / "quality.json"), logger.warning):
+            quality.remember(folder, measure.about, write=run.main)
 
     def prepare(state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
         grid.prepare(state, stage)
@@ -240,30 +302,33 @@ def _concluded(
     new = grid is not None and not experiment.facts.input_channels
     if outcome.reason != "terminated" and new:
         stage = outcome.progress.stage_of(experiment.system.stages)
-        grid.save_neighbours(run.folder, outcome.carry.state, stage)
+        with tolerated(str(run.folder / "neighbours.png"), logger.warning):
+            grid.save_neighbours(run.folder, outcome.carry.state, stage)
     summary = summaries.summary(experiment, run.folder, outcome, began)
     skipped = experiment.data.skipped
     if skipped:
         logger.warning(f"{skipped} images could not be read; others took their place")
     if run.main:
-        write_json(run.folder / "summary.json", summary)
+        with tolerated(str(run.folder / "summary.json"), logger.warning):
+            write_json(run.folder / "summary.json", summary)
     summaries.show(summary)
     return summary
 
 
-def _intervals(config: ConfigDict, stages: tuple[Stage, ...]) -> Intervals:
+def _intervals(experiment: Experiment) -> Intervals:
     """The intervals at which the loop logs, samples, evaluates and saves.
 
     Raises UserError for ticks if the system has none, and for intervals that cannot be read.
     """
-    run = config.run
+    config, run = experiment.config, experiment.config.run
+    ticks = any(stage.ticks for stage in experiment.system.stages)
     one_of("config.best.mode", config.best.mode, ("min", "max"))
     keys = dict(log="log", sample="sample", evaluate="eval", quality="quality", save="save")
     intervals = {}
     for name, key in keys.items():
         key = f"{key}_every"
         intervals[name] = Every.parse(run[key], f"config.run.{key}")
-        if intervals[name].unit == "ticks" and not any(stage.ticks for stage in stages):
+        if intervals[name].unit == "ticks" and not ticks:
             raise UserError(f"config.run.{key}: config.system={config.system} has no ticks")
     return Intervals(**intervals, save_minutes=run.save_minutes, patience=run.patience)
 

@@ -40,6 +40,7 @@ LONGEST = (
     "evaluation/test_quality.py",
     "modes/test_bad_input.py",
     "run/test_resume.py",
+    "soak/test_soak.py",
     "systems/test_warpgan_golden.py",
     "modes/test_translate.py",
     "models/test_unet.py",
@@ -59,6 +60,28 @@ def pytest_collection_modifyitems(items):
     """Long files first; the order inside a file stays."""
     place = {TESTS / name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+def pytest_collection_finish():
+    """Tracing makes many small objects. Python looks for circles among them seldom, and never again
+    among what was imported: that is a tenth of the time of a test that compiles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def classifiers_trained_once(tmp_path_factory):
+    """The classifiers by which runs measure their samples, each trained once.
+
+    A run whose classifier has the config of one that was trained before gets a copy of it: the same
+    bits, in a fraction of the time.
+    """
+    from tests.helpers import trained_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        trained_once.classifiers(patch, tmp_path_factory.mktemp("classifiers"))
+        yield
 
 
 @pytest.fixture

@@ -1,14 +1,18 @@
 """The best state of each stage of a run, in `best/stage<i>/<step>/`."""
 
+import contextlib
+import functools
 import math
-import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import orbax.checkpoint as ocp
+import jax
 
-from gan_jax.core import state_manager
-from gan_jax.core.saved_states import best_states_in, read_meta
+from gan_jax.core import state_writer
+from gan_jax.core.checkpoint import together
+from gan_jax.core.saved_states import best_states_in, read_meta, states_in
+from gan_jax.core.state_writer import StateWriter
 from gan_jax.core.system import PyTree
 
 
@@ -27,67 +31,102 @@ class Best:
 
 
 class BestStates:
-    """The best state of each stage, in `best/stage<i>/<step>/`."""
+    """The best state of each stage, in `best/stage<i>/<step>/`.
 
-    def __init__(self, folder: Path, rule: Best):
-        self.folder, self.rule = Path(folder).resolve(), rule
-        self._managers: dict[int, ocp.CheckpointManager] = {}
+    Args:
+      folder: where they live.
+      rule: which of two states is better.
+      resumable: gives the step from which the run would resume if it were killed. The best of the
+        states up to there stays until a state with a better one in its past is on the disk, so a
+        kill never leaves the run without its best state. If it gives None, only the best stays.
+      retries, check: as for `StateWriter`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rule: Best,
+        resumable: Callable[[], int | None] = lambda: None,
+        retries: int = 5,
+        check: Callable[[], None] = lambda: None,
+    ):
+        self.folder, self.rule, self._resumable = Path(folder).resolve(), rule, resumable
+        self._retries, self._check = retries, check
+        self._writers: dict[int, StateWriter] = {}
 
     def cut(self, step: int) -> None:
         """Removes states saved after `step`, from which a run resumes: the resumed run may never
-        pass through them."""
+        pass through them. What a kill has left is removed as well."""
+        for stage in self.folder.glob("stage*"):
+            state_writer.sweep(stage)
         for (_, saved), path in best_states_in(self.folder).items():
             if saved > step:
-                shutil.rmtree(path)
+                state_writer.remove(path)
+        self._settle()
 
     def save(self, stage: int, step: int, tree: PyTree, meta: dict) -> None:
         """Starts writing `tree` as the best state of `stage`; the previous best one is removed when
-        the new one is complete."""
-        manager = self._manager(stage)
-        self._settle(stage)
-        if step not in manager.all_steps():
-            state_manager.clear(self.folder / f"stage{stage}", step)
-            manager.save(step, args=state_manager.arguments(tree, meta), force=True)
+        the new one is complete, and is not needed any more by a run that resumes.
 
-    def _manager(self, stage: int) -> ocp.CheckpointManager:
-        if stage not in self._managers:
-            self._managers[stage] = state_manager.make(self.folder / f"stage{stage}")
-        return self._managers[stage]
+        Raises SaveFailed if an earlier one could not be saved.
+        """
+        if stage not in self._writers:
+            place = self.folder / f"stage{stage}"
+            self._writers[stage] = StateWriter(place, "best state", self._retries, self._check)
+        writer = self._writers[stage]
+        writer.wait()
+        if step not in states_in(writer.folder):
+            writer.save(step, tree, meta, functools.partial(self._settle, stage))
 
-    def _settle(self, stage: int) -> None:
-        """Removes all complete states but the best; a process that is killed may leave two."""
-        manager = self._manager(stage)
-        manager.wait_until_finished()
-        steps = manager.all_steps()
-        if len(steps) > 1:
-            chosen = None
-            for step in sorted(steps):
-                value = _value(self.folder / f"stage{stage}" / str(step))
-                if self.rule.better(value, None if chosen is None else chosen[1]):
-                    chosen = step, value
-            chosen = max(steps) if chosen is None else chosen[0]
-            for step in steps:
-                if step != chosen:
-                    manager.delete(step)
+    def _settle(self, stage: int | None = None) -> None:
+        """Removes states, of all stages if `stage` is None, but the best, and the best of those up
+        to the step from which the run would resume."""
+        if jax.process_index() != 0:
+            return
+        resumable = self._resumable()
+        stages = {at for at, _ in best_states_in(self.folder)} if stage is None else {stage}
+        for at in stages:
+            states = states_in(self.folder / f"stage{at}")
+            past = [step for step in states if resumable is not None and step <= resumable]
+            needed = {self._best(states), self._best({step: states[step] for step in past})}
+            for step in states.keys() - needed:
+                state_writer.remove(states[step])
+
+    def _best(self, states: Mapping[int, Path]) -> int | None:
+        """The step of the best of these states; without a value that can be read, the last."""
+        chosen: tuple[int, float] | None = None
+        for step in sorted(states):
+            value = _value(states[step])
+            if self.rule.better(value, None if chosen is None else chosen[1]):
+                chosen = step, value
+        return max(states, default=None) if chosen is None else chosen[0]
 
     def path(self, stage: int) -> Path | None:
         """The folder of a stage's best state, None where there is none yet."""
-        if not (self.folder / f"stage{stage}").is_dir():
-            return None
-        self._settle(stage)
-        step = self._manager(stage).latest_step()
-        return None if step is None else self.folder / f"stage{stage}" / str(step)
+        if stage in self._writers:
+            self._writers[stage].wait()
+        together("best state saved")
+        states = states_in(self.folder / f"stage{stage}")
+        return states.get(self._best(states))
+
+    def raise_failure(self) -> None:
+        """Raises SaveFailed if a state could not be saved, so that training ends soon."""
+        for writer in self._writers.values():
+            writer.raise_failure()
 
     def wait(self) -> None:
-        """Waits until everything that was saved is on disk."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
+        """Waits until everything that was saved is on disk. Raises SaveFailed if it cannot be.
+
+        It may be called from any thread.
+        """
+        for writer in list(self._writers.values()):
+            writer.wait()
 
     def close(self) -> None:
-        """Waits until everything is on disk and only the best is left."""
-        for stage in list(self._managers):
-            self._settle(stage)
-            self._managers[stage].close()
+        """Waits until everything is on disk, and removes what is not needed any more."""
+        self.wait()
+        with contextlib.suppress(OSError):  # then the next start of the run does it
+            self._settle()
 
 
 def _value(folder: Path) -> float:

@@ -6,16 +6,13 @@ The newest ones are kept, and every k-th is kept for good. Each holds a full `Tr
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from gan_jax.core import state_manager
-from gan_jax.core.saved_states import (
-    Damaged,
-    read,
-)
+from gan_jax.core import state_writer
+from gan_jax.core.saved_states import Damaged, read, states_in
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
 
@@ -29,24 +26,51 @@ class Checkpoints:
       folder: where they live; made when missing.
       keep: how many of the newest states are kept.
       keep_every: states at multiples of this step are kept for good; 0 for none.
+      retries: how often a save that fails is tried again.
+      check: raises an error if nothing may be written into the run's folder any more.
+      first: called in the background before a state is written, and waits for the states on which
+        it counts; raises SaveFailed if one of them could not be saved.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 2,
+        keep_every: int = 0,
+        retries: int = 5,
+        check: Callable[[], None] = lambda: None,
+        first: Callable[[], None] = lambda: None,
+    ):
         self.folder = Path(folder).resolve()
-        rules = [preservation_policy.LatestN(keep)]
-        if keep_every:
-            rules.append(preservation_policy.EveryNSteps(keep_every))
-        self._policy = preservation_policy.AnyPreservationPolicy(rules)
-        self._manager = state_manager.make(self.folder, self._policy)
+        self._keep, self._keep_every = keep, keep_every
+        self._writer = state_writer.StateWriter(self.folder, "checkpoint", retries, check, first)
         self.saved_at = time.monotonic()
-        self.saved_step = self._manager.latest_step()
+        self.saved_step = self.complete
+
+    @property
+    def complete(self) -> int | None:
+        """The step of the newest state that is on the disk; None if there is none."""
+        return self._writer.complete
 
     def save(self, step: int, tree: PyTree, meta: dict) -> None:
-        """Starts writing a state in the background, unless this step is saved already."""
+        """Starts writing a state in the background, unless this step is saved already.
+
+        Raises SaveFailed if an earlier one could not be saved.
+        """
         if step != self.saved_step:
-            state_manager.clear(self.folder, step)
-            self._manager.save(step, args=state_manager.arguments(tree, meta), force=True)
+            self._writer.save(step, tree, meta, self._prune)
         self.saved_at, self.saved_step = time.monotonic(), step
+
+    def _prune(self) -> None:
+        """Removes older states but those that are kept."""
+        steps = self.steps()
+        for step in steps[: -self._keep]:
+            if not (self._keep_every and step % self._keep_every == 0):
+                state_writer.remove(self.folder / str(step))
+
+    def raise_failure(self) -> None:
+        """Raises SaveFailed if a state could not be saved, so that training ends soon."""
+        self._writer.raise_failure()
 
     def minutes_since_save(self) -> float:
         """Minutes since the last save, or since this process began."""
@@ -54,7 +78,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that can be restored, oldest first."""
-        return sorted(self._manager.all_steps())
+        return sorted(states_in(self.folder))
 
     def restore_newest(self, shapes: PyTree) -> tuple[int, PyTree, dict] | None:
         """(step, state, meta) of the newest state that can be read; None if there are no states.
@@ -72,7 +96,7 @@ class Checkpoints:
                 damaged[step] = error
                 continue
             self._set_aside(damaged)
-            self.saved_step = step
+            self.saved_step = self._writer.complete = step
             return step, tree, meta
         if damaged:
             first = next(iter(damaged.values()))
@@ -85,7 +109,6 @@ class Checkpoints:
     def _set_aside(self, damaged: dict[int, Damaged]) -> None:
         if not damaged:
             return
-        self._manager.close()
         for step, error in damaged.items():
             target, number = self.folder.parent / f"damaged-{step}", 1
             while target.exists():
@@ -100,17 +123,21 @@ class Checkpoints:
             logger.warning(
                 f"checkpoint {step} is damaged ({error}); {done}, falling back to the one before"
             )
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            multihost_utils.sync_global_devices("damaged checkpoints moved")
-        self._manager = state_manager.make(self.folder, self._policy)
+        together("damaged checkpoints moved")
 
     def wait(self) -> None:
-        """Waits until everything that was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until everything that was saved is on disk. Raises SaveFailed if it cannot be."""
+        self._writer.wait()
+        together("checkpoints saved")
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Waits until everything is on disk. Raises SaveFailed if it cannot be."""
         self.wait()
-        self._manager.close()
+
+
+def together(what: str) -> None:
+    """Waits until all processes of a cluster have come here, since only the first one writes."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)

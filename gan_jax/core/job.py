@@ -1,7 +1,7 @@
 """What the loop is given, and what it returns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -26,6 +26,8 @@ class Progress:
     waited: int = 0  # evaluations since the best one
     evaluations: int = 0
     seconds: float = 0.0  # spent in training steps, over all processes of the run
+    skipped: int = 0  # steps that were not applied because something in them was not finite
+    rollbacks: int = 0  # times that the run has gone back to a good state
 
     def stage_of(self, stages: Sequence[Stage]) -> Stage:
         """The stage that was entered last; the first one before any was."""
@@ -54,6 +56,8 @@ class Job:
         starts from the best state of the stage before it.
       compile_ahead: whether to compile what a stage of another resolution or batch size needs
         while the stage before it trains.
+      on_nonfinite: what is done about a step that is not finite, see `core.nonfinite`.
+      nonfinite_limit: how many steps in a row may be skipped.
     """
 
     system: System
@@ -68,6 +72,8 @@ class Job:
     probes: Probes = Probes()
     start_from_best: Callable[[Path, TrainCarry], TrainCarry] | None = None
     compile_ahead: bool = True
+    on_nonfinite: str = "stop"
+    nonfinite_limit: int = 10
 
 
 @dataclass(frozen=True)
@@ -79,3 +85,4 @@ class Outcome:
     carry: TrainCarry
     progress: Progress
     images_per_second: float = 0.0
+    scores: Scores = field(default_factory=dict)  # those of this process's last evaluation

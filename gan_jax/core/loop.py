@@ -8,19 +8,18 @@ picture arrives in the job.
 
 import dataclasses
 import logging
-from collections import deque
 
 import jax
 import numpy as np
 
 from gan_jax.core.intervals import Due
 from gan_jax.core.job import Job, Outcome, Progress
+from gan_jax.core.nonfinite import Watch, attempt_key
 from gan_jax.core.preemption import Preemption, agree
 from gan_jax.core.programs import Programs
 from gan_jax.core.system import Scores, Stage, TrainState
 from gan_jax.core.train_step import (
     TrainCarry,
-    check_finite,
     check_weights,
     epoch_means,
     new_epoch,
@@ -28,65 +27,91 @@ from gan_jax.core.train_step import (
 
 logger = logging.getLogger(__name__)
 
-RUN_AHEAD = 2  # how many steps may be queued on the devices before the host waits for them
-
 
 def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
     """Trains from `carry` to the end of the last stage, until patience runs out, or until a signal.
 
-    `progress` is updated in place. Raises NonFinite if a metric is not finite; the newest
-    checkpoint was saved before that happened.
+    `progress` is updated in place. When it returns, all states are on the disk. Raises NonFinite if
+    a metric is not finite, before anything of that step is saved, and SaveFailed if a state could
+    not be saved.
     """
-    stages, recorder, step = job.system.stages, job.recorder, int(carry.state.step)
+    step = int(carry.state.step)
     if job.intervals.exhausted(progress.waited):
         return Outcome("stopped early", step, carry, progress)
-    shown = progress
     with Preemption() as preemption, Programs(job, preemption) as programs:
-        for index, stage in enumerate(stages):
-            if step >= stage.end:
-                continue
-            if progress.stage != index:
-                carry = _enter(job, carry, progress, index)
-                if index:
-                    # so that a resumed run does not choose the best state a second time
-                    _save(job, step, carry, progress)
-            programs.enter(index)
-            length, begun = job.epoch_steps(stage), step
-            recorder.enter(stages, index, length, begun)
-            pending: deque[dict] = deque()
-            for step, batch in enumerate(job.data("train", stage, begun), start=begun + 1):
-                carry, metrics = programs.train(carry, job.mesh.put(batch), job.key, stage)
-                pending.append(metrics)
-                if len(pending) > RUN_AHEAD:
-                    jax.block_until_ready(pending.popleft())
-                if step == begun + 1:
-                    recorder.first_step(step, metrics)
-                    programs.prepare_following(index, carry, batch)
-                last, stop = step == stages[-1].end, preemption.now(step)
-                due = Due.at(step, stage, length, job.intervals, last, stop)
-                if due.log:
-                    check_finite(carry, job.checkpoints.saved_step)
-                    recorder.log(step, metrics, due.row)
-                recorder.foretell(step, metrics, due.log)
-                with recorder.pause():
-                    if due.epoch:
-                        carry = _end_epoch(job, step, carry)
-                    if due.sample and job.probes.draw:
-                        recorder.images(step, job.probes.draw(carry.state, stage))
-                    scores, counted = _measure(job, programs, due, carry.state, stage)
-                    if scores:
-                        recorder.scores(step, scores)
-                        carry, shown = _offer(job, step, carry, progress, scores, counted)
-                        recorder.refresh()
-                    waited_enough = job.intervals.exhausted(progress.waited)
-                    due = due.settled(waited_enough, _minutes_over(job, due))
-                    if due.save:
-                        _save(job, step, carry, progress)
-                if due.end:
-                    return Outcome(due.end, step, carry, shown, recorder.images_per_second)
-                if step == stage.end:
-                    break
-    return Outcome("finished", step, carry, shown, recorder.images_per_second)
+        outcome = _train(job, programs, preemption, carry, progress)
+        # until then a signal must not end the process
+        job.checkpoints.wait()
+        job.best.wait()
+        # what would follow the last step has to wait for the next start
+        reason = "terminated" if preemption.asked else outcome.reason
+        recorder = job.recorder
+        return dataclasses.replace(
+            outcome,
+            reason=reason,
+            images_per_second=recorder.images_per_second,
+            scores=recorder.last_scores,
+        )
+
+
+def _train(
+    job: Job, programs: Programs, preemption: Preemption, carry: TrainCarry, progress: Progress
+) -> Outcome:
+    """The steps of all stages that are left."""
+    stages, recorder, step = job.system.stages, job.recorder, int(carry.state.step)
+    shown, watch = progress, Watch(job, progress)
+    key = attempt_key(job.key, progress.rollbacks)
+    for index, stage in enumerate(stages):
+        if step >= stage.end:
+            continue
+        if progress.stage != index:
+            carry = _enter(job, carry, progress, index)
+            if index:
+                # so that a resumed run does not choose the best state a second time
+                _save(job, watch, step, carry, progress)
+                if preemption.asked:  # in the last step of the stage before
+                    return Outcome("terminated", step, carry, shown)
+        programs.enter(index)
+        length, begun = job.epoch_steps(stage), step
+        recorder.enter(stages, index, length, begun)
+        for step, batch in enumerate(job.data("train", stage, begun), start=begun + 1):
+            carry, metrics = programs.train(carry, job.mesh.put(batch), key, stage)
+            watch.add(step, metrics)
+            _raise_failures(job)
+            if step == begun + 1:
+                recorder.first_step(step, metrics)
+                programs.prepare_following(index, carry, batch)
+            last, stop = step == stages[-1].end, preemption.now(step)
+            due = Due.at(step, stage, length, job.intervals, last, stop)
+            if due.log:
+                watch.check(carry)
+                recorder.log(step, watch.counted(metrics), due.row)
+            recorder.foretell(step, watch.counted(metrics), due.log)
+            with recorder.pause():
+                if due.epoch:
+                    carry = _end_epoch(job, watch, step, carry)
+                if due.sample and job.probes.draw:
+                    recorder.images(step, job.probes.draw(carry.state, stage))
+                scores, counted = _measure(job, programs, due, carry.state, stage)
+                if scores:
+                    recorder.scores(step, scores)
+                    carry, shown = _offer(job, watch, carry, progress, scores, counted)
+                    recorder.refresh()
+                waited_enough = job.intervals.exhausted(progress.waited)
+                due = due.settled(waited_enough, _minutes_over(job, due))
+                if due.save:
+                    _save(job, watch, step, carry, progress)
+            if due.end:
+                return Outcome(due.end, step, carry, shown)
+            if step == stage.end:
+                break
+    return Outcome("finished", step, carry, shown)
+
+
+def _raise_failures(job: Job) -> None:
+    """Raises SaveFailed if a state could not be saved in the background."""
+    job.checkpoints.raise_failure()
+    job.best.raise_failure()
 
 
 def _enter(job: Job, carry: TrainCarry, progress: Progress, index: int) -> TrainCarry:
@@ -110,9 +135,9 @@ def _enter(job: Job, carry: TrainCarry, progress: Progress, index: int) -> Train
     return new_epoch(carry._replace(state=job.system.enter_stage(carry.state, stage)))
 
 
-def _end_epoch(job: Job, step: int, carry: TrainCarry) -> TrainCarry:
+def _end_epoch(job: Job, watch: Watch, step: int, carry: TrainCarry) -> TrainCarry:
     """Records the averages of the epoch that `step` ends, and begins the next one."""
-    check_finite(carry, job.checkpoints.saved_step)
+    watch.check(carry)
     job.recorder.epoch(step, epoch_means(carry), every=not job.intervals.log.count)
     return new_epoch(carry)
 
@@ -134,7 +159,7 @@ def _measure(
 
 
 def _offer(
-    job: Job, step: int, carry: TrainCarry, progress: Progress, scores: Scores, counted: set[str]
+    job: Job, watch: Watch, carry: TrainCarry, progress: Progress, scores: Scores, counted: set[str]
 ) -> tuple[TrainCarry, Progress]:
     """Saves the state as the best one if its score is the best of its stage.
 
@@ -145,8 +170,8 @@ def _offer(
     rule = job.best.rule
     if rule.metric not in scores:
         return carry, progress
-    check_finite(carry, job.checkpoints.saved_step)
-    value, counts = scores[rule.metric], rule.metric in counted
+    watch.check(carry)
+    step, value, counts = int(carry.state.step), scores[rule.metric], rule.metric in counted
     progress.seconds = job.recorder.seconds
     shown = progress if counts else dataclasses.replace(progress)
     if counts:
@@ -172,8 +197,8 @@ def _minutes_over(job: Job, due: Due) -> bool:
     return agree(job.checkpoints.minutes_since_save() >= minutes)
 
 
-def _save(job: Job, step: int, carry: TrainCarry, progress: Progress) -> None:
-    check_finite(carry, job.checkpoints.saved_step)
+def _save(job: Job, watch: Watch, step: int, carry: TrainCarry, progress: Progress) -> None:
+    watch.check(carry)
     check_weights(carry.state, job.checkpoints.saved_step)
     job.recorder.flush()
     progress.seconds = job.recorder.seconds

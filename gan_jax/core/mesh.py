@@ -6,9 +6,10 @@ the whole batch, whatever the number of devices.
 
 import jax
 import numpy as np
+from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gan_jax.core.system import PyTree, Stage
+from gan_jax.core.system import Array, PyTree, Stage
 from gan_jax.errors import UserError
 
 DATA = "data"
@@ -74,6 +75,21 @@ class Mesh:
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.replicated), tree
         )
+
+
+def split_as(rows: Array, drawn: PyTree) -> PyTree:
+    """The same arrays [B, …], each split over the devices as `rows` [B, …] of the batch are.
+
+    What a step draws for each example goes through here. Nothing else tells XLA that it belongs to
+    the batch, and every device would make the whole of it, and all that is computed from it. No
+    mesh is named, so that one trace of a step serves any number of devices.
+    """
+    row = rows[(slice(None), *(0,) * (rows.ndim - 1))]
+
+    def tied(x: Array) -> Array:
+        return shard_alike(x, jax.lax.broadcast_in_dim(row, x.shape, (0,)).astype(x.dtype))[0]
+
+    return jax.tree.map(tied, drawn)
 
 
 def fetch(tree: PyTree) -> PyTree:

@@ -27,7 +27,7 @@ class Programs:
 
     def __init__(self, job: Job, preemption: Preemption):
         self.job, self._preemption = job, preemption
-        step = train_function(job.system, job.mesh)
+        step = train_function(job.system, job.mesh, job.on_nonfinite == "skip")
         self.train = Program(step, arrays=3, compiling=self._compiling)
         key = jax.random.fold_in(job.key, EVALUATION)
         self.validate = Validator(job.system, job.mesh, job.data, key)

@@ -41,6 +41,7 @@ class Recorder:
         self.writer, self.console, self._refresh = writer, console, refresh
         self._forecast, self._foretold = forecast, False
         self._seconds_before, self._images = seconds, 0
+        self.last_scores: Scores = {}
         self.pause, self.flush = console.pause, writer.flush
 
     @property
@@ -117,6 +118,7 @@ class Recorder:
 
     def scores(self, step: int, scores: Scores) -> None:
         """Records the scores of an evaluation, as a row and as a line."""
+        self.last_scores = scores
         self.writer.write_scalars(step, scores, kind="eval")
         logger.info(_line(f"step {step}", scores))
 

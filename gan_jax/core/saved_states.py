@@ -5,8 +5,11 @@ run, and checksums of its files, since orbax does not notice a changed byte insi
 """
 
 import contextlib
+import errno
+import os
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,11 @@ from absl import logging
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
 from gan_jax.files import read_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has no fcntl
+    fcntl = None
 
 SUMS = "checksums.json"  # {path inside the step's folder: [bytes, CRC-32]}
 _NUMBER = re.compile("0|[1-9][0-9]*")
@@ -35,11 +43,18 @@ def states_in(folder: Path) -> dict[int, Path]:
     else ("12.zip", "9 (1)", a file "12", an empty folder) is not a state.
     """
     try:
-        numbered = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name) and p.is_dir()]
-        found = [p for p in numbered if any(p.iterdir())]
+        numbered = [p for p in Path(folder).iterdir() if _NUMBER.fullmatch(p.name)]
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {int(p.name): p for p in sorted(found)}
+    return {int(p.name): p for p in sorted(numbered) if _holds_something(p)}
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether this is a folder with something in it; it may be removed at this moment."""
+    try:
+        return any(path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def best_states_in(folder: Path) -> dict[tuple[int, int], Path]:
@@ -53,6 +68,43 @@ def best_states_in(folder: Path) -> dict[tuple[int, int], Path]:
         for stage in stages
         for step, path in states_in(stage).items()
     }
+
+
+@contextlib.contextmanager
+def held(state: Path) -> Iterator[None]:
+    """Keeps the run that a state belongs to from removing it, as long as the block lasts.
+
+    On a file system without locks it does nothing. Raises FileNotFoundError if the state is not
+    there any more.
+    """
+    if not fcntl:
+        yield
+        return
+    handle = os.open(state, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # no locks here
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.stat(state).st_ino != os.fstat(handle).st_ino:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(state))
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_held(state: Path) -> bool:
+    """Whether a process reads a state at this moment, see `held`."""
+    if not fcntl:
+        return False
+    handle = os.open(state, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextlib.contextmanager

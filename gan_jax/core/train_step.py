@@ -1,6 +1,7 @@
 """`TrainCarry`, and the jitted step that takes it from one batch to the next."""
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -14,11 +15,22 @@ from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.errors import UserError
 
+SKIPPED = "skipped/in_a_row"  # a metric of programs that skip steps
 LEVEL = "xla_backend_optimization_level"
 
 
 class NonFinite(UserError):
-    """A loss or a gradient norm is NaN or infinite."""
+    """A loss, a gradient norm or a weight is NaN or infinite.
+
+    `what` says which and where, without what to do about it; `rollbacks` is how often the run had
+    gone back to a good state before.
+    """
+
+    rollbacks = 0
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 class TrainCarry(NamedTuple):
@@ -76,8 +88,14 @@ def fresh(
     return mesh.copy(TrainCarry(state, sums, jnp.zeros((), jnp.int32), broken))
 
 
-def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry, dict]]:
-    """(carry, batch, root key, stage) → (carry, metrics), jitted; the carry is donated."""
+def train_function(
+    system: System, mesh: Mesh, skips: bool = False
+) -> Callable[..., tuple[TrainCarry, dict]]:
+    """(carry, batch, root key, stage) → (carry, metrics), jitted; the carry is donated.
+
+    With `skips`, a step whose metrics or weights are not finite changes nothing but the step's
+    number; `SKIPPED` among the metrics is how many there have been in a row.
+    """
 
     def train(carry: TrainCarry, batch: Batch, root: jax.Array, stage: Stage):
         # the step before the update is folded in, so all randomness is a function of (seed, step)
@@ -88,7 +106,8 @@ def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry
             n: jnp.where((carry.broken[n] < 0) & ~jnp.isfinite(v), state.step, carry.broken[n])
             for n, v in metrics.items()
         }
-        return TrainCarry(state, sums, carry.steps + 1, broken), metrics
+        new = TrainCarry(state, sums, carry.steps + 1, broken)
+        return _unless_broken(carry, new, metrics) if skips else (new, metrics)
 
     return jax.jit(
         train,
@@ -99,9 +118,26 @@ def train_function(system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry
     )
 
 
+def _unless_broken(old: TrainCarry, new: TrainCarry, metrics: dict) -> tuple[TrainCarry, dict]:
+    """The new `TrainCarry` or, if anything in it is not finite, the old one at the new step.
+
+    `broken` then holds, for each metric, the first of the steps that were skipped in a row.
+    """
+    squares = _sums_of_squares(_float_arrays(new.state), jnp)
+    finite = jnp.all(
+        jnp.array([jnp.all(jnp.isfinite(x)) for x in (*metrics.values(), *squares.values())])
+    )
+    step, none = new.state.step, {n: jnp.full_like(x, -1) for n, x in new.broken.items()}
+    since = jnp.max(jnp.array([*old.broken.values()]))
+    first = jnp.where(since < 0, step, since).astype(jnp.int32)
+    skipped = old._replace(state=old.state.replace(step=step), broken=dict.fromkeys(none, first))
+    carry = jax.lax.cond(finite, lambda: new._replace(broken=none), lambda: skipped)
+    return carry, {**metrics, SKIPPED: jnp.where(finite, 0, step - first + 1)}
+
+
 def epoch_means(carry: TrainCarry) -> dict[str, float]:
-    """The average of each metric over the steps of the current epoch."""
-    count = int(carry.steps)
+    """The average of each metric over the steps of the current epoch; NaN if all were skipped."""
+    count = int(carry.steps) or math.nan
     return {name: float(total) / count for name, total in fetch(carry.sums).items()}
 
 
@@ -121,16 +157,22 @@ def check_finite(carry: TrainCarry, saved_step: int | None) -> None:
         name = min(broken, key=broken.get)
         others = sorted(n for n, s in broken.items() if s == broken[name] and n != name)
         also = f" (with {', '.join(others)})" if others else ""
-        raise NonFinite(f"step {broken[name]}: {name} is not finite{also}; {_stopped(saved_step)}")
+        raise NonFinite(f"step {broken[name]}: {name} is not finite{also}", remedy(saved_step))
 
 
-def _stopped(saved_step: int | None) -> str:
+def remedy(saved_step: int | None, tried: str = "stop") -> str:
+    """The end of a message: what is kept, and what would change the end of the run.
+
+    `tried` is the run's `config.run.on_nonfinite`.
+    """
     kept = "no checkpoint was written yet"
     if saved_step is not None:
         kept = f"checkpoint {saved_step} is kept"
+    others = " or ".join(name for name in ("skip", "rollback") if name != tried)
     return (
-        f"training stopped, {kept}. Try a lower learning rate or config.optim.<net>.clip_norm in "
-        "another folder"
+        f"training stopped, {kept}. The same command would end here again: add "
+        f"--config.run.on_nonfinite={others}, or try a lower learning rate or "
+        "config.optim.<net>.clip_norm in another folder"
     )
 
 
@@ -147,7 +189,8 @@ def check_weights(state: TrainState, saved_step: int | None) -> None:
         if not np.isfinite(total):
             raise NonFinite(
                 f"step {int(state.step)}: the weights of {name}, or its averages or moments, are "
-                f"not finite or immense, and are not saved; {_stopped(saved_step)}"
+                "not finite or immense, and are not saved",
+                remedy(saved_step),
             )
 
 

@@ -6,7 +6,7 @@
 
 Running the same command again resumes. Without --workdir each run gets a folder of its own in
 runs/. Exit status: 0 done, 1 something to fix, 2 a flag that is not understood, 75 stopped by a
-signal with the state saved.
+signal with the state saved, 74 stopped because the state could not be saved.
 """
 
 import os
@@ -21,6 +21,8 @@ from ml_collections import ConfigDict
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.modes import devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
+
+NOT_SAVED = 74  # exit status of `core.state_writer.SaveFailed`, which imports too much for here
 
 
 def enter() -> None:
@@ -51,10 +53,15 @@ def main(command: parsing.Command) -> NoReturn:
     try:
         status = run(command)
     except UserError as error:
-        fail(parsing.message(error, command), 1)
+        fail(parsing.message(error, command), error.status)
     except KeyboardInterrupt:
         print("stopped outside training: nothing is lost, run the same command again", flush=True)
         os._exit(75)  # without the teardown of a compiler that was interrupted
+    except Exception as error:  # where nobody could say what to lower
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        where = "this machine" if isinstance(error, MemoryError) else "the device"
+        fail(f"out of memory on {where}; give it less at a time, or end other programs", 1)
     sys.exit(status)
 
 
@@ -114,4 +121,6 @@ def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
 def fail(message: str, status: int) -> NoReturn:
     """One line on stderr, and out."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    if status == NOT_SAVED:
+        os._exit(status)  # a thread may wait for a disk that never answers
     sys.exit(status)

@@ -5,22 +5,36 @@ import io
 import os
 import sys
 
+# of a file on a disk that is full, or does not answer: the next line may succeed
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE)
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a reader that left, a terminal that was closed
 
 
 class _Lasting(io.FileIO):
-    """A stream of the process that turns into the null device when its reader is gone."""
+    """A stream of the process that turns into the null device when its reader is gone.
+
+    With `may_lose` it also goes on, without what it was given, when its disk is full.
+    """
+
+    may_lose = False
 
     def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
+            if self.may_lose and error.errno in FULL:
+                return len(data)
             if error.errno not in GONE:
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return len(data)
+
+
+def lose_lines() -> None:
+    """From now on a full disk behind the streams costs what is printed, and not the work."""
+    _Lasting.may_lose = True
 
 
 def make_lasting() -> None:

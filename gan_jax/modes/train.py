@@ -5,7 +5,7 @@ python launch.py --config=configs/dcgan_mnist.py --workdir=runs/b --budget=1h
 """
 
 from gan_jax.errors import UserError
-from gan_jax.modes import flags
+from gan_jax.modes import flags, streams
 
 FLAGS = flags.FlagValues()
 DRY_RUN = flags.switch(
@@ -53,6 +53,7 @@ def main(config, workdir: str) -> int:
     from gan_jax import training
     from gan_jax.core import preemption
 
+    streams.lose_lines()  # they are in log.txt, and a run is worth more
     with preemption.whole_process(TERMINATED):
         summary = training.train(config, workdir, BUDGET.value)
     return TERMINATED if summary["reason"] == "terminated" else 0

@@ -1,6 +1,7 @@
 """Fréchet distance between Gaussians, and the means and covariances it needs: numpy, float64."""
 
 import numpy as np
+from scipy.linalg import lapack
 
 
 class Moments:
@@ -75,8 +76,10 @@ def frechet_distance(
 ) -> float:
     """‖μ₁-μ₂‖² + tr(C₁ + C₂ - 2 (C₁C₂)^½), never negative (Dowson & Landau 1982).
 
-    The trace of (C₁C₂)^½ is that of (C₁^½ C₂ C₁^½)^½, a symmetric matrix: two symmetric eigenvalue
-    problems in float64, where a general matrix square root gives imaginary parts on singular C.
+    With C₁ = LLᵀ, the eigenvalues of C₁C₂ other than zero are those of LᵀC₂L, which is symmetric; a
+    general matrix square root gives imaginary parts where C is singular. L has as many columns as
+    C₁ has ranks, so that few images take little time; the matrix of the lower rank is the one that
+    is factored.
 
     Args:
       mean_1, mean_2: [D].
@@ -89,9 +92,18 @@ def frechet_distance(
     if not all(np.isfinite(part).all() for part in parts):
         return float("nan")
     mean_1, cov_1, mean_2, cov_2 = parts
-    values, vectors = np.linalg.eigh(cov_1)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_2 @ root).clip(0)).sum()
+    one, other = _factor(cov_1), _factor(cov_2)
+    factor, cov = (one, cov_2) if one.shape[1] <= other.shape[1] else (other, cov_1)
+    cross = np.sqrt(np.linalg.eigvalsh(factor.T @ cov @ factor).clip(0)).sum()
     difference = mean_1 - mean_2
     distance = difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * cross
     return max(float(distance), 0.0)
+
+
+def _factor(cov: np.ndarray) -> np.ndarray:
+    """L [D, rank] with LLᵀ = cov [D, D], by a Cholesky factorisation with pivots, which ends where
+    no more than rounding is left (Higham 1990)."""
+    packed, pivots, rank, _ = lapack.dpstrf(cov, lower=True)
+    factor = np.empty((len(cov), rank))
+    factor[pivots - 1] = np.tril(packed)[:, :rank]
+    return factor

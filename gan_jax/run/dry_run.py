@@ -89,7 +89,9 @@ def _listed(sizes: dict[str, int]) -> str:
 
 def _step_memory(experiment: Experiment) -> dict[str, int]:
     """Bytes per device of a step of the last stage, which is the largest, as XLA compiles it."""
-    train = train_function(experiment.system, experiment.mesh)
+    train = train_function(
+        experiment.system, experiment.mesh, experiment.config.run.on_nonfinite == "skip"
+    )
     stage, shapes = experiment.last, TrainCarry(**experiment.shapes())
     batch = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=experiment.mesh.split)

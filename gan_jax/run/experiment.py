@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import data as data_room
-from gan_jax.core import optim, train_step
+from gan_jax.core import optim, tracing, train_step
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh
@@ -69,7 +69,8 @@ class Experiment:
             self.data = data
         self.facts = facts or self._measured(self.data)
         built = configs.as_built(config) if begun else config
-        self.system: System = configs.SYSTEMS[config.system].make(built, self.facts, changes)
+        made = configs.SYSTEMS[config.system].make(built, self.facts, changes)
+        self.system: System = tracing.functions_once(made)
         if not facts:
             stages = self.system.stages
             # too few images: an error before anything compiles

@@ -4,11 +4,11 @@ import logging
 
 import jax
 
-from gan_jax import config as configs
 from gan_jax import npz
 from gan_jax.files import amount
 from gan_jax.run import disk_use
 from gan_jax.run.experiment import Experiment
+from gan_jax.run.memory import sizes
 from gan_jax.run.summary import peak_memory
 
 logger = logging.getLogger(__name__)
@@ -48,12 +48,8 @@ def keys(experiment: Experiment, length: bool = True) -> list[str]:
 
     With `length` the number of steps comes first.
     """
-    settings = configs.flat(configs.plain(experiment.config))
-    own = configs.SYSTEMS[experiment.config.system].SIZES
-    sizes = {key: settings.get(key) for key in ("data.resolution", *own, "batch_size")}
-    found = {key: size for key, size in sizes.items() if isinstance(size, int) and size > 0}
-    named = ({"run.steps": settings["run.steps"]} if length else {}) | found
-    return [f"config.{key} (now {value})" for key, value in named.items()]
+    steps = [f"config.run.steps (now {experiment.config.run.steps})"] if length else []
+    return [*steps, *sizes(experiment.config)]
 
 
 def _memory() -> int:

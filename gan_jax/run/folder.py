@@ -1,13 +1,10 @@
-"""A run's folder: which process owns it, which config it holds, which states can be read."""
+"""A run's folder: which config it holds, and which states can be read."""
 
-import contextlib
-import datetime
-import errno
 import logging
-import os
-import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -16,130 +13,17 @@ from gan_jax import config as configs
 from gan_jax.core import saved_states, schedules
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
-from gan_jax.files import check_folder, open_own, opened, read_json, reason
-
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl: there, two runs in one folder go unnoticed
-    fcntl = None
+from gan_jax.files import read_json, reason
 
 logger = logging.getLogger(__name__)
 
-_locks: dict[Path, contextlib.ExitStack] = {}
-BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # of flock: another process has the lock
+
+READING = (0.0, 0.02, 0.05, 0.1, 0.2)  # seconds between tries to read a state that may be removed
+T = TypeVar("T")
 
 
-def claim(workdir: str | Path, lock: bool = True) -> Path:
-    """Makes the folder and locks it for this process (one of a run's processes is enough).
-
-    The file .lock says which process it is. The folder itself is locked too, so that the lock
-    outlives a removal of the file. On a file system without locks (some of Lustre, NFS and FUSE) it
-    only logs a warning. Raises ArgumentError if the folder cannot be written, or another process
-    trains in it.
-    """
-    folder = _checked(workdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open_own(folder / ".lock", "r+")
-    except OSError as error:
-        raise ArgumentError(
-            "workdir", f"={workdir} cannot be written ({reason(error)}); name another folder"
-        ) from None
-    held = contextlib.ExitStack()
-    held.enter_context(file)
-    if lock:
-        with contextlib.ExitStack() as undo:
-            undo.push(held)
-            _lock(folder, file, held)
-            undo.pop_all()
-        _sign(file)
-    _locks[folder] = held
-    return folder
-
-
-def _lock(folder: Path, file: TextIO, held: contextlib.ExitStack) -> None:
-    """Locks the file and the folder until `held` is closed.
-
-    Raises ArgumentError if another process has locked one of them.
-    """
-    if not fcntl:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in BUSY:
-            raise _in_use_by(folder, file) from None
-        logger.warning(
-            f"{folder}: its file system has no locks ({error.strerror}), so a second run that is "
-            "started there would not be noticed"
-        )
-        return
-    directory = os.open(folder, os.O_RDONLY)
-    held.callback(os.close, directory)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in BUSY[:2]:
-            raise _in_use_by(folder, file) from None
-        # some file systems lock files alone
-
-
-def _sign(file: TextIO) -> None:
-    """Writes into the file which process this is, as far as the disk lets it."""
-    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-    with contextlib.suppress(OSError):
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-        file.flush()
-
-
-def _in_use_by(folder: Path, file: TextIO) -> ArgumentError:
-    """The error for a folder that another process has locked."""
-    who = " ".join(file.read(200).split()) or "another process"
-    return ArgumentError(
-        "workdir", f"={folder}: {who} trains there; wait for it, or name another folder"
-    )
-
-
-def _checked(workdir: str | Path) -> Path:
-    """The folder as a path. Raises ArgumentError if a run could not be stored in it."""
-    if not str(workdir):
-        raise ArgumentError(
-            "workdir", " is empty: name the folder this run lives in, such as runs/a"
-        )
-    if "://" in str(workdir):
-        raise ArgumentError(
-            "workdir",
-            f"={workdir} is a bucket, not a folder: mount it, or let jobs/tpu_vm.sh copy the run "
-            "to it",
-        )
-    try:
-        str(workdir).encode()
-    except UnicodeEncodeError:
-        shown = str(workdir).encode(errors="replace").decode()
-        raise ArgumentError(
-            "workdir",
-            f"={shown}: this locale cannot spell the folder's name, in which states would be "
-            "saved; set LC_ALL=C.UTF-8, or name another",
-        ) from None
-    return check_folder(workdir, "workdir")
-
-
-def release(folder: Path) -> None:
-    """Unlocks the folder for other processes."""
-    if folder in _locks:
-        _locks.pop(folder).close()
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process, this one or another, holds the folder that it has claimed."""
-    try:
-        with opened(folder / ".lock") as file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in BUSY[:2]
-    return False
+class NoState(UserError):
+    """A run that has not saved a state yet."""
 
 
 def check(folder: Path, config: ConfigDict) -> bool:
@@ -269,19 +153,45 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Path, T]:
+    """(folder of a saved state, what `read` makes of it); `state` is as for `state_path`.
+
+    The run may be training at this moment, and remove states. What is being read stays; if it is
+    gone before that, the newest one takes its place. Raises what `read` raises, and UserError as
+    `state_path`.
+    """
+    for pause in READING:
+        path = None
+        try:
+            path = state_path(folder, state)
+            with saved_states.held(path):
+                return path, read(path)
+        except (NoState, FileNotFoundError):
+            # a listing in the moment of a change may show neither the old state nor the new one
+            if not (folder / "checkpoints").is_dir():
+                raise
+        except Exception:
+            if path is None or path.is_dir():
+                raise
+        time.sleep(pause)
+    path = state_path(folder, state)
+    return path, read(path)
+
+
 def state_path(folder: Path, state: str = "newest") -> Path:
     """The folder of a saved state; `state` is "newest", "best", or a step as text.
 
-    "best" is the best state of the last stage that has one. Raises UserError if there is none.
+    "best" is the best state of the last stage that has one. Raises NoState if there is none, and
+    UserError if there is no such step.
     """
     if state == "best":
         best = saved_states.best_states_in(folder / "best")
         if not best:
-            raise UserError(f"{folder}: no best state yet")
+            raise NoState(f"{folder}: no best state yet")
         return best[max(best)].resolve()
     states = saved_states.states_in(folder / "checkpoints")
     if not states:
-        raise UserError(f"{folder}: no checkpoint yet; train first")
+        raise NoState(f"{folder}: no checkpoint yet; train first")
     if state == "newest":
         return states[max(states)].resolve()
     if state.isdecimal() and int(state) in states:

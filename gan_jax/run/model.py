@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 from gan_jax import config as configs
 from gan_jax.core import job, saved_states
 from gan_jax.core.sampler import Sampler
-from gan_jax.core.system import Batch, Facts, Stage, TrainState
+from gan_jax.core.system import Batch, Facts, PyTree, Stage, TrainState
 from gan_jax.core.train_step import TrainCarry
 from gan_jax.core.validation import EVALUATION, Validator
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.run import folder as folders
-from gan_jax.run import latent_walk
+from gan_jax.run import latent_walk, memory
 from gan_jax.run.experiment import Experiment
 
 Seeds = int | Iterable[int] | None  # how many images, or their numbers
@@ -135,7 +135,8 @@ class Model:
         weights = weights or ("ema" if "ema" in names else names[0])
         if weights not in names:
             raise ArgumentError("weights", f"={weights}: this model has {', '.join(names)}")
-        return sampler(self.state, batch, self.stage, (weights,), progress)[weights]
+        with memory.explained(self.config, memory.of_model):
+            return sampler(self.state, batch, self.stage, (weights,), progress)[weights]
 
     def along(self, cells: Batch, z: np.ndarray, weights: str = "") -> Iterator[np.ndarray]:
         """The images of latents z [frames, N, length], one after the other: uint8 [H, W, C].
@@ -288,9 +289,9 @@ class Model:
         """
         experiment = self.experiment
         key = jax.random.fold_in(experiment.key, EVALUATION)
-        return Validator(experiment.system, experiment.mesh, experiment.data, key)(
-            self.state, self.stage, progress
-        )
+        validate = Validator(experiment.system, experiment.mesh, experiment.data, key)
+        with memory.explained(self.config, memory.of_model):
+            return validate(self.state, self.stage, progress)
 
     def features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits [B, K] and features [B, D] of uint8 images [B, H, W, C]; for classifiers only."""
@@ -338,15 +339,21 @@ def load(
     # an imported run has seen no data, and runs of the first revision stored no facts
     home = folder if facts and facts.train_size else None
     experiment = Experiment(config, facts, home, begun=True)
-    path = folders.state_path(folder, state)
-    try:
-        tree, meta = saved_states.read(path, experiment.shapes())
-    except saved_states.Damaged as error:
-        others = {*saved_states.states_in(folder / "checkpoints")} - {int(path.name)}
-        remedy = f"; name another state, such as {max(others)}" if others else ""
-        raise UserError(f"{path} is damaged ({error}){remedy}") from error
+    shapes = experiment.shapes()
+    with memory.explained(config, memory.of_model):
+        path, (tree, meta) = folders.read_state(folder, state, lambda path: _read(path, shapes))
     stage = job.Progress(**meta).stage_of(experiment.system.stages)
     return Model(experiment, TrainCarry(**tree).state, int(path.name), stage)
+
+
+def _read(path: Path, shapes: PyTree) -> tuple[PyTree, dict]:
+    """(state, meta) from the folder of a state, see `saved_states.read`."""
+    try:
+        return saved_states.read(path, shapes)
+    except saved_states.Damaged as error:
+        others = {*saved_states.states_in(path.parent)} - {int(path.name)}
+        remedy = f"; name another state, such as {max(others)}" if others else ""
+        raise UserError(f"{path} is damaged ({error}){remedy}") from error
 
 
 def measured(model: Model, config: ConfigDict | None) -> Model:

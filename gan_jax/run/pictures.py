@@ -1,5 +1,6 @@
 """The pictures in a run's folder (real images, sample grids, neighbours, curves) and its page."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,17 @@ import jax
 import numpy as np
 
 from gan_jax.core.system import Stage, TrainState
+from gan_jax.errors import UserError
 from gan_jax.files import write_bytes
+from gan_jax.growing import tolerated
 from gan_jax.metrics import neighbours
 from gan_jax.report import curves, epochs, grids, page
 from gan_jax.report.frames import Pictures
 from gan_jax.report.series import read_rows
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.view import view
+
+logger = logging.getLogger(__name__)
 
 FIRST_DRAWING = 20.0  # seconds after a run's start before curves are first drawn
 DRAWING = 0.05  # the share of a run's time that drawing curves and the page may take
@@ -81,13 +86,24 @@ class SampleGrid:
             grids.save_sheet(folder / "neighbours.png", sheet)
 
 
+def are_last(folder: Path) -> bool:
+    """Whether what a `refresher` makes has been made after summary.json, and so for the last
+    time."""
+    try:
+        # the page is the last of them
+        return (folder / "report.html").stat().st_mtime >= (folder / "summary.json").stat().st_mtime
+    except OSError:
+        return False
+
+
 def refresher(
     experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
 ) -> Callable[[], None]:
     """A function that redraws curves.png, with the best value of the chosen metric marked, and
     rewrites epochs.csv and report.html.
 
-    It does nothing within the first `wait` seconds, nor while that would take more than a small
+    What cannot be written is said in a line and done the next time. It does nothing within the
+    first `wait` seconds, nor while that would take more than a small
     share (DRAWING) of the time since it was last done. `ended` says that training is over. Only one
     of a run's processes writes.
     """
@@ -99,11 +115,15 @@ def refresher(
         began = time.monotonic()
         if began < earliest or jax.process_index():
             return
-        rows = read_rows(folder / "metrics.jsonl")
-        write_bytes(folder / "curves.png", curves.draw(rows, {best.metric: best.mode}))
-        epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
-        seconds = LAST_SHRINKING if ended else SHRINKING
-        page.write(view(folder, rows, training=not ended), folder / "report.html", small, seconds)
+        if not folder.is_dir():  # whoever trains has been told
+            return
+        named = f"{folder}: one of curves.png, epochs.csv and report.html"
+        with tolerated(named, logger.warning, UserError):
+            rows = read_rows(folder / "metrics.jsonl")
+            write_bytes(folder / "curves.png", curves.draw(rows, {best.metric: best.mode}))
+            epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
+            seconds, shown = LAST_SHRINKING if ended else SHRINKING, view(folder, rows, not ended)
+            page.write(shown, folder / "report.html", small, seconds)
         ended_at = time.monotonic()
         earliest = ended_at + (ended_at - began) / DRAWING
 

@@ -1,6 +1,7 @@
 """What is logged about a run before its first step and after its last one, and summary.json."""
 
 import logging
+import os
 import re
 import resource
 import sys
@@ -13,10 +14,12 @@ import numpy as np
 
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
+from gan_jax.errors import UserError
 from gan_jax.report import series
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
+_GRID = re.compile(r"[0-9]+_.*\.png")
 ALL_BUT_0 = 1e-3  # a last learning rate of this share of the highest is shown as 0
 
 
@@ -56,7 +59,7 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
             "value": progress.best_value,
             "step": progress.best_step,
         },
-        "scores": _last_scores(folder),
+        "scores": {k: float(v) for k, v in outcome.scores.items()} or _last_scores(folder),
         "wall_seconds": round(time.time() - began, 1),
         "train_seconds": round(progress.seconds, 1),
         "images_per_second": round(outcome.images_per_second, 1),
@@ -68,16 +71,24 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
 
 
 def _last_scores(folder: Path) -> dict[str, float]:
-    """The scores of the last evaluation in metrics.jsonl, which an earlier process may have
-    written."""
-    rows = [r for r in series.read_rows(folder / "metrics.jsonl") if r.get("kind") == "eval"]
+    """The scores of the last evaluation in metrics.jsonl, which an earlier process has written; {}
+    if it cannot be read."""
+    try:
+        rows = series.read_rows(folder / "metrics.jsonl")
+    except UserError:
+        return {}
+    rows = [row for row in rows if row.get("kind") == "eval"]
     row = rows[-1] if rows else {}
     return {k: float(v) for k, v in row.items() if k not in series.NOT_METRICS}
 
 
 def _last_grid(folder: Path) -> str:
     """The path of the newest grid, that of averaged weights where there is one; "" without any."""
-    grids = [p for p in folder.glob("samples/*_*.png") if re.match("[0-9]+_", p.name)]
+    try:
+        names = os.listdir(folder / "samples")
+    except OSError:
+        return ""
+    grids = [folder / "samples" / name for name in names if _GRID.fullmatch(name)]
 
     def newest_first(path: Path) -> tuple[int, str]:
         return -int(path.name.split("_")[0]), path.name

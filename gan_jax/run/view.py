@@ -22,6 +22,7 @@ from gan_jax.report.names import words
 from gan_jax.report.panels import Best
 from gan_jax.report.run_view import RunView, SavedState, Setting
 from gan_jax.report.series import Extreme, Row, as_number, by_name, extreme, read_rows
+from gan_jax.run import claims
 from gan_jax.run import folder as folders
 
 CHANNELS = {1: "grey ", 3: "colour "}
@@ -108,7 +109,7 @@ def _status(
         named = {"terminated": "by a signal", "stopped early": "early, as its patience ran out"}
         status = "finished" if reason == "finished" else "stopped"
         return status, f"{named.get(reason, '')} at step {ended:,.0f}".strip()
-    if training is None and folders.in_use(folder):
+    if training is None and claims.in_use(folder):
         return "training", place
     return ("interrupted", f"at {place}") if rows else ("empty", "")
 

@@ -75,7 +75,9 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
         raise UserError(f"{key}={source!r}: no such run or file")
     if (path / "config.json").exists():
         has_best = saved_states.best_states_in(path / "best")
-        path = folders.state_path(path, "best" if has_best else "newest")
+        chosen = "best" if has_best else "newest"
+        _, saved = folders.read_state(path, chosen, saved_states.read_arrays)
+        return _of_state(saved, net, f"{key}={source!r}")
     if not (path / "state").is_dir():
         raise UserError(
             f"{key}={source!r} holds no weights: accepted are runs, their states, "

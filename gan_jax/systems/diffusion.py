@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
+from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import noise_of, numbers_of
 from gan_jax.core.system import (
     UNCHANGED,
@@ -149,10 +150,11 @@ def noisy_examples(
     count = found["image"].shape[0]
     level, weight = diffusion.process.draw(level_key, history, count)
     noise = jax.random.normal(noise_key, found["image"].shape)
-    drawn = {"level": level, "weight": weight, "noise": noise}
+    drawn = split_as(found["image"], {"level": level, "weight": weight, "noise": noise})
     found |= {name: batch.get(name, value) for name, value in drawn.items()}
     if diffusion.label_dropout:
         hidden = jax.random.bernoulli(drop_key, diffusion.label_dropout, (count,))
+        hidden = split_as(found["image"], hidden)
         found["label"] = jnp.where(hidden, unet.NO_CLASS, found["label"])
     return found
 

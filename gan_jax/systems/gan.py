@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
+from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import classes_of, latents_of, numbers_of
 from gan_jax.core.system import (
     UNCHANGED,
@@ -43,9 +44,7 @@ from gan_jax.models import gan as networks
 from gan_jax.models.network import Network
 from gan_jax.ops import augment, images, losses, penalties
 from gan_jax.ops.groups import by_groups
-from gan_jax.systems.gan_config import Loss, check
-from gan_jax.systems.gan_config import defaults as defaults
-from gan_jax.systems.gan_config import shortened as shortened
+from gan_jax.systems.gan_config import Loss, check, defaults, shortened  # noqa: F401
 from gan_jax.systems.gan_standing_statistics import standing
 
 TITLE = "A GAN"  # as reports call a model
@@ -139,11 +138,11 @@ def drawn_labels(key: Array, count: int, facts: Facts) -> Array:
     return jnp.asarray(drawn, jnp.int32)[places] if facts.empty_classes else places
 
 
-def fake_inputs(gan: Gan, batch: Batch, count: int, key: Array) -> tuple[Array, Array]:
-    """z [count, z_dim] and classes [count] for fakes; a batch may bring its own `z`."""
+def fake_inputs(gan: Gan, x: Array, z: Array | None, key: Array) -> tuple[Array, Array]:
+    """z [B, z_dim], if none is given, and classes [B] for as many fakes as there are images x."""
     z_key, label_key = jax.random.split(key)
-    z = batch["z"] if "z" in batch else jax.random.normal(z_key, (count, gan.z_dim))
-    return z, drawn_labels(label_key, count, gan.facts)
+    label = split_as(x, drawn_labels(label_key, len(x), gan.facts))
+    return split_as(x, jax.random.normal(z_key, (len(x), gan.z_dim))) if z is None else z, label
 
 
 def discriminate(
@@ -170,7 +169,7 @@ def update_gen(gan: Gan, gen_net: Net, disc_net: Net, batch: Batch, extra: dict,
     """
     z_key, gen_key, other_key, *keys = jax.random.split(key, 6)
     loss, x = gan.loss, images.to_unit(batch["image"])  # [B, H, W, C] in [-1, 1]
-    z, label = fake_inputs(gan, batch, x.shape[0], z_key)
+    z, label = fake_inputs(gan, x, batch.get("z"), z_key)
 
     def gen_loss(params):
         fake, stats = gan.gen.apply(params, gen_net.stats, z, label, train=True, key=gen_key)
@@ -182,7 +181,7 @@ def update_gen(gan: Gan, gen_net: Net, disc_net: Net, batch: Batch, extra: dict,
             distance = losses.reconstruction(fake, x, loss.reconstruction_norm)
             terms["loss/reconstruction"] = loss.reconstruction * distance
         if loss.mode_seeking:
-            other_z, _ = fake_inputs(gan, {}, x.shape[0], other_key)
+            other_z, _ = fake_inputs(gan, x, None, other_key)
             other, _ = gan.gen.apply(params, stats, other_z, label, train=True, key=gen_key)
             diversity = penalties.mode_seeking(fake, other, z, other_z)
             terms["loss/mode_seeking"] = loss.mode_seeking * diversity
@@ -258,7 +257,7 @@ def disc_penalties(
     loss, terms = gan.loss, {}
     if loss.gradient_penalty:
         if alpha is None:
-            alpha = jax.random.uniform(key, (x.shape[0], 1, 1, 1))
+            alpha = split_as(x, jax.random.uniform(key, (x.shape[0], 1, 1, 1)))
         penalty = penalties.gradient_penalty(critic, x, fake, alpha)
         terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
     if loss.r1:
@@ -281,7 +280,7 @@ def train_disc(
         gen_stats, disc_net = carry
         index, part = slice_
         z_key, gen_key, disc_key = jax.random.split(jax.random.fold_in(key, index), 3)
-        z, label = fake_inputs(gan, part, part["image"].shape[0], z_key)
+        z, label = fake_inputs(gan, part["image"], part.get("z"), z_key)
         fake, gen_stats = gan.gen.apply(
             gen_net.params, gen_stats, z, label, train=True, key=gen_key
         )

@@ -28,6 +28,7 @@ import optax
 from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
+from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import noise_of, numbers_of
 from gan_jax.core.system import (
     UNCHANGED,
@@ -145,10 +146,10 @@ def noisy_examples(
     x = images.to_unit(batch["image"])
     if not model.noised:
         return {"x": x, "t": jnp.zeros(x.shape[0], jnp.int32), "label": batch["label"]}
-    t = batch["t"] if "t" in batch else times(x.shape[0])
+    t = batch["t"] if "t" in batch else split_as(x, times(len(x)))
     noise = batch.get("noise")
     if noise is None:
-        noise = jax.random.normal(key, x.shape, x.dtype)
+        noise = split_as(x, jax.random.normal(key, x.shape, x.dtype))
     x = gaussian_diffusion.q_sample(model.chain, x, t, noise)
     return {"x": x, "t": t, "label": batch["label"]}
 

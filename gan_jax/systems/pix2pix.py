@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import ema, optim, plateau
 from gan_jax.core.intervals import single_stage
+from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import numbers_of
 from gan_jax.core.system import (
     UNCHANGED,
@@ -242,7 +243,7 @@ def update_disc(
 
         if loss.gradient_penalty:
             # between the real and the fake output of one input
-            alpha = jax.random.uniform(key, (x.shape[0], 1, 1, 1))
+            alpha = split_as(x, jax.random.uniform(key, (x.shape[0], 1, 1, 1)))
             penalty = penalties.gradient_penalty(critic, y, fake, alpha)
             terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
         seen = adversarial.discriminator_metrics(real_logits, fake_logits, real_loss, fake_loss)

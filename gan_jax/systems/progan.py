@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
+from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
     UNCHANGED,
@@ -201,15 +202,13 @@ def train_step(
     level = Level(stage.resolution, batch["fade"]) if given else scheduled_level(gan, state, stage)
     disc_key, gen_key, mix_key, label_key = jax.random.split(key, 4)
     real, label = real_images(gan, batch, level), one_hot(gan, batch["label"])
-    count = real.shape[0]
-    mixing = batch.get("mixing")
-    if mixing is None:
-        mixing = jax.random.uniform(mix_key, (count, 1, 1, 1))
-    inputs = losses.Inputs(real, label, latents(gan, batch, "z_disc", count, disc_key), mixing)
+    mixing = split_as(real, jax.random.uniform(mix_key, (len(real), 1, 1, 1)))
+    mixing = batch.get("mixing", mixing)
+    inputs = losses.Inputs(real, label, latents(gan, batch, "z_disc", real, disc_key), mixing)
 
     def fakes_for_gen():
-        z = latents(gan, batch, "z_gen", count, gen_key)
-        return z, classes_for_gen(gan, batch, label_key)
+        z = latents(gan, batch, "z_gen", real, gen_key)
+        return z, classes_for_gen(gan, batch, real, label_key)
 
     if gan.loss.order == "joint":
         nets, metrics = update_jointly(gan, state, inputs, level, stage)
@@ -367,18 +366,18 @@ def real_images(gan: ProGan, batch: Batch, level: Level) -> Array:
     return progressive_growing.blend(images.to_unit(x), level.fade)
 
 
-def latents(gan: ProGan, batch: Batch, name: str, count: int, key: Array) -> Array:
-    """Standard normal latents [count, latents], or those that the batch brings under `name`."""
-    return batch[name] if name in batch else jax.random.normal(key, (count, gan.latents))
+def latents(gan: ProGan, batch: Batch, name: str, x: Array, key: Array) -> Array:
+    """Standard normal latents, one for each image of x, or those that the batch has as `name`."""
+    return batch.get(name, split_as(x, jax.random.normal(key, (len(x), gan.latents))))
 
 
-def classes_for_gen(gan: ProGan, batch: Batch, key: Array) -> Array:
+def classes_for_gen(gan: ProGan, batch: Batch, x: Array, key: Array) -> Array:
     """Classes for the generator's fakes, sampled from those of the batch: one-hot [B, classes]."""
     if "label_gen" in batch:
         return one_hot(gan, batch["label_gen"])
     label = batch["label"]
-    count = label.shape[0]
-    return one_hot(gan, label[jax.random.randint(key, (count,), 0, count)])
+    places = jax.random.randint(key, (len(x),), 0, len(x))
+    return one_hot(gan, split_as(x, label[places]))
 
 
 def one_hot(gan: ProGan, label: Array) -> Array:

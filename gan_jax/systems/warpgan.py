@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import ema, grads, optim, plateau, schedules
 from gan_jax.core.intervals import single_stage
+from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
     UNCHANGED,
@@ -168,10 +169,9 @@ def train_step(
     gen, disc = state.nets["gen"], state.nets["disc"]
     a, b = standardised(batch["target"]), standardised(batch["input"])
     style_key, drop_key = jax.random.split(key)
-    given = "z" in batch
-    z = batch["z"] if given else jax.random.normal(style_key, (len(b), gan.style_size))
+    z = split_as(b, jax.random.normal(style_key, (len(b), gan.style_size)))
     labels = (batch.get("target_label", batch["label"]), batch["label"], batch["label"])
-    pairs = terms.Pairs(a, b, z, labels)
+    pairs = terms.Pairs(a, b, batch.get("z", z), labels)
     gen_grads, disc_grads, (gen_total, disc_total, metrics) = grads.two_networks(
         lambda gen, disc: losses(gan, gen, disc, pairs, drop_key), gen.params, disc.params
     )

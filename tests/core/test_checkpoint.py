@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import loss_scale, optim, saved_states, schedules, state_manager
+from gan_jax.core import loss_scale, optim, saved_states, schedules, state_writer
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.mesh import Mesh, fetch
@@ -128,8 +128,8 @@ def test_what_is_saved_is_what_was_given_not_what_it_became(tmp_path):
 
 def test_a_state_is_sealed_before_it_becomes_visible(tmp_path, monkeypatch):
     """A kill between writing and renaming leaves no state without checksums."""
-    seen, seal = [], state_manager._seal
-    monkeypatch.setattr(state_manager, "_seal", lambda f: (seal(f), seen.extend(folders(f))))
+    seen, seal = [], state_writer._seal
+    monkeypatch.setattr(state_writer, "_seal", lambda f: (seal(f), seen.extend(folders(f.parent))))
     saved(tmp_path / "c", 4)
     assert len(seen) == 1
     assert seen[0].startswith("4.")

@@ -21,16 +21,13 @@ class Prepared:
         self.program, self.config = program, config
         config.run.devices = 1
         self.experiment = Experiment(config)
-        # both meshes share one trace of the step, which is half of what a small program costs
-        system = self.experiment.system
-        self.system = system._replace(train_step=jax.jit(system.train_step, static_argnums=3))
         wide = config.copy_and_resolve_references()
         wide.run.devices = 8
         self.experiments = {1: self.experiment, 8: Experiment(wide, self.experiment.facts)}
         # the carry at step 0 on the host, made in single precision whatever a test computes in
         self.saved = fetch(self.experiment.fresh())
         self.steps, self.firsts, self.seconds = {}, {}, {}
-        self.stage = system.stages[0]
+        self.stage = self.experiment.system.stages[0]
         batches = self.experiment.data("train", self.stage, 0)
         self.batches = [batch for _, batch in zip(range(3), batches, strict=False)]
 
@@ -96,5 +93,5 @@ class Prepared:
         """The jitted step; of each precision a function of its own, so that it is traced once."""
         if (devices, double) not in self.steps:
             mesh = self.experiments[devices].mesh
-            self.steps[devices, double] = train_step.train_function(self.system, mesh)
+            self.steps[devices, double] = train_step.train_function(self.experiment.system, mesh)
         return self.steps[devices, double]

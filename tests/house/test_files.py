@@ -13,7 +13,7 @@ import pytest
 from gan_jax import files
 from gan_jax.core.writer import Writer
 from gan_jax.errors import UserError, one_line, short
-from gan_jax.run import folder as run_folder
+from gan_jax.run import claims
 from tests.helpers import hostile
 
 NOBODY = 65534
@@ -150,7 +150,7 @@ PLANTED = ["link to nothing", "pipe", "socket", "endless device"]
 def test_a_run_does_not_lock_or_log_through_what_was_planted(tmp_path, kind):
     hostile.SPECIAL[kind](tmp_path / ".lock")
     with pytest.raises(UserError, match=r"workdir=.* cannot be written \(it is "):
-        run_folder.claim(tmp_path)
+        claims.claim(tmp_path)
     hostile.SPECIAL[kind](tmp_path / "metrics.jsonl")
     with pytest.raises(UserError, match=r"metrics\.jsonl cannot be (written|read): it is "):
         Writer(tmp_path, 0, save_grid=lambda path, images: images)
@@ -162,7 +162,7 @@ def test_the_target_of_a_planted_link_stays_as_it_is(tmp_path):
     for name in (".lock", "metrics.jsonl"):
         (tmp_path / name).symlink_to("victim")
     with pytest.raises(UserError, match="it is a link"):
-        run_folder.claim(tmp_path)
+        claims.claim(tmp_path)
     Writer(tmp_path, 0, save_grid=lambda path, images: images).close()
     assert (tmp_path / "victim").read_text() == "mine"
 

@@ -12,7 +12,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # what each room may import of the others; gan_jax/*.py (training, evaluating, api) may import all
 # that stand below them, and config may import the systems
-LOWEST = ("errors", "files", "log", "npz", "zips", "__version__")  # which all rooms may import
+LOWEST = (
+    "errors",
+    "files",
+    "growing",
+    "log",
+    "npz",
+    "zips",
+    "__version__",
+)  # which all rooms may import
 BASE = {"core", "ops", "data", "report"}
 ROOMS = {
     "modes": {

@@ -202,11 +202,10 @@ def test_sampling_keys_are_checked_and_brought_to_their_types(imported):
         assert_refused(message, sampler_settings.adjusted, model, changes)
 
 
-def classifier_config(**discrete) -> ConfigDict:
+def classifier_config() -> ConfigDict:
     config = configs.load_file("configs/noisy_classifier_mnist.py", "tiny")
     config.data.channels = "rgb"
     config.discrete.schedule = "linear"
-    config.discrete.update(discrete)
     config.run.update(steps="1", eval_every="0", save_every="1", devices=1)
     return config
 
@@ -239,6 +238,10 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     ):
         place = str(tmp_path / source) if source else ""
         refused_argument(name, message, sampler_settings.adjusted, model, {}, place, scale)
-    training.train(classifier_config(schedule="cosine"), tmp_path / "other")
+    shutil.copytree(tmp_path / "judge", tmp_path / "other")
+    told = tmp_path / "other" / "config.json"
+    text = told.read_text()
+    assert text.count('"schedule": "linear"') == 1
+    told.write_text(text.replace('"schedule": "linear"', '"schedule": "cosine"'))
     other, place = r"learnt another noise: its config\.discrete\.schedule", str(tmp_path / "other")
     refused_argument("classifier", other, sampler_settings.adjusted, model, {}, place)

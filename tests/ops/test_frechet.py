@@ -87,3 +87,17 @@ def test_distance_is_symmetric_and_never_negative():
 def test_features_that_are_not_finite_give_nan_and_no_crash():
     assert np.isnan(frechet_distance(np.zeros(2), np.eye(2), np.zeros(2), np.full((2, 2), np.inf)))
     assert np.isnan(frechet_distance(np.array([np.nan, 0]), np.eye(2), np.zeros(2), np.eye(2)))
+
+
+def test_few_features_of_many_dimensions():
+    """Covariances of rank 3 and 5 in 400 dimensions, against the definition in the three that both
+    span: beyond them the product is zero."""
+    random = np.random.default_rng(0)
+    basis = np.linalg.qr(random.normal(size=(400, 5)))[0]
+    small = np.diag([4.0, 9.0, 1.0, 0.0, 0.0])
+    large = np.diag([1.0, 4.0, 25.0, 16.0, 2.0])
+    covs = [basis @ part @ basis.T for part in (small, large)]
+    expected = small.trace() + large.trace() - 2 * np.sqrt(small @ large).trace()
+    for one, other in (covs, covs[::-1]):
+        found = frechet_distance(np.zeros(400), one, np.zeros(400), other)
+        assert found == pytest.approx(expected, rel=1e-12)

@@ -110,7 +110,7 @@ def test_another_loss_and_another_network(gan):
     exp = gan_jax.experiment(DCGAN, changes={"adversarial": twice})
     first = exp.step()
     assert first["loss/gen"] == pytest.approx(2 * gan.metrics[0]["loss/gen"], rel=1e-6)
-    whole = exp.experiment.system.train_step.args[0].gen
+    whole = exp.experiment.system.init.__wrapped__.args[0].gen
 
     def flat(*args, **kwargs):
         image, stats = whole.apply(*args, **kwargs)

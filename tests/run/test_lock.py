@@ -6,37 +6,44 @@ import socket
 import pytest
 
 from gan_jax.errors import ArgumentError
-from gan_jax.run import folder as folders
+from gan_jax.run import claims
 from tests.helpers.one_line import refused_argument
 
 
 @pytest.fixture
 def claimed(tmp_path):
     """A folder that is locked; locks of one process exclude each other as those of two do."""
-    folder = folders.claim(tmp_path / "run")
+    folder = claims.claim(tmp_path / "run")
     yield folder
-    folders.release(folder)
+    claims.release(folder)
 
 
 def test_the_refusal_names_host_process_and_time(claimed):
     who = rf"process {os.getpid()} on {socket.gethostname()} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
     message = rf"^={claimed}: {who}\S* trains there; wait for it, or name another folder$"
-    refused_argument("workdir", message, folders.claim, claimed)
-    refused_argument("workdir", message, folders.claim, claimed)  # and what it says is still there
+    refused_argument("workdir", message, claims.claim, claimed)
+    refused_argument("workdir", message, claims.claim, claimed)  # and what it says is still there
 
 
 def test_it_survives_the_removal_of_its_file(claimed):
     (claimed / ".lock").unlink()
-    refused_argument("workdir", "another process trains there", folders.claim, claimed)
+    who = rf"process {os.getpid()} on {socket.gethostname()} since \d{{4}}-\d\d-\d\d \d\d:\d\d"
+    refused_argument("workdir", rf"{who}\S* trains there", claims.claim, claimed)
+
+
+def test_who_holds_it_is_named_where_the_system_says_it(claimed, monkeypatch):
+    (claimed / ".lock").unlink()
+    monkeypatch.setattr(claims, "_holder", lambda handle: "")
+    refused_argument("workdir", "another process trains there", claims.claim, claimed)
 
 
 def test_what_is_released_can_be_claimed(claimed):
-    first = folders._locks[claimed]
-    folders.release(claimed)
-    again = folders.claim(claimed)
-    assert folders._locks[again] is not first
+    first = claims._locks[claimed]
+    claims.release(claimed)
+    again = claims.claim(claimed)
+    assert claims._locks[again] is not first
     with pytest.raises(ArgumentError):
-        folders.claim(claimed)
+        claims.claim(claimed)
 
 
 def test_nothing_is_written_through_a_planted_link(tmp_path):
@@ -44,7 +51,7 @@ def test_nothing_is_written_through_a_planted_link(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".lock").symlink_to(tmp_path / "precious")
-    refused_argument("workdir", "cannot be written", folders.claim, folder)
+    refused_argument("workdir", "cannot be written", claims.claim, folder)
     assert (tmp_path / "precious").read_text() == "data"
 
 
@@ -52,9 +59,9 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".lock").write_text("x" * 500)
-    folders.claim(folder)
+    claims.claim(folder)
     try:
         assert (folder / ".lock").read_text().startswith(f"process {os.getpid()} on ")
         assert "x" * 10 not in (folder / ".lock").read_text()
     finally:
-        folders.release(folder)
+        claims.release(folder)

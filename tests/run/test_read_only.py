@@ -26,8 +26,7 @@ from gan_jax.modes.actions import (
     timelapse,
 )
 from gan_jax.modes.actions.interpolate import Motion
-from gan_jax.run import folder as folders
-from gan_jax.run import weights
+from gan_jax.run import claims, weights
 from tests.helpers.one_line import refused_argument
 from tests.helpers.shell import ROOT
 from tests.helpers.unwritable import unwritable
@@ -165,9 +164,9 @@ def test_an_output_that_is_a_file_or_lies_in_one(trained, tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
 def test_a_file_system_without_locks(tmp_path, monkeypatch, number, lines):
     """Lustre, some NFS and FUSE mounts: the run goes on, and a line says what is missing."""
-    monkeypatch.setattr(folders.fcntl, "flock", failing(number))
-    folder = folders.claim(tmp_path / "run")
-    folders.release(folder)
+    monkeypatch.setattr(claims.fcntl, "flock", failing(number))
+    folder = claims.claim(tmp_path / "run")
+    claims.release(folder)
     assert len(lines) == 1
     assert "has no locks" in lines[0]
     assert "\n" not in lines[0]
@@ -175,8 +174,8 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number, lines):
 
 @pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES])
 def test_a_folder_that_another_process_holds(tmp_path, monkeypatch, number):
-    monkeypatch.setattr(folders.fcntl, "flock", failing(number))
-    refused_argument("workdir", "another process trains there", folders.claim, tmp_path / "run")
+    monkeypatch.setattr(claims.fcntl, "flock", failing(number))
+    refused_argument("workdir", "another process trains there", claims.claim, tmp_path / "run")
 
 
 def failing(number: int):
@@ -232,4 +231,4 @@ def test_arrays_are_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_a_name_that_the_locale_cannot_spell(tmp_path):
     folder = f"{tmp_path}/c\udcc3"
-    refused_argument("workdir", "this locale cannot spell", folders.claim, folder)
+    refused_argument("workdir", "this locale cannot spell", claims.claim, folder)

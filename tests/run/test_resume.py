@@ -5,15 +5,22 @@ import signal
 import pytest
 from PIL import Image
 
-from tests.helpers.shell import TINY, arrays, assert_same, launch, launch_and_kill, rows
+from tests.helpers.shell import (
+    TINY,
+    arrays,
+    assert_same,
+    launch,
+    launch_and_kill,
+    rows,
+)
 
 LONG = (
-    "--config.run.steps=60",
+    "--config.run.steps=30",
     "--config.run.log_every=1",
     "--config.run.save_every=7",
     "--config.run.eval_every=10",
-    "--config.run.sample_every=20",
-    "--config.run.quality_every=20",
+    "--config.run.sample_every=10",
+    "--config.run.quality_every=10",
 )
 
 
@@ -46,7 +53,7 @@ def test_a_run_killed_twice_ends_bit_identical(straight, tmp_path):
     """SIGKILL at two places, once between saves and once more: states, rows and pictures agree."""
     workdir = tmp_path / "run"
     run = (TINY, f"--workdir={workdir}", judged_by(straight), *LONG)
-    for step in (9, 33):
+    for step in (9, 23):
         assert launch_and_kill(workdir, step, *run) == -signal.SIGKILL
     done = launch(*run)
     assert done.returncode == 0, done.stderr
@@ -74,17 +81,17 @@ def test_a_save_by_the_clock_changes_no_result(straight, tmp_path):
 
 
 def test_more_steps_continue_and_a_finished_run_says_so(straight, tmp_path):
-    """40 steps, then 60 in the same folder, equal 60 at once; then nothing is left to do."""
+    """20 steps, then 30 in the same folder, equal 30 at once; then nothing is left to do."""
     workdir = tmp_path / "run"
     run = (TINY, f"--workdir={workdir}", judged_by(straight))
     shorter = [a for a in LONG if "run.steps" not in a]
-    done = launch(*run, *shorter, "--config.run.steps=40")
+    done = launch(*run, *shorter, "--config.run.steps=20")
     assert done.returncode == 0, done.stderr
     done = launch(*run, *LONG)
     assert done.returncode == 0, done.stderr
-    assert "config.run.steps is '40' there, '60' here" in done.stdout
+    assert "config.run.steps is '20' there, '30' here" in done.stdout
     assert_same(arrays(straight), arrays(workdir))
     done = launch(*run, *LONG)
     assert done.returncode == 0
-    assert "already finished at step 60" in done.stdout
+    assert "already finished at step 30" in done.stdout
     assert rows(workdir) == rows(straight)

@@ -74,6 +74,23 @@ def l2(tensors: dict) -> dict[str, float]:
     return {k: float(np.linalg.norm(np.asarray(v, np.float64))) for k, v in tensors.items()}
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """A system that learns fast and ends at the second update that is not finite: the system, a
+    state and its compiled step."""
+    config = tiny_config(diffusion=dict(skip_limit=1), optim=dict(unet=dict(lr=1e-2)))
+    system = diffusion.make(config, FACTS)
+    return system, filled(system), stepper(system)
+
+
+@pytest.fixture(scope="module")
+def remembering():
+    """The same of a system that draws levels by their losses."""
+    config = tiny_config(discrete=dict(timestep_sampler="loss_second_moment", steps=40))
+    system = diffusion.make(config, FACTS)
+    return system, filled(system), stepper(system)
+
+
 class Original:
     """The original's five steps: its file, our config for them, and which tensors to compare."""
 
@@ -188,12 +205,8 @@ def test_microbatches_are_one_batch():
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
-def test_the_history_of_levels_is_part_of_the_state():
-    system = diffusion.make(
-        tiny_config(discrete=dict(timestep_sampler="loss_second_moment", steps=40)), FACTS
-    )
-    state = filled(system)
-    step = stepper(system)
+def test_the_history_of_levels_is_part_of_the_state(remembering):
+    _, state, step = remembering
     given = {**BATCH, "level": np.repeat(np.arange(4, dtype=np.int32), 2)}
     state, metrics = step(state, given, jax.random.key(0))
     seen = np.asarray(state.extra["levels"]["seen"])
@@ -220,9 +233,8 @@ def test_classes_are_dropped_with_the_share_that_is_asked_for():
         assert bool(jnp.any(moments != 0)) == learns
 
 
-def test_updates_that_are_not_finite_are_skipped_and_end_the_run_when_there_are_too_many():
-    system = diffusion.make(tiny_config(diffusion=dict(skip_limit=1)), FACTS)
-    state, step = filled(system), stepper(system)
+def test_updates_that_are_not_finite_are_skipped_and_end_the_run_when_there_are_too_many(plain):
+    _, state, step = plain
     broken = {**BATCH, "noise": np.full((8, 8, 8, 3), np.nan, np.float32)}
     first, metrics = step(state, broken, jax.random.key(0))
     assert int(first.step) == 1
@@ -240,12 +252,12 @@ def test_updates_that_are_not_finite_are_skipped_and_end_the_run_when_there_are_
     assert all(np.isfinite(v) for v in metrics.values())
 
 
-def test_float16_scales_its_loss():
+def test_float16_scales_its_loss(plain):
     system = diffusion.make(tiny_config(model=dict(dtype="float16")), FACTS)
     state, metrics = stepper(system)(filled(system), BATCH, jax.random.key(0))
     assert float(metrics["loss_scale/unet"]) == 2.0**20
-    plain = diffusion.make(tiny_config(), FACTS)
-    _, exact = stepper(plain)(filled(plain), BATCH, jax.random.key(0))
+    _, exact_state, step = plain
+    _, exact = step(exact_state, BATCH, jax.random.key(0))
     np.testing.assert_allclose(metrics["loss/unet"], exact["loss/unet"], rtol=2e-3)
     if float(metrics["skipped/unet"]) == 0:
         np.testing.assert_allclose(metrics["grad_norm/unet"], exact["grad_norm/unet"], rtol=2e-2)
@@ -276,13 +288,10 @@ def test_other_processes_begin_at_the_loss_of_a_network_that_says_nothing(proces
     assert sum(name.startswith(("loss/t0", "loss/sigma")) for name in metrics) >= 1
 
 
-def test_a_loss_that_is_no_number_is_not_remembered():
-    system = diffusion.make(
-        tiny_config(discrete=dict(timestep_sampler="loss_second_moment", steps=40)), FACTS
-    )
-    state = filled(system)
+def test_a_loss_that_is_no_number_is_not_remembered(remembering):
+    _, state, step = remembering
     broken = {**BATCH, "noise": np.full((8, 8, 8, 3), np.nan, np.float32)}
-    after, _ = stepper(system)(state, broken, jax.random.key(0))
+    after, _ = step(state, broken, jax.random.key(0))
     assert np.isfinite(after.extra["levels"]["losses"]).all()
     assert not after.extra["levels"]["seen"].any()
 
@@ -304,10 +313,9 @@ def test_validation_spreads_levels_by_the_numbers_of_the_images():
         assert (values > 2 * np.median(values)).sum() >= 2
 
 
-def test_it_learns():
+def test_it_learns(plain):
     """White images: the noise is what is left of x."""
-    system = diffusion.make(tiny_config(optim=dict(unet=dict(lr=1e-2))), FACTS)
-    state, step = filled(system), stepper(system)
+    _, state, step = plain
     white, losses = {**BATCH, "image": np.full_like(BATCH["image"], 255)}, []
     for i in range(80):
         state, metrics = step(state, white, jax.random.key(i))

@@ -15,8 +15,8 @@ from gan_jax.core.train_step import TrainCarry
 from gan_jax.errors import ArgumentError, argument
 from gan_jax.files import amount, writing
 from gan_jax.interop import guided_diffusion
+from gan_jax.run import claims, provenance, released
 from gan_jax.run import folder as folders
-from gan_jax.run import provenance, released
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,10 @@ def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | No
 def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Path:
     """Writes config and state of the run, and returns its folder."""
     key = f"source={path}"
-    folder = folders.claim(workdir)
+    folder = claims.claim(workdir)
     try:
-        if (folder / "config.json").exists():
+        # an import that was killed has left no state
+        if (folder / "config.json").exists() and folders.has_states(folder):
             raise ArgumentError("workdir", f"={workdir} holds a run already; name another folder")
         experiment = Experiment(config, released.facts_of(config, tensors))
         with argument("source"):
@@ -81,7 +82,7 @@ def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Pa
             states.save(0, carry._asdict(), vars(job.Progress()))
             states.close()
     finally:
-        folders.release(folder)
+        claims.release(folder)
     return folder
 
 

@@ -1,0 +1,29 @@
+"""Errors of a disk that pass."""
+
+import errno
+import functools
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P, T = ParamSpec("P"), TypeVar("T")
+PAUSES = (0.05, 0.5)  # seconds between tries
+# a server that has restarted, a cable, a signal: the same call may succeed a moment later
+PASSING = (errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EINTR, errno.EAGAIN)
+
+
+def patient(function: Callable[P, T]) -> Callable[P, T]:
+    """The same function, which is called again when it raises an OSError that may pass."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        for pause in PAUSES:
+            try:
+                return function(*args, **kwargs)
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+            time.sleep(pause)
+        return function(*args, **kwargs)
+
+    return call

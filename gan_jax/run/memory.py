@@ -1,0 +1,70 @@
+"""Running out of memory, in one line that says what to lower."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+
+import jax
+from ml_collections import ConfigDict
+
+from gan_jax import config as configs
+from gan_jax.errors import UserError
+from gan_jax.files import amount
+
+_SIZE = re.compile(r"allocat\w+ ([\d,]+) ?bytes|allocate ([\d.]+ ?[KMGT]i?B)")
+
+
+class OutOfMemory(UserError):
+    """The memory of the machine or of the device is too small for what was asked for."""
+
+
+def sizes(config: ConfigDict) -> list[str]:
+    """The keys of a config that make a step smaller, with their values: "batch_size (now 64)"."""
+    settings = configs.flat(configs.plain(config))
+    own = configs.SYSTEMS[config.system].SIZES
+    found = {key: settings.get(key) for key in ("data.resolution", *own, "batch_size")}
+    return [
+        f"config.{key} (now {size})"
+        for key, size in found.items()
+        if isinstance(size, int) and size > 0
+    ]
+
+
+@contextlib.contextmanager
+def explained(config: ConfigDict, advice: Callable[[list[str]], str]) -> Iterator[None]:
+    """Turns the errors of a full memory that are raised in this block into OutOfMemory.
+
+    Args:
+      config: that of the model.
+      advice: what to do, given `sizes` of the config.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(f"{what(error)}; {advice(sizes(config))}") from error
+
+
+def what(error: Exception) -> str:
+    """Which memory is full, and by what if the error says so."""
+    of_host = isinstance(error, MemoryError) or jax.default_backend() == "cpu"
+    found = _SIZE.search(str(error))
+    wanted = ""
+    if found:
+        number = found[1] and amount(int(found[1].replace(",", "")))
+        wanted = f" ({number or found[2]} more were asked for)"
+    return f"out of memory on {'this machine' if of_host else 'the device'}{wanted}"
+
+
+def of_training(keys: list[str]) -> str:
+    """What to do about training that does not fit."""
+    return f"lower one of {', '.join(keys)}, and give the command again"
+
+
+def of_model(keys: list[str]) -> str:
+    """What to do about a trained model that does not fit."""
+    return (
+        "ask for fewer images at a time, end other programs, or use a larger device; how large the "
+        f"model is, its run decided by {', '.join(keys)}"
+    )

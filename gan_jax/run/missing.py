@@ -1,0 +1,46 @@
+"""What of a run's folder is gone when the run resumes."""
+
+import logging
+from pathlib import Path
+
+from gan_jax.core.job import Progress
+from gan_jax.core.saved_states import best_states_in
+from gan_jax.run.experiment import Experiment
+
+logger = logging.getLogger(__name__)
+
+
+def tell(folder: Path, step: int, progress: Progress, experiment: Experiment) -> None:
+    """Logs a line about what a run that resumes from `step` has written and does not find again.
+
+    It cannot be made anew, and the run goes on without it.
+    """
+    gone = parts(folder, progress, experiment) if step else []
+    if gone:
+        logger.warning(
+            f"{folder}: missing are {'; '.join(gone)}. They were moved or removed since this run "
+            f"began; it goes on from step {step} without them"
+        )
+
+
+def parts(folder: Path, progress: Progress, experiment: Experiment) -> list[str]:
+    """The parts that are missing, with what that means."""
+    found = []
+    if not (folder / "config.json").exists():
+        found.append("config.json, so that nothing says whether this is the config it began with")
+    if not (folder / "metrics.jsonl").exists():
+        found.append("metrics.jsonl, so that curves and epochs.csv begin here")
+    if not any(folder.glob("events/events.out.tfevents.*")):
+        found.append("the event files in events/, so that TensorBoard's curves begin here")
+    if experiment.system.sample_step is not None and not (folder / "samples").is_dir():
+        found.append("samples/ with the grids so far")
+    if experiment.measures_quality and not (folder / "quality.json").exists():
+        found.append("quality.json, so that nothing says what earlier scores were measured with")
+    best = progress.stage, progress.best_step
+    if progress.best_step is not None and best not in best_states_in(folder / "best"):
+        metric = experiment.config.best.metric
+        found.append(
+            f"the best state, of step {progress.best_step} with {metric} "
+            f"{progress.best_value:.4f}, so that there is none until a better one comes"
+        )
+    return found
