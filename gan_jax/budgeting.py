@@ -3,6 +3,7 @@
 What is chosen from the times of the parts is decided in `gan_jax.run.budget`.
 """
 
+import contextlib
 import itertools
 import logging
 import tempfile
@@ -55,8 +56,11 @@ def shortened(
 
     def measured() -> trial.Costs:
         measure = _quality(experiment, folder, budget, train)
-        with tempfile.TemporaryDirectory(prefix="trial-", dir=folder) as place:
-            rounds = _rounds(experiment, measure, Path(place))
+        with (
+            tempfile.TemporaryDirectory(prefix="trial-", dir=folder) as place,
+            contextlib.closing(Checkpoints(Path(place) / "states", keep=1)) as states,
+        ):
+            rounds = _rounds(experiment, measure, states, Path(place))
             found = trial.costs(experiment, rounds, budget.seconds)
         feature_classifier.keep_length(experiment, folder)
         return found
@@ -65,10 +69,11 @@ def shortened(
 
 
 def _rounds(
-    experiment: Experiment, measure: quality.Quality | None, folder: Path
+    experiment: Experiment, measure: quality.Quality | None, states: Checkpoints, folder: Path
 ) -> dict[str, trial.Round]:
-    """What a run does at intervals, for a trial whose files go into `folder`."""
-    states, steps = Checkpoints(folder / "states", keep=1), itertools.count(1)
+    """What a run does at intervals, for a trial whose states go into `states` and whose other files
+    into `folder`."""
+    steps = itertools.count(1)
 
     def save(carry: TrainCarry, stage: Stage) -> None:
         states.save(next(steps), carry._asdict(), vars(Progress()))
