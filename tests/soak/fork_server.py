@@ -71,7 +71,8 @@ def child(command: Command) -> None:
     """Becomes the program; does not return."""
     # in a group of its own, and gone if the server goes
     os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{command.output}.{name}", flags, 0o644), number)
@@ -98,7 +99,8 @@ def serve() -> int:
 
     import_everything()
     gc.freeze()
-    if len(os.listdir("/proc/self/task")) > 1:
+    tasks = Path("/proc/self/task")
+    if tasks.exists() and len(os.listdir(tasks)) > 1:
         raise RuntimeError("an import has started a thread, which a child would lack")
     say(FIRST_WORDS)
     buffer, living = b"", set()
