@@ -28,6 +28,7 @@ def get_config(variant: str = ""):
         section.schedule.update(name="linear", begin=2000.0, length=4000.0, floor=1e-4)
     config.optim.gen.ema = (0.998,)
     config.best.metric = "fd_classifier"
+    config.quality.classifier_steps = "1000"
     config.run.update(steps="4000", log_every="50", sample_every="500")
     config.run.update(eval_every="2000", quality_every="2000", save_every="1000")
     if "tiny" in chosen:
