@@ -127,6 +127,8 @@ class BestStates:
         self.wait()
         with contextlib.suppress(OSError):  # then the next start of the run does it
             self._settle()
+        for writer in self._writers.values():
+            writer.close()
 
 
 def _value(folder: Path) -> float:

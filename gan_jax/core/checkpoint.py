@@ -133,6 +133,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until everything is on disk. Raises SaveFailed if it cannot be."""
         self.wait()
+        self._writer.close()
 
 
 def together(what: str) -> None:

@@ -26,6 +26,7 @@ class Progress:
     waited: int = 0  # evaluations since the best one
     evaluations: int = 0
     seconds: float = 0.0  # spent in training steps, over all processes of the run
+    rows: int = 0  # of metrics.jsonl; 0 in states of earlier revisions
     skipped: int = 0  # steps that were not applied because something in them was not finite
     rollbacks: int = 0  # times that the run has gone back to a good state
 

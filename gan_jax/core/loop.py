@@ -201,5 +201,5 @@ def _save(job: Job, watch: Watch, step: int, carry: TrainCarry, progress: Progre
     watch.check(carry)
     check_weights(carry.state, job.checkpoints.saved_step)
     job.recorder.flush()
-    progress.seconds = job.recorder.seconds
+    progress.seconds, progress.rows = job.recorder.seconds, job.recorder.writer.rows
     job.checkpoints.save(step, carry._asdict(), vars(progress))

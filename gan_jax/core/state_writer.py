@@ -133,6 +133,12 @@ class StateWriter:
             thread.join()  # it ends: each of its tries does
         self.raise_failure()
 
+    def close(self) -> None:
+        """Waits as `wait` does, and removes what a failing disk has left of tries and removals."""
+        self.wait()
+        if self._writes:
+            sweep(self.folder)
+
     def _save(self, step: int, tree: PyTree, meta: dict, after: Callable[[], None]) -> None:
         """Tries to save until it succeeds or `retries` are used up."""
         try:

@@ -54,7 +54,7 @@ class Writer:
         check: Callable[[], None] = lambda: None,
     ):
         self.workdir, self.quiet, self._save_grid = Path(workdir), quiet, save_grid
-        self._check = check
+        self._check, self.rows = check, 0  # rows of metrics.jsonl
         if quiet:
             return
         self.samples = self.workdir / "samples"
@@ -62,7 +62,7 @@ class Writer:
             self.samples.mkdir(parents=True, exist_ok=True)
         self._unsaved: deque[tuple[int, str, np.ndarray]] = deque()
         metrics, events = self.workdir / "metrics.jsonl", self.workdir / "events"
-        cut_rows(metrics, step)
+        self.rows = cut_rows(metrics, step)
         files.sweep(self.samples)
         cut_pictures(self.samples, step)
         files.sweep(events)
@@ -88,6 +88,7 @@ class Writer:
         row = {"step": step, "kind": kind, "wall_time": round(now, 3)}
         row |= {k: _plain(v) for k, v in scalars.items()}
         self._rows.write((json.dumps(row) + "\n").encode())
+        self.rows += 1
         # averages are named like the metrics of steps
         suffix = "_epoch" if kind == "epoch" else ""
         self._add(
@@ -190,12 +191,13 @@ def _checked(rows: Growing) -> Growing:
     return rows
 
 
-def cut_rows(path: Path, step: int) -> None:
-    """Removes rows beyond `step`, and a last line that a kill left unfinished."""
+def cut_rows(path: Path, step: int) -> int:
+    """Removes rows beyond `step`, and a last line that a kill left unfinished; returns how many
+    rows are left."""
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        return
+        return 0
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
     kept = []
@@ -208,6 +210,7 @@ def cut_rows(path: Path, step: int) -> None:
         if not later:
             kept.append(line + b"\n")
     write_bytes(path, b"".join(kept))
+    return len(kept)
 
 
 def cut_pictures(folder: Path, step: int) -> None:

@@ -22,6 +22,7 @@ from gan_jax.errors import ArgumentError, UserError
 from gan_jax.modes import devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
 
+STOPPED = 75  # exit status after SIGTERM or Ctrl-C
 NOT_SAVED = 74  # exit status of `core.state_writer.SaveFailed`, which imports too much for here
 
 
@@ -30,7 +31,21 @@ def enter() -> None:
     # XLA and TensorStore log to stderr what a person running a training does not need
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     make_lasting()
-    app.run(main, flags_parser=parse)
+    try:
+        app.run(main, flags_parser=parse)
+    except SystemExit as end:
+        if end.code == STOPPED and not _in_cluster():
+            # threads of a run that was stopped may still work, and Python's teardown then crashes
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(STOPPED)
+        raise
+
+
+def _in_cluster() -> bool:
+    """Whether other processes wait for the teardown of this one."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
 
 
 def parse(argv: list[str]) -> parsing.Command:
@@ -56,7 +71,7 @@ def main(command: parsing.Command) -> NoReturn:
         fail(parsing.message(error, command), error.status)
     except KeyboardInterrupt:
         print("stopped outside training: nothing is lost, run the same command again", flush=True)
-        os._exit(75)  # without the teardown of a compiler that was interrupted
+        os._exit(STOPPED)  # without the teardown of a compiler that was interrupted
     except Exception as error:  # where nobody could say what to lower
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -93,8 +93,9 @@ def check_held(folder: Path) -> None:
 
 
 def _unwritable(workdir: str | Path, error: OSError) -> ArgumentError:
+    place = ".lock: " if str(error.filename or "").endswith(".lock") else ""
     return ArgumentError(
-        "workdir", f"={workdir} cannot be written ({reason(error)}); name another folder"
+        "workdir", f"={workdir} cannot be written ({place}{reason(error)}); name another folder"
     )
 
 

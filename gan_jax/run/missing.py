@@ -5,6 +5,8 @@ from pathlib import Path
 
 from gan_jax.core.job import Progress
 from gan_jax.core.saved_states import best_states_in
+from gan_jax.errors import UserError
+from gan_jax.report.series import read_rows
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -15,7 +17,7 @@ def tell(folder: Path, step: int, progress: Progress, experiment: Experiment) ->
 
     It cannot be made anew, and the run goes on without it.
     """
-    gone = parts(folder, progress, experiment) if step else []
+    gone = parts(folder, step, progress, experiment) if step else []
     if gone:
         logger.warning(
             f"{folder}: missing are {'; '.join(gone)}. They were moved or removed since this run "
@@ -23,13 +25,17 @@ def tell(folder: Path, step: int, progress: Progress, experiment: Experiment) ->
         )
 
 
-def parts(folder: Path, progress: Progress, experiment: Experiment) -> list[str]:
+def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -> list[str]:
     """The parts that are missing, with what that means."""
     found = []
     if not (folder / "config.json").exists():
         found.append("config.json, so that nothing says whether this is the config it began with")
     if not (folder / "metrics.jsonl").exists():
         found.append("metrics.jsonl, so that curves and epochs.csv begin here")
+    elif (lost := progress.rows - _rows(folder, step)) > 0:
+        found.append(
+            f"{lost:,} of {progress.rows:,} rows of metrics.jsonl, and with them their curves"
+        )
     if not any(folder.glob("events/events.out.tfevents.*")):
         found.append("the event files in events/, so that TensorBoard's curves begin here")
     if experiment.system.sample_step is not None and not (folder / "samples").is_dir():
@@ -44,3 +50,11 @@ def parts(folder: Path, progress: Progress, experiment: Experiment) -> list[str]
             f"{progress.best_value:.4f}, so that there is none until a better one comes"
         )
     return found
+
+
+def _rows(folder: Path, step: int) -> int:
+    """How many rows of metrics.jsonl there are up to a step; 0 if it cannot be read."""
+    try:
+        return sum(row["step"] <= step for row in read_rows(folder / "metrics.jsonl"))
+    except UserError:
+        return 0

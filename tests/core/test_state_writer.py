@@ -193,6 +193,23 @@ def test_a_kill_while_states_go_leaves_nothing_half(tmp_path, monkeypatch):
     assert names(tmp_path / "c") == ["2", "notes.removed"]
 
 
+def test_what_could_not_be_removed_is_swept_in_the_end(tmp_path, monkeypatch):
+    states, rmtree, calls = Checkpoints(tmp_path / "c", keep=1), state_writer.shutil.rmtree, []
+
+    def failing(path, **kwargs):
+        calls.append(path)
+        if len(calls) > 3:
+            rmtree(path, **kwargs)
+
+    monkeypatch.setattr(state_writer.shutil, "rmtree", failing)
+    for step in (1, 2):
+        states.save(step, TREE, {})
+        states.wait()
+    assert names(tmp_path / "c") == ["1.removed", "2"]
+    states.close()
+    assert names(tmp_path / "c") == ["2"]
+
+
 def test_what_is_being_read_stays_until_the_next_save(tmp_path):
     states = Checkpoints(tmp_path / "c", keep=1)
     states.save(1, TREE, {})

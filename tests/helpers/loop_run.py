@@ -107,6 +107,7 @@ class Run:
             write_scalars=self.write_scalars,
             write_images=lambda step, images: self.events.append(("sample", step)),
             flush=lambda: None,
+            rows=0,
         )
         checkpoints = SimpleNamespace(
             save=self.save,

@@ -12,7 +12,7 @@ from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.data.inputs import Inputs
 from gan_jax.evaluation import comparison
-from gan_jax.modes import caricature, devices, parsing
+from gan_jax.modes import caricature, devices, door, parsing
 from tests.helpers.one_line import assert_refused, refused_argument
 from tests.helpers.shell import ROOT, TINY, command, error_line, launch, one_device, python
 
@@ -223,3 +223,23 @@ def test_an_array_file_where_one_of_named_arrays_is_wanted(tmp_path):
         config.data.update(source="npz", path=wrong)
         unreadable = f"^config.data.path={wrong}.* is an .npy"
         assert_refused(unreadable, training.train, config, tmp_path / "run")
+
+
+def test_a_run_that_was_stopped_ends_without_teardown(monkeypatch):
+    """The soak saw Python's teardown crash on threads that still worked: status -6 for 75."""
+    ends = []
+
+    def ended(status):
+        def run(main, flags_parser):
+            raise SystemExit(status)
+
+        return run
+
+    monkeypatch.setattr(door, "make_lasting", lambda: None)
+    monkeypatch.setattr(door.os, "_exit", ends.append)
+    for status, cluster in ((75, False), (0, False), (75, True)):
+        monkeypatch.setattr(door.app, "run", ended(status))
+        monkeypatch.setattr(jax.distributed, "is_initialized", lambda cluster=cluster: cluster)
+        with pytest.raises(SystemExit):
+            door.enter()
+    assert ends == [75]

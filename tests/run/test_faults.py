@@ -139,10 +139,17 @@ def test_the_best_state_that_is_gone_is_named(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     progress = Progress(stage=0, best_value=2.5, best_step=4)
-    (gone,) = missing.parts(tmp_path, progress, experiment)
+    (gone,) = missing.parts(tmp_path, 9, progress, experiment)
     assert gone.startswith("the best state, of step 4 with fid 2.5000")
     (tmp_path / "best" / "stage0" / "4" / "state").mkdir(parents=True)
-    assert missing.parts(tmp_path, progress, experiment) == []
+    assert missing.parts(tmp_path, 9, progress, experiment) == []
+    # half of the rows that there were when the state was saved
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n{"step": 9}\n{"step": 10}\n')
+    progress.rows = 2
+    assert missing.parts(tmp_path, 9, progress, experiment) == []
+    progress.rows = 4
+    (gone,) = missing.parts(tmp_path, 9, progress, experiment)
+    assert gone == "2 of 4 rows of metrics.jsonl, and with them their curves"
 
 
 def test_a_disk_that_stays_full_ends_the_run_and_keeps_its_states(run, monkeypatch, lines):

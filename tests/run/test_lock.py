@@ -51,7 +51,8 @@ def test_nothing_is_written_through_a_planted_link(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".lock").symlink_to(tmp_path / "precious")
-    refused_argument("workdir", "cannot be written", claims.claim, folder)
+    match = r"cannot be written \(\.lock: it is a link\)"
+    refused_argument("workdir", match, claims.claim, folder)
     assert (tmp_path / "precious").read_text() == "data"
 
 
