@@ -101,7 +101,17 @@ def test_the_first_signal_ends_a_process_that_has_nothing_to_save(said, left):
         assert not asked._idle
 
 
-def test_outside_of_the_loop_a_signal_interrupts_or_after_a_moment_ends(monkeypatch, said, left):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, as in a terminal; a shell lets its background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_outside_of_the_loop_a_signal_interrupts_or_after_a_moment_ends(
+    monkeypatch, said, left, ctrl_c
+):
     monkeypatch.setattr(preemption, "GRACE", 0.2)
 
     def interrupted() -> None:

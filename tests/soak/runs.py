@@ -17,7 +17,7 @@ from gan_jax.core import saved_states
 TIMES = re.compile(
     r"wall_time|time/.*|memory/.*|.*seconds|images_per_second|memory|workdir|last_grid"
 )
-NAMES_ALONE = {"log.txt", ".lock", "curves.png", "report.html"}  # contents hold times
+NAMES_ALONE = {"log.txt", "config.log", ".lock", "curves.png", "report.html"}  # contents hold times
 OWN_RULE = {"metrics.jsonl", "epochs.csv", "summary.json", "config.json", "quality.json"}
 STATE = re.compile(r"((?:.*/)?(?:checkpoints|best/stage\d+)/\d+)/.*")
 EVENTS = re.compile(r"(.*/)?events/events\.out\.tfevents\..*")

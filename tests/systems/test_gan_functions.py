@@ -39,10 +39,11 @@ def test_a_build_holds_what_the_config_says(system):
 
 def test_fakes_take_the_latents_that_a_batch_brings():
     made, key = built(FACTS._replace(empty_classes=(0, 2))), jax.random.key(0)
-    z, label = gan.fake_inputs(made, tiny_gan.batch(), 64, key)
-    np.testing.assert_array_equal(z, tiny_gan.batch()["z"])
+    given, x = tiny_gan.batch()["z"], np.zeros((64, 1, 1, 1), np.uint8)
+    z, label = gan.fake_inputs(made, x, given, key)
+    np.testing.assert_array_equal(z, given)
     assert {*label.tolist()} == {1, 3}
-    drawn, again = gan.fake_inputs(made, {}, 64, key)
+    drawn, again = gan.fake_inputs(made, x, None, key)
     assert drawn.shape == (64, tiny_gan.Z)
     np.testing.assert_array_equal(again, label)
 
