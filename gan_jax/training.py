@@ -137,8 +137,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
     """Trains from the newest state; `rollbacks` is how often the run has gone back to it before."""
     experiment, folder = run.experiment, run.folder
     states, best = _states(run)
-    restored = states.restore_newest(experiment.shapes())
-    if restored:
+    if restored := states.restore_newest(experiment.shapes()):
         step, tree, meta = restored
         carry, progress = TrainCarry(**tree), Progress(**meta)
         if run.main:
@@ -147,7 +146,8 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         if summary is not None:
             return summary
         logger.info(f"resuming from step {step}")
-        missing.tell(folder, step, progress, experiment)
+        if not rollbacks:
+            missing.tell(folder, step, progress, experiment)
     else:
         if stored:
             logger.info("no checkpoint yet: starting from step 0")
