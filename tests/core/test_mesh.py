@@ -1,10 +1,11 @@
 """Batches split along the devices, everything else copied to all of them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core.mesh import Mesh, fetch, gather
+from gan_jax.core.mesh import Mesh, fetch, gather, split_as
 from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
 
@@ -64,3 +65,29 @@ def test_shapes_carry_the_sharding_that_a_restore_needs():
     shape = mesh.shape({"a": np.zeros((3, 2), np.float32)})["a"]
     assert (shape.shape, shape.dtype) == ((3, 2), np.float32)
     assert shape.sharding == mesh.replicated
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_what_is_drawn_for_a_batch_is_made_where_its_images_lie(dtype):
+    """The loss of fakes alone, as a generator has it: each device computes its share of it."""
+    width, rows = 64, 8 * len(jax.devices())
+
+    def fakes(images, weights, key, tied):
+        z = jax.random.normal(key, (rows, width))
+        z = split_as(images, z) if tied else z
+        return jnp.mean(jnp.tanh(z @ weights) @ weights)
+
+    work, values = {}, {}
+    for devices, tied in ((1, True), (8, True), (8, False)):
+        mesh = Mesh(devices)
+        images = mesh.put(np.ones((rows, 4, 4, 3), dtype))
+        weights, key = mesh.copy((np.eye(width, dtype=np.float32), jax.random.key(0)))
+        jitted = jax.jit(fakes, static_argnums=3, out_shardings=mesh.replicated)
+        program = jitted.lower(images, weights, key, tied).compile()
+        work[devices, tied] = program.cost_analysis()["flops"]
+        values[devices, tied] = program(images, weights, key)
+    whole = work[1, True]
+    assert work[8, True] < 1.1 * whole / 8
+    assert work[8, False] > 0.9 * whole
+    for value in values.values():
+        np.testing.assert_allclose(value, values[1, True], rtol=1e-5)
