@@ -46,7 +46,7 @@ def get_config(variant: str = ""):
 
 
 def laptop(config) -> None:
-    """What shows something within minutes on two CPU cores. In place."""
+    """Small networks and a short recipe, for two CPU cores. In place."""
     config.data.resolution = 32
     config.batch_size = 16
     config.model.update(num_channels=32, num_res_blocks=1, channel_mult=(1, 2, 2))

@@ -50,7 +50,7 @@ def get_config(variant: str = ""):
 
 
 def laptop(config) -> None:
-    """What shows something within minutes on two CPU cores. In place."""
+    """Small networks and a short recipe, for two CPU cores. In place."""
     config.batch_size = 16
     config.model.z_dim = 64
     config.model.gen.update(name="deconv", width=32, init="")

@@ -44,7 +44,7 @@ def get_config(variant: str = ""):
 
 
 def laptop(config) -> None:
-    """What shows something within minutes on two CPU cores. In place."""
+    """Small networks and a short recipe, for two CPU cores. In place."""
     config.data.update(resolution=128, load_resolution=143)
     # fewer, larger updates; each image is still normalised by its own statistics
     config.batch_size = 4

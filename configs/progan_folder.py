@@ -39,7 +39,7 @@ def get_config(variant: str = ""):
 
 
 def laptop(config) -> None:
-    """What shows something within minutes on two CPU cores. In place."""
+    """Small networks and a short recipe, for two CPU cores. In place."""
     config.data.update(resolution=32, flip=True)
     config.growth.update(preset="none", training_kimg=16.0, transition_kimg=16.0)
     config.growth.update(batch="4:64,8:32,16:16,32:16")

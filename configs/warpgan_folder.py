@@ -51,7 +51,7 @@ def get_config(variant: str = ""):
 
 
 def laptop(config) -> None:
-    """What shows something within minutes on two CPU cores. In place."""
+    """Small networks and a short recipe, for two CPU cores. In place."""
     config.data.update(resolution=64, resize="squash")
     config.batch_size = 4
     config.model.update(width=16, disc_width=16, bottleneck=128)
