@@ -149,7 +149,7 @@ PLANTED = ["link to nothing", "pipe", "socket", "endless device"]
 @pytest.mark.parametrize("kind", PLANTED)
 def test_a_run_does_not_lock_or_log_through_what_was_planted(tmp_path, kind):
     hostile.SPECIAL[kind](tmp_path / ".lock")
-    with pytest.raises(UserError, match=r"workdir=.* cannot be written \(it is "):
+    with pytest.raises(UserError, match=r"workdir=.* cannot be written \(\.lock: it is "):
         claims.claim(tmp_path)
     hostile.SPECIAL[kind](tmp_path / "metrics.jsonl")
     with pytest.raises(UserError, match=r"metrics\.jsonl cannot be (written|read): it is "):
