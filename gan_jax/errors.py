@@ -5,6 +5,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+# exit statuses that a program that starts the command again can tell from others
+STOPPED = 75  # by SIGTERM or Ctrl-C, with the state saved (EX_TEMPFAIL of sysexits.h)
+NOT_SAVED = 74  # since the state could not be saved (EX_IOERR)
 LONGEST_SHOWN = 200  # characters of a name or value out of a file
 
 
@@ -50,6 +53,11 @@ class ArgumentError(UserError):
         """`message` follows the name without a space, so it begins with ": " or "=value: "."""
         super().__init__(f"{name}{message}")
         self.name = name
+
+
+def is_full_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of this machine or of a device is full."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from gan_jax.core.saved_states import SUMS, checksums, is_held, states_in
 from gan_jax.core.system import PyTree
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import NOT_SAVED, UserError, one_line
 from gan_jax.files import reason, sync_all
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _pass_over_late_writes() -> None:
 class SaveFailed(UserError):
     """A state could not be saved, however often it was tried; the exit status is its own."""
 
-    status = 74  # EX_IOERR of sysexits.h
+    status = NOT_SAVED
 
 
 class Gone(SaveFailed):

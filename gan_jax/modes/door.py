@@ -18,12 +18,9 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from gan_jax.errors import ArgumentError, UserError
+from gan_jax.errors import NOT_SAVED, STOPPED, ArgumentError, UserError, is_full_memory
 from gan_jax.modes import devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
-
-STOPPED = 75  # exit status after SIGTERM or Ctrl-C
-NOT_SAVED = 74  # exit status of `core.state_writer.SaveFailed`, which imports too much for here
 
 
 def enter() -> None:
@@ -73,7 +70,7 @@ def main(command: parsing.Command) -> NoReturn:
         print("stopped outside training: nothing is lost, run the same command again", flush=True)
         os._exit(STOPPED)  # without the teardown of a compiler that was interrupted
     except Exception as error:  # where nobody could say what to lower
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_full_memory(error):
             raise
         where = "this machine" if isinstance(error, MemoryError) else "the device"
         fail(f"out of memory on {where}; give it less at a time, or end other programs", 1)

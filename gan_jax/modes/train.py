@@ -4,7 +4,7 @@ python launch.py --config=configs/dcgan_mnist.py --workdir=runs/a --config.optim
 python launch.py --config=configs/dcgan_mnist.py --workdir=runs/b --budget=1h
 """
 
-from gan_jax.errors import UserError
+from gan_jax.errors import STOPPED, UserError
 from gan_jax.modes import flags, streams
 
 FLAGS = flags.FlagValues()
@@ -29,7 +29,6 @@ INSTEAD = {
     ("sampler", "eta", "guidance", "sampling", "classifier", "classifier_scale"),
     "config.sampling says how images are sampled",
 )
-TERMINATED = 75  # exit status after SIGTERM or Ctrl-C: the state is saved, run it again to go on
 
 
 def starts_run() -> bool:
@@ -38,7 +37,7 @@ def starts_run() -> bool:
 
 
 def main(config, workdir: str) -> int:
-    """Trains in `workdir`. Returns 0, or TERMINATED if a signal stopped the run."""
+    """Trains in `workdir`. Returns 0, or STOPPED if a signal stopped the run."""
     if config is None:
         raise UserError(
             "--config is missing: name an experiment, such as dcgan_mnist; --mode=list shows them"
@@ -54,6 +53,6 @@ def main(config, workdir: str) -> int:
     from gan_jax.core import preemption
 
     streams.lose_lines()  # they are in log.txt, and a run is worth more
-    with preemption.whole_process(TERMINATED):
+    with preemption.whole_process(STOPPED):
         summary = training.train(config, workdir, BUDGET.value)
-    return TERMINATED if summary["reason"] == "terminated" else 0
+    return STOPPED if summary["reason"] == "terminated" else 0

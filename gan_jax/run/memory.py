@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, is_full_memory
 from gan_jax.files import amount
 
 _SIZE = re.compile(r"allocat\w+ ([\d,]+) ?bytes|allocate ([\d.]+ ?[KMGT]i?B)")
@@ -41,7 +41,7 @@ def explained(config: ConfigDict, advice: Callable[[list[str]], str]) -> Iterato
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_full_memory(error):
             raise
         raise OutOfMemory(f"{what(error)}; {advice(sizes(config))}") from error
 
