@@ -3,7 +3,6 @@
 import json
 import logging
 
-import jax
 import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
@@ -11,7 +10,6 @@ from ml_collections import ConfigDict
 from gan_jax import config as configs
 from gan_jax.core.saved_states import named
 from gan_jax.core.system import Stage
-from gan_jax.core.train_step import TrainCarry, train_function
 from gan_jax.run import disk_use
 from gan_jax.run.disk_use import times
 from gan_jax.run.experiment import Experiment
@@ -89,15 +87,7 @@ def _listed(sizes: dict[str, int]) -> str:
 
 def _step_memory(experiment: Experiment) -> dict[str, int]:
     """Bytes per device of a step of the last stage, which is the largest, as XLA compiles it."""
-    train = train_function(
-        experiment.system, experiment.mesh, experiment.config.run.on_nonfinite == "skip"
-    )
-    stage, shapes = experiment.last, TrainCarry(**experiment.shapes())
-    batch = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=experiment.mesh.split)
-        for name, array in experiment.batch(stage).items()
-    }
-    memory = train.lower(shapes, batch, experiment.key, stage).compile().memory_analysis()
+    memory = experiment.lowered_step(experiment.last).compile().memory_analysis()
     return {name: int(getattr(memory, f"{name}_size_in_bytes")) for name in XLA_SIZES}
 
 

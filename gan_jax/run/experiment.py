@@ -160,6 +160,16 @@ class Experiment:
         """The tree that a checkpoint holds, as shapes on this mesh."""
         return self.mesh.shape(self.carry._asdict())
 
+    def lowered_step(self, stage: Stage) -> jax.stages.Lowered:
+        """The training step of a run at a stage, lowered from shapes: nothing is compiled yet."""
+        skips = self.config.run.on_nonfinite == "skip"
+        rows = {
+            k: self.mesh.rows(len(v), v.shape[1:], v.dtype) for k, v in self.batch(stage).items()
+        }
+        carry = train_step.TrainCarry(**self.shapes())
+        step = train_step.train_function(self.system, self.mesh, skips)
+        return step.lower(carry, rows, self.key, stage)
+
     def fresh(self) -> train_step.TrainCarry:
         """The `TrainCarry` at step 0, with arrays."""
         return train_step.fresh(self.system, self.mesh, self.key, self.batch(), self.carry)

@@ -64,7 +64,7 @@ def costs(
         steps[stage] = each
     compiling += [min(compiling)] * (len(stages) - len(steps))
     if len(steps) < len(stages):
-        steps = _estimated(steps, {stage: _work(experiment, train, stage) for stage in stages})
+        steps = _estimated(steps, {stage: _work(experiment, stage) for stage in stages})
     carry, taken = _entered(experiment, carry, last), {}
     for name, call in {**_validation(experiment), **rounds}.items():
         first, taken[name] = _twice(lambda call=call: call(carry, last), STAGES * budget, clock)
@@ -140,12 +140,6 @@ def _twice(call: Callable[[], Any], long: float, clock: Clock) -> tuple[float, f
     return times[0], min(times)
 
 
-def _work(experiment: Experiment, train: Callable, stage: Stage) -> float:
+def _work(experiment: Experiment, stage: Stage) -> float:
     """Floating-point operations of a step, counted without compiling it."""
-    batch = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=experiment.mesh.split)
-        for name, array in experiment.batch(stage).items()
-    }
-    shapes = TrainCarry(**experiment.shapes())
-    found = train.lower(shapes, batch, experiment.key, stage).cost_analysis()
-    return float(found["flops"])
+    return float(experiment.lowered_step(stage).cost_analysis()["flops"])

@@ -1,5 +1,6 @@
 """--budget=1h: the length of a run is chosen from what its parts take, and then kept."""
 
+import functools
 import itertools
 import json
 from types import SimpleNamespace
@@ -236,6 +237,8 @@ def growing():
     made.carry = train_step.shapes(made.system, made.key, batch(stages[0]))
     made.fresh = lambda: train_step.fresh(made.system, mesh, made.key, batch(stages[0]))
     made.shapes = lambda: mesh.shape(made.carry._asdict())
+    made.config = SimpleNamespace(run=SimpleNamespace(on_nonfinite="stop"))
+    made.lowered_step = functools.partial(Experiment.lowered_step, made)
     return made
 
 
