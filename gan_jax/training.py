@@ -154,9 +154,11 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         step, progress = 0, Progress()
         with timed("initialising the networks"):
             carry = restore_weights(experiment, experiment.fresh())
+        if run.main:
+            best.cut(step)
     progress.rollbacks = max(progress.rollbacks, rollbacks)
     if run.main:
-        _begin_files(run, best, step, step if stored else None)
+        _begin_files(run, step if stored else None)
     job, grid = _job(run, states, best, step, progress)
     with contextlib.ExitStack() as ending:
         if run.main:
@@ -195,12 +197,10 @@ def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
     return states, best
 
 
-def _begin_files(run: _Run, best: BestStates, step: int, resumed: int | None) -> None:
-    """Writes what describes the run, which goes on from the step `resumed` if it was there before,
-    and removes what is of steps after `step`."""
+def _begin_files(run: _Run, resumed: int | None) -> None:
+    """Writes what describes the run, which goes on from step `resumed` if it was there before."""
     experiment, folder = run.experiment, run.folder
     made_of = (experiment.config, experiment.mesh.size, experiment.facts)
-    best.cut(step)
     provenance.write_config(folder, *made_of, resumed, run.chosen)
     with tolerated(str(folder / "reals.png"), logger.warning):
         pictures.save_reals(experiment, folder)
