@@ -28,15 +28,12 @@ def functions_once(system: System) -> System:
 
 def once(function: Callable) -> Callable:
     """The same function of arrays and, as its last argument, a stage."""
-    jitted: dict[int, Any] = {}
+    jitted = jax.jit(function, static_argnums=-1)
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
-        count = len(arguments) - 1  # of arguments that hold arrays
-        if count not in jitted:
-            jitted[count] = jax.jit(function, static_argnums=count)
         *arrays, stage = arguments
-        found = jitted[count].trace(*jax.tree.map(_shape, arrays), stage)
+        found = jitted.trace(*jax.tree.map(_shape, arrays), stage)
         values = jax.extend.core.jaxpr_as_fun(found.jaxpr)(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(found.out_info), values)
 

@@ -163,9 +163,8 @@ class Writer:
 def record(data: bytes) -> bytes:
     """A TFRecord: the length of the data, a checksum of that, the data, a checksum of them."""
     length = struct.pack("<Q", len(data))
-    return b"".join(
-        (length, struct.pack("<I", _masked(length)), data) + (struct.pack("<I", _masked(data)),)
-    )
+    sums = [struct.pack("<I", _masked(part)) for part in (length, data)]
+    return b"".join((length, sums[0], data, sums[1]))
 
 
 def _masked(data: bytes) -> int:

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ class Reference:
 
     def count(self, pattern: str, kinds: tuple[str, ...]) -> int:
         """How many operations a rule with this pattern and these kinds fits."""
-        fits = rules.fnmatch.fnmatchcase
-        return sum(kind in kinds and fits(path, pattern) for kind, path in self.operations)
+        return sum(kind in kinds and fnmatchcase(path, pattern) for kind, path in self.operations)
 
 
 class References:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.soak import rules
@@ -92,27 +93,25 @@ class Process:
 
     def until(self, words: str, seconds: float = LONGEST) -> bool:
         """Waits until it has printed these words; False if it ends, or time is over, before."""
-        stop = time.monotonic() + seconds
-        while time.monotonic() < stop:
-            running = self.running()
-            if words in self.out():
-                return True
-            if not running:
-                return False
-            time.sleep(0.02)
-        return False
+        return self._running_when(lambda: words in self.out(), seconds) is not None
 
     def until_struck(self, seconds: float = LONGEST) -> bool:
         """Waits until its rule has struck; False if it ends, or time is over, before."""
-        stop, path = time.monotonic() + seconds, Path(f"{self._output}.strikes")
+        path = Path(f"{self._output}.strikes")
+        return bool(self._running_when(lambda: path.exists() and path.stat().st_size > 0, seconds))
+
+    def _running_when(self, met: Callable[[], bool], seconds: float) -> bool | None:
+        """Whether the process ran when `met()` became true; None if it ended, or time was over,
+        before."""
+        stop = time.monotonic() + seconds
         while time.monotonic() < stop:
             running = self.running()
-            if path.exists() and path.stat().st_size:
+            if met():
                 return running
             if not running:
-                return False
+                return None
             time.sleep(0.02)
-        return False
+        return None
 
     def wait(self, seconds: float = LONGEST) -> Ended:
         """Waits for its end, and after so many seconds ends it, with the stacks of its threads on
@@ -142,7 +141,7 @@ class Server:
         self._count, self._pids, self._news = 0, [], threading.Condition()
         environment = {**os.environ, **ENVIRONMENT}
         environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache()))
-        if library := rules.library():
+        if library := rules.compiled():
             environment["LD_PRELOAD"] = str(library)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.fork_server"],

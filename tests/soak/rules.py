@@ -78,7 +78,7 @@ class Rule:
         return f"{what} at {kinds} {self.first} of {self.pattern} {often}"
 
 
-def library() -> Path | None:
+def compiled() -> Path | None:
     """The compiled library; None if there is no compiler for it."""
     compiler = shutil.which("cc")
     if not compiler or not Path("/proc/self/fd").exists():

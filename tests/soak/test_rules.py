@@ -37,7 +37,7 @@ def environment(request, monkeypatch):
     """What makes a process use the library, or do without."""
     if request.param == "Python":
         return {}
-    library = rules.library()
+    library = rules.compiled()
     return {"LD_PRELOAD": str(library)} if library else {}
 
 
@@ -85,7 +85,7 @@ def test_every_operation_is_traced(tmp_path, environment):
 
 def test_a_write_falls_short(tmp_path):
     """The library alone reaches the buffers of Python, which write the rest."""
-    if not (library := rules.library()):
+    if not (library := rules.compiled()):
         assert rules.shutil.which("cc") is None
         return
     environment = {"LD_PRELOAD": str(library)}
@@ -97,7 +97,7 @@ def test_a_write_falls_short(tmp_path):
 
 
 def test_a_loss_of_power_takes_what_was_not_synchronised(tmp_path):
-    if not (library := rules.library()):
+    if not (library := rules.compiled()):
         assert rules.shutil.which("cc") is None
         return
     environment, folder = {"LD_PRELOAD": str(library)}, tmp_path / "run"
