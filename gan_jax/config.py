@@ -98,6 +98,11 @@ RUN = dict(
     on_nonfinite="stop",  # a step that is not finite: stop | skip | rollback (to a good state)
     nonfinite_limit=10,  # how many steps in a row may be skipped; how often the run may go back
 )
+MESH = dict(
+    data=0,  # parts of a batch on devices with the same part of the state; 0: what there is
+    fsdp=1,  # parts of the state; 1: every device holds all of it
+    least_mb=1.0,  # smaller arrays of the state are not split
+)
 QUALITY = dict(
     samples=2000,  # images drawn for each measurement, seeds 0, 1, …
     metrics=("fd_classifier", "classes"),  # see docs/metrics.md
@@ -121,7 +126,7 @@ QUALITY = dict(
 def defaults(system: str) -> ConfigDict:
     """The complete config of a system with its default values, typed and locked.
 
-    Sections: system, seed, data, the system's own, quality, best, restore, run. A config file
+    Sections: system, seed, data, the system's own, quality, best, restore, run, mesh. A config file
     changes what its experiment changes; `launch.py --dry_run` prints all of it. As it is, it trains
     on images that come with gan_jax. Raises UserError for a system that does not exist.
     """
@@ -143,6 +148,7 @@ def defaults(system: str) -> ConfigDict:
         # file; a glob over names); "" for its own initialisation
         restore=dict.fromkeys((*own["optim"], *getattr(module, "FROZEN", ())), ("", "*")),
         run=dict(RUN),
+        mesh=dict(MESH),
     )
     return ConfigDict(config).lock()
 
@@ -279,10 +285,11 @@ def typed(values: dict[str, Any]) -> ConfigDict:
 def may_change(key: str) -> bool:
     """Whether a key may change when a run resumes.
 
-    Keys under `run` may: they say how long the run is and what it writes. So may the places of the
-    data, because the sizes of the data are compared instead.
+    Keys under `run` may: they say how long the run is and what it writes. So may the devices'
+    `mesh`, which changes no result, and the places of the data, because the sizes of the data are
+    compared instead.
     """
-    return key.startswith("run.") or key in {f"data.{name}" for name in DATA_PATHS}
+    return key.startswith(("run.", "mesh.")) or key in {f"data.{name}" for name in DATA_PATHS}
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -15,6 +15,7 @@ import optax
 from gan_jax.core import schedules
 from gan_jax.core.ema import EmaState, ema, has_average
 from gan_jax.core.loss_scale import LossScaleState, all_finite, links, with_links
+from gan_jax.core.mesh import placed
 from gan_jax.core.plateau import plateau
 from gan_jax.core.system import Array, Net, PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least, one_of
@@ -252,11 +253,12 @@ def step(
 
     If a loss scale skips the step, the batch statistics stay as they were as well.
     """
+    grads = placed(grads)
     updates, opt = tx.update(grads, net.opt, net.params, stats=stats, **extra)
     if isinstance(net.opt, LossScaleState):
         finite = all_finite(grads)
         stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stats, net.stats)
-    return Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
+    return placed(Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt))
 
 
 def select_layers(net: Net, layers: Collection[str]) -> Net:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from gan_jax.data import gallery, identities, pairs
 from gan_jax.data.config import Options
 from gan_jax.data.drawn_faces.source import open_drawn_faces
 from gan_jax.data.examples import Examples
-from gan_jax.data.pipeline import Classes, Data, Share
+from gan_jax.data.pipeline import Classes, Data, Rows, whole_batch
 from gan_jax.data.prepare import Prepare, check_shapes
 from gan_jax.data.progress import Progress, Silent
 from gan_jax.data.published import places
@@ -36,8 +37,7 @@ OPEN = {
 
 def make(
     config: Any,
-    process_index: int = 0,
-    process_count: int = 1,
+    own_rows: Callable[[int], Rows] = whole_batch,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = Silent,
@@ -46,7 +46,7 @@ def make(
 
     Args:
         config: any object with the attributes of `defaults()`.
-        process_index, process_count: which share of every batch this process delivers.
+        own_rows: gives the rows of a batch of a given size that this process delivers.
         seed: seed of the training order, crops and flips.
         workers: threads that make batches; with 0 each batch is made when it is needed.
         progress: makes bars for what may take long; see gan_jax.data.progress.
@@ -69,7 +69,7 @@ def make(
         options,
         Classes(found.class_names, empty),
         "; ".join([_describe(found, channels, options), *remarks]),
-        Share(process_index, process_count),
+        own_rows,
         seed,
         workers,
     )

@@ -2,9 +2,8 @@
 
 import functools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import grain
@@ -17,6 +16,7 @@ from gan_jax.data.identities import IdentityExamples
 from gan_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+Rows = slice | np.ndarray  # some rows of a batch, in ascending order
 
 
 class Stage(Protocol):
@@ -26,22 +26,9 @@ class Stage(Protocol):
     start: int  # the stage's first step
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which rows of a global batch this process delivers."""
-
-    process_index: int
-    process_count: int
-
-    def rows(self, batch_size: int) -> slice:
-        """The contiguous rows of this process; UserError if the batch cannot be divided."""
-        if batch_size % self.process_count:
-            raise UserError(
-                f"batch size {batch_size} cannot be divided among {self.process_count} processes; "
-                "choose a multiple"
-            )
-        own = batch_size // self.process_count
-        return slice(self.process_index * own, (self.process_index + 1) * own)
+def whole_batch(count: int) -> Rows:
+    """All rows of a batch of `count`."""
+    return slice(count)
 
 
 class Classes(NamedTuple):
@@ -75,12 +62,13 @@ class Data:
         options: Options,
         classes: Classes,
         description: str,
-        share: Share,
+        own_rows: Callable[[int], Rows],
         seed: int,
         workers: int,
     ) -> None:
         """
         Args:
+          own_rows: which rows of a batch of a given size this process delivers.
           seed: seed of the training order, crops and flips.
           workers: threads that make batches, and that decode images that are not in memory; with 0
             each batch is made when it is needed.
@@ -98,7 +86,7 @@ class Data:
         self._splits = splits
         self._options = options
         self._pool = ThreadPoolExecutor(max(1, workers))
-        self._share = share
+        self._own_rows = own_rows
         self._seed = seed % 2**64  # numpy takes no negative entropy
         self._workers = workers
 
@@ -150,7 +138,7 @@ class Data:
             raise ValueError(f"split {split!r}: 'train' or 'validation'")
         if step < stage.start:
             raise ValueError(f"step {step} lies before the stage's start {stage.start}")
-        own = self._share.rows(stage.batch_size)
+        own = self._own_rows(stage.batch_size)
         if split == "train":
             self.epoch_steps(stage)  # raises where the images do not fill one batch
             return self._read(self._train(stage, own), step - stage.start)
@@ -186,7 +174,7 @@ class Data:
         """All images of a split (the first `limit`, if that is not 0), without augmentation."""
         return self.examples(split, limit or self.sizes[split])
 
-    def _train(self, stage: Stage, own: slice) -> grain.MapDataset:
+    def _train(self, stage: Stage, own: Rows) -> grain.MapDataset:
         """The stage's stream, by position: element k is the batch of step stage.start + k.
 
         The order of an epoch is computed at once: grain's own shuffle computes each index alone,
@@ -218,7 +206,7 @@ class Data:
             return positions.random_map(augmented)  # rng is a function of (seed, position)
         return positions.map(plain)
 
-    def _validation(self, size: int, own: slice) -> Iterator[Batch]:
+    def _validation(self, size: int, own: Rows) -> Iterator[Batch]:
         examples = self._splits["validation"]
         for first in range(0, len(examples), size):
             rows = np.arange(first, first + size)[own]

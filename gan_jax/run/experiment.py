@@ -63,7 +63,7 @@ class Experiment:
         configs.prepare(config)
         configs.check(config)
         self.config, self.home = config, home
-        self.mesh = Mesh(config.run.devices)
+        self.mesh = Mesh(config.run.devices, **config.mesh)
         configs.resolve(config, self.mesh.size)
         if data is not None:
             self.data = data
@@ -99,8 +99,7 @@ class Experiment:
         try:
             found = data_room.make(
                 self.config.data,
-                jax.process_index(),
-                jax.process_count(),
+                self.mesh.own_rows,
                 seed=self.config.seed,
                 workers=self.config.run.workers,
                 progress=ProgressBar,

@@ -97,6 +97,20 @@ def test_one_device_against_eight_in_doubles(system):
         np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
 
 
+@among(lambda program: program in contract.FLOAT32)
+def test_a_split_state_against_a_copied_one(system):
+    """Two steps in float64 on eight devices, of which four share the state (FSDP) and hold parts of
+    it before and after each step. Between them move weights and gradients, and no batch."""
+    split = system.experiments["split"]
+    state = split.shapes()["state"]
+    parts = [x for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
+    most = max(np.prod(x.shape) for x in jax.tree.leaves(state))
+    assert max(np.prod(x.shape) for x in parts) == most
+    a, b = (named(system.second(devices, True)) for devices in (8, "split"))
+    for name in a:
+        np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
+
+
 def same_first_step(system, double: bool, rtol: float, atol: float):
     """Compares losses and gradients after one step on one device and on eight."""
     (one, first), (eight, other) = (system.first(devices, double) for devices in (1, 8))
