@@ -315,7 +315,8 @@ def train_step(
     gen_key, disc_key = jax.random.split(key)
     extra = optim.inputs(state, stage)
     n = gan.loss.disc_steps
-    first = jax.tree.map(lambda a: a[: a.shape[0] // n], dict(batch)) if n > 1 else batch
+    # every n-th image: those that the batch begins with lie on the first devices alone
+    first = jax.tree.map(lambda a: a.reshape(-1, n, *a.shape[1:])[:, 0], dict(batch))
 
     if gan.loss.order == "discriminator_first":
         gen_net, disc_net, disc_metrics = train_disc(gan, gen_net, disc_net, batch, extra, disc_key)

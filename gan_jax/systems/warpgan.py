@@ -48,6 +48,7 @@ from gan_jax.errors import UserError, at_least
 from gan_jax.models import convolution
 from gan_jax.models import warpgan as networks
 from gan_jax.ops import images, warping
+from gan_jax.ops.groups import interleaved, parted
 from gan_jax.systems import warpgan_losses as terms
 
 TITLE = "A WarpGAN"  # as reports call a model
@@ -195,14 +196,15 @@ def train_step(
 
 def render(gan: WarpGan, params: PyTree, a: Array, b: Array, z: Array, key) -> terms.Rendered:
     """Every image of a training step. `key` is for dropout; None means no dropout."""
-    content_a, content_b = jnp.split(gan.gen.content(params, jnp.concatenate([a, b])), 2)
-    own = gan.gen.style(params, jnp.concatenate([a, b]))
+    both = interleaved(a, b)
+    content_a, content_b = parted(gan.gen.content(params, both), 2)
+    own_a, own_b = parted(gan.gen.style(params, both), 2)
     texture = gan.gen.texture(
         params,
-        jnp.concatenate([content_a, content_b, content_b]),
-        jnp.concatenate([own, z.astype(own.dtype)]),
+        interleaved(content_a, content_b, content_b),
+        interleaved(own_a, own_b, z.astype(own_a.dtype)),
     )
-    again_a, again_b, ba = jnp.split(texture, 3)
+    again_a, again_b, ba = parted(texture, 3)
     points, displacements = gan.gen.controls(params, content_b, train=True, key=key)
     scale = jnp.full(len(b), gan.loss.scale, b.dtype)
     warped, _ = warp(gan, ba, points, displacements, scale)
@@ -221,9 +223,9 @@ def losses(
     """(generator's loss, discriminator's loss, (both again, metrics)), without weight decay."""
     gen_key, disc_key = jax.random.split(key)
     made = render(gan, gen_params, pairs.a, pairs.b, pairs.z, gen_key)
-    seen = jnp.concatenate([pairs.a, pairs.b, made.ba])
+    seen = interleaved(pairs.a, pairs.b, made.ba)
     (patches, logits, _), _ = gan.disc.apply(disc_params, {}, seen, train=True, key=disc_key)
-    answer = terms.Answer(jnp.split(patches, 3), jnp.split(logits, 3))
+    answer = terms.Answer(parted(patches, 3), parted(logits, 3))
     disc_terms = terms.disc_losses(gan.loss, gan.classes, answer, pairs.labels)
     gen_terms = terms.gen_losses(gan.loss, gan.classes, answer, pairs, made)
     if gan.loss.style_reconstruction:
@@ -275,11 +277,11 @@ def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage
     z = latents_of(batch, key, gan.style_size)
     weights = ema.weights(net)
     made = [textured(gan, params, x, z) for params, _ in weights.values()]
-    texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
+    texture, points, displacements = (interleaved(*part) for part in zip(*made, strict=True))
     # a single warp for all: two at once, beside convolutions of YNNPACK, can deadlock
     one = jnp.ones(len(texture), x.dtype)
     warped = unit_of(warp(gan, texture, points, displacements, one)[0])
-    return dict(zip(weights, jnp.split(warped, len(weights)), strict=True))
+    return dict(zip(weights, parted(warped, len(weights)), strict=True))
 
 
 def textured(gan: WarpGan, params: PyTree, x: Array, z: Array) -> tuple[Array, Array, Array]:

@@ -68,16 +68,27 @@ class Prepared:
             self.seconds[devices, double] = fetch(self._train(devices, 1, carry, double)[0])
         return self.seconds[devices, double]
 
+    def compiled(self, devices: int) -> jax.stages.Compiled:
+        """The compiled step in doubles: that of `first`, if it has been made."""
+        experiment = self.experiments[devices]
+        with jax.enable_x64(True):
+            carry, batch = self.initial(devices, True), experiment.mesh.put(self._doubles(0))
+            step = self.step(devices, True)
+            return step.lower(carry, batch, experiment.key, self.stage).compile()
+
+    def _doubles(self, index: int) -> dict[str, np.ndarray]:
+        """A batch whose pixels are doubles too: to_unit would make float32 of integers."""
+        batch = self.batches[index]
+        return batch | {k: v.astype(np.float64) for k, v in batch.items() if v.dtype == np.uint8}
+
     def _train(self, devices: int | str, steps: int, carry, double: bool):
         """The carry and metrics after `steps` more steps; `carry` is donated."""
         experiment = self.experiments[devices]
         with jax.enable_x64(double):
             begin = int(carry.state.step)
             step = self.step(devices, double)
-            for batch in self.batches[begin : begin + steps]:
-                if double:  # pixels too: to_unit would make float32 of them
-                    pixels = {k: v for k, v in batch.items() if v.dtype == np.uint8}
-                    batch = batch | {k: v.astype(np.float64) for k, v in pixels.items()}
+            for index in range(begin, begin + steps):
+                batch = self._doubles(index) if double else self.batches[index]
                 carry, metrics = step(carry, experiment.mesh.put(batch), experiment.key, self.stage)
             return carry, fetch(metrics)
 
