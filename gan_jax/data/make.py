@@ -41,6 +41,7 @@ def make(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = Silent,
+    decoding: str = "auto",
 ) -> Data:
     """Opens the data set that `config` (the section `config.data`) describes.
 
@@ -48,8 +49,10 @@ def make(
         config: any object with the attributes of `defaults()`.
         process_index, process_count: which share of every batch this process delivers.
         seed: seed of the training order, crops and flips.
-        workers: threads that make batches; with 0 each batch is made when it is needed.
+        workers: how many images are decoded at a time, -1 for as many as there are cores; with 0
+            each batch is made when it is needed.
         progress: makes bars for what may take long; see gan_jax.data.progress.
+        decoding: whether threads or processes decode; see gan_jax.data.decoding.
 
     The images' headers are read at once, before any training, and decoded images are kept in memory
     if they fit into data.cache_mb, the training images first.
@@ -72,6 +75,7 @@ def make(
         Share(process_index, process_count),
         seed,
         workers,
+        decoding,
     )
 
 

@@ -1,6 +1,7 @@
 """Sources of image files: directories and zips."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,11 @@ class FileSource:
 
     def image(self, i: int) -> np.ndarray:
         return decode.decode(self._opener(i), self.name(i), self.bits)
+
+    def reader(self, i: int) -> Callable[[], np.ndarray]:
+        """A function that returns `image(i)` in any process."""
+        opener = self.files.opener(self.names[i])
+        return partial(decode.decode, opener, self.name(i), self.bits)
 
     def label(self, i: int) -> int:
         return self.labels[i]

@@ -1,12 +1,14 @@
 """Directories and zips of image files: which files they hold, and which entries are left out."""
 
 import functools
+import io
 import os
 import re
 import stat
 import threading
 import zipfile
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -176,6 +178,10 @@ class Directory(_Place):
     def open(self, name: str) -> BinaryIO:
         return files.opened(self.root / name)
 
+    def opener(self, name: str) -> Callable[[], BinaryIO]:
+        """A function that opens a file, in any process."""
+        return functools.partial(files.opened, self.root / name)
+
     def read(self, name: str, most: int) -> bytes:
         """The content of a file. Raises OSError if it has more than `most` bytes."""
         return files.read_bytes(self.root / name, most)
@@ -253,6 +259,11 @@ class Zip(_Place):
         member = self._members[self.prefix + name]
         zips.check_bomb(member)
         return self.handles.archive.open(member.filename)
+
+    def opener(self, name: str) -> Callable[[], BinaryIO]:
+        """A function that opens a file, in any process: its packed content is read now."""
+        with self.open(name) as file:
+            return functools.partial(io.BytesIO, file.read())
 
     def read(self, name: str, most: int) -> bytes:
         """The content of a file. Raises ValueError if it has more than `most` bytes."""
