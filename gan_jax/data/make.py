@@ -19,6 +19,7 @@ from gan_jax.data.published import places
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
 from gan_jax.data.sources.folders import open_folder
+from gan_jax.data.sources.shards import open_shards
 from gan_jax.data.sources.synthetic import open_synthetic
 from gan_jax.data.sources.tfds import open_tfds
 from gan_jax.errors import UserError
@@ -28,6 +29,7 @@ OPEN = {
     "idx": open_idx,
     "npz": open_npz,
     "folder": open_folder,
+    "shards": open_shards,
     "tfds": open_tfds,
     "synthetic": open_synthetic,
     "drawn_faces": open_drawn_faces,
@@ -196,6 +198,8 @@ def _shapes(
         found = [examples.source.known] * len(examples)
     elif channels and options.resize not in ("none", "plain_crop") and options.pairs == "none":
         return []
+    elif hasattr(examples.source, "shapes"):
+        found = [(*shape,) for shape in examples.source.shapes[examples.indices].tolist()]
     else:
         found = examples.scan(pool, progress)
     if options.pairs not in pairs.STACKED:

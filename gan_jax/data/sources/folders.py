@@ -14,6 +14,7 @@ from gan_jax.data.sources import decode, listing
 from gan_jax.data.sources.arrays import Opened
 from gan_jax.data.sources.places import Directory, Files, extension, share_files
 from gan_jax.errors import UserError
+from gan_jax.files import reason
 
 TRAINING_FOLDERS = ("train", "training")
 # the first of these that exists is used
@@ -22,6 +23,7 @@ VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "eval", "test", "test
 FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
 FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
+LARGEST_FILE = 2**30  # bytes of the file of one image
 MAYBE_DEEP = ("png", "tif", "tiff")  # formats that may have 16 bits per channel
 MOST_LOOKED_AT = 16  # images that are decoded to see how many bits they use
 MOST_DARK_BITS = 14  # sets that use no more of 16 bits come from cameras with 10 to 14 bits
@@ -47,6 +49,13 @@ class FileSource:
 
     def image(self, i: int) -> np.ndarray:
         return decode.decode(self._opener(i), self.name(i), self.bits)
+
+    def content(self, i: int) -> bytes:
+        """The file of image i. Raises UnreadableError."""
+        try:
+            return self.files.read(self.names[i], LARGEST_FILE)
+        except Exception as error:  # of the file or its archive
+            raise decode.UnreadableError(f"{self.name(i)} ({reason(error)})") from error
 
     def reader(self, i: int) -> Callable[[], np.ndarray]:
         """A function that returns `image(i)` in any process."""

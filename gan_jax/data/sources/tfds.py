@@ -41,6 +41,11 @@ class TfdsSource:
             return decode.decode(lambda: io.BytesIO(image), self.name(i))
         return np.asarray(image)
 
+    def content(self, i: int) -> bytes:
+        """The file of image i; b"" if the image is not encoded."""
+        image = self.record(i)["image"]
+        return image if isinstance(image, bytes) else b""
+
     def reader(self, i: int) -> Callable[[], np.ndarray] | None:
         """A function that returns `image(i)` in any process; None if the image is not encoded."""
         image = self.record(i)["image"]
