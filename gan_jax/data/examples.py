@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.data import header_cache
 from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.decoding import Decoder
 from gan_jax.data.prepare import Prepare
@@ -46,18 +47,31 @@ class Examples:
     def scan(self, pool: Executor, progress: Progress = Silent) -> list[Shape | None]:
         """The shape of every image, read from its header; None for one that cannot be read.
 
-        `progress` makes a bar where there are many.
+        What an earlier run has read of a large set is not read again. `progress` makes a bar where
+        there are many.
         """
+        known = header_cache.load(self.source)
+        rows = range(len(self))
+        if known is not None:
+            rows = np.flatnonzero(known[self.indices, 0] == 0).tolist()
 
-        def shape(row: int) -> Shape | None:
+        def shape(place: int) -> Shape | None:
+            row = rows[place]
             try:
                 return self.source.shape(int(self.indices[row]))
             except UnreadableError as error:
                 self._unreadable(row, error)
                 return None
 
-        with reported(HEADERS, len(self), progress) as done:
-            return _each(pool, shape, len(self), done)
+        with reported(HEADERS, len(rows), progress) as done:
+            found = _each(pool, shape, len(rows), done)
+        if known is None:
+            return found
+        read = {row: shape for row, shape in zip(rows, found, strict=True) if shape is not None}
+        if read:
+            known[self.indices[[*read]]] = [*read.values()]
+            header_cache.keep(self.source, known)
+        return [tuple(shape) if shape[0] else None for shape in known[self.indices].tolist()]
 
     def keep(
         self,

@@ -1,5 +1,6 @@
 """Sources of image files: directories and zips."""
 
+import functools
 import os
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax.data import header_cache
 from gan_jax.data.config import Options
 from gan_jax.data.progress import IMAGES
 from gan_jax.data.sources import decode, listing
@@ -46,6 +48,13 @@ class FileSource:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What identifies the files as they are now. Raises OSError."""
+        archive = getattr(self.files, "archive", None)
+        names = self.names if archive is None else [f"{self.files.root}/{n}" for n in self.names]
+        return header_cache.fingerprint(archive or self.files.root, names, bool(archive))
 
     def image(self, i: int) -> np.ndarray:
         return decode.decode(self._opener(i), self.name(i), self.bits)
