@@ -74,7 +74,7 @@ def _train(
         programs.enter(index)
         length, begun = job.epoch_steps(stage), step
         recorder.enter(stages, index, length, begun)
-        for step, batch in enumerate(job.data("train", stage, begun), start=begun + 1):
+        for step, batch in enumerate(recorder.waiting(job.data("train", stage, begun)), begun + 1):
             carry, metrics = programs.train(carry, job.mesh.put(batch), key, stage)
             watch.add(step, metrics)
             _raise_failures(job)

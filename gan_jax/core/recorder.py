@@ -42,7 +42,7 @@ class Recorder:
         self._forecast, self._foretold = forecast, False
         self._seconds_before, self._images = seconds, 0
         self.last_scores: Scores = {}
-        self.pause, self.flush = console.pause, writer.flush
+        self.pause, self.waiting, self.flush = console.pause, console.waiting, writer.flush
 
     @property
     def seconds(self) -> float:

@@ -20,6 +20,7 @@ from gan_jax.data.published import places
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
 from gan_jax.data.sources.folders import open_folder
+from gan_jax.data.sources.shards import open_shards
 from gan_jax.data.sources.synthetic import open_synthetic
 from gan_jax.data.sources.tfds import open_tfds
 from gan_jax.errors import UserError
@@ -29,6 +30,7 @@ OPEN = {
     "idx": open_idx,
     "npz": open_npz,
     "folder": open_folder,
+    "shards": open_shards,
     "tfds": open_tfds,
     "synthetic": open_synthetic,
     "drawn_faces": open_drawn_faces,
@@ -41,6 +43,7 @@ def make(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = Silent,
+    decoding: str = "auto",
 ) -> Data:
     """Opens the data set that `config` (the section `config.data`) describes.
 
@@ -48,8 +51,10 @@ def make(
         config: any object with the attributes of `defaults()`.
         own_rows: gives the rows of a batch of a given size that this process delivers.
         seed: seed of the training order, crops and flips.
-        workers: threads that make batches; with 0 each batch is made when it is needed.
+        workers: how many images are decoded at a time, -1 for as many as there are cores; with 0
+            each batch is made when it is needed.
         progress: makes bars for what may take long; see gan_jax.data.progress.
+        decoding: whether threads or processes decode; see gan_jax.data.decoding.
 
     The images' headers are read at once, before any training, and decoded images are kept in memory
     if they fit into data.cache_mb, the training images first.
@@ -72,6 +77,7 @@ def make(
         own_rows,
         seed,
         workers,
+        decoding,
     )
 
 
@@ -192,6 +198,8 @@ def _shapes(
         found = [examples.source.known] * len(examples)
     elif channels and options.resize not in ("none", "plain_crop") and options.pairs == "none":
         return []
+    elif hasattr(examples.source, "shapes"):
+        found = [(*shape,) for shape in examples.source.shapes[examples.indices].tolist()]
     else:
         found = examples.scan(pool, progress)
     if options.pairs not in pairs.STACKED:

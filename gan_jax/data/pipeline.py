@@ -3,20 +3,24 @@
 import functools
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import grain
 import numpy as np
 
-from gan_jax.data import pairs
+from gan_jax.data import decoding, pairs
 from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.examples import Examples
 from gan_jax.data.identities import IdentityExamples
 from gan_jax.errors import UserError
 
+if TYPE_CHECKING:
+    import grain
+
 Batch = dict[str, np.ndarray]
 Rows = slice | np.ndarray  # some rows of a batch, in ascending order
+
+
+AHEAD = 4  # batches that are made before they are needed
 
 
 class Stage(Protocol):
@@ -65,13 +69,15 @@ class Data:
         own_rows: Callable[[int], Rows],
         seed: int,
         workers: int,
+        way: str = "auto",
     ) -> None:
         """
         Args:
           own_rows: which rows of a batch of a given size this process delivers.
           seed: seed of the training order, crops and flips.
-          workers: threads that make batches, and that decode images that are not in memory; with 0
-            each batch is made when it is needed.
+          workers: how many images that are not in memory are decoded at a time; with 0 each batch
+            is made when it is needed, and `decoding.AUTO` asks the machine.
+          way: whether threads or processes decode, one of `decoding.WAYS`.
         """
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.channels = splits["train"].prepare.parts[-1]
@@ -85,10 +91,11 @@ class Data:
         self.description = description
         self._splits = splits
         self._options = options
-        self._pool = ThreadPoolExecutor(max(1, workers))
+        in_memory = all(getattr(s, "images", s).squares is not None for s in splits.values() if s)
+        self._workers = decoding.workers(workers, in_memory)
+        self._decoder = decoding.Decoder(max(1, self._workers), way)
         self._own_rows = own_rows
         self._seed = seed % 2**64  # numpy takes no negative entropy
-        self._workers = workers
 
     @property
     def skipped(self) -> int:
@@ -154,7 +161,7 @@ class Data:
             depth = self._splits[split].prepare.depth
             empty = np.zeros((0, self.resolution, self.resolution, depth), np.uint8)
             return self._batch(empty, np.zeros(0, np.int32))
-        return self._batch(*self._splits[split].gather(rows, self._pool))
+        return self._batch(*self._splits[split].gather(rows, self._decoder))
 
     def truth(self, split: str, rows: np.ndarray) -> Batch:
         """Where the landmarks of the inputs in `rows` [n] lie, and how far they move in a
@@ -174,7 +181,7 @@ class Data:
         """All images of a split (the first `limit`, if that is not 0), without augmentation."""
         return self.examples(split, limit or self.sizes[split])
 
-    def _train(self, stage: Stage, own: Rows) -> grain.MapDataset:
+    def _train(self, stage: Stage, own: Rows) -> "grain.MapDataset":
         """The stage's stream, by position: element k is the batch of step stage.start + k.
 
         The order of an epoch is computed at once: grain's own shuffle computes each index alone,
@@ -192,12 +199,14 @@ class Data:
             return order(epoch)[k * size : (k + 1) * size]  # [B], over all processes
 
         def plain(position: int) -> Batch:
-            return self._batch(*examples.gather(rows(position)[own], self._pool))
+            return self._batch(*examples.gather(rows(position)[own], self._decoder))
 
         def augmented(position: int, rng: np.random.Generator) -> Batch:
             # one seed for each image of the global batch, so the number of processes has no effect
             seeds = rng.integers(0, 2**63, size=size)
-            return self._batch(*examples.gather(rows(position)[own], self._pool, seeds[own]))
+            return self._batch(*examples.gather(rows(position)[own], self._decoder, seeds[own]))
+
+        import grain  # here, since it imports jax, and processes that decode need neither
 
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         positions = grain.MapDataset.range(2**62).seed(seed)  # as good as endless
@@ -211,12 +220,14 @@ class Data:
         for first in range(0, len(examples), size):
             rows = np.arange(first, first + size)[own]
             valid = (rows < len(examples)).astype(np.float32)
-            batch = self._batch(*examples.gather(rows % len(examples), self._pool))
+            batch = self._batch(*examples.gather(rows % len(examples), self._decoder))
             yield batch | {"valid": valid}
 
-    def _read(self, stream: grain.MapDataset, position: int) -> Iterator[Batch]:
+    def _read(self, stream: "grain.MapDataset", position: int) -> Iterator[Batch]:
+        import grain
+
         # an element is a whole batch: grain's default of 500 buffered elements would fill memory
-        ahead = grain.ReadOptions(num_threads=self._workers, prefetch_buffer_size=4)
+        ahead = grain.ReadOptions(num_threads=min(self._workers, AHEAD), prefetch_buffer_size=AHEAD)
         batches = iter(stream.to_iter_dataset(ahead))
         try:
             grain.experimental.set_next_index(batches, position)

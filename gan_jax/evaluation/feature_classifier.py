@@ -78,6 +78,7 @@ def _config(experiment: Experiment) -> ConfigDict:
         # its batch size may not be a multiple of the run's number of devices
         devices=math.gcd(own.batch_size, experiment.mesh.size),
         workers=config.run.workers,
+        decoding=config.run.decoding,
         save_retries=config.run.save_retries,
         keep=1,
     )

@@ -25,7 +25,7 @@ MODES = {
     "metrics": Mode(
         "gan_jax.modes.metrics", "compares any two sets of images: FID, KID and others"
     ),
-    "prepare": Mode("gan_jax.modes.prepare", "fetches a data set, or weights for the metrics"),
+    "prepare": Mode("gan_jax.modes.prepare", "fetches a data set or weights, or makes shards"),
     "report": Mode("gan_jax.modes.report", "writes one HTML page about a run"),
     "translate": Mode("gan_jax.modes.translate", "translates a folder of images"),
     "upsample": Mode("gan_jax.modes.upsample", "enlarges a folder of images"),

@@ -103,6 +103,7 @@ class Experiment:
                 seed=self.config.seed,
                 workers=self.config.run.workers,
                 progress=ProgressBar,
+                decoding=self.config.run.decoding,
             )
         except UserError as error:
             named = [places.find(self.config.data[name]) for name in configs.DATA_PATHS]
