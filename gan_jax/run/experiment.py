@@ -79,7 +79,9 @@ class Experiment:
             self.system = self.system._replace(notices=(*self.system.notices, *more))
         batch = "config.batch_size (times discriminator steps):"
         module = configs.SYSTEMS[config.system]
-        self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
+        # runs that have begun may have parts that their devices do not share, and be slow
+        parts = 1 if begun or facts else self.system.parts
+        self.mesh.check(self.system.stages, getattr(module, "BATCH", batch), parts)
         self.key = self.mesh.copy(jax.random.key(config.seed))
 
     def _batch_keys(self, stage: Stage) -> str:

@@ -330,6 +330,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         rates={"unet": diffusion.optimizer.rate},
         labelled=nets.by_class or nets.guide is not None,
         latents=sampling.latents(drawing),
+        parts=diffusion.microbatches,
         compiler_options=convolution.compiler_options(training=True),
         sampling_options=convolution.compiler_options(training=False),
     )
