@@ -1,13 +1,13 @@
 """Gradients that a plain jax.grad does not give: microbatches, and two networks at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core.system import PyTree, TrainState
+from gan_jax.core.system import PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least
 
 
@@ -102,6 +102,17 @@ def check_parts(parts: int, batch_size: int, name: str = "config.batch_size") ->
     at_least("config.microbatches", parts, 1)
     if batch_size % parts:
         raise UserError(f"config.microbatches={parts}: must divide {name}={batch_size}")
+
+
+def check_shared(parts: int, stages: Iterable[Stage], devices: int) -> None:
+    """Raises UserError unless `devices` can share each of `parts` of a stage's batch evenly."""
+    for stage in stages:
+        if parts > 1 and stage.batch_size % (devices * parts):
+            raise UserError(
+                f"config.microbatches={parts}: the {stage.batch_size} images of a step make parts "
+                f"that do not divide by {devices} devices; use fewer parts, a larger batch, or set "
+                "config.run.devices"
+            )
 
 
 def check_unmixed(parts: int, init: Callable[[], TrainState]) -> None:

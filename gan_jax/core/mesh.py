@@ -34,18 +34,12 @@ class Mesh:
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.split = NamedSharding(self.mesh, PartitionSpec(DATA))
 
-    def check(self, stages: tuple[Stage, ...], key: str = "batch size", parts: int = 1) -> None:
-        """Raises UserError if a stage's batch size is not a multiple of the number of devices, or
-        if the devices cannot share each of the `parts` that a step computes a batch in.
+    def check(self, stages: tuple[Stage, ...], key: str = "batch size") -> None:
+        """Raises UserError if a stage's batch size is not a multiple of the number of devices.
 
         `key` is what the message calls the batch size.
         """
         for stage in stages:
-            if parts > 1 and stage.batch_size % (self.size * parts):
-                raise UserError(
-                    f"config.microbatches: each of {parts} parts of {key} {stage.batch_size} must "
-                    f"divide by {self.size} devices; use fewer parts, or set config.run.devices"
-                )
             if stage.batch_size % self.size:
                 near = max(stage.batch_size // self.size, 1) * self.size
                 raise UserError(

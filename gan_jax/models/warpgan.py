@@ -130,13 +130,13 @@ def modules(
         width=model["width"], blocks=model["blocks"], style_size=model["style_size"],
         control_width=model["control_width"], points=model["points"],
         side=resolution if model["warp_head"] == "flat" else 0, keep_prob=model["keep_prob"],
-        channels=channels, dtype=model["dtype"],
+        channels=channels, dtype=model.get("dtype", "float32"),
     )  # fmt: skip
     disc = Discriminator(
         width=model["disc_width"], bottleneck=model["bottleneck"], num_classes=num_classes,
         logit_scale=model["logit_scale"],
         side=resolution if model["disc_head"] == "flat" else 0, keep_prob=model["keep_prob"],
-        dtype=model["dtype"],
+        dtype=model.get("dtype", "float32"),
     )  # fmt: skip
     return gen, disc
 
@@ -287,7 +287,7 @@ def _check_side(head: str, size: Any, side: int) -> None:
 
 def _check(model: Any, resolution: int) -> None:
     """Raises UserError, naming the key, for values that are not accepted."""
-    one_of("config.model.dtype", model["dtype"], DTYPES)
+    one_of("config.model.dtype", model.get("dtype", "float32"), DTYPES)
     for name in ("warp_head", "disc_head"):
         one_of(f"config.model.{name}", model[name], HEADS)
     lowest = dict(
