@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core.system import PyTree, Stage, TrainState
+from gan_jax.core.system import Net, PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least
 
 
@@ -120,10 +120,14 @@ def check_unmixed(parts: int, init: Callable[[], TrainState]) -> None:
     norm, whose statistics would be those of a part."""
     if parts == 1:
         return
-    for name, net in jax.eval_shape(init).nets.items():
+
+    def normalises(net: Net) -> bool:
         paths = jax.tree_util.tree_leaves_with_path(net.stats)
-        if any(getattr(path[-1], "key", "") == "mean" for path, _ in paths):
-            raise refused(parts, f"{name} has batch norm, whose statistics are of the whole batch")
+        return any(getattr(path[-1], "key", "") == "mean" for path, _ in paths)
+
+    names = [name for name, net in jax.eval_shape(init).nets.items() if normalises(net)]
+    if names:
+        raise refused(parts, f"batch norm, in {' and '.join(names)}, is over the whole batch")
 
 
 def check_groups(parts: int, batch_size: int, group: int, name: str = "config.batch_size") -> None:

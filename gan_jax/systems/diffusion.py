@@ -340,7 +340,6 @@ def tiny(config) -> None:
     """Shrinks the U-Net to 8 px and the sampler to 3 steps; process, targets, losses, schedules
     and the network's switches stay. In place."""
     config.model.update(unet.TINY)
-    config.microbatches = 1
     schedule = config.optim.unet.schedule
     schedule.warmup = min(schedule.warmup, 2.0)
     config.sampling.steps = "3"

@@ -308,4 +308,3 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
 def tiny(config) -> None:
     """Shrinks the network to 8 px; the chain, losses and schedules stay. In place."""
     config.model.update(unet.TINY)
-    config.microbatches = 1
