@@ -190,7 +190,7 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
     if config.data.pairs == "identities":
         config.data.update(source="drawn_faces", train_list="", validation_list="")
         config.data.update(identities=16, validation_identities=4, photos=2, caricatures=2)
-    config.batch_size = 8
+    config.update(batch_size=8, microbatches=1)
     config.run.update(steps="6", log_every="2", sample_every="3", eval_every="3", save_every="3")
     config.run.update(sample_count=8)
     if config.run.quality_every != "0":

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import data as data_room
-from gan_jax.core import optim, tracing, train_step
+from gan_jax.core import grads, optim, tracing, train_step
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh
@@ -80,6 +80,8 @@ class Experiment:
         batch = "config.batch_size (times discriminator steps):"
         module = configs.SYSTEMS[config.system]
         self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
+        if not (begun or facts):  # an earlier run may go on, more slowly
+            grads.check_shared(self.system.parts, self.system.stages, self.mesh.size)
         self.key = self.mesh.copy(jax.random.key(config.seed))
 
     def _batch_keys(self, stage: Stage) -> str:

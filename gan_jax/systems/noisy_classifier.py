@@ -295,11 +295,7 @@ def _check(config, facts: Facts) -> None:
             "config.system='noisy_classifier' needs labelled data and this source has no labels; "
             "set config.data.labels or choose another source"
         )
-    parts, size = config.microbatches, config.batch_size
-    if parts < 1 or size % parts:
-        raise UserError(
-            f"config.microbatches={parts}: must be 1 or more and divide config.batch_size={size}"
-        )
+    gradients.check_parts(config.microbatches, config.batch_size)
     at_least("config.loss.skip_limit", config.loss.skip_limit, 0)
 
 
@@ -314,6 +310,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         sample_step=None,
         tasks={"features": Task(partial(features, model), "logits of images without noise")},
         rates={"classifier": model.optimizer.rate},
+        parts=model.microbatches,
         compiler_options=convolution.compiler_options(training=True),
     )
 
@@ -321,4 +318,3 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
 def tiny(config) -> None:
     """Shrinks the network to 8 px; the chain, losses and schedules stay. In place."""
     config.model.update(unet.TINY)
-    config.microbatches = 1
