@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gan_jax import backend
 from gan_jax.core.system import PyTree
 
 
@@ -39,7 +40,7 @@ def accumulate(
     # summed as they come: n gradients at once would take the memory that microbatches save
     zeros = jax.tree.map(jnp.zeros_like, params)
     # on a CPU the loop is unrolled, because XLA runs convolutions inside a loop slowly there
-    straight = jax.default_backend() == "cpu"
+    straight = backend.kind() == "cpu"
     parts = (jnp.arange(n), jax.tree.map(split, batch))
     total, aux = jax.lax.scan(body, zeros, parts, unroll=straight)
 

@@ -4,6 +4,8 @@ Code inside jit sees global arrays, so means, batch statistics and minibatch sta
 the whole batch, whatever the number of devices.
 """
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.experimental.shard_alike import shard_alike
@@ -18,8 +20,8 @@ DATA = "data"
 class Mesh:
     """One axis, "data". `replicated` and `split` are the two shardings there are."""
 
-    def __init__(self, devices: int = 0):
-        available = jax.devices()
+    def __init__(self, devices: int = 0, available: Sequence[jax.Device] | None = None):
+        available = jax.devices() if available is None else list(available)
         if not 0 <= devices <= len(available):
             raise UserError(
                 f"config.run.devices={devices}: this process sees {len(available)} devices; use 0 "
