@@ -149,7 +149,9 @@ class _Flat:
             kept = params["num_consts"]
             rows = kept + params["num_carry"]
             body = params["jaxpr"].jaxpr
-            slices = sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in body.invars[rows:])
+            slices = sum(
+                math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in body.invars[rows:]
+            )
             return slices + self._temporaries(body, range(kept, rows))
         if name == "cond":
             bodies = [branch.jaxpr for branch in params["branches"]]

@@ -22,6 +22,7 @@ from gan_jax.core import liveness, train_step
 from gan_jax.core.mesh import DATA, Mesh
 from gan_jax.core.system import Facts, PyTree, Stage
 from gan_jax.errors import is_full_memory
+from gan_jax.run import memory
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.topology import GIB, Topology
 
@@ -85,13 +86,18 @@ def described(config: ConfigDict, topology: Topology, facts: Facts) -> Experimen
     Raises UserError for a config whose values do not fit each other, the data or the devices.
     """
     with backend.programs_for(topology.kind):
-        return Experiment(config, facts=facts, mesh=Described(topology.devices))
+        return Experiment(config, facts=facts, mesh=Described(_used(config, topology)))
+
+
+def _used(config: ConfigDict, topology: Topology) -> int:
+    """How many of the devices a config uses."""
+    return min(config.run.devices or topology.devices, topology.devices)
 
 
 def counted(experiment: Experiment, topology: Topology) -> Forecast:
     """The memory of a step of the last stage, which is the largest, counted for one device."""
     system, last = experiment.system, experiment.last
-    own = dataclasses.replace(last, batch_size=last.batch_size // topology.devices)
+    own = dataclasses.replace(last, batch_size=last.batch_size // experiment.mesh.size)
     batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in experiment.batch(own).items()}
     with backend.programs_for(topology.kind):
         key = jax.eval_shape(jax.random.key, 0)
@@ -115,7 +121,7 @@ def compiled(experiment: Experiment, topology: Topology) -> Forecast | None:
     devices = _tpu_devices(topology)
     if devices is None:
         return None
-    mesh, config = Mesh(available=devices), experiment.config
+    mesh, config = Mesh(experiment.mesh.size, available=devices), experiment.config
     last = experiment.last
     batch = {k: mesh.rows(len(v), v.shape[1:], v.dtype) for k, v in experiment.batch(last).items()}
     with backend.programs_for("tpu"):
@@ -182,9 +188,12 @@ class Change(NamedTuple):
         return " ".join(f"--config.{key}={value}" for key, value in self.keys.items())
 
 
-def changes(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast) -> Iterator[Change]:
-    """What would make a step smaller, one after the other, until it fits: blocks that are computed
-    twice, then a batch in parts, then a smaller batch. `now` is counted for the config as it is."""
+def changes(
+    config: ConfigDict, topology: Topology, facts: Facts, now: Forecast
+) -> Iterator[Change]:
+    """What would make a step smaller, one after the other until it fits: blocks that are computed
+    twice, then a batch in parts, then a smaller batch. `now` is counted for the config as it is.
+    """
     keys: dict[str, Any] = {}
 
     def counted_with(more: dict[str, Any]) -> Change:
@@ -195,7 +204,8 @@ def changes(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast)
     if "remat" in config.get("model", {}) and config.model.remat != "blocks":
         found = counted_with({"model.remat": "blocks"})
         yield found
-    own = config.batch_size // topology.devices
+    devices = _used(config, topology)
+    own = config.batch_size // devices
     parts = config.get("microbatches", 0)
     while parts and not fits(found.forecast, topology):
         parts = _more_parts(found.forecast, topology, parts, own)
@@ -207,8 +217,20 @@ def changes(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast)
         own //= 2
         if "microbatches" in keys:
             keys["microbatches"] = min(keys["microbatches"], own)
-        found = counted_with({"batch_size": own * topology.devices})
+        found = counted_with({"batch_size": own * devices})
         yield found
+
+
+def advice(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast) -> Iterator[str]:
+    """Lines that say what would make a step fit, each as soon as it is counted; see `changes`."""
+    found = None
+    for found in changes(config, topology, facts, now):
+        yield f"with {found.words()}: {found.forecast.line()}, {verdict(found.forecast, topology)}"
+    if found is None or not fits(found.forecast, topology):
+        yield (
+            "nothing above makes it fit: use more devices or larger ones, or make one of "
+            f"{', '.join(memory.sizes(config))} smaller"
+        )
 
 
 def _more_parts(forecast: Forecast, topology: Topology, parts: int, own: int) -> int:
