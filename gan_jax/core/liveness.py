@@ -36,6 +36,7 @@ REDUCTIONS = {
 }  # fmt: skip
 SMALL = 4  # an array this many times smaller than another costs next to nothing beside it
 NEAR = 64  # equations: what is read after more of them is not part of the same kernel
+MOST_OPERANDS = 4  # large arrays that a kernel reads
 CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where an equation has the program that it calls
 
 
@@ -276,7 +277,9 @@ def _is_written(
     if one:  # computed again where it is read, unless it is the smaller of the two
         (root,) = large
         return flat.sizes[root] > size and len(readers) > 1 and root not in flat.given
-    return len(readers) > 1 or any(reader.place > place + NEAR for reader in readers)
+    if len(readers) > 1 or len(large) > MOST_OPERANDS:
+        return True
+    return any(reader.place > place + NEAR for reader in readers)
 
 
 def _walked(flat: _Flat, donated: list[int]) -> Peak:

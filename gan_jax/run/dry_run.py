@@ -71,7 +71,7 @@ def forecast(config: ConfigDict, topology: str, facts: str = "") -> step_memory.
     logger.info(f"devices: {where.name}, {where.shown}")
     logger.info(
         f"step: the last stage, {last.resolution} px, {last.batch_size} images, "
-        f"{last.batch_size // devices} on each of {devices} devices"
+        f"{last.batch_size // devices} of them on each device"
     )
     logger.info("counting the memory of a training step, which may take a minute")
     found = step_memory.counted(experiment, where)

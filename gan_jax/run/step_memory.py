@@ -251,5 +251,7 @@ def _recounted(
 
 
 def _gib(size: int) -> str:
-    """Bytes in GiB, as memory is sold: "12.3 GiB"."""
-    return f"{size / GIB:.3g} GiB" if size < 100 * GIB else f"{size / GIB:.0f} GiB"
+    """Bytes in the units in which memory is sold: "12.3 GiB", "250 MiB"."""
+    if size < GIB:
+        return f"{size / 2**20:.0f} MiB"
+    return f"{size / GIB:.1f} GiB" if size < 100 * GIB else f"{size / GIB:.0f} GiB"
