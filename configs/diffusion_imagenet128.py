@@ -9,8 +9,9 @@ with 250 steps: FID 5.91; guided by noisy_classifier_imagenet128 at scale 0.5 FI
 steps of DDIM at scale 1.25 FID 5.98.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
-dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in
-eight parts and --config.model.remat=blocks computes maps twice; the update is the same.
+dynamic loss scale) in its place. The batch fits 8 GPUs of 80 GB, since blocks are computed twice
+(model.remat=blocks); where memory is shorter, --config.microbatches=8 takes a batch in eight parts.
+Neither changes the update.
 
 Variants:
 

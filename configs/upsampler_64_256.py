@@ -10,8 +10,9 @@ the small image, the mean of 4x4 pixels in training, enlarged beside the noisy o
 7.49 after the model at 64 px, 3.94 where that is guided.
 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
-dynamic loss scale) in its place. Where memory is short, --config.microbatches=8 takes a batch in
-eight parts and --config.model.remat=blocks computes maps twice; the update is the same.
+dynamic loss scale) in its place. The batch fits 8 GPUs of 80 GB, since blocks are computed twice
+(model.remat=blocks); where memory is shorter, --config.microbatches=8 takes a batch in eight parts.
+Neither changes the update.
 
 Variant: tiny (seconds, synthetic images).
 """

@@ -77,6 +77,7 @@ SYSTEMS = Systems(
     "gan", "classifier", "pix2pix", "progan", "diffusion", "noisy_classifier", "warpgan"
 )
 
+MEMORY = ("microbatches", "model.remat")  # keys by which a step takes less memory
 RUN = dict(
     # intervals: "500" or "500 steps", "2 epochs", "20000 images"; "0" for never; where a system
     # has a rhythm of its own (progan) also "1 tick"
@@ -287,10 +288,11 @@ def may_change(key: str) -> bool:
     """Whether a key may change when a run resumes.
 
     Keys under `run` may: they say how long the run is and what it writes. So may the devices'
-    `mesh`, which changes no result, and the places of the data, because the sizes of the data are
-    compared instead.
+    `mesh`, and what saves memory at the cost of time, because a step computes the same; and the
+    places of the data, because the sizes of the data are compared instead.
     """
-    return key.startswith(("run.", "mesh.")) or key in {f"data.{name}" for name in DATA_PATHS}
+    places = {f"data.{name}" for name in DATA_PATHS}
+    return key.startswith(("run.", "mesh.")) or key in places or key in MEMORY
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gan_jax import backend
 from gan_jax.core.system import Net, PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least
 
@@ -84,7 +85,7 @@ def in_parts(
     # summed as they come: n gradients at once would take the memory that microbatches save
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], shapes[1].means))
     # on a CPU the loop is unrolled, because XLA runs convolutions inside a loop slowly there
-    straight = jax.default_backend() == "cpu"
+    straight = backend.kind() == "cpu"
     totals, (rows, same) = jax.lax.scan(body, zeros, parts, unroll=straight)
 
     def whole(a: jax.Array) -> jax.Array:

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gan_jax import backend
+
 FORMS = ("auto", "native", "explicit")
 # A product of matrices is the faster form for at most this many pixels of the small image, over the
 # batch, and a kernel of at least this size (inputs times outputs); see benchmarks/layers.py
@@ -87,10 +89,9 @@ def _promote(x: Array, kernel: Array) -> tuple[Array, Array]:
 def _explicit(form: str) -> bool:
     if form not in FORMS:
         raise ValueError(f"form is {form!r}; accepted: {', '.join(FORMS)}")
-    return form == "explicit" or (form == "auto" and jax.default_backend() == "cpu")
+    return form == "explicit" or (form == "auto" and backend.kind() == "cpu")
 
 
-@cache
 def compiler_options(training: bool) -> dict[str, str] | None:
     """`compiler_options` for a jitted function of stride-1 convolutions on a CPU; None elsewhere.
 
@@ -102,13 +103,17 @@ def compiler_options(training: bool) -> dict[str, str] | None:
     """
     kept = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE" if training else ""
     options = {"xla_cpu_experimental_ynn_fusion_type": kept}
-    if jax.default_backend() != "cpu":
-        return None
+    return options if backend.kind() == "cpu" and _known(**options) else None
+
+
+@cache
+def _known(**options: str) -> bool:
+    """Whether XLA has these options: another version may not."""
     try:
         jax.jit(lambda x: x + 1, compiler_options=options)(0)
-    except jax.errors.JaxRuntimeError:  # another version does not have the option
-        return None
-    return options
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 # x [B, *image, I] is the large image, y [B, H', W', O] the small one, kernel [*taps, I, O], or with

@@ -14,6 +14,19 @@ DRY_RUN = flags.switch(
 COMPILE = flags.switch(
     FLAGS, "compile", False, "With --dry_run: also XLA's memory analysis of a step."
 )
+TOPOLOGY = flags.string(
+    FLAGS,
+    "topology",
+    "",
+    "With --dry_run: the memory of a step on devices that need not be here, such as v4-32, v5e-16, "
+    "8xH100 or 4xA100-40GB; no data are read.",
+)
+FACTS = flags.string(
+    FLAGS,
+    "facts",
+    "",
+    "With --topology: what the config does not say about the data, classes=1000,channels=3.",
+)
 BUDGET = flags.string(
     FLAGS,
     "budget",
@@ -45,10 +58,9 @@ def main(config, workdir: str) -> int:
     if DRY_RUN.value:
         if BUDGET.value:
             raise UserError("--budget tries a few steps, and --dry_run makes none: leave out one")
-        from gan_jax.run.dry_run import dry_run
-
-        dry_run(config, COMPILE.value)
-        return 0
+        return _dry_run(config)
+    if TOPOLOGY.value or FACTS.value:
+        raise UserError("--topology and --facts go with --dry_run: nothing is trained there")
     from gan_jax import training
     from gan_jax.core import preemption
 
@@ -56,3 +68,20 @@ def main(config, workdir: str) -> int:
     with preemption.whole_process(STOPPED):
         summary = training.train(config, workdir, BUDGET.value)
     return STOPPED if summary["reason"] == "terminated" else 0
+
+
+def _dry_run(config) -> int:
+    from gan_jax.run import dry_run
+
+    if not TOPOLOGY.value:
+        if FACTS.value:
+            raise UserError("--facts goes with --topology: otherwise the data themselves are read")
+        dry_run.dry_run(config, COMPILE.value)
+    elif COMPILE.value:
+        raise UserError(
+            "--compile asks for this machine's compiler, --topology for other devices: leave out "
+            "one; for TPUs libtpu compiles the step where it is installed"
+        )
+    else:
+        dry_run.forecast(config, TOPOLOGY.value, FACTS.value)
+    return 0

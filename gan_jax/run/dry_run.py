@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from gan_jax import config as configs
 from gan_jax.core.saved_states import named
 from gan_jax.core.system import Stage
-from gan_jax.run import disk_use
+from gan_jax.run import described_data, disk_use, step_memory
+from gan_jax.run import topology as topologies
 from gan_jax.run.disk_use import times
 from gan_jax.run.experiment import Experiment
 
@@ -52,6 +53,35 @@ def dry_run(config: ConfigDict, compile_step: bool = False) -> dict:
         report["xla"] = _step_memory(experiment)
         logger.info(f"XLA bytes per device for one step: {_listed(report['xla'])}")
     return report
+
+
+def forecast(config: ConfigDict, topology: str, facts: str = "") -> step_memory.Forecast:
+    """Logs what a training step takes of the memory of devices that need not be here, whether that
+    fits, and if not, what would make it fit. Neither data nor devices are opened.
+
+    Args:
+      topology: the devices, see `topology.parse`.
+      facts: what the config does not say about the data, see `described_data.facts`.
+
+    Returns what was found out for the config as it is.
+    """
+    where, data = topologies.parse(topology), described_data.facts(config, facts)
+    experiment = step_memory.described(config, where, data)
+    last, devices = experiment.last, experiment.mesh.size
+    logger.info(f"devices: {where.name}, {where.shown}")
+    logger.info(
+        f"step: the last stage, {last.resolution} px, {last.batch_size} images, "
+        f"{last.batch_size // devices} of them on each device"
+    )
+    logger.info("counting the memory of a training step, which may take a minute")
+    found = step_memory.counted(experiment, where)
+    logger.info(f"memory: {found.line()}, {step_memory.verdict(found, where)}")
+    if exact := step_memory.compiled(experiment, where):
+        logger.info(f"memory: {exact.line()}, {step_memory.verdict(exact, where)}")
+    if not step_memory.fits(exact or found, where):
+        for line in step_memory.advice(config, where, data, found):
+            logger.info(line)
+    return exact or found
 
 
 def _epochs(experiment: Experiment, stage: Stage) -> str:

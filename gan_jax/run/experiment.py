@@ -45,6 +45,7 @@ class Experiment:
         begun: bool = False,
         changes: Changes = UNCHANGED,
         data: data_room.Data | None = None,
+        mesh: Mesh | None = None,
     ):
         """
         Args:
@@ -57,13 +58,14 @@ class Experiment:
           changes: fields of the system's dataclass, such as `gen` or `adversarial` of
             `systems.gan.Gan`, and what takes their place.
           data: the images that `config` describes, where they have been opened already.
+          mesh: other devices than those of this process.
 
         Raises UserError for a config whose values do not fit each other, the data or the devices.
         """
         configs.prepare(config)
         configs.check(config)
         self.config, self.home = config, home
-        self.mesh = Mesh(config.run.devices, **config.mesh)
+        self.mesh = mesh or Mesh(config.run.devices, **config.mesh)
         configs.resolve(config, self.mesh.size)
         if data is not None:
             self.data = data

@@ -30,20 +30,32 @@ def sizes(config: ConfigDict) -> list[str]:
     ]
 
 
+def savers(config: ConfigDict) -> list[str]:
+    """The settings that save memory in training and change no result, as flags: blocks that are
+    computed twice, and a batch in parts, where a system has them."""
+    found = []
+    if config.get("model", {}).get("remat", "blocks") != "blocks":
+        found.append("--config.model.remat=blocks")
+    parts = config.get("microbatches", 0)
+    if parts and config.batch_size % (2 * parts) == 0:
+        found.append(f"--config.microbatches={2 * parts}")
+    return found
+
+
 @contextlib.contextmanager
-def explained(config: ConfigDict, advice: Callable[[list[str]], str]) -> Iterator[None]:
+def explained(config: ConfigDict, advice: Callable[[ConfigDict], str]) -> Iterator[None]:
     """Turns the errors of a full memory that are raised in this block into OutOfMemory.
 
     Args:
       config: that of the model.
-      advice: what to do, given `sizes` of the config.
+      advice: what to do, given the config.
     """
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not is_full_memory(error):
             raise
-        raise OutOfMemory(f"{what(error)}; {advice(sizes(config))}") from error
+        raise OutOfMemory(f"{what(error)}; {advice(config)}") from error
 
 
 def what(error: Exception) -> str:
@@ -57,14 +69,20 @@ def what(error: Exception) -> str:
     return f"out of memory on {'this machine' if of_host else 'the device'}{wanted}"
 
 
-def of_training(keys: list[str]) -> str:
-    """What to do about training that does not fit."""
-    return f"lower one of {', '.join(keys)}, and give the command again"
+def of_training(config: ConfigDict) -> str:
+    """What to do about training that does not fit; `run.step_memory` counts what each saves."""
+    lower = f"lower one of {', '.join(sizes(config))}"
+    if same := savers(config):
+        lower = f"add {' or '.join(same)}, which changes no result, or {lower}"
+    return (
+        f"{lower}, and give the command again; with --dry_run --topology=8xH100, or what there is, "
+        "it counts the memory of a step before anything is trained"
+    )
 
 
-def of_model(keys: list[str]) -> str:
+def of_model(config: ConfigDict) -> str:
     """What to do about a trained model that does not fit."""
     return (
         "ask for fewer images at a time, end other programs, or use a larger device; how large the "
-        f"model is, its run decided by {', '.join(keys)}"
+        f"model is, its run decided by {', '.join(sizes(config))}"
     )

@@ -19,6 +19,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from gan_jax import backend
 from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
 from gan_jax.core.grads import Seen
@@ -284,7 +285,7 @@ def train_disc(
         lambda a: jnp.swapaxes(a.reshape(a.shape[0] // n, n, *a.shape[1:]), 0, 1), dict(batch)
     )
     carry = (gen_net.stats, disc_net)
-    if n == 1 or jax.default_backend() == "cpu":
+    if n == 1 or backend.kind() == "cpu":
         # unrolled, because inside a loop XLA on a CPU runs convolutions ten or more times slower
         rows = []
         for index in range(n):

@@ -15,7 +15,7 @@ GENERAL = FlagValues()
 flags.general(GENERAL)
 # what each mode reads; a flag more or less is a decision
 READS = {
-    "train": "dry_run compile budget",
+    "train": "dry_run compile topology facts budget",
     "sample": "out seeds classes format state weights truncation standing_stats data +",
     "evaluate": "state data +",
     "metrics": "real fake metrics inception resize lpips feature_classifier count deep_bits few "
