@@ -5,8 +5,10 @@ cluster. `join` then connects the processes, before jax is asked for any device.
 """
 
 import contextlib
+import errno
 import os
 import re
+import socket
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
@@ -140,7 +142,8 @@ def _member(offer: _Offer, told: Mapping[str, _Setting | None]) -> Member | None
             return None
     address = coordinator.value if coordinator else offer.coordinator
     if address is None or count is None or index is None:
-        _incomplete(offer, {**told, "coordinator": address, "count": count, "index": index})
+        named = coordinator or offer.coordinator
+        _incomplete(offer, {"coordinator": named, "count": count, "index": index})
     if coordinator and not re.fullmatch(r"([^:\s]+|\[[^\]\s]+\]):[0-9]{1,5}", address):
         raise UserError(f"{coordinator.place}: HOST:PORT is expected, such as node1:61440")
     return Member(address, number, _whole(index), offer.devices, offer.found)
@@ -290,6 +293,7 @@ def join(jax, member: Member | None, seconds: int) -> None:
         where = f"the coordinator {member.coordinator}"
         if member.index == 0:
             where = f"all of the {member.count} processes at {member.coordinator}"
+            _check_port(member.coordinator)
         settings = dict(
             coordinator_address=member.coordinator,
             num_processes=member.count,
@@ -302,8 +306,25 @@ def join(jax, member: Member | None, seconds: int) -> None:
         try:
             jax.distributed.initialize(**settings, initialization_timeout=seconds + 600)
         except (ValueError, RuntimeError) as error:
-            hint = "; another port may help, see --coordinator" if member else ""
-            raise UserError(f"--distributed: cannot join {where} ({error}){hint}") from None
+            raise UserError(f"--distributed: cannot join {where} ({error})") from None
+
+
+def _check_port(address: str) -> None:
+    """Raises UserError if nothing can listen at the port of an address of this machine. jax would
+    end with a segmentation fault or not, as threads happen to run."""
+    port = int(address.rpartition(":")[2])
+    for family, every in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind((every, port))
+            except (OSError, OverflowError) as error:
+                if family == socket.AF_INET6 and getattr(error, "errno", 0) != errno.EADDRINUSE:
+                    continue  # a machine without IPv6
+                raise UserError(
+                    f"--distributed: nothing can listen for the other processes at {address} "
+                    f"({error}); name another port by --coordinator"
+                ) from None
 
 
 @contextlib.contextmanager
