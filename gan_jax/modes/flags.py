@@ -81,14 +81,15 @@ def switch(own: FlagValues, name: str, default: bool, help: str) -> FlagHolder[b
     return flags.DEFINE_bool(name, default, help, flag_values=own)
 
 
+SAID = {"true": "on", "1": "on", "false": "off", "0": "off"}  # of a switch
+
+
 class SwitchParser(ChoiceParser):
     """One of several words of which two are what a flag that is on or off says."""
 
-    SAID = {"true": "on", "1": "on", "false": "off", "0": "off"}
-
     def parse(self, argument: str) -> str:
         """The word; --name alone is "on", and --noname is "off"."""
-        return super().parse(self.SAID.get(argument, argument))
+        return super().parse(SAID.get(argument, argument))
 
 
 def switch_or(

@@ -206,7 +206,7 @@ def test_processes_of_a_cluster_need_a_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(door.devices, "prepare", lambda general: None)
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    with pytest.raises(UserError, match="^workdir is missing: several processes train together"):
+    with pytest.raises(UserError, match="workdir is missing: several processes train together"):
         door.run(parsing.parse(["launch.py", "--config=dcgan_mnist:tiny"]))
     assert list(tmp_path.iterdir()) == []
 
