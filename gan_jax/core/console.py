@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -17,6 +18,28 @@ Batch = TypeVar("Batch")
 
 TOLD_WAIT = 0.02  # share of the time from which on the console tells the wait for data
 TOLD = 2.0  # seconds from which on it is worth saying how long something took
+
+# when the command began; None: the run was not started by one
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+@contextlib.contextmanager
+def counted_from(moment: float) -> Iterator[None]:
+    """In this block runs say how long after `moment`, a time.perf_counter(), their first step was
+    made."""
+    token = _began.set(moment)
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
+def tell_first_step() -> None:
+    """Says that the first step of a run is made, if a command began it."""
+    began = _began.get()
+    if began is not None:
+        seconds = time.perf_counter() - began
+        logger.info(f"the first step was made {seconds:.0f} s after the start of the command")
 
 
 class ProgressBar:

@@ -8,7 +8,10 @@ mode whose functions have parameters that are not called like its flags has `PAR
 such a parameter to its flag.
 """
 
+import time
 from typing import NamedTuple
+
+BEGAN = time.perf_counter()  # when the command began, as nearly as Python can tell
 
 
 class Mode(NamedTuple):

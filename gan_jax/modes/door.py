@@ -88,18 +88,19 @@ def run(command: parsing.Command) -> int:
 
         prepare(config)
     if _needs_folder(command):
+        if _in_cluster():
+            raise ArgumentError(
+                "workdir", " is missing: several processes train together; name a folder for them"
+            )
         return in_new_folder(command, config)
     return command.mode.main(config, command.general.workdir.value)
 
 
 def _needs_folder(command: parsing.Command) -> bool:
-    """Whether the command begins a run without saying where.
-
-    The processes of a cluster share a folder, so there it has to be named.
-    """
-    named = command.general.workdir.value or command.general.distributed.value
+    """Whether the command begins a run without saying where."""
     begins = getattr(command.mode, "starts_run", lambda: False)
-    return not named and command.general.config.value is not None and begins()
+    unnamed = not command.general.workdir.value
+    return unnamed and command.general.config.value is not None and begins()
 
 
 def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
