@@ -33,6 +33,9 @@ def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) 
             jax.distributed.initialize()  # addresses come from the environment
         except (ValueError, RuntimeError) as error:
             raise UserError(f"--distributed: no cluster found here ({error})") from None
+        from gan_jax.core import cluster
+
+        cluster.join()
     if compilation_cache:
         jax.config.update("jax_compilation_cache_dir", compilation_cache)
     if not jax.config.jax_platforms:
