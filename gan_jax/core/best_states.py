@@ -103,7 +103,6 @@ class BestStates:
     def path(self, stage: int) -> Path | None:
         """The folder of a stage's best state, None where there is none yet."""
 
-
         def best() -> int | None:
             if stage in self._writers:
                 self._writers[stage].wait()

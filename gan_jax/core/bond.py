@@ -157,9 +157,9 @@ class Bond:
             connection = socket.create_connection((address, port), MEETING)
         except OSError as error:
             raise UserError(
-                f"process {self.rank} on {self.host} cannot connect to port {port} of {address}, over "
-                f"which processes tell each other that they fail ({error.strerror or error}); let "
-                "the hosts open connections to each other on any port"
+                f"process {self.rank} on {self.host} cannot connect to port {port} of {address} "
+                f"({error.strerror or error}), over which processes tell each other that they "
+                "fail; let the hosts open connections to each other on any port"
             ) from None
         connection.settimeout(None)
         peer = _Peer(connection)
@@ -261,8 +261,8 @@ class Bond:
     def now(self) -> bool:
         """Whether to stop, for a question that every process asks equally often.
 
-        The answer becomes true at the same question for all of them, and stays true. To agree on it,
-        every process says how often it has asked, and does not ask on until all have said it.
+        The answer becomes true at the same question for all of them, and stays true. To agree on
+        it, every process says how often it has asked, and does not go on until all have said it.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._halted)
@@ -276,7 +276,9 @@ class Bond:
             self.stopping = self._halted = True
             calls = self._calls
         if asked != f"process 0 on {self.host}":
-            logger.info(f"{asked} was asked to stop: all stop after this step, with the state saved")
+            logger.info(
+                f"{asked} was asked to stop: all stop after this step, with the state saved"
+            )
         for peer in list(self._peers.values()):
             peer.send(halt=True)
         self._counted(0, calls)

@@ -30,7 +30,7 @@ def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) 
         jax.config.update("jax_platforms", platform)
     if distributed:  # before any device is asked for
         try:
-            jax.distributed.initialize()  # addresses come from the environment
+            jax.distributed.initialize(**_numbers())  # addresses come from the environment
         except (ValueError, RuntimeError) as error:
             raise UserError(f"--distributed: no cluster found here ({error})") from None
         from gan_jax.core import cluster
@@ -50,3 +50,10 @@ def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) 
             f"{named}: jax finds no such device here; install gan_jax[cuda] or gan_jax[tpu], or "
             "choose cpu"
         ) from None
+
+
+def _numbers() -> dict[str, int]:
+    """How many processes there are and which this one is, if the environment says; jax itself reads
+    only the address there."""
+    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    return {key: int(os.environ[name]) for key, name in names.items() if os.environ.get(name)}

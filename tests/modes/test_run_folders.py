@@ -104,9 +104,8 @@ def test_a_named_folder_is_used_as_it_is(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("words", [["--dry_run"], ["--distributed"], ["--mode=sample"]])
+@pytest.mark.parametrize("words", [["--dry_run"], ["--mode=sample"]])
 def test_other_commands_get_none(monkeypatch, words):
-    """The hosts of a cluster have to agree on a folder, so it must be named."""
     given = []
     train(monkeypatch, lambda folder: given.append(folder) or 0, *words)
     assert given == [""]
