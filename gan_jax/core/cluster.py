@@ -31,8 +31,14 @@ _numbers = itertools.count()
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes."""
-    return jax.process_index() == 0
+    """Whether this process is the one that prints and writes. No device is opened for that."""
+    return distributed.global_state.process_id == 0
+
+
+def count() -> int:
+    """How many processes compute together. No device is opened for that."""
+    state = distributed.global_state
+    return 1 if state.client is None else state.num_processes
 
 
 def join() -> None:
@@ -42,7 +48,7 @@ def join() -> None:
     UserError if processes cannot connect.
     """
     state = distributed.global_state
-    if state.client is None or state.num_processes == 1 or bond.current is not None:
+    if count() == 1 or bond.current is not None:
         return
     bound = bond.Bond(state.process_id, state.num_processes)
     if bound.rank == 0:
@@ -65,7 +71,7 @@ def decided(what: str, decide: Callable[[], T]) -> T:
     types that JSON has. A UserError that it raises is raised by every process, with the same line
     and exit status.
     """
-    if jax.process_count() == 1:
+    if count() == 1:
         return decide()
     key = f"gan_jax/decided/{next(_numbers)}"
     if not is_first():
@@ -88,14 +94,14 @@ def decided(what: str, decide: Callable[[], T]) -> T:
 
 def same(what: str, values: dict[str, float]) -> dict[str, float]:
     """The numbers of process 0 by name, in every process; `what` names them."""
-    if jax.process_count() == 1:
+    if count() == 1:
         return values
     return decided(what, lambda: {name: float(value) for name, value in values.items()})
 
 
 def together(what: str) -> None:
     """Waits until every process has come here; `what` names the place."""
-    if jax.process_count() > 1:
+    if count() > 1:
         key = f"gan_jax/together/{next(_numbers)}/{what}"
         distributed.global_state.client.wait_at_barrier(key, LONGEST)
 
@@ -124,13 +130,13 @@ def _error(text: str, status: int, name: str) -> UserError:
 def check_shared(folder: Path) -> None:
     """Raises ArgumentError, naming `workdir`, in a process that does not see what process 0 writes
     into the folder, which exists there."""
-    if jax.process_count() == 1:
+    if count() == 1:
         return
     host, file = decided("a file in the run's folder", lambda: _left_in(folder))
     if not is_first() and not _sees(folder / file):
         raise ArgumentError(
             "workdir",
-            f"={folder}: process {jax.process_index()} on {socket.gethostname()} does not see what "
+            f"={folder}: process {distributed.global_state.process_id} on {socket.gethostname()} does not see what "
             f"process 0 on {host} writes there; name a folder on a file system that all hosts "
             "share",
         )

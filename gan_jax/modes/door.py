@@ -86,7 +86,12 @@ def run(command: parsing.Command) -> int:
         prepare(config)
     if _needs_folder(command):
         return in_new_folder(command, config)
-    return command.mode.main(config, command.general.workdir.value)
+    workdir = command.general.workdir.value
+    if bond.current is not None and getattr(command.mode, "ALONE", False):
+        from gan_jax.core import cluster
+
+        return cluster.decided("the exit status", lambda: command.mode.main(config, workdir))
+    return command.mode.main(config, workdir)
 
 
 def _needs_folder(command: parsing.Command) -> bool:

@@ -7,6 +7,7 @@ python launch.py --mode=prepare --name=facades --from=facades.tar.gz --out=DIR
 from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
+ALONE = True
 NAME = flags.string(
     FLAGS,
     "name",

@@ -1,4 +1,4 @@
-"""Several processes that compute together, as on the hosts of a cluster: on this machine, over gloo."""
+"""Several processes that compute together, as on the hosts of a cluster: here, over gloo."""
 
 import contextlib
 import os
