@@ -136,9 +136,9 @@ def check_shared(folder: Path) -> None:
     if not is_first() and not _sees(folder / file):
         raise ArgumentError(
             "workdir",
-            f"={folder}: process {distributed.global_state.process_id} on {socket.gethostname()} does not see what "
-            f"process 0 on {host} writes there; name a folder on a file system that all hosts "
-            "share",
+            f"={folder}: process {distributed.global_state.process_id} on {socket.gethostname()} "
+            f"does not see what process 0 on {host} writes there; name a folder on a file system "
+            "that all hosts share",
         )
     together("the run's folder is shared")
     if is_first():
