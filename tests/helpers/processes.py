@@ -19,12 +19,11 @@ DEVICES = 4  # of each process
 
 @dataclass
 class Ended:
-    """How a process ended, what it printed, and when, in seconds of time.monotonic()."""
+    """How a process ended, and what it printed."""
 
     status: int
     out: str
     err: str
-    at: float
 
     @property
     def errors(self) -> list[str]:
@@ -38,10 +37,9 @@ class Group:
     def __init__(self, processes: Sequence[subprocess.Popen], files: Sequence[Path]):
         self.processes, self._files = processes, files
 
-    def send(self, number: int, rank: int) -> float:
-        """Sends a signal to one of the processes; returns when."""
+    def send(self, number: int, rank: int) -> None:
+        """Sends a signal to one of the processes."""
         self.processes[rank].send_signal(number)
-        return time.monotonic()
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits until the condition is true; fails if a process ends before, or after PATIENCE."""
@@ -56,20 +54,14 @@ class Group:
         self.until(lambda: any(row["step"] >= step for row in rows(workdir)))
 
     def wait(self) -> list[Ended]:
-        """The ends of all processes, by rank. Those that do not end within PATIENCE are killed."""
-        limit, at = time.monotonic() + PATIENCE, {}
-        while len(at) < len(self.processes) and time.monotonic() < limit:
-            for rank, process in enumerate(self.processes):
-                if rank not in at and process.poll() is not None:
-                    at[rank] = time.monotonic()
+        """The ends of all processes, by rank; fails if they do not come within PATIENCE."""
+        end = time.monotonic() + PATIENCE
+        while any(process.poll() is None for process in self.processes):
+            assert time.monotonic() < end, self._printed()
             time.sleep(0.02)
-        assert len(at) == len(self.processes), self._printed()
         texts = [file.read_text(errors="replace") for file in self._files]
-        pairs = zip(texts[::2], texts[1::2], strict=True)
-        return [
-            Ended(process.returncode, *pair, at[rank])
-            for (rank, process), pair in zip(enumerate(self.processes), pairs, strict=True)
-        ]
+        triples = zip(self.processes, texts[::2], texts[1::2], strict=True)
+        return [Ended(process.returncode, out, err) for process, out, err in triples]
 
     def _printed(self) -> str:
         return "\n".join(f"{file}:\n{file.read_text(errors='replace')}" for file in self._files)
