@@ -5,6 +5,8 @@ here depends on meshes or waits for steps that are in flight. Every process has 
 functions in the same order, from its main thread.
 """
 
+import contextlib
+import ctypes
 import itertools
 import json
 import secrets
@@ -58,10 +60,23 @@ def join() -> None:
     else:
         address = state.coordinator_address.rpartition(":")[0].strip("[]")
         bound.connect(address, *json.loads(_read("gan_jax/bond")))
+        _delay_abort()
     bond.bind(bound)
     if threading.current_thread() is threading.main_thread():
         # jax has put a handler of its own in its place, which keeps a signal for later
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+
+
+def _delay_abort() -> None:
+    """Lets `abort` sleep before it ends this process.
+
+    When process 0 is killed, jax's client aborts the others within milliseconds, in a thread of its
+    own. The bond hears of it as soon, but needs Python to end the process with a line.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not a system with such a library
+        library = ctypes.CDLL(None)
+        # the number of the signal is what `sleep` takes for its seconds
+        library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
 
 
 def decided(what: str, decide: Callable[[], T]) -> T:
