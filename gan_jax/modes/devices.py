@@ -41,6 +41,10 @@ def prepare(general: General) -> None:
         jax.config.update("jax_platforms", platform)
     joined = _join(jax, asked, member, platform, general.join_seconds.value)
     compiled.keep(jax, general.compilation_cache.value, joined)
+    if joined:
+        from gan_jax.core import cluster as bound
+
+        bound.join()
     _check(jax, platform)
     if joined:
         found = member.found if member else "TPU"
@@ -108,3 +112,10 @@ def _check(jax, platform: str) -> None:
             f"{named}: jax finds no such device here; install gan_jax[cuda] or gan_jax[tpu], or "
             "choose cpu"
         ) from None
+
+
+def _numbers() -> dict[str, int]:
+    """How many processes there are and which this one is, if the environment says; jax itself reads
+    only the address there."""
+    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    return {key: int(os.environ[name]) for key, name in names.items() if os.environ.get(name)}

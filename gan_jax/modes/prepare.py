@@ -7,6 +7,7 @@ python launch.py --mode=prepare --input=imagenet/train.tar --size=256 --out=data
 from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
+ALONE = True
 NAME = flags.string(
     FLAGS,
     "name",
