@@ -5,23 +5,20 @@ Code inside jit sees global arrays, so means, batch statistics and minibatch sta
 the whole batch, whatever the number of devices.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import jax
 import numpy as np
 from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gan_jax import splitting
 from gan_jax.core.system import Array, PyTree, Stage
 from gan_jax.errors import UserError
 
 DATA, FSDP = "data", "fsdp"
-
-# the mesh for which a step is traced whose state is split; None where nothing is
-_splitting: ContextVar["Mesh | None"] = ContextVar("splitting", default=None)
 
 
 class Mesh:
@@ -147,39 +144,20 @@ class Mesh:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.place(x)), tree
         )
 
-    @contextlib.contextmanager
-    def splitting(self) -> Iterator[None]:
-        """In this block `placed` and `whole` are about this mesh, if it splits the state at all.
+    def placed(self, tree: PyTree) -> PyTree:
+        """Inside jit, the arrays of a state, each where `place` says."""
+        return jax.lax.with_sharding_constraint(tree, self.places(tree))
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """Inside jit, the arrays of a state on every device."""
+        return jax.lax.with_sharding_constraint(tree, self.replicated)
+
+    def splitting(self) -> AbstractContextManager[None]:
+        """The block in which `gan_jax.splitting` is about this mesh, if it splits the state at all.
 
         A jitted function opens it around a step, so that it is there while the step is traced.
         """
-        before = _splitting.set(self if self.splits_state else None)
-        try:
-            yield
-        finally:
-            _splitting.reset(before)
-
-
-def splitting() -> Mesh | None:
-    """The mesh for which a step is traced; None if it does not split the state."""
-    return _splitting.get()
-
-
-def placed(tree: PyTree) -> PyTree:
-    """The same arrays of a state, or gradients of them, each where the mesh of `splitting` has it.
-
-    A step that leaves it to XLA where its gradients lie makes XLA split the activations likewise,
-    and move them between the devices.
-    """
-    mesh = splitting()
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, mesh.places(tree))
-
-
-def whole(tree: PyTree) -> PyTree:
-    """The same arrays, on every device of the mesh of `splitting`: a network is computed with all
-    of its weights, and the batch stays where it is."""
-    mesh = splitting()
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, mesh.replicated)
+        return splitting.over(self if self.splits_state else None)
 
 
 def _wanted(devices: int, data: int, fsdp: int, available: int) -> int:

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gan_jax import splitting
 from gan_jax.core import schedules
 from gan_jax.core.ema import EmaState, ema, has_average
 from gan_jax.core.loss_scale import links, unless_skipped, with_links, with_loss_scale
-from gan_jax.core.mesh import placed
 from gan_jax.core.plateau import plateau
 from gan_jax.core.system import Array, Net, PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least, one_of
@@ -259,10 +259,12 @@ def step(
 
     If a loss scale skips the step, the batch statistics stay as they were as well.
     """
-    grads = placed(grads)
+    grads = splitting.placed(grads)
     updates, opt = tx.update(grads, net.opt, net.params, stats=stats, **extra)
     stats = unless_skipped(net, grads, stats, net.stats)
-    return placed(Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt))
+    return splitting.placed(
+        Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
+    )
 
 
 def select_layers(net: Net, layers: Collection[str]) -> Net:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.extend
 
-from gan_jax.core.mesh import Mesh, splitting
+from gan_jax import splitting
 from gan_jax.core.system import System
 
 
@@ -33,7 +33,7 @@ def once(function: Callable) -> Callable:
     Only a mesh that splits the state has a trace of its own, since it is named in there.
     """
 
-    def of_mesh(*arguments: Any, mesh: Mesh | None) -> Any:
+    def of_mesh(*arguments: Any, mesh: splitting.Mesh | None) -> Any:
         return function(*arguments)
 
     # the mesh is an argument so that jax keeps the traces apart
@@ -42,7 +42,7 @@ def once(function: Callable) -> Callable:
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
         *arrays, stage = arguments
-        found = jitted.trace(*jax.tree.map(_shape, arrays), stage, mesh=splitting())
+        found = jitted.trace(*jax.tree.map(_shape, arrays), stage, mesh=splitting.mesh())
         values = jax.extend.core.jaxpr_as_fun(found.jaxpr)(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(found.out_info), values)
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core.mesh import Mesh, fetch, placed
+from gan_jax import splitting
+from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.errors import UserError
 
@@ -111,7 +112,7 @@ def train_function(
         new = TrainCarry(state, sums, carry.steps + 1, broken)
         new, metrics = _unless_broken(carry, new, metrics) if skips else (new, metrics)
         with mesh.splitting():
-            return placed(new), metrics
+            return splitting.placed(new), metrics
 
     # a split state lies where `placed` says
     state = None if mesh.splits_state else mesh.replicated

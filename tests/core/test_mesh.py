@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from gan_jax.core.mesh import Mesh, _of_each_process, fetch, gather, placed, split_as, whole
+from gan_jax import splitting
+from gan_jax.core.mesh import Mesh, _of_each_process, fetch, gather, split_as
 from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
 
@@ -153,7 +154,7 @@ def test_placed_and_whole_are_about_the_mesh_of_the_block():
     mesh, x = Mesh(data=2, fsdp=4, least_mb=0), np.ones((8, 4), np.float32)
 
     def both(x):
-        return placed(x), whole(x)
+        return splitting.placed(x), splitting.whole(x)
 
     assert all(same is x for same in both(x))
     with Mesh(least_mb=0).splitting():

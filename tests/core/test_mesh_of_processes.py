@@ -19,7 +19,6 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(address, 2, process)
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.mesh import Mesh, fetch, gather
-from gan_jax.data.pipeline import Share
 from gan_jax.errors import UserError
 
 # 0, 1, 1, 0, 0, 1, 1, 0 by process
