@@ -128,7 +128,7 @@ class Identities:
             pictures = draw(*inputs)
             return {name: pictures[name] for name in ("warped", "image")}
 
-        self._sampler = experiment.sampler(min(networks.CHUNK, len(rows)), made)
+        self._sampler = experiment.sampler(min(networks.chunk(experiment.mesh), len(rows)), made)
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:
         """`rank1` and `identity_cosine` of photos that are only warped, `rank1_generated` of the
@@ -173,7 +173,7 @@ class Exaggeration:
 
         self._truth = experiment.data.truth(split, rows)
         options = experiment.system.sampling_options
-        chunk = min(networks.CHUNK, len(rows))
+        chunk = min(networks.chunk(experiment.mesh), len(rows))
         self._sampler = Sampler(moved, experiment.mesh, lambda x: x, chunk, options)
 
     def __call__(self, state: TrainState, stage: Stage) -> dict[str, float]:

@@ -21,7 +21,8 @@ from gan_jax.models.lpips import lpips as lpips_network
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
-CHUNK = 32  # images read, made and measured at a time; even, since MS-SSIM takes them in pairs
+# images read, made and measured at a time on each device; even, since MS-SSIM takes them in pairs
+CHUNK = 32
 
 
 def feature_networks(
@@ -59,7 +60,7 @@ def feature_networks(
             resize,
             mesh,
             gather,
-            -(-min(count, CHUNK) // mesh.size),
+            -(-min(count, chunk(mesh)) // mesh.size),
         )
     if chosen(names, CLASSIFIER):
         found[CLASSIFIER] = classifier()
@@ -135,6 +136,22 @@ def perceptual(names: Sequence[str], file: str, key: str):
 
 
 def row_batches(experiment: Experiment, split: str, rows: np.ndarray) -> Iterator[Batch]:
-    """These rows of a split, CHUNK at a time."""
-    for start in range(0, len(rows), CHUNK):
-        yield experiment.data.rows(split, rows[start : start + CHUNK])
+    """These rows of a split, as many at a time as `chunk` says."""
+    size = chunk(experiment.mesh)
+    for start in range(0, len(rows), size):
+        yield _opened(experiment, split, rows[start : start + size])
+
+
+def chunk(mesh: Mesh) -> int:
+    """How many images are read, made and measured at a time."""
+    return CHUNK * mesh.size
+
+
+def _opened(experiment: Experiment, split: str, rows: np.ndarray) -> Batch:
+    """Images of a split. Of several processes each opens a part of them, and gets the others."""
+    if jax.process_count() == 1:
+        return experiment.data.rows(split, rows)
+    mesh = experiment.mesh
+    full = np.pad(rows, (0, -len(rows) % mesh.size), mode="edge")
+    own = experiment.data.rows(split, full[mesh.own_rows(len(full))])
+    return {name: values[: len(rows)] for name, values in fetch(mesh.put(own)).items()}

@@ -48,7 +48,7 @@ class Quality:
         check(experiment)
         self.experiment = experiment
         task = _task(experiment, classifier, stage or experiment.last)
-        self.count = task.count
+        self.count, self._chunk = task.count, networks.chunk(experiment.mesh)
         with _complaints():
             made = {_names(family, task): family.make(task) for family in FAMILIES}
         # the measures by the names of their metrics
@@ -67,7 +67,7 @@ class Quality:
             self.about |= measure.about
             for remark in measure.remarks:
                 logger.warning(f"note: {remark}")
-        self._sampler = experiment.sampler(min(networks.CHUNK, task.count))
+        self._sampler = experiment.sampler(min(self._chunk, task.count))
         self._noted: set[str] = set()
 
     def prepare(self, state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
@@ -116,8 +116,8 @@ class Quality:
     def _drawn(self, state: TrainState, stage: Stage) -> Iterator[tuple[np.ndarray, Batch]]:
         """Batches of sampled images with what they were made from; none if no metric needs them."""
         name, count = "", self.count if self._of_drawn else 0
-        for start in range(0, count, networks.CHUNK):
-            seeds = range(start, min(start + networks.CHUNK, count))
+        for start in range(0, count, self._chunk):
+            seeds = range(start, min(start + self._chunk, count))
             batch = self.experiment.sample_batch(seeds)
             name = name or self._weights(state, batch, stage)
             yield self._sampler(state, batch, stage, (name,))[name], batch

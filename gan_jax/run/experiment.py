@@ -25,7 +25,7 @@ from gan_jax.ops.images import to_uint8
 from gan_jax.run import class_names
 from gan_jax.run import folder as folders
 
-MOST_PIXELS = 2**22  # sampled at once: 64 images of 256 px, 4 of 1024 px
+MOST_PIXELS = 2**22  # sampled at once on a device: 64 images of 256 px, 4 of 1024 px
 MOST_COLUMNS = 20  # of a grid that has a column for each class
 TITLES = ("input", "output", "target")  # columns of a translation's grid
 
@@ -194,7 +194,8 @@ class Experiment:
 
         Chunks of large images are smaller, so that sampling takes no more memory than training.
         """
-        chunk = max(min(chunk, MOST_PIXELS // self.facts.resolution**2), 1)
+        most = self.mesh.size * (MOST_PIXELS // self.facts.resolution**2)
+        chunk = max(min(chunk, most), 1)
         options = self.system.sampling_options
         return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
 

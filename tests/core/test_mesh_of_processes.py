@@ -1,22 +1,19 @@
 """A mesh over two processes whose devices alternate in it, as they do on a TPU."""
 
-import subprocess
 import sys
 
 import numpy as np
 
 from gan_jax.core.saved_states import read_arrays
-from tests.helpers.shell import ROOT, one_device
-from tests.helpers.sockets import free_port
+from tests.helpers.processes import started
 
 PROCESS = """
 import sys
 from pathlib import Path
 import jax
 import numpy as np
-address, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(address, 2, process)
+from tests.helpers.processes import join
+process, folder = join(), Path(sys.argv[1])
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.mesh import Mesh, fetch, gather
 from gan_jax.errors import UserError
@@ -65,26 +62,10 @@ print("done")
 
 
 def test_rows_and_states_of_processes_whose_devices_alternate(tmp_path):
-    environment = {**one_device(), "PYTHONPATH": str(ROOT)}
-    environment["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
-    address = f"localhost:{free_port()}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(number), str(tmp_path / "states")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in (0, 1)
-    ]
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=180)
-            assert (process.returncode, output.splitlines()[-1:]) == (0, ["done"]), output
-    finally:
-        for process in processes:
-            process.kill()
+    commands = [[sys.executable, "-c", PROCESS, str(tmp_path / "states")]] * 2
+    with started(tmp_path / "printed", commands) as group:
+        for ended in group.wait():
+            assert (ended.status, ended.out.splitlines()[-1:]) == (0, ["done"]), ended.err
     # one file holds all of an array, whatever the devices were
     saved = read_arrays(tmp_path / "states" / "3")
     np.testing.assert_array_equal(saved["kernel"], np.arange(64.0).reshape(4, 16))

@@ -69,6 +69,22 @@ def test_quality_draws_each_of_40_classes_as_often():
     assert np.bincount(np.concatenate(labels)).tolist() == [2] * 40
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_eight_devices_draw_eight_times_as_many_images_at_a_time(devices):
+    config = configs.load_file(str(ROOT / "configs/dcgan_mnist.py"), "tiny")
+    config.data.resolution = 16
+    config.quality.update(metrics=("swd",), samples=512)
+    config.run.devices = devices
+    measure = quality.Quality(Experiment(config), None)
+    drawn = []
+    measure._sampler = lambda state, batch, stage, names: {
+        "ema": np.zeros((drawn.append(len(batch["seed"])) or drawn[-1], 1, 1, 1), np.uint8)
+    }
+    measure._weights = lambda *_: "ema"
+    assert sum(len(images) for images, _ in measure._drawn(None, None)) == 512
+    assert drawn == [32 * devices] * (16 // devices)
+
+
 # ---------------------------------------------------------------- models that nobody trained
 
 

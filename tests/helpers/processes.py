@@ -53,9 +53,9 @@ class Group:
         """Waits until metrics.jsonl of a run has reached a step."""
         self.until(lambda: any(row["step"] >= step for row in rows(workdir)))
 
-    def wait(self) -> list[Ended]:
-        """The ends of all processes, by rank; fails if they do not come within PATIENCE."""
-        end = time.monotonic() + PATIENCE
+    def wait(self, patience: float = PATIENCE) -> list[Ended]:
+        """The ends of all processes, by rank; fails if they do not come within `patience`."""
+        end = time.monotonic() + patience
         while any(process.poll() is None for process in self.processes):
             assert time.monotonic() < end, self._printed()
             time.sleep(0.02)
@@ -133,7 +133,7 @@ def join() -> int:
     """Joins the cluster that `started` describes, as launch.py does; returns the rank."""
     import jax
 
-    from gan_jax.modes import devices
+    from gan_jax.modes import devices, parsing
 
-    devices.open_devices(jax, "", True, "")
+    devices.prepare(parsing.parse(["launch.py", "--mode=report"]).general)
     return jax.process_index()
