@@ -12,16 +12,19 @@ from XLA's own analysis of the compiled program, which counts the body of a loop
 
 import argparse
 import collections
+import copy
 import dataclasses
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from gan_jax import config as configs
+from gan_jax.core.mesh import Mesh
 from gan_jax.core.validation import Validator
 from gan_jax.run.experiment import Experiment
 
@@ -36,6 +39,7 @@ KINDS = (
 )
 _CALL = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
 _ARRAY = re.compile(r"\b([a-z]+\d+\w*|pred)\[([\d,]*)\]")
+CONFIGS = Path(__file__).parents[1] / "configs"
 PARTS = ("step", "validation", "sampling")
 
 
@@ -70,10 +74,11 @@ def work(program: jax.stages.Compiled) -> float:
 
 
 def on_devices(experiment: Experiment, devices: int) -> Experiment:
-    """The same experiment on the first `devices` devices."""
-    config = experiment.config.copy_and_resolve_references()
-    config.run.devices = devices
-    return Experiment(config, experiment.facts)
+    """The same experiment on the first `devices` devices, whatever its batch size."""
+    made = copy.copy(experiment)
+    made.mesh = Mesh(devices)
+    made.key = made.mesh.copy(jax.random.key(experiment.config.seed))
+    return made
 
 
 def lowered(experiment: Experiment, rows: int, part: str = "step") -> jax.stages.Lowered:
@@ -96,13 +101,16 @@ def lowered(experiment: Experiment, rows: int, part: str = "step") -> jax.stages
 
 
 def load(name: str, full: bool = False) -> Experiment:
-    """The experiment of a config "NAME" or "NAME:VARIANT" with tiny networks, or `full` ones for
-    the same images."""
+    """The experiment of a config "NAME" or "NAME:VARIANT" on one device, with tiny networks or
+    `full` ones for the same images."""
     file, _, variant = name.partition(":")
-    small = Experiment(configs.load_file(f"configs/{file}.py", f"{variant},tiny"))
+    config = configs.load_file(str(CONFIGS / f"{file}.py"), f"{variant},tiny")
+    config.run.devices = 1
+    small = Experiment(config)
     if not full:
         return small
-    config = configs.load_file(f"configs/{file}.py", variant)
+    config = configs.load_file(str(CONFIGS / f"{file}.py"), variant)
+    config.run.devices = 1
     side = config.data.resolution or small.facts.resolution
     return Experiment(config, small.facts._replace(resolution=side))
 
