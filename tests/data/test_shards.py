@@ -186,7 +186,7 @@ def test_a_call_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
     first = out / "train-00000.array_record"
     before = first.stat().st_mtime_ns
     assert "holds no shards" in complaint(source="shards", path=str(out))
-    refused_argument("out", "part of other shards", store, folder, out, size=9)
+    refused_argument("out", "part of other shards", store, folder, out, side=9)
     assert store(folder, out) == {"kept": 26, "unreadable": 1}
     assert first.stat().st_mtime_ns == before
     assert content_of(out) == content_of(tmp_path / "whole")
@@ -196,7 +196,7 @@ def test_a_call_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
 def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     before = content_of(written)
     assert store(folder, written) == {"kept": 26, "unreadable": 1}
-    refused_argument("out", "other shards", store, folder, written, size=9)
+    refused_argument("out", "other shards", store, folder, written, side=9)
     assert content_of(written) == before
     (tmp_path / "notes.txt").touch()
     refused_argument("out", "is not empty", store, folder, tmp_path)
@@ -204,7 +204,7 @@ def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     refused_argument("out", "exists", store, folder, tmp_path / "a.zip")
     refused_argument("out", "missing", store, folder, "")
     refused_argument("source", "does not exist", store, tmp_path / "none", tmp_path / "out")
-    assert_refused("size=-1", store, folder, tmp_path / "out", size=-1)
+    assert_refused("side=-1", store, folder, tmp_path / "out", side=-1)
 
 
 def test_a_set_without_a_readable_image(tmp_path):
