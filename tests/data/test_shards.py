@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import lzma
 import os
 import shutil
 import tarfile
@@ -17,8 +16,7 @@ from gan_jax import data
 from gan_jax.data import sharding, storing
 from gan_jax.data.sources import decode, shards
 from gan_jax.modes.actions.store import store
-from tests.data.test_lmdb import GOLDEN
-from tests.helpers import prepared_tfds
+from tests.helpers import lsun, prepared_tfds
 from tests.helpers.data_sections import Stage, complaint, typed
 from tests.helpers.one_line import assert_refused, refused_argument
 
@@ -239,14 +237,14 @@ def test_packed_tars_of_tars(readable, tmp_path):
 
 def test_an_lmdb_of_lsun(tmp_path):
     (tmp_path / "lmdb").mkdir()
-    (tmp_path / "lmdb" / "data.mdb").write_bytes(lzma.decompress(GOLDEN.read_bytes()))
+    (tmp_path / "lmdb" / "data.mdb").write_bytes(lsun.content())
     assert store(tmp_path / "lmdb", tmp_path / "shards", 6) == {"kept": 59, "resized": 1}
     section = {"resize": "none", "resolution": 6, "flip": False, "validation_fraction": 0.0}
     made = opened("shards", tmp_path / "shards", **section)
     assert made.num_classes == 0
     reds = made.all("train")["image"][:, 0, 0, 0].tolist()
-    assert len(reds) == 60
-    assert {*range(60)} - {7} <= {*reds}  # number 7 is the one that was resized
+    assert len(reds) == lsun.COUNT
+    assert {*range(lsun.COUNT)} - {lsun.LONG} <= {*reds}  # that one was resized
 
 
 def test_a_tfds_data_set(tmp_path, monkeypatch):
