@@ -12,9 +12,8 @@ class Options:
     """The section `config.data`. Every value is a string, number or bool, never None or a list."""
 
     source: str = "digits"  # digits | idx | npz | folder | shards | tfds | synthetic | drawn_faces
-    path: str = (
-        ""  # folder: directory, .zip or .tar; npz: file; idx, shards: directory; tfds: data_dir
-    )
+    # folder: a directory, .zip or .tar; npz: the file; idx, shards: the directory; tfds: data_dir
+    path: str = ""
     name: str = ""  # tfds: the data set's name
     train_split: str = "train"  # tfds: a split; folder: a sub-folder, read when both are named
     validation_split: str = ""  # "": the source's own, else a fraction; "fraction": always that

@@ -1,7 +1,7 @@
 """Fetches a data set or weights, or stores images of your own in shards for fast training.
 
 python launch.py --mode=prepare --name=cifar10
-python launch.py --mode=prepare --input=imagenet/train.tar --size=256 --out=data/imagenet256
+python launch.py --mode=prepare --input=imagenet/train.tar --side=256 --out=data/imagenet256
 """
 
 from gan_jax.modes import flags
@@ -27,9 +27,9 @@ INPUT = flags.images(
     "Images to store: a folder, a .zip or .tar, packed or not, the folder of an LMDB (LSUN), or "
     "tfds:NAME[:TRAIN[,VALIDATION]].",
 )
-SIZE = flags.integer(FLAGS, "size", 0, "Side of the stored squares in pixels; 0: as they are.")
-RESIZE = flags.choice(
-    FLAGS, "resize", "crop", ("crop", "squash"), "How images become squares: crop or squash."
+SIDE = flags.integer(FLAGS, "side", 0, "Side of the stored squares in pixels; 0: as they are.")
+FIT = flags.choice(
+    FLAGS, "fit", "crop", ("crop", "squash"), "How images become squares: crop or squash."
 )
 ENCODING = flags.choice(
     FLAGS,
@@ -59,5 +59,5 @@ def main(config, workdir: str) -> int:
         return 0
     if NAME.value or FROM.value:
         raise ArgumentError("input", ": stores images; leave --name and --from out")
-    store.store(INPUT.value, OUT.value, SIZE.value, RESIZE.value, ENCODING.value, LABELS.value)
+    store.store(INPUT.value, OUT.value, SIDE.value, FIT.value, ENCODING.value, LABELS.value)
     return 0

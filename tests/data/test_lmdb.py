@@ -1,22 +1,17 @@
-"""LMDB, as LSUN is published, read without its library; the file was written by lmdb 3.0.0."""
-
-import lzma
-from pathlib import Path
+"""LMDB, as LSUN is published, read without its library."""
 
 import numpy as np
 import pytest
 
 from gan_jax.data.sources import lmdb
 from gan_jax.errors import UserError
+from tests.helpers import lsun
 from tests.helpers.one_line import assert_refused
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "data" / "lsun.mdb.xz"
-COUNT, LONG = 60, 7  # number 7 is too long for its page
 
 
 @pytest.fixture(scope="module")
 def content():
-    return lzma.decompress(GOLDEN.read_bytes())
+    return lsun.content()
 
 
 @pytest.fixture
@@ -27,12 +22,10 @@ def folder(tmp_path, content):
 
 def test_every_value_is_found_in_the_order_of_the_keys(folder):
     source = lmdb.open_lmdb(folder, "input").train
-    assert len(source) == COUNT
-    assert source.found.keys == [b"%040x" % i for i in range(COUNT)]
-    for i in range(COUNT):
-        expected = np.full((6, 6, 3), (i, 2 * i, 255 - i), np.uint8)
-        if i == LONG:
-            expected = np.random.default_rng(i).integers(0, 256, (50, 40, 3), np.uint8)
+    assert len(source) == lsun.COUNT
+    assert source.found.keys == [b"%040x" % i for i in range(lsun.COUNT)]
+    for i in range(lsun.COUNT):
+        expected = lsun.picture(i)
         np.testing.assert_array_equal(source.image(i), expected)
         assert source.shape(i) == expected.shape
     assert source.name(1) == f"{folder}/{1:040x}"

@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import lzma
 import os
 import shutil
 import tarfile
@@ -17,8 +16,7 @@ from gan_jax import data
 from gan_jax.data import sharding, storing
 from gan_jax.data.sources import decode, shards
 from gan_jax.modes.actions.store import store
-from tests.data.test_lmdb import GOLDEN
-from tests.helpers import prepared_tfds
+from tests.helpers import lsun, prepared_tfds
 from tests.helpers.data_sections import Stage, complaint, typed
 from tests.helpers.one_line import assert_refused, refused_argument
 
@@ -186,7 +184,7 @@ def test_a_call_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
     first = out / "train-00000.array_record"
     before = first.stat().st_mtime_ns
     assert "holds no shards" in complaint(source="shards", path=str(out))
-    refused_argument("out", "part of other shards", store, folder, out, size=9)
+    refused_argument("out", "part of other shards", store, folder, out, side=9)
     assert store(folder, out) == {"kept": 26, "unreadable": 1}
     assert first.stat().st_mtime_ns == before
     assert content_of(out) == content_of(tmp_path / "whole")
@@ -196,7 +194,7 @@ def test_a_call_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
 def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     before = content_of(written)
     assert store(folder, written) == {"kept": 26, "unreadable": 1}
-    refused_argument("out", "other shards", store, folder, written, size=9)
+    refused_argument("out", "other shards", store, folder, written, side=9)
     assert content_of(written) == before
     (tmp_path / "notes.txt").touch()
     refused_argument("out", "is not empty", store, folder, tmp_path)
@@ -204,7 +202,7 @@ def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     refused_argument("out", "exists", store, folder, tmp_path / "a.zip")
     refused_argument("out", "missing", store, folder, "")
     refused_argument("source", "does not exist", store, tmp_path / "none", tmp_path / "out")
-    assert_refused("size=-1", store, folder, tmp_path / "out", size=-1)
+    assert_refused("side=-1", store, folder, tmp_path / "out", side=-1)
 
 
 def test_a_set_without_a_readable_image(tmp_path):
@@ -239,14 +237,14 @@ def test_packed_tars_of_tars(readable, tmp_path):
 
 def test_an_lmdb_of_lsun(tmp_path):
     (tmp_path / "lmdb").mkdir()
-    (tmp_path / "lmdb" / "data.mdb").write_bytes(lzma.decompress(GOLDEN.read_bytes()))
+    (tmp_path / "lmdb" / "data.mdb").write_bytes(lsun.content())
     assert store(tmp_path / "lmdb", tmp_path / "shards", 6) == {"kept": 59, "resized": 1}
     section = {"resize": "none", "resolution": 6, "flip": False, "validation_fraction": 0.0}
     made = opened("shards", tmp_path / "shards", **section)
     assert made.num_classes == 0
     reds = made.all("train")["image"][:, 0, 0, 0].tolist()
-    assert len(reds) == 60
-    assert {*range(60)} - {7} <= {*reds}  # number 7 is the one that was resized
+    assert len(reds) == lsun.COUNT
+    assert {*range(lsun.COUNT)} - {lsun.LONG} <= {*reds}  # that one was resized
 
 
 def test_a_tfds_data_set(tmp_path, monkeypatch):

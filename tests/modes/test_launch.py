@@ -20,7 +20,7 @@ READS = {
     "evaluate": "state data +",
     "metrics": "real fake metrics inception resize lpips feature_classifier count deep_bits few "
     "seed kid_subsets kid_subset_size splits save_stats out",
-    "prepare": "name out from",
+    "prepare": "name out from input side fit encoding labels",
     "report": "out",
     "translate": "input out state weights layout first_seed classes +",
     "upsample": "input out state weights layout first_seed classes +",

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from gan_jax import data
 from gan_jax.data.published import weights
 from gan_jax.data.published.sets import SETS
 from gan_jax.modes.actions import prepare
 from tests.helpers import published_sets as tiny
+from tests.helpers.data_sections import typed
 from tests.helpers.shell import error_line, launch_here
+from tests.helpers.source_files import class_folders
 
 CIFAR = "cifar-10-binary.tar.gz"
 
@@ -57,3 +60,25 @@ def test_weights_are_read_once_so_that_the_metrics_find_them(tmp_path, monkeypat
     assert done.stdout.splitlines()[-1].endswith("genuine")
     assert "--inception=nets/net-1.pth" in done.stdout
     assert [str(path) for path in read] == ["nets/net-1.pth"]
+
+
+def test_images_of_ones_own_are_stored_by_one_command(tmp_path):
+    class_folders(tmp_path / "photos")
+    (tmp_path / "photos" / "cat" / "bad.png").write_bytes(b"no image")
+    done = launch_here("--mode=prepare", "--input=photos", "--side=5", "--out=shards")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "shards: 10 resized, 1 unreadable; shards/report.jsonl says which",
+        "train on it with --config.data.source=shards --config.data.path=shards",
+    ]
+    made = data.make(typed(source="shards", path="shards", resolution=5))
+    assert made.class_names == ("ant", "cat")
+    assert made.sizes == {"train": 9, "validation": 1}
+    for words, message in (
+        (["--input=photos"], "--out is missing: name a new folder"),
+        (["--input=photos", "--name=mnist"], "--input: stores images"),
+        (["--input=none", "--out=a.zip"], "--input=none: does not exist"),
+        (["--input=photos", "--out=b", "--labels=json"], "--labels: photos/dataset.json is absent"),
+        (["--input=tfds:none", "--out=b", "--labels=json"], "--labels=json needs"),
+    ):
+        assert message in error_line(launch_here("--mode=prepare", *words))

@@ -56,7 +56,7 @@ def test_keys_that_were_added_since_count_with_their_defaults(config):
     del before["config"]["run"]["workers"]
     assert config_log.changes(before, now) == []
     now["config"]["run"]["workers"] = 4
-    assert config_log.changes(before, now) == ["config.run.workers: 1 → 4"]
+    assert config_log.changes(before, now) == ["config.run.workers: -1 → 4"]
 
 
 def test_a_value_with_a_line_break_stays_in_its_line(tmp_path, config):

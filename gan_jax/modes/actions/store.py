@@ -17,8 +17,8 @@ LARGEST = 2**14  # px
 def store(
     source: str | Path,
     out: str | Path,
-    size: int = 0,
-    resize: str = "crop",
+    side: int = 0,
+    fit: str = "crop",
     encoding: str = "webp",
     labels: str = "auto",
 ) -> Counter:
@@ -27,20 +27,20 @@ def store(
 
     Args:
         source: see `gan_jax.data.incoming`.
-        size: side of the stored squares in pixels; 0: every image keeps its size.
-        resize, encoding: how images of another size become squares, and how those are stored, see
-            `gan_jax.data.storing.Wanted`. All other files are stored byte by byte.
+        side: of the stored squares, in pixels; 0: every image keeps its size.
+        fit, encoding: how images of another size become squares, and how those are stored, as
+            `resize` and `encoding` of `gan_jax.data.storing.Wanted`; other files stay as they are.
         labels: as config.data.labels.
 
     Raises UserError for a set that cannot be read, and for a place that cannot be written.
     """
-    one_of("resize", resize, storing.RESIZES)
+    one_of("fit", fit, storing.RESIZES)
     one_of("encoding", encoding, storing.ENCODINGS)
     one_of("labels", labels, incoming.LABELS)
-    within("size", size, 0, LARGEST)
+    within("side", side, 0, LARGEST)
     if not out:
         raise ArgumentError("out", " is missing: name a new folder for shards, or a .zip")
-    wanted = storing.Wanted(size, resize, encoding)
+    wanted = storing.Wanted(side, fit, encoding)
     zipped = str(out).lower().endswith(zipping.ENDING)
     with incoming.opened(str(source), labels, str(out)) as opened:
         for line in opened.remarks:
