@@ -24,9 +24,9 @@ SMALL: dict[str, tuple[int, int, dict[str, Any]]] = {
     "pix2pix": (
         16, 3,
         {"data.pairs": "inpaint", "model.gen.name": "original", "model.disc.name": "original",
-         "loss.gradient_penalty": 10.0, "model.disc.norm": "instance", "model.disc.layers": 2},
+         "model.disc.norm": "instance", "model.disc.layers": 2},
     ),
-    "progan": (8, 1, {"growth.batch": "4:8,8:8"}),
+    "progan": (8, 1, {"growth.batch": "4:8,8:8", "model.minibatch_stddev": 0}),
     "classifier": (8, 1, {}),
     "diffusion": (8, 1, {"model.attention_resolutions": (8,)}),
     "noisy_classifier": (8, 1, {"model.attention_resolutions": (8,)}),
