@@ -21,6 +21,7 @@ ALIKE = {
     ),
     "pix2pix": dict(
         model__gen__norm="instance", model__gen__dropout=0.0, loss__order="discriminator_first",
+        loss__gradient_penalty=10.0,
     ),
     "progan": dict(model__minibatch_stddev=4),
     "progan joint": dict(model__minibatch_stddev=2, loss__order="joint"),

