@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # what each room may import of the others; gan_jax/*.py (training, evaluating, api) may import all
 # that stand below them, and config may import the systems
 LOWEST = (
+    "backend",
     "errors",
     "files",
     "growing",
