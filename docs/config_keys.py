@@ -12,7 +12,16 @@ from typing import Any
 from gan_jax import config as configs
 
 CODE = Path(__file__).parents[1] / "gan_jax"
-SHARED = ("system", "seed", "data", "run", "quality", "optim", "restore")  # not a system's own
+SHARED = (
+    "system",
+    "seed",
+    "data",
+    "run",
+    "quality",
+    "mesh",
+    "optim",
+    "restore",
+)  # not a system's own
 OPTIMIZERS = (
     "Each network that is trained has such a section. NET is its name: `gen` and `disc` in `gan`, "
     "`pix2pix`, `progan` and `warpgan`, `unet` in `diffusion`, `classifier` in the two "
@@ -96,7 +105,7 @@ def tables() -> str:
     """Tables of all keys: those of every system, of an optimizer, and of each system."""
     every = configs.defaults("gan")
     parts = ["## Every system\n", _table("gan", {"seed": every.seed}, "")]
-    for name in ("data", "run", "quality"):
+    for name in ("data", "run", "quality", "mesh"):
         parts += [f"### `config.{name}`\n", _table("gan", every[name], f"{name}.")]
     optimizer = dict(every.optim.gen)
     schedule = optimizer.pop("schedule")

@@ -92,9 +92,10 @@ def flag_tables() -> str:
 def _flag_table(own: flags.FlagValues) -> str:
     rows = ["| flag | default | meaning |", "|---|---|---|"]
     for flag in flags.in_order(own):
-        default = {True: "on", False: "off"}[flag.default] if flag.boolean else flag.default
+        switch = flags.takes_no_value(flag)
+        default = {True: "on", False: "off"}[flag.default] if switch else flag.default
         shown = "" if default in (None, "") else f"`{default}`"
-        name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+        name = f"--[no]{flag.name}" if switch else f"--{flag.name}"
         rows.append(
             f"| `{name}`{{.whole}} | {shown} | {config_keys.cell(FLAG.sub(BACKTICKS, flag.help))} |"
         )

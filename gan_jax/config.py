@@ -94,10 +94,16 @@ RUN = dict(
     sample_count=64,  # images in a grid
     devices=0,  # 0: all
     compile_ahead=True,  # compile for the next batch size or resolution while this one trains
-    workers=1,  # threads that prepare batches
+    workers=-1,  # images decoded at a time; -1: as many as there are cores, 1 if all are in memory
+    decoding="auto",  # what decodes them: threads | processes | auto, processes for 8 and more
     save_retries=5,  # how often a save that fails is tried again, with pauses of 1, 2, 4, … s
     on_nonfinite="stop",  # a step that is not finite: stop | skip | rollback (to a good state)
     nonfinite_limit=10,  # how many steps in a row may be skipped; how often the run may go back
+)
+MESH = dict(
+    data=0,  # parts of a batch on devices with the same part of the state; 0: what there is
+    fsdp=1,  # parts of the state; 1: every device holds all of it
+    least_mb=1.0,  # smaller arrays of the state are not split
 )
 QUALITY = dict(
     samples=2000,  # images drawn for each measurement, seeds 0, 1, …
@@ -122,7 +128,7 @@ QUALITY = dict(
 def defaults(system: str) -> ConfigDict:
     """The complete config of a system with its default values, typed and locked.
 
-    Sections: system, seed, data, the system's own, quality, best, restore, run. A config file
+    Sections: system, seed, data, the system's own, quality, best, restore, run, mesh. A config file
     changes what its experiment changes; `launch.py --dry_run` prints all of it. As it is, it trains
     on images that come with gan_jax. Raises UserError for a system that does not exist.
     """
@@ -144,6 +150,7 @@ def defaults(system: str) -> ConfigDict:
         # file; a glob over names); "" for its own initialisation
         restore=dict.fromkeys((*own["optim"], *getattr(module, "FROZEN", ())), ("", "*")),
         run=dict(RUN),
+        mesh=dict(MESH),
     )
     return ConfigDict(config).lock()
 
@@ -184,7 +191,7 @@ def tiny(config: ConfigDict, resolution: int = 8, channels: str = "grey") -> Con
     if config.data.pairs == "identities":
         config.data.update(source="drawn_faces", train_list="", validation_list="")
         config.data.update(identities=16, validation_identities=4, photos=2, caricatures=2)
-    config.batch_size = 8
+    config.update(batch_size=8, microbatches=1)
     config.run.update(steps="6", log_every="2", sample_every="3", eval_every="3", save_every="3")
     config.run.update(sample_count=8)
     if config.run.quality_every != "0":
@@ -280,12 +287,12 @@ def typed(values: dict[str, Any]) -> ConfigDict:
 def may_change(key: str) -> bool:
     """Whether a key may change when a run resumes.
 
-    Keys under `run` may: they say how long the run is and what it writes. So may the places of the
-    data, because the sizes of the data are compared instead, and what saves memory at the cost of
-    time, because a step computes the same.
+    Keys under `run` may: they say how long the run is and what it writes. So may the devices'
+    `mesh`, and what saves memory at the cost of time, because a step computes the same; and the
+    places of the data, because the sizes of the data are compared instead.
     """
     places = {f"data.{name}" for name in DATA_PATHS}
-    return key.startswith("run.") or key in places or key in MEMORY
+    return key.startswith(("run.", "mesh.")) or key in places or key in MEMORY
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -24,11 +24,14 @@ ITEMS = {"augment": {str}, "channel_mult": {int, float}}
 BOUNDS = {  # key: lowest accepted value
     "seed": 0,
     "run.keep": 1,
-    "run.workers": 0,
+    "run.workers": -1,
     "run.sample_count": 1,
     "run.patience": 0,
     "run.save_minutes": 0,
     "run.devices": 0,
+    "mesh.data": 0,
+    "mesh.fsdp": 1,
+    "mesh.least_mb": 0,
     "run.save_retries": 0,
     "run.nonfinite_limit": 1,
     "quality.samples": 2,
@@ -38,6 +41,7 @@ BOUNDS = {  # key: lowest accepted value
     "quality.kid_subset_size": 2,
     "quality.splits": 1,
 }
+DECODING = ("auto", "threads", "processes")
 ON_NONFINITE = ("stop", "skip", "rollback")
 SEEDS = 2**32  # of numpy's generators
 SIZES = 2**31  # nothing that a config counts is as many
@@ -49,6 +53,7 @@ def check(config: ConfigDict) -> None:
     for key, lowest in BOUNDS.items():
         at_least(f"config.{key}", values[key], lowest)
     one_of("config.run.on_nonfinite", config.run.on_nonfinite, ON_NONFINITE)
+    one_of("config.run.decoding", config.run.decoding, DECODING)
     for key, value in values.items():
         limit = SEEDS if key in ("seed", "quality.seed") else SIZES
         if isinstance(value, int) and abs(value) >= limit:

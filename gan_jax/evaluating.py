@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.core import cluster
 from gan_jax.core.console import ProgressBar
 from gan_jax.errors import ArgumentError
 from gan_jax.evaluation import table
@@ -70,7 +71,8 @@ def evaluate(
         logger.info(line)
     try:
         result = {"step": model.step, "state": state, **scores, **about}
-        write_json(folder / "evaluate.json", result)
+        if cluster.is_first():
+            write_json(folder / "evaluate.json", result)
     except OSError as error:  # the scores are logged already, and the folder may be read-only
         logger.warning(
             f"note: {folder / 'evaluate.json'} cannot be written ({error.strerror or error})"

@@ -91,7 +91,7 @@ class Interactive:
 
     @state.setter
     def state(self, state: TrainState) -> None:
-        self._carry = self._carry._replace(state=self.experiment.mesh.copy(state))
+        self._carry = self._carry._replace(state=self.experiment.mesh.lay(state))
 
     @property
     def model(self) -> Model:

@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from gan_jax import budgeting, log
 from gan_jax import config as configs
-from gan_jax.core import loop
+from gan_jax.core import bond, cluster, loop
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.console import Console, timed
-from gan_jax.core.intervals import Every, Intervals
+from gan_jax.core.intervals import Intervals
 from gan_jax.core.job import Job, Outcome, Probes, Progress
 from gan_jax.core.recorder import Recorder
 from gan_jax.core.saved_states import read, states_in
@@ -31,14 +30,14 @@ from gan_jax.core.state_writer import SaveFailed
 from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.train_step import NonFinite, TrainCarry, remedy
 from gan_jax.core.writer import Writer
-from gan_jax.errors import UserError, one_of
+from gan_jax.errors import UserError
 from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import reason, write_json
 from gan_jax.growing import tolerated
 from gan_jax.report import grids
 from gan_jax.run import budget as budgets
-from gan_jax.run import claims, feasibility, memory, missing, pictures, provenance
+from gan_jax.run import claims, feasibility, memory, missing, pictures, provenance, spacing
 from gan_jax.run import folder as folders
 from gan_jax.run import summary as summaries
 from gan_jax.run.experiment import Experiment
@@ -66,10 +65,12 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
     UserError for everything a user can get wrong.
     """
-    main, limit = jax.process_index() == 0, budgets.parse(budget)
+    cluster.join()
+    main, limit = cluster.is_first(), budgets.parse(budget)
     configs.prepare(config)
     folder = claims.claim(workdir, lock=main)
     try:
+        cluster.check_shared(folder)
         # a command that is refused before the run has begun leaves no file behind
         with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
             return _opened(config, folder, main, limit)
@@ -92,11 +93,12 @@ def _opened(
             if stored:
                 folders.check_facts(folder, experiment.facts)
             summaries.announce(experiment)
-            run = _Run(experiment, folder, main, _intervals(experiment))
+            cluster.together("the run's folder is read")  # which process 0 is about to change
+            run = _Run(experiment, folder, main, spacing.intervals(experiment))
             _check_best(experiment)
             if budget and not stored:
                 shorter, chosen = budgeting.shortened(experiment, folder, budget, began, train)
-                run = _Run(shorter, folder, main, _intervals(shorter), chosen)
+                run = _Run(shorter, folder, main, spacing.intervals(shorter), chosen)
             return _attempts(run, stored, began)
     except OSError as error:
         # single files have been dealt with, so this is the disk of the run or of its data
@@ -165,6 +167,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
             ending.push(functools.partial(_drawn, run))
         for part in (best, states, job.recorder.writer, job.recorder.console):
             ending.callback(part.close)
+        ending.push(_told)
         try:
             outcome = loop.run(job, carry, progress)
         except NonFinite as error:
@@ -172,6 +175,12 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
             raise
         job.recorder.console.close()
         return _concluded(run, outcome, grid, began)
+
+
+def _told(kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+    """Tells other processes, which wait for this one, what ends it. They know of NonFinite."""
+    if kind and issubclass(kind, Exception) and not issubclass(kind, NonFinite):
+        bond.tell_error(error)
 
 
 def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:
@@ -187,7 +196,7 @@ def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
     states = Checkpoints(
         run.folder / "checkpoints",
         config.run.keep,
-        _keep_every(run.experiment),
+        spacing.keep_every(run.experiment),
         retries,
         check,
         first=lambda: best.wait(),  # a state whose progress names a best state comes after that
@@ -216,7 +225,7 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
         steps = f"config.run.steps={experiment.config.run.steps!r}"
         raise UserError(f"{steps} ends before step {step}, where this run is already; raise it")
     over = step >= experiment.last.end
-    summary = folders.read_summary(run.folder)
+    summary = cluster.decided("the summary", lambda: folders.read_summary(run.folder))
     ended = over or run.intervals.exhausted(progress.waited)
     concluded = summary.get("step") == step and summary.get("reason") != "terminated"
     if not (ended and concluded):
@@ -313,36 +322,6 @@ def _concluded(
             write_json(run.folder / "summary.json", summary)
     summaries.show(summary)
     return summary
-
-
-def _intervals(experiment: Experiment) -> Intervals:
-    """The intervals at which the loop logs, samples, evaluates and saves.
-
-    Raises UserError for ticks if the system has none, and for intervals that cannot be read.
-    """
-    config, run = experiment.config, experiment.config.run
-    ticks = any(stage.ticks for stage in experiment.system.stages)
-    one_of("config.best.mode", config.best.mode, ("min", "max"))
-    keys = dict(log="log", sample="sample", evaluate="eval", quality="quality", save="save")
-    intervals = {}
-    for name, key in keys.items():
-        key = f"{key}_every"
-        intervals[name] = Every.parse(run[key], f"config.run.{key}")
-        if intervals[name].unit == "ticks" and not ticks:
-            raise UserError(f"config.run.{key}: config.system={config.system} has no ticks")
-    return Intervals(**intervals, save_minutes=run.save_minutes, patience=run.patience)
-
-
-def _keep_every(experiment: Experiment) -> int:
-    """The interval, in steps, at which a state is kept for good; 0: none is."""
-    every = Every.parse(experiment.config.run.keep_every, "config.run.keep_every")
-    if every.unit == "ticks":
-        raise UserError(
-            f"config.run.keep_every={experiment.config.run.keep_every!r}: ticks differ in length; "
-            "give steps, epochs or images"
-        )
-    first = experiment.system.stages[0]
-    return every.steps(first, experiment.data.epoch_steps(first))
 
 
 def _best_reader(experiment: Experiment) -> Callable[[Path, TrainCarry], TrainCarry] | None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import jax
 
-from gan_jax.core import state_writer
-from gan_jax.core.checkpoint import together
+from gan_jax.core import cluster, state_writer
 from gan_jax.core.saved_states import best_states_in, read_meta, states_in
 from gan_jax.core.state_writer import StateWriter
 from gan_jax.core.system import PyTree
@@ -103,11 +102,14 @@ class BestStates:
 
     def path(self, stage: int) -> Path | None:
         """The folder of a stage's best state, None where there is none yet."""
-        if stage in self._writers:
-            self._writers[stage].wait()
-        together("best state saved")
-        states = states_in(self.folder / f"stage{stage}")
-        return states.get(self._best(states))
+
+        def best() -> int | None:
+            if stage in self._writers:
+                self._writers[stage].wait()
+            return self._best(states_in(self.folder / f"stage{stage}"))
+
+        step = cluster.decided("the best state", best)
+        return None if step is None else self.folder / f"stage{stage}" / str(step)
 
     def raise_failure(self) -> None:
         """Raises SaveFailed if a state could not be saved, so that training ends soon."""

@@ -9,10 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-
-from gan_jax.core import state_writer
-from gan_jax.core.saved_states import Damaged, read, states_in
+from gan_jax.core import cluster, state_writer
+from gan_jax.core.saved_states import Damaged, read, states_in, verify
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
 
@@ -86,18 +84,27 @@ class Checkpoints:
         `shapes` is a tree of ShapeDtypeStruct with shardings; the state may have been saved on
         another number of devices. Damaged states are reported and moved to `damaged-<step>`, and
         the newest one before them is restored. Raises UserError if all are damaged (then none is
-        moved), or if the state belongs to another model.
+        moved), or if the state belongs to another model. Of several processes the first one looks
+        for damage and decides, and all of them read.
         """
         damaged: dict[int, Damaged] = {}
+        step = cluster.decided("the state to restore", lambda: self._newest_good(damaged))
+        if step is None:
+            return None
+        tree, meta = read(self.folder / str(step), shapes, verified=True)
+        cluster.decided("damaged states moved", lambda: self._set_aside(damaged))
+        self.saved_step = self._writer.complete = step
+        return step, tree, meta
+
+    def _newest_good(self, damaged: dict[int, Damaged]) -> int | None:
+        """The step of the newest state that is what was written, None if there are no states; those
+        that are not are put into `damaged`. Raises UserError if all are damaged."""
         for step in reversed(self.steps()):
             try:
-                tree, meta = read(self.folder / str(step), shapes)
+                verify(self.folder / str(step))
+                return step
             except Damaged as error:
                 damaged[step] = error
-                continue
-            self._set_aside(damaged)
-            self.saved_step = self._writer.complete = step
-            return step, tree, meta
         if damaged:
             first = next(iter(damaged.values()))
             raise UserError(
@@ -107,8 +114,6 @@ class Checkpoints:
         return None
 
     def _set_aside(self, damaged: dict[int, Damaged]) -> None:
-        if not damaged:
-            return
         for step, error in damaged.items():
             target, number = self.folder.parent / f"damaged-{step}", 1
             while target.exists():
@@ -116,29 +121,18 @@ class Checkpoints:
                 target = self.folder.parent / f"damaged-{step}-{number}"
             done = f"moved to {target.name}"
             try:
-                if jax.process_index() == 0:
-                    shutil.move(self.folder / str(step), target)
+                shutil.move(self.folder / str(step), target)
             except OSError as refused:
                 done = f"it stays where it is ({refused.strerror})"
             logger.warning(
                 f"checkpoint {step} is damaged ({error}); {done}, falling back to the one before"
             )
-        together("damaged checkpoints moved")
 
     def wait(self) -> None:
         """Waits until everything that was saved is on disk. Raises SaveFailed if it cannot be."""
         self._writer.wait()
-        together("checkpoints saved")
+        cluster.together("checkpoints saved")
 
     def close(self) -> None:
-        """Waits until everything is on disk. Raises SaveFailed if it cannot be."""
-        self.wait()
-        self._writer.close()
-
-
-def together(what: str) -> None:
-    """Waits until all processes of a cluster have come here, since only the first one writes."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(what)
+        """Waits until everything is on this process's disk. Raises SaveFailed if it cannot be."""
+        self._writer.close()  # other processes may not come here, after an error in one of them

@@ -6,14 +6,40 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
+Batch = TypeVar("Batch")
 
+TOLD_WAIT = 0.02  # share of the time from which on the console tells the wait for data
 TOLD = 2.0  # seconds from which on it is worth saying how long something took
+
+# when the command began; None: the run was not started by one
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+@contextlib.contextmanager
+def counted_from(moment: float) -> Iterator[None]:
+    """In this block runs say how long after `moment`, a time.perf_counter(), their first step was
+    made."""
+    token = _began.set(moment)
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
+def tell_first_step() -> None:
+    """Says that the first step of a run is made, if a command began it."""
+    began = _began.get()
+    if began is not None:
+        seconds = time.perf_counter() - began
+        logger.info(f"the first step was made {seconds:.0f} s after the start of the command")
 
 
 class ProgressBar:
@@ -58,8 +84,9 @@ class Console:
 
     def __init__(self, first: int, total: int, quiet: bool = False, window: int = 20):
         self.total, self.quiet = total, quiet
-        self._spans: deque[tuple[int, int, float]] = deque(maxlen=window)
+        self._spans: deque[tuple[int, int, float, float]] = deque(maxlen=window)
         self._step, self._since, self._stalled = first, time.perf_counter(), 0.0
+        self._waited = 0.0
         self.trained_seconds = 0.0
         live = sys.stderr.isatty() and not quiet
         shape = "{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"
@@ -79,32 +106,47 @@ class Console:
         """Discards all timings so far: of compilation, or of steps of another batch size."""
         self._spans.clear()
         self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
+        self._waited = 0.0
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each of them is there counts as waiting for data."""
+        batches = iter(batches)
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - began
+            yield batch
 
     @property
     def steps_per_second(self) -> float:
         """The moving average of the rate; 0 while nothing has been timed."""
-        seconds = sum(seconds for _, _, seconds in self._spans)
-        return sum(steps for steps, _, _ in self._spans) / seconds if seconds else 0.0
+        seconds = sum(span[2] for span in self._spans)
+        return sum(span[0] for span in self._spans) / seconds if seconds else 0.0
 
     def tick(self, step: int, images: int, end: int = 0) -> dict[str, float]:
         """Ends a log interval in which `images` training images were processed.
 
-        Returns images and steps per second, and the seconds left at this rate until step `end` (0:
-        the end of the run). Returns {} as long as nothing has been timed; the first step of a
+        Returns images and steps per second, the share (0 to 1) of the time that was spent waiting
+        for data, and the seconds left at this rate until step `end` (0: the end of the run).
+        Returns {} as long as nothing has been timed; the first step of a
         process is not timed, because it compiles.
         """
         now = time.perf_counter()
         seconds = max(now - self._since - self._stalled, 1e-9)
         if step > self._step:
-            self._spans.append((step - self._step, images, seconds))
+            self._spans.append((step - self._step, images, seconds, min(self._waited, seconds)))
             self.trained_seconds += seconds
-        self._step, self._since, self._stalled = step, now, 0.0
+        self._step, self._since, self._stalled, self._waited = step, now, 0.0, 0.0
         if not self._spans:
             return {}
-        steps, count, spent = (sum(column) for column in zip(*self._spans, strict=True))
+        steps, count, spent, waited = (sum(column) for column in zip(*self._spans, strict=True))
         return {
             "time/images_per_second": count / spent,
             "time/steps_per_second": steps / spent,
+            "time/data_wait": waited / spent,
             "time/eta_seconds": spent / steps * ((end or self.total) - step),
         }
 
@@ -117,13 +159,16 @@ class Console:
         stage: str = "",
     ) -> None:
         """One progress line: `stage`, epoch (of `epochs`), step, every loss, learning rates,
-        images/s, ETA."""
+        images/s, the share of the time spent waiting for data if it is worth a look, ETA."""
         if self.quiet:
             return
         losses = [f"{n} {v:.4f}" for n, v in _group(scalars, "loss")]
         rates = [f"lr {n} {v:.2e}" for n, v in _group(scalars, "rate")]
         images = scalars.get("time/images_per_second", 0.0)
         speed = f"{images:.0f} img/s" if images >= 10 else f"{images:.2f} img/s"
+        waited = scalars.get("time/data_wait", 0.0)
+        if waited >= TOLD_WAIT:
+            speed += f", {waited:.0%} waiting for data"
         eta = clock(scalars.get("time/eta_seconds", math.nan))
         place = f"epoch {epoch:.2f}/{epochs:g}" if epochs else f"epoch {epoch:.2f}"
         place = f"{stage}, {place}" if stage else place

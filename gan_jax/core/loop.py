@@ -12,10 +12,11 @@ import logging
 import jax
 import numpy as np
 
+from gan_jax.core import cluster
 from gan_jax.core.intervals import Due
 from gan_jax.core.job import Job, Outcome, Progress
 from gan_jax.core.nonfinite import Watch, attempt_key
-from gan_jax.core.preemption import Preemption, agree
+from gan_jax.core.preemption import Preemption
 from gan_jax.core.programs import Programs
 from gan_jax.core.system import Scores, Stage, TrainState
 from gan_jax.core.train_step import (
@@ -44,7 +45,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
         job.checkpoints.wait()
         job.best.wait()
         # what would follow the last step has to wait for the next start
-        reason = "terminated" if preemption.asked else outcome.reason
+        reason = "terminated" if preemption.asked_anywhere() else outcome.reason
         recorder = job.recorder
         return dataclasses.replace(
             outcome,
@@ -69,19 +70,19 @@ def _train(
             if index:
                 # so that a resumed run does not choose the best state a second time
                 _save(job, watch, step, carry, progress)
-                if preemption.asked:  # in the last step of the stage before
+                if preemption.asked_anywhere():  # in the last step of the stage before
                     return Outcome("terminated", step, carry, shown)
         programs.enter(index)
         length, begun = job.epoch_steps(stage), step
         recorder.enter(stages, index, length, begun)
-        for step, batch in enumerate(job.data("train", stage, begun), start=begun + 1):
+        for step, batch in enumerate(recorder.waiting(job.data("train", stage, begun)), begun + 1):
             carry, metrics = programs.train(carry, job.mesh.put(batch), key, stage)
             watch.add(step, metrics)
             _raise_failures(job)
             if step == begun + 1:
                 recorder.first_step(step, metrics)
                 programs.prepare_following(index, carry, batch)
-            last, stop = step == stages[-1].end, preemption.now(step)
+            last, stop = step == stages[-1].end, preemption.now()
             due = Due.at(step, stage, length, job.intervals, last, stop)
             if due.log:
                 watch.check(carry)
@@ -152,7 +153,8 @@ def _measure(
     probes = {"evaluate": programs.validate, "quality": job.probes.quality}
     for name, probe in probes.items():
         if probe and name in due.evaluations:
-            found = probe(state, stage)
+            # what measures differs in its last digits between hosts, what follows from it must not
+            found = cluster.same(name, probe(state, stage))
             scores |= found
             counted |= found.keys() if name in due.counted else set()
     return scores, counted
@@ -189,12 +191,14 @@ def _offer(
 
 
 def _minutes_over(job: Job, due: Due) -> bool:
-    """Whether config.run.save_minutes have passed since the last save; all hosts agree on it."""
+    """Whether config.run.save_minutes have passed since the last save, by the clock of process
+    0."""
     minutes = job.intervals.save_minutes
-    # hosts communicate to agree, which would take too long after every step
+    # processes communicate to agree, which would take too long after every step
     if minutes <= 0 or (jax.process_count() > 1 and not due.row):
         return False
-    return agree(job.checkpoints.minutes_since_save() >= minutes)
+    over = "whether it is time to save"
+    return cluster.decided(over, lambda: job.checkpoints.minutes_since_save() >= minutes)
 
 
 def _save(job: Job, watch: Watch, step: int, carry: TrainCarry, progress: Progress) -> None:

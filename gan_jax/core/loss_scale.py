@@ -3,14 +3,18 @@
 A skipped update costs a step and changes nothing; too many in a row end the run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core.system import Array, Metrics, PyTree
+from gan_jax.core.system import Array, Metrics, Net, PyTree
+
+# updates in a row that float16 may skip, in systems whose config has no key for it: a scale that
+# begins at 2^15 has then reached 1
+SKIP_LIMIT = 20
 
 
 class LossScaleState(NamedTuple):
@@ -99,6 +103,35 @@ def all_finite(tree: PyTree) -> Array:
 def loss_scale(opt: PyTree) -> Array | float:
     """The factor for a loss before it is differentiated: 1 unless the chain scales."""
     return opt.scale if isinstance(opt, LossScaleState) else 1.0
+
+
+def uncounted(half: bool, nets: Iterable[str]) -> dict[str, PyTree]:
+    """What a state's `extra` needs for `counted` in float16, at step 0; {} in other precisions."""
+    return {"skipped": {net: jnp.zeros((), jnp.int32) for net in nets}} if half else {}
+
+
+def counted(
+    extra: Mapping[str, PyTree], nets: Mapping[str, Net], metrics: Metrics
+) -> tuple[Mapping[str, PyTree], Metrics]:
+    """A state's `extra` and the metrics after a step in which updates may have been skipped.
+
+    `nets` are the networks before the step. The metrics also have `loss_scale/<net>` of each that
+    scales its loss, and those of `mask_nonfinite`. Both are returned as they are if `extra` does
+    not count, that is, in other precisions than float16.
+    """
+    if "skipped" not in extra:
+        return extra, metrics
+    metrics = metrics | {f"loss_scale/{n}": loss_scale(nets[n].opt) for n in extra["skipped"]}
+    skipped = count_skipped(extra["skipped"], metrics)
+    return {**extra, "skipped": skipped}, mask_nonfinite(metrics, skipped, SKIP_LIMIT)
+
+
+def unless_skipped(net: Net, grads: PyTree, new: PyTree, old: PyTree) -> PyTree:
+    """`new` if these gradients of the net are used; `old` if its loss scale skips them."""
+    if not isinstance(net.opt, LossScaleState):
+        return new
+    finite = all_finite(grads)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
 
 
 def count_skipped(before: Mapping[str, Array], metrics: Metrics) -> dict[str, Array]:

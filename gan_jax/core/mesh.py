@@ -1,40 +1,66 @@
-"""Where arrays live: on one mesh of all devices. Batches are split along it, the rest is copied.
+"""Where arrays live: on one mesh of devices. Batches are split along it, the rest is copied or, if
+the config asks for it, large arrays of the state are split as well (FSDP).
 
 Code inside jit sees global arrays, so means, batch statistics and minibatch statistics are over
 the whole batch, whatever the number of devices.
 """
 
+import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import jax
 import numpy as np
 from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gan_jax import splitting
 from gan_jax.core.system import Array, PyTree, Stage
 from gan_jax.errors import UserError
 
-DATA = "data"
+DATA, FSDP = "data", "fsdp"
 
 
 class Mesh:
-    """One axis, "data". `replicated` and `split` are the two shardings there are."""
+    """Two axes, "data" and "fsdp". A batch is split over both, the state over "fsdp" alone.
 
-    def __init__(self, devices: int = 0, available: Sequence[jax.Device] | None = None):
+    Attributes:
+      size: the number of devices.
+      splits_state: whether large arrays of the state are split over "fsdp".
+      replicated: the sharding of what every device holds whole.
+      split: the sharding of a batch, [B, …].
+    """
+
+    def __init__(
+        self,
+        devices: int = 0,
+        data: int = 0,
+        fsdp: int = 1,
+        least_mb: float = 1.0,
+        available: Sequence[jax.Device] | None = None,
+    ):
+        """
+        Args:
+          devices: how many are used, the same number of each process; 0: all.
+          data: how many parts of the batch are computed on devices with the same part of the state;
+            0: as many as there are devices for.
+          fsdp: into how many parts the state is split; 1: every device holds all of it.
+          least_mb: arrays of the state with fewer megabytes (2^20 bytes) are held whole.
+          available: the devices to choose from, in this order; None: all.
+
+        Raises UserError if there are not as many devices, or they do not make a mesh.
+        """
         available = jax.devices() if available is None else list(available)
-        if not 0 <= devices <= len(available):
-            raise UserError(
-                f"config.run.devices={devices}: this process sees {len(available)} devices; use 0 "
-                "for all of them"
-            )
-        chosen = available[: devices or len(available)]
+        wanted = _wanted(devices, data, fsdp, len(available))
+        chosen = _of_each_process(available, wanted)
+        self.size, self.splits_state = wanted, fsdp > 1
+        self._fsdp, self._least = fsdp, least_mb * 2**20
         # jax.make_mesh defaults to Explicit axes, which reject ordinary GAN code
         self.mesh = jax.make_mesh(
-            (len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen
+            (wanted // fsdp, fsdp), (DATA, FSDP), (AxisType.Auto,) * 2, devices=chosen
         )
-        self.size = len(chosen)
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.split = NamedSharding(self.mesh, PartitionSpec(DATA))
+        self.split = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
 
     def check(self, stages: tuple[Stage, ...], key: str = "batch size") -> None:
         """Raises UserError if a stage's batch size is not a multiple of the number of devices.
@@ -49,12 +75,34 @@ class Mesh:
                     f"use a multiple such as {near}, or set config.run.devices"
                 )
 
+    def own_rows(self, count: int) -> np.ndarray:
+        """The rows of a global batch of `count` that this process delivers, in ascending order:
+        int64 [b].
+
+        Devices of a process need not lie beside each other in a mesh: on a TPU they are ordered by
+        their place in the machine. So the rows of a process need not either.
+        """
+        parts = self.split.addressable_devices_indices_map((count,)).values()
+        return np.unique(np.concatenate([np.arange(count)[rows] for (rows,) in parts]))
+
     def put(self, batch: PyTree) -> PyTree:
-        """This process's share of a batch, numpy [b, …], as global arrays split along the
-        mesh."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self.split, np.asarray(x)), batch
-        )
+        """This process's rows of a batch, numpy [b, …] in the order of `own_rows`, as global arrays
+        [B, …] split along the mesh."""
+
+        batch = jax.tree.map(np.asarray, batch)
+        if jax.process_count() == 1:
+            return jax.device_put(batch, self.split)
+        return jax.tree.map(self._put, batch)
+
+    def _put(self, x: np.ndarray) -> jax.Array:
+        count = len(x) * self.size // len(self.split.addressable_devices)
+        places = {int(row): place for place, row in enumerate(self.own_rows(count))}
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            rows = range(*index[0].indices(count))
+            return x[places[rows[0]] :][: len(rows)]
+
+        return jax.make_array_from_callback((count, *x.shape[1:]), self.split, part)
 
     def rows(self, count: int, shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
         """The shape of an array that `put` makes: `count` rows of `shape`, over all devices."""
@@ -62,21 +110,101 @@ class Mesh:
 
     def copy(self, tree: PyTree) -> PyTree:
         """The arrays of a tree, copied to every device."""
-        if jax.process_count() == 1:
-            return jax.device_put(tree, self.replicated)
-        return jax.tree.map(self._whole, tree)  # device_put only reaches this process's devices
+        return self._laid(tree, jax.tree.map(lambda x: self.replicated, tree))
 
-    def _whole(self, x) -> jax.Array:
-        """An array or key that every process holds, as one global array."""
-        if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(self._whole(jax.random.key_data(x)))
-        return jax.make_array_from_process_local_data(self.replicated, np.asarray(x))
+    def lay(self, tree: PyTree) -> PyTree:
+        """The arrays of a state, which every process holds whole, each where `place` says."""
+        return self._laid(tree, self.places(tree))
+
+    def _laid(self, tree: PyTree, places: PyTree) -> PyTree:
+        if jax.process_count() == 1:
+            return jax.device_put(tree, places)
+        return jax.tree.map(_spread, tree, places)  # device_put only reaches this process's devices
+
+    def place(self, x: Array | jax.ShapeDtypeStruct) -> NamedSharding:
+        """The sharding of an array of the state.
+
+        Its largest axis that divides is split over "fsdp", the last one of several. Arrays that are
+        small, or have no such axis, are replicated.
+        """
+        if not self.splits_state or math.prod(x.shape) * x.dtype.itemsize < self._least:
+            return self.replicated
+        for axis in sorted(range(len(x.shape)), key=lambda axis: (-x.shape[axis], -axis)):
+            if x.shape[axis] % self._fsdp == 0:
+                return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, FSDP))
+        return self.replicated
+
+    def places(self, tree: PyTree) -> PyTree:
+        """The sharding of each array of a state."""
+        return jax.tree.map(self.place, tree)
 
     def shape(self, tree: PyTree) -> PyTree:
-        """The shapes of `tree` with the replicated sharding, as a restore needs them."""
+        """The shapes of a state with the shardings of `place`, as a restore needs them."""
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.replicated), tree
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.place(x)), tree
         )
+
+    def placed(self, tree: PyTree) -> PyTree:
+        """Inside jit, the arrays of a state, each where `place` says."""
+        return jax.lax.with_sharding_constraint(tree, self.places(tree))
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """Inside jit, the arrays of a state on every device."""
+        return jax.lax.with_sharding_constraint(tree, self.replicated)
+
+    def splitting(self) -> AbstractContextManager[None]:
+        """The block in which `gan_jax.splitting` is about this mesh, if it splits the state at all.
+
+        A jitted function opens it around a step, so that it is there while the step is traced.
+        """
+        return splitting.over(self if self.splits_state else None)
+
+
+def _wanted(devices: int, data: int, fsdp: int, available: int) -> int:
+    """The number of devices of a mesh. Raises UserError if the arguments do not fit each other."""
+    if not 0 <= devices <= available:
+        raise UserError(
+            f"config.run.devices={devices}: this process sees {available} devices; use 0 "
+            "for all of them"
+        )
+    wanted = devices or (data * fsdp or available)
+    if wanted % fsdp or (data and data * fsdp != wanted) or wanted > available:
+        asked = f"config.mesh.data={data}, " if data else ""
+        raise UserError(
+            f"{asked}config.mesh.fsdp={fsdp}: {devices or available} devices do not make such a "
+            "mesh; data times fsdp is the number of devices, and data=0 takes what there is"
+        )
+    return wanted
+
+
+def _of_each_process(available: Sequence[jax.Device], wanted: int) -> list[jax.Device]:
+    """The first devices of each process, as many of one as of another, in the order they have.
+
+    Raises UserError if the processes cannot have the same number.
+    """
+    processes = {device.process_index for device in available}
+    if wanted % len(processes):
+        raise UserError(
+            f"config.run.devices={wanted}: each of {len(processes)} processes takes the same "
+            "number of devices; use a multiple"
+        )
+    left = dict.fromkeys(processes, wanted // len(processes))
+    chosen = []
+    for device in available:
+        if left[device.process_index]:
+            left[device.process_index] -= 1
+            chosen.append(device)
+    return chosen
+
+
+def _spread(x: Array, place: NamedSharding) -> jax.Array:
+    """An array or key that every process holds whole, as one global array."""
+    if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_spread(jax.random.key_data(x), place))
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return jax.device_put(x, place)
+    values = np.asarray(x)
+    return jax.make_array_from_callback(values.shape, place, lambda index: values[index])
 
 
 def split_as(rows: Array, drawn: PyTree) -> PyTree:
@@ -95,13 +223,16 @@ def split_as(rows: Array, drawn: PyTree) -> PyTree:
 
 
 def fetch(tree: PyTree) -> PyTree:
-    """Replicated or single-process arrays as numpy arrays on this host."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))
-
-
-def gather(array: jax.Array) -> np.ndarray:
-    """A split array as a whole, on every host."""
+    """Arrays as numpy arrays on this host. All processes of a cluster take part, as in `gather`."""
     if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, jax.device_get(tree))
+    return jax.tree.map(gather, tree)
+
+
+def gather(array: Array) -> np.ndarray:
+    """An array as a whole, on every host; if it is split, all processes have to ask for it."""
+    there = not isinstance(array, jax.Array) or array.is_fully_replicated
+    if jax.process_count() == 1 or there or array.is_fully_addressable:
         return np.asarray(array)
     from jax.experimental import multihost_utils
 

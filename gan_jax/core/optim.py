@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gan_jax import splitting
 from gan_jax.core import schedules
 from gan_jax.core.ema import EmaState, ema, has_average
-from gan_jax.core.loss_scale import LossScaleState, all_finite, links, with_links
+from gan_jax.core.loss_scale import links, unless_skipped, with_links, with_loss_scale
 from gan_jax.core.plateau import plateau
 from gan_jax.core.system import Array, Net, PyTree, Stage, TrainState
 from gan_jax.errors import UserError, at_least, one_of
@@ -138,7 +139,11 @@ def make(config, key: str, lowest: bool = True) -> optax.GradientTransformationE
 
 
 def optimizers(
-    sections: Mapping[str, Any], stages: Sequence[Stage], epoch_steps: Sequence[int], lowest: bool
+    sections: Mapping[str, Any],
+    stages: Sequence[Stage],
+    epoch_steps: Sequence[int],
+    lowest: bool,
+    scaled: bool = False,
 ) -> dict[str, Optimizer]:
     """An optimizer for every section of config.optim, by the name of its network.
 
@@ -146,12 +151,14 @@ def optimizers(
       sections: each as `defaults` makes it, with its `schedule`.
       epoch_steps: the steps of an epoch in each of `stages`.
       lowest: whether a lower validation value is better, for plateau rates.
+      scaled: whether losses are multiplied by a dynamic scale, for float16.
 
     Raises UserError for values that are not accepted.
     """
 
     def optimizer(section: Any, key: str) -> Optimizer:
         tx = make(section, key, lowest)
+        tx = with_loss_scale(tx) if scaled else tx
         place = f"{key}.schedule"
         rate = schedules.make(section.lr, section.schedule, stages, epoch_steps, place)
         return Optimizer(tx, rate)
@@ -252,11 +259,12 @@ def step(
 
     If a loss scale skips the step, the batch statistics stay as they were as well.
     """
+    grads = splitting.placed(grads)
     updates, opt = tx.update(grads, net.opt, net.params, stats=stats, **extra)
-    if isinstance(net.opt, LossScaleState):
-        finite = all_finite(grads)
-        stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stats, net.stats)
-    return Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
+    stats = unless_skipped(net, grads, stats, net.stats)
+    return splitting.placed(
+        Net(params=optax.apply_updates(net.params, updates), stats=stats, opt=opt)
+    )
 
 
 def select_layers(net: Net, layers: Collection[str]) -> Net:

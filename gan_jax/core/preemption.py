@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, and what hosts must agree on.
+"""Signals that ask a run to end.
 
 Python calls the handler of a signal only when its main thread comes back from what it is doing,
 which takes minutes while XLA compiles a large step. The interpreter also writes each signal into a
@@ -14,16 +14,17 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-import numpy as np
+from gan_jax.core import bond, cluster
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OUTSIDE = "stopped outside training: nothing is lost, run the same command again"
 GRACE = 2.0  # seconds in which the main thread may end the process by itself
 
-# ends the process, whatever its main thread is doing; None: the process is not ours to end
-_leave: Callable[[], None] | None = None
+# ends the process, whatever its main thread is doing, with a line for other processes; None: the
+# process is not ours to end
+_leave: Callable[[str], None] | None = None
 
 
 class _Watcher:
@@ -67,7 +68,8 @@ class Preemption:
     """Remembers that SIGTERM or Ctrl-C asked the run to end, and says so at once.
 
     A second Ctrl-C raises KeyboardInterrupt. In `whole_process` a second signal of either kind ends
-    the process, and so does the first one while there is nothing to save.
+    the process, and so does the first one while there is nothing to save. In a cluster a signal to
+    one process stops all of them after the same step.
     """
 
     def __init__(self):
@@ -76,8 +78,6 @@ class Preemption:
         self._watcher = _Watcher(self._answer)
 
     def __enter__(self) -> "Preemption":
-        if jax.process_count() > 1:  # jax.distributed has a handler of its own, see `now`
-            return self
         for number in SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._ask)
@@ -103,10 +103,12 @@ class Preemption:
         self._heard += 1
         if self._heard == 1 and not (self._idle and _leave):
             logger.info("stopping after this step, with the state saved; once more to quit at once")
+            if bond.current is not None:
+                bond.current.ask()
         elif _leave is not None:
             rest = "nothing is lost" if self._idle else "the newest saved state is kept"
             logger.info(f"stopped at once: {rest}")
-            _leave()
+            _leave(f"stopped at once by a signal: {rest}")
 
     @contextlib.contextmanager
     def nothing_to_save(self) -> Iterator[None]:
@@ -117,13 +119,15 @@ class Preemption:
         finally:
             self._idle = False
 
-    def now(self, step: int) -> bool:
-        """Whether to stop after this step; all hosts agree on the step."""
-        if jax.process_count() == 1:
-            return self.asked
-        from jax.experimental import multihost_utils
+    def now(self) -> bool:
+        """Whether to stop after this step; it is the same step in all processes of a cluster."""
+        return self.asked if bond.current is None else bond.current.now()
 
-        return multihost_utils.reached_preemption_sync_point(step)
+    def asked_anywhere(self) -> bool:
+        """Whether any process of a cluster has been asked by now, as process 0 knows it."""
+        if bond.current is None:
+            return self.asked
+        return cluster.decided("whether to stop", lambda: bond.current.stopping)
 
 
 @contextlib.contextmanager
@@ -139,10 +143,10 @@ def whole_process(status: int) -> Iterator[None]:
 
     def answer() -> None:
         if not over.wait(GRACE):
-            logger.info("stopped outside training: nothing is lost, run the same command again")
-            os._exit(status)
+            logger.info(OUTSIDE)
+            _end(status, OUTSIDE)
 
-    _leave = functools.partial(os._exit, status)
+    _leave = functools.partial(_end, status)
     try:
         with _Watcher(answer):
             try:
@@ -153,10 +157,7 @@ def whole_process(status: int) -> Iterator[None]:
         _leave = None
 
 
-def agree(flag: bool) -> bool:
-    """The flag of the first host, on every host."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
+def _end(status: int, line: str) -> None:
+    """Ends this process, and the others of a cluster with the same status and this line."""
+    bond.tell(line, status)
+    bond.leave(status)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
-from gan_jax.core.console import Console, shown
+from gan_jax.core.console import Console, shown, tell_first_step
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Scores, Stage
 from gan_jax.core.writer import Writer
@@ -40,9 +40,10 @@ class Recorder:
     ):
         self.writer, self.console, self._refresh = writer, console, refresh
         self._forecast, self._foretold = forecast, False
+        self._first_told = False
         self._seconds_before, self._images = seconds, 0
         self.last_scores: Scores = {}
-        self.pause, self.flush = console.pause, writer.flush
+        self.pause, self.waiting, self.flush = console.pause, console.waiting, writer.flush
 
     @property
     def seconds(self) -> float:
@@ -70,6 +71,9 @@ class Recorder:
     def first_step(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Waits for the first step of a stage, which compiles, and starts the clock after it."""
         jax.block_until_ready(metrics)
+        if not self._first_told:
+            tell_first_step()
+        self._first_told = True
         self.console.restart(step)
         self._logged, self._clock = step, time.perf_counter()
 

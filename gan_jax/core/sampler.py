@@ -38,7 +38,8 @@ class Sampler:
         self.key = mesh.copy(jax.random.key(0))
 
         def draw(state: TrainState, batch: Batch, key: Array, stage: Stage, names: tuple[str, ...]):
-            made = step(state, batch, key, stage)
+            with mesh.splitting():
+                made = step(state, batch, key, stage)
             return {n: to_uint8(v) for n, v in made.items() if not names or n in names}
 
         jitted = jax.jit(

@@ -119,13 +119,14 @@ def _hushed():
 
 
 @_hushed()
-def read(folder: Path, shapes: PyTree) -> tuple[PyTree, dict]:
-    """(state, meta) from one checkpoint folder.
+def read(folder: Path, shapes: PyTree, verified: bool = False) -> tuple[PyTree, dict]:
+    """(state, meta) from one checkpoint folder; `verified` says that `verify` has passed it.
 
     Raises UserError naming the first differing arrays when the saved state has another structure,
     other shapes or dtypes than `shapes`, and Damaged when it is not what was written.
     """
-    _verify(folder)
+    if not verified:
+        verify(folder)
     with ocp.StandardCheckpointer() as reader:
         saved = named(reader.metadata(folder / "state").item_metadata.tree)
         _compare(folder, saved, named(shapes))
@@ -156,7 +157,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
 
     Raises Damaged when it is not what was written.
     """
-    _verify(folder)
+    verify(folder)
     with ocp.StandardCheckpointer() as reader:
         saved = reader.metadata(folder / "state").item_metadata.tree
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -197,7 +198,7 @@ def _crc(file: Path) -> int:
     return value
 
 
-def _verify(step: Path) -> None:
+def verify(step: Path) -> None:
     """Raises Damaged, naming the first file that is missing or was changed since it was written."""
     if not (step / SUMS).exists():
         raise Damaged(f"{step}: {SUMS} is missing")

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gan_jax.core.mesh import gather
 from gan_jax.core.saved_states import SUMS, checksums, is_held, states_in
 from gan_jax.core.system import PyTree
 from gan_jax.errors import NOT_SAVED, UserError, one_line
@@ -101,7 +102,7 @@ class StateWriter:
         self._thread: threading.Thread | None = None
         self._error: SaveFailed | None = None
         self.complete: int | None = max(states_in(folder), default=None)
-        # of the processes of a cluster, each of which holds the whole state, the first one writes
+        # of the processes of a cluster the first one writes
         self._writes = jax.process_index() == 0
         if self._writes:
             sweep(folder)
@@ -113,10 +114,10 @@ class StateWriter:
         could not be saved.
         """
         self.wait()
+        # copies, because the next step reuses the memory and the caller changes its notes
+        tree = _copied(tree, kept=self._writes)
         if not self._writes:
             return
-        # copies, because the next step reuses the memory and the caller changes its notes
-        tree = jax.tree.map(_copied, tree, jax.device_get(tree))
         work = contextvars.copy_context().run  # lines go where those of this thread go
         arguments = (self._save, step, tree, dict(meta), after)
         self._thread = threading.Thread(target=work, args=arguments, name="save", daemon=True)
@@ -182,9 +183,25 @@ class StateWriter:
         )
 
 
-def _copied(array: jax.Array | np.ndarray, fetched: np.ndarray) -> np.ndarray:
-    """An array on this host that nobody else changes; `fetched` is what came from the device, which
-    on a CPU may be the memory of the array itself."""
+def _copied(tree: PyTree, kept: bool) -> PyTree:
+    """The arrays on this host, as copies that nobody else changes; None if they are not kept.
+
+    All processes of a cluster take part: parts of an array may lie on several hosts.
+    """
+    if any(isinstance(x, jax.Array) and not _is_here(x) for x in jax.tree.leaves(tree)):
+        # one at a time: other hosts have no use for the whole state
+        whole = jax.tree.map(lambda x: gather(x) if kept else gather(x) is None, tree)
+    else:
+        whole = jax.device_get(tree) if kept else None
+    return jax.tree.map(_own, tree, whole) if kept else None
+
+
+def _is_here(array: jax.Array) -> bool:
+    return array.is_fully_replicated or array.is_fully_addressable
+
+
+def _own(array: jax.Array | np.ndarray, fetched: np.ndarray) -> np.ndarray:
+    """What came from a device, in memory of its own: on a CPU it may share that of the array."""
     elsewhere = isinstance(array, jax.Array) and jax.default_backend() != "cpu"
     return np.asarray(fetched) if elsewhere else np.array(fetched)
 

@@ -114,6 +114,7 @@ class System(NamedTuple):
     rates: Mapping[str, Callable[[Array], Array]] = {}  # learning rate of each net at a step
     labelled: bool = False  # whether samples are made for a class, given as `label` [N]
     latents: int = 0  # length of `z` [N, latents], which a sampling batch may bring; 0: none
+    parts: int = 1  # that a training step computes its batch in; devices share each of them
     notices: tuple[str, ...] = ()  # lines a person should read before training starts
     compiler_options: Mapping[str, str] | None = None  # of XLA, for the training step
     sampling_options: Mapping[str, str] | None = None  # of XLA, for sampling

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.extend
 
+from gan_jax import splitting
 from gan_jax.core.system import System
 
 
@@ -27,13 +28,21 @@ def functions_once(system: System) -> System:
 
 
 def once(function: Callable) -> Callable:
-    """The same function of arrays and, as its last argument, a stage."""
-    jitted = jax.jit(function, static_argnums=-1)
+    """The same function of arrays and, as its last argument, a stage.
+
+    Only a mesh that splits the state has a trace of its own, since it is named in there.
+    """
+
+    def of_mesh(*arguments: Any, mesh: splitting.Mesh | None) -> Any:
+        return function(*arguments)
+
+    # the mesh is an argument so that jax keeps the traces apart
+    jitted = jax.jit(of_mesh, static_argnums=-1, static_argnames="mesh")
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
         *arrays, stage = arguments
-        found = jitted.trace(*jax.tree.map(_shape, arrays), stage)
+        found = jitted.trace(*jax.tree.map(_shape, arrays), stage, mesh=splitting.mesh())
         values = jax.extend.core.jaxpr_as_fun(found.jaxpr)(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(found.out_info), values)
 

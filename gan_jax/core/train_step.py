@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax import splitting
 from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.errors import UserError
@@ -76,16 +77,17 @@ def fresh(
       like: the result of `shapes`, if the caller has it already.
     """
     stage = system.stages[0]
+    rest = like or shapes(system, key, batch)
     init = jax.jit(
         lambda k, b: system.init(k, b, stage),
-        out_shardings=mesh.replicated,
+        out_shardings=mesh.places(rest.state),
         compiler_options=options_of_a_single_run(),
     )
     state = init(key, {k: np.zeros(v.shape, v.dtype) for k, v in batch.items()})
-    rest = like or shapes(system, key, batch)
     sums = {name: jnp.zeros((), jnp.float32) for name in rest.sums}
     broken = {name: jnp.full((), -1, jnp.int32) for name in rest.broken}
-    return mesh.copy(TrainCarry(state, sums, jnp.zeros((), jnp.int32), broken))
+    sums, steps, broken = mesh.copy((sums, jnp.zeros((), jnp.int32), broken))
+    return TrainCarry(state, sums, steps, broken)
 
 
 def train_function(
@@ -100,20 +102,25 @@ def train_function(
     def train(carry: TrainCarry, batch: Batch, root: jax.Array, stage: Stage):
         # the step before the update is folded in, so all randomness is a function of (seed, step)
         key = jax.random.fold_in(root, carry.state.step)
-        state, metrics = system.train_step(carry.state, batch, key, stage)
+        with mesh.splitting():
+            state, metrics = system.train_step(carry.state, batch, key, stage)
         sums = {n: carry.sums[n] + v.astype(jnp.float32) for n, v in metrics.items()}
         broken = {
             n: jnp.where((carry.broken[n] < 0) & ~jnp.isfinite(v), state.step, carry.broken[n])
             for n, v in metrics.items()
         }
         new = TrainCarry(state, sums, carry.steps + 1, broken)
-        return _unless_broken(carry, new, metrics) if skips else (new, metrics)
+        new, metrics = _unless_broken(carry, new, metrics) if skips else (new, metrics)
+        with mesh.splitting():
+            return splitting.placed(new), metrics
 
+    # a split state lies where `placed` says
+    state = None if mesh.splits_state else mesh.replicated
     return jax.jit(
         train,
         static_argnums=3,
         donate_argnums=0,
-        out_shardings=mesh.replicated,
+        out_shardings=(TrainCarry(state, *[mesh.replicated] * 3), mesh.replicated),
         compiler_options=system.compiler_options,
     )
 

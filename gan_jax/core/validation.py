@@ -28,7 +28,8 @@ class Validator:
         def sums(state: TrainState, batch: Batch, root: jax.Array, index: jax.Array, stage: Stage):
             weight = batch["valid"]
             numbers = index * len(weight) + jnp.arange(len(weight), dtype=jnp.int32)
-            out = system.eval_step(state, {**batch, "seed": numbers}, root, stage)
+            with mesh.splitting():
+                out = system.eval_step(state, {**batch, "seed": numbers}, root, stage)
             values = {n: jnp.sum(jnp.where(weight > 0, v, 0)) for n, v in out.items()}
             return values, jnp.sum(weight)
 

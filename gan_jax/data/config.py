@@ -11,8 +11,10 @@ from gan_jax.errors import UserError, at_least, one_of, within
 class Options:
     """The section `config.data`. Every value is a string, number or bool, never None or a list."""
 
-    source: str = "digits"  # digits | idx | npz | folder | tfds | synthetic | drawn_faces
-    path: str = ""  # folder: directory or .zip; npz: the file; idx: directory; tfds: data_dir
+    source: str = "digits"  # digits | idx | npz | folder | shards | tfds | synthetic | drawn_faces
+    path: str = (
+        ""  # folder: directory, .zip or .tar; npz: file; idx, shards: directory; tfds: data_dir
+    )
     name: str = ""  # tfds: the data set's name
     train_split: str = "train"  # tfds: a split; folder: a sub-folder, read when both are named
     validation_split: str = ""  # "": the source's own, else a fraction; "fraction": always that
@@ -60,9 +62,10 @@ class Options:
     exaggeration: float = 1.0
 
 
+NEEDS = {"idx": "path", "npz": "path", "folder": "path", "shards": "path", "tfds": "name"}
 DIGITS = 28  # side of the bundled digits, in pixels
 ACCEPTED = {
-    "source": ("digits", "idx", "npz", "folder", "tfds", "synthetic", "drawn_faces"),
+    "source": ("digits", "idx", "npz", "folder", "shards", "tfds", "synthetic", "drawn_faces"),
     "channels": ("grey", "rgb", "as_is"),
     "resize": ("none", "crop", "random_crop", "squash", "jitter", "plain_crop"),
     "resize_filter": ("bicubic", "bilinear", "lanczos", "box"),
@@ -163,7 +166,7 @@ def _check(options: Options) -> None:
 
 def _check_source(options: Options) -> None:
     """Raises UserError for keys that the source lacks or cannot have."""
-    needs = {"idx": "path", "npz": "path", "folder": "path", "tfds": "name"}.get(options.source)
+    needs = NEEDS.get(options.source)
     if needs and not getattr(options, needs):
         raise UserError(
             f"config.data.{needs} is empty: config.data.source={options.source} needs it; set "

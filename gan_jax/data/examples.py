@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.data import header_cache
 from gan_jax.data.config import RANDOM, Options
+from gan_jax.data.decoding import Decoder
 from gan_jax.data.prepare import Prepare
 from gan_jax.data.progress import HEADERS, Progress, Silent, Work, reported
 from gan_jax.data.sources.arrays import Source
@@ -45,18 +47,31 @@ class Examples:
     def scan(self, pool: Executor, progress: Progress = Silent) -> list[Shape | None]:
         """The shape of every image, read from its header; None for one that cannot be read.
 
-        `progress` makes a bar where there are many.
+        What an earlier run has read of a large set is not read again. `progress` makes a bar where
+        there are many.
         """
+        known = header_cache.load(self.source)
+        rows = range(len(self))
+        if known is not None:
+            rows = np.flatnonzero(known[self.indices, 0] == 0).tolist()
 
-        def shape(row: int) -> Shape | None:
+        def shape(place: int) -> Shape | None:
+            row = rows[place]
             try:
                 return self.source.shape(int(self.indices[row]))
             except UnreadableError as error:
                 self._unreadable(row, error)
                 return None
 
-        with reported(HEADERS, len(self), progress) as done:
-            return _each(pool, shape, len(self), done)
+        with reported(HEADERS, len(rows), progress) as done:
+            found = _each(pool, shape, len(rows), done)
+        if known is None:
+            return found
+        read = {row: shape for row, shape in zip(rows, found, strict=True) if shape is not None}
+        if read:
+            known[self.indices[[*read]]] = [*read.values()]
+            header_cache.keep(self.source, known)
+        return [tuple(shape) if shape[0] else None for shape in known[self.indices].tolist()]
 
     def keep(
         self,
@@ -103,7 +118,7 @@ class Examples:
         return cost
 
     def gather(
-        self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None = None
+        self, rows: np.ndarray, decoder: Decoder, seeds: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 [b, R, R, depth] and labels int32 [b] of the given rows [b].
 
@@ -113,8 +128,7 @@ class Examples:
         if self.squares is not None:
             images, labels = self.squares[rows], self.labels[rows]
         else:
-            seeds_or_none = [None] * len(rows) if seeds is None else seeds
-            pairs = list(pool.map(self._square, rows, seeds_or_none))
+            pairs = decoder.squares(self, rows, seeds)
             images = np.stack([image for image, _ in pairs])
             labels = np.array([label for _, label in pairs], np.int32)
         if seeds is not None and self.options.flip:
@@ -122,12 +136,29 @@ class Examples:
             images[mirrored] = images[mirrored, :, ::-1]
         return images, labels
 
-    def _square(self, row: int, seed: int | None) -> tuple[np.ndarray, int]:
+    def square(self, row: int, seed: int | None) -> tuple[np.ndarray, int]:
+        """The prepared image uint8 [R, R, depth] and the label of a row, or of the row that stands
+        in for one that cannot be read; `seed` chooses a random crop."""
         if self.bases is not None:
             base, label, name = self.bases[row], int(self.labels[row]), self.name(row)
         else:
-            base, label, name = self._load(int(row))
-        return self.prepare.square(base, name, None if seed is None else int(seed)), label
+            base, label, name = self._load(row)
+        return self.prepare.square(base, name, seed), label
+
+    def reader(self, row: int) -> Callable[[], np.ndarray] | None:
+        """A function that reads the image of a row in any process; None for an image in memory, a
+        computed one, and one that is known to be unreadable."""
+        held = self.squares is not None or self.bases is not None
+        if held or row in self.unreadable or not hasattr(self.source, "reader"):
+            return None
+        try:
+            return self.source.reader(int(self.indices[row]))
+        except Exception:  # `square` meets it again, and says what it is
+            return None
+
+    def label(self, row: int) -> int:
+        """The label of a row, 0 without labels. Raises UserError for one outside the classes."""
+        return self._label(int(self.indices[row]))
 
     def _load(self, row: int) -> tuple[np.ndarray, int, str]:
         """The image, label and name of a row, or of the next readable one."""

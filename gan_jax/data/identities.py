@@ -1,12 +1,12 @@
 """Rows of a photo and a caricature of the same identity; a `Gallery` says who each image shows."""
 
-from concurrent.futures import Executor
 from itertools import pairwise
 
 import numpy as np
 
 from gan_jax.data import preprocess
 from gan_jax.data.config import Options
+from gan_jax.data.decoding import Decoder
 from gan_jax.data.examples import Examples
 from gan_jax.data.gallery import Gallery
 from gan_jax.data.prepare import Prepare
@@ -96,7 +96,7 @@ class IdentityExamples:
         return self.images.unreadable
 
     def gather(
-        self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None = None
+        self, rows: np.ndarray, decoder: Decoder, seeds: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Photos and caricatures stacked, uint8 [b, R, R, 2 C], and labels int32 [b] of rows [b].
 
@@ -117,11 +117,11 @@ class IdentityExamples:
                 ]
             )
             own = np.array([rng.integers(0, 2**63, size=2) for rng in draws]).T  # [2, b]
-        sides = [self._read(chosen[:, k], pool, own[k]) for k in range(2)]
+        sides = [self._read(chosen[:, k], decoder, own[k]) for k in range(2)]
         return np.concatenate(sides, axis=3), self.labels[rows]
 
-    def _read(self, rows: np.ndarray, pool: Executor, seeds: np.ndarray | None) -> np.ndarray:
-        images, _ = self.images.gather(rows, pool, seeds)
+    def _read(self, rows: np.ndarray, decoder: Decoder, seeds: np.ndarray | None) -> np.ndarray:
+        images, _ = self.images.gather(rows, decoder, seeds)
         pipeline = self._fixed if seeds is None else self._train
         if not pipeline:
             return images

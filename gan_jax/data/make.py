@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ from gan_jax.data import gallery, identities, pairs
 from gan_jax.data.config import Options
 from gan_jax.data.drawn_faces.source import open_drawn_faces
 from gan_jax.data.examples import Examples
-from gan_jax.data.pipeline import Classes, Data, Share
+from gan_jax.data.pipeline import Classes, Data, Rows, whole_batch
 from gan_jax.data.prepare import Prepare, check_shapes
 from gan_jax.data.progress import Progress, Silent
 from gan_jax.data.published import places
 from gan_jax.data.sources import listing
 from gan_jax.data.sources.arrays import Opened, open_digits, open_idx, open_npz
 from gan_jax.data.sources.folders import open_folder
+from gan_jax.data.sources.shards import open_shards
 from gan_jax.data.sources.synthetic import open_synthetic
 from gan_jax.data.sources.tfds import open_tfds
 from gan_jax.errors import UserError
@@ -28,6 +30,7 @@ OPEN = {
     "idx": open_idx,
     "npz": open_npz,
     "folder": open_folder,
+    "shards": open_shards,
     "tfds": open_tfds,
     "synthetic": open_synthetic,
     "drawn_faces": open_drawn_faces,
@@ -36,20 +39,22 @@ OPEN = {
 
 def make(
     config: Any,
-    process_index: int = 0,
-    process_count: int = 1,
+    own_rows: Callable[[int], Rows] = whole_batch,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = Silent,
+    decoding: str = "auto",
 ) -> Data:
     """Opens the data set that `config` (the section `config.data`) describes.
 
     Args:
         config: any object with the attributes of `defaults()`.
-        process_index, process_count: which share of every batch this process delivers.
+        own_rows: gives the rows of a batch of a given size that this process delivers.
         seed: seed of the training order, crops and flips.
-        workers: threads that make batches; with 0 each batch is made when it is needed.
+        workers: how many images are decoded at a time, -1 for as many as there are cores; with 0
+            each batch is made when it is needed.
         progress: makes bars for what may take long; see gan_jax.data.progress.
+        decoding: whether threads or processes decode; see gan_jax.data.decoding.
 
     The images' headers are read at once, before any training, and decoded images are kept in memory
     if they fit into data.cache_mb, the training images first.
@@ -69,9 +74,10 @@ def make(
         options,
         Classes(found.class_names, empty),
         "; ".join([_describe(found, channels, options), *remarks]),
-        Share(process_index, process_count),
+        own_rows,
         seed,
         workers,
+        decoding,
     )
 
 
@@ -192,6 +198,8 @@ def _shapes(
         found = [examples.source.known] * len(examples)
     elif channels and options.resize not in ("none", "plain_crop") and options.pairs == "none":
         return []
+    elif hasattr(examples.source, "shapes"):
+        found = [(*shape,) for shape in examples.source.shapes[examples.indices].tolist()]
     else:
         found = examples.scan(pool, progress)
     if options.pairs not in pairs.STACKED:

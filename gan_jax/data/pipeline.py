@@ -2,21 +2,25 @@
 
 import functools
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import grain
 import numpy as np
 
-from gan_jax.data import pairs
+from gan_jax.data import decoding, pairs
 from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.examples import Examples
 from gan_jax.data.identities import IdentityExamples
 from gan_jax.errors import UserError
 
+if TYPE_CHECKING:
+    import grain
+
 Batch = dict[str, np.ndarray]
+Rows = slice | np.ndarray  # some rows of a batch, in ascending order
+
+
+AHEAD = 4  # batches that are made before they are needed
 
 
 class Stage(Protocol):
@@ -26,22 +30,9 @@ class Stage(Protocol):
     start: int  # the stage's first step
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which rows of a global batch this process delivers."""
-
-    process_index: int
-    process_count: int
-
-    def rows(self, batch_size: int) -> slice:
-        """The contiguous rows of this process; UserError if the batch cannot be divided."""
-        if batch_size % self.process_count:
-            raise UserError(
-                f"batch size {batch_size} cannot be divided among {self.process_count} processes; "
-                "choose a multiple"
-            )
-        own = batch_size // self.process_count
-        return slice(self.process_index * own, (self.process_index + 1) * own)
+def whole_batch(count: int) -> Rows:
+    """All rows of a batch of `count`."""
+    return slice(count)
 
 
 class Classes(NamedTuple):
@@ -75,15 +66,18 @@ class Data:
         options: Options,
         classes: Classes,
         description: str,
-        share: Share,
+        own_rows: Callable[[int], Rows],
         seed: int,
         workers: int,
+        way: str = "auto",
     ) -> None:
         """
         Args:
+          own_rows: which rows of a batch of a given size this process delivers.
           seed: seed of the training order, crops and flips.
-          workers: threads that make batches, and that decode images that are not in memory; with 0
-            each batch is made when it is needed.
+          workers: how many images that are not in memory are decoded at a time; with 0 each batch
+            is made when it is needed, and `decoding.AUTO` asks the machine.
+          way: whether threads or processes decode, one of `decoding.WAYS`.
         """
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.channels = splits["train"].prepare.parts[-1]
@@ -97,10 +91,11 @@ class Data:
         self.description = description
         self._splits = splits
         self._options = options
-        self._pool = ThreadPoolExecutor(max(1, workers))
-        self._share = share
+        in_memory = all(getattr(s, "images", s).squares is not None for s in splits.values() if s)
+        self._workers = decoding.workers(workers, in_memory)
+        self._decoder = decoding.Decoder(max(1, self._workers), way)
+        self._own_rows = own_rows
         self._seed = seed % 2**64  # numpy takes no negative entropy
-        self._workers = workers
 
     @property
     def skipped(self) -> int:
@@ -150,7 +145,7 @@ class Data:
             raise ValueError(f"split {split!r}: 'train' or 'validation'")
         if step < stage.start:
             raise ValueError(f"step {step} lies before the stage's start {stage.start}")
-        own = self._share.rows(stage.batch_size)
+        own = self._own_rows(stage.batch_size)
         if split == "train":
             self.epoch_steps(stage)  # raises where the images do not fill one batch
             return self._read(self._train(stage, own), step - stage.start)
@@ -166,7 +161,7 @@ class Data:
             depth = self._splits[split].prepare.depth
             empty = np.zeros((0, self.resolution, self.resolution, depth), np.uint8)
             return self._batch(empty, np.zeros(0, np.int32))
-        return self._batch(*self._splits[split].gather(rows, self._pool))
+        return self._batch(*self._splits[split].gather(rows, self._decoder))
 
     def truth(self, split: str, rows: np.ndarray) -> Batch:
         """Where the landmarks of the inputs in `rows` [n] lie, and how far they move in a
@@ -186,7 +181,7 @@ class Data:
         """All images of a split (the first `limit`, if that is not 0), without augmentation."""
         return self.examples(split, limit or self.sizes[split])
 
-    def _train(self, stage: Stage, own: slice) -> grain.MapDataset:
+    def _train(self, stage: Stage, own: Rows) -> "grain.MapDataset":
         """The stage's stream, by position: element k is the batch of step stage.start + k.
 
         The order of an epoch is computed at once: grain's own shuffle computes each index alone,
@@ -204,12 +199,14 @@ class Data:
             return order(epoch)[k * size : (k + 1) * size]  # [B], over all processes
 
         def plain(position: int) -> Batch:
-            return self._batch(*examples.gather(rows(position)[own], self._pool))
+            return self._batch(*examples.gather(rows(position)[own], self._decoder))
 
         def augmented(position: int, rng: np.random.Generator) -> Batch:
             # one seed for each image of the global batch, so the number of processes has no effect
             seeds = rng.integers(0, 2**63, size=size)
-            return self._batch(*examples.gather(rows(position)[own], self._pool, seeds[own]))
+            return self._batch(*examples.gather(rows(position)[own], self._decoder, seeds[own]))
+
+        import grain  # here, since it imports jax, and processes that decode need neither
 
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         positions = grain.MapDataset.range(2**62).seed(seed)  # as good as endless
@@ -218,17 +215,19 @@ class Data:
             return positions.random_map(augmented)  # rng is a function of (seed, position)
         return positions.map(plain)
 
-    def _validation(self, size: int, own: slice) -> Iterator[Batch]:
+    def _validation(self, size: int, own: Rows) -> Iterator[Batch]:
         examples = self._splits["validation"]
         for first in range(0, len(examples), size):
             rows = np.arange(first, first + size)[own]
             valid = (rows < len(examples)).astype(np.float32)
-            batch = self._batch(*examples.gather(rows % len(examples), self._pool))
+            batch = self._batch(*examples.gather(rows % len(examples), self._decoder))
             yield batch | {"valid": valid}
 
-    def _read(self, stream: grain.MapDataset, position: int) -> Iterator[Batch]:
+    def _read(self, stream: "grain.MapDataset", position: int) -> Iterator[Batch]:
+        import grain
+
         # an element is a whole batch: grain's default of 500 buffered elements would fill memory
-        ahead = grain.ReadOptions(num_threads=self._workers, prefetch_buffer_size=4)
+        ahead = grain.ReadOptions(num_threads=min(self._workers, AHEAD), prefetch_buffer_size=AHEAD)
         batches = iter(stream.to_iter_dataset(ahead))
         try:
             grain.experimental.set_next_index(batches, position)

@@ -96,6 +96,8 @@ def _scaled_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 def _scale_short_side(image: np.ndarray, short_side: int) -> np.ndarray:
     original = image.shape[:2]
+    if _scaled_shape(*original, short_side) == original:
+        return image  # Pillow would copy it
     for height, width in _halvings(*original, short_side):
         image = resize_uint8(image, height, width, "box")
     return resize_uint8(image, *_scaled_shape(*original, short_side), "bicubic")

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import log
+from gan_jax.core import cluster
 from gan_jax.errors import UserError
 from gan_jax.run import class_names
 from gan_jax.run import folder as folders
@@ -38,8 +39,8 @@ def find(experiment: Experiment, folder: Path, train: Train) -> Model:
     if named:
         return _fitting(load(named), experiment)
     config, place = _config(experiment), folder / "classifier"
-    finished = folders.read_summary(place).get("reason") == "finished"
-    if not (finished and _as_trained(place, config)):
+    finished, usable = cluster.decided("the classifier", lambda: _found(place, config))
+    if not usable:
         if not finished:
             logger.info("training the classifier with which samples will be measured:")
         # what a finished training has to say was printed when it was trained
@@ -48,6 +49,12 @@ def find(experiment: Experiment, folder: Path, train: Train) -> Model:
         if summary["reason"] == "terminated":
             raise Terminated("stopped by a signal while the classifier was trained; run it again")
     return _fitting(load(place), experiment)
+
+
+def _found(place: Path, config: ConfigDict) -> tuple[bool, bool]:
+    """Whether a classifier has been trained at `place`, and whether it is the one of `config`."""
+    finished = folders.read_summary(place).get("reason") == "finished"
+    return finished, finished and _as_trained(place, config)
 
 
 def keep_length(experiment: Experiment, folder: Path) -> None:
@@ -78,6 +85,7 @@ def _config(experiment: Experiment) -> ConfigDict:
         # its batch size may not be a multiple of the run's number of devices
         devices=math.gcd(own.batch_size, experiment.mesh.size),
         workers=config.run.workers,
+        decoding=config.run.decoding,
         save_retries=config.run.save_retries,
         keep=1,
     )

@@ -1,15 +1,11 @@
 """The cache of weights: a file that a user has named once is used again later."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from gan_jax.files import cache_folder as folder
 
-def folder() -> Path:
-    """$GAN_JAX_CACHE, or gan_jax in the user's folder for caches. It need not exist."""
-    if os.environ.get("GAN_JAX_CACHE"):
-        return Path(os.environ["GAN_JAX_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan_jax"
+__all__ = ["folder", "keep"]
 
 
 def keep(path: Path, write: Callable[[], None]) -> None:

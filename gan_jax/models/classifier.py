@@ -10,6 +10,7 @@ from jax import Array
 from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
+from gan_jax.models.precision import cast, single
 from gan_jax.models.warpgan import HEADS, SMALLEST
 from gan_jax.models.warpgan_blocks import embedded, trunk
 
@@ -26,10 +27,11 @@ class Classifier(nn.Module):
 
     num_classes: int
     width: int = 16
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
-        h = x  # [B, H, W, C]
+        h = cast(x, self.dtype)  # [B, H, W, C]
         for level, (factor, strides) in enumerate(((1, 1), (2, 1), (2, 2))):
             name = f"conv_{level}"
             conv = layers.Conv(
@@ -40,12 +42,14 @@ class Classifier(nn.Module):
         h = h.reshape(h.shape[0], -1)
         h = layers.dropout(h, 0.25, train)
         h = layers.Dense(FEATURES, use_bias=False, weight_init="he", name="hidden")(h)
-        features = jax.nn.relu(layers.BatchNorm(name="hidden_norm")(h, train))  # [B, 64]
+        features = jax.nn.relu(layers.BatchNorm(name="hidden_norm")(single(h), train))  # [B, 64]
         h = layers.dropout(features, 0.25, train)
         return layers.Dense(self.num_classes, name="linear")(h), features
 
 
-def classifier(resolution: int, channels: int, num_classes: int, width: int = 16) -> Network:
+def classifier(
+    resolution: int, channels: int, num_classes: int, width: int = 16, dtype: str = "float32"
+) -> Network:
     """apply(images [B, H, W, C] in [-1, 1]) → (logits [B, num_classes], features [B, 64]).
 
     Training needs a key, for dropout. Raises UserError for images smaller than 4 pixels.
@@ -54,7 +58,7 @@ def classifier(resolution: int, channels: int, num_classes: int, width: int = 16
         raise UserError(
             f"config.data.resolution={resolution}: the classifier takes images of 4 pixels and more"
         )
-    return functional(Classifier(num_classes, width))
+    return functional(Classifier(num_classes, width, dtype))
 
 
 class IdentityClassifier(nn.Module):
@@ -71,10 +75,11 @@ class IdentityClassifier(nn.Module):
     bottleneck: int
     flat: bool
     keep_prob: float
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
-        h = trunk(x * STANDARD, self.width)
+        h = trunk(cast(x * STANDARD, self.dtype), self.width)
         h = h.reshape(h.shape[0], -1) if self.flat else jnp.mean(h, (1, 2))
         h = layers.dropout(h, 1 - self.keep_prob, train)
         embedding = embedded(h, self.bottleneck)
@@ -89,6 +94,7 @@ def identity_classifier(
     disc_head: str = "flat",
     bottleneck: int = 512,
     keep_prob: float = 1.0,
+    dtype: str = "float32",
 ) -> Network:
     """apply(images [B, H, W, C] in [-1, 1]) → (logits [B, num_classes], embedding [B, bottleneck]).
 
@@ -107,5 +113,7 @@ def identity_classifier(
     if not 0 < keep_prob <= 1:
         raise UserError(f"config.model.keep_prob={keep_prob}: must lie in (0, 1]")
     return functional(
-        IdentityClassifier(num_classes, disc_width, bottleneck, disc_head == "flat", keep_prob)
+        IdentityClassifier(
+            num_classes, disc_width, bottleneck, disc_head == "flat", keep_prob, dtype
+        )
     )

@@ -82,7 +82,7 @@ def discriminator_defaults() -> dict[str, Any]:
 
 
 def build(model: Any, resolution: int, channels: int, num_classes: int) -> tuple[Network, Network]:
-    """Generator and discriminator from a mapping with z_dim, conditioning, gen and disc.
+    """Generator and discriminator from a mapping with z_dim, conditioning, dtype, gen and disc.
 
     `gen` and `disc` have the keys that the two functions above list. Raises UserError as
     `generator` does.
@@ -92,6 +92,7 @@ def build(model: Any, resolution: int, channels: int, num_classes: int) -> tuple
         "channels": channels,
         "num_classes": num_classes,
         "conditioning": model["conditioning"],
+        "dtype": model.get("dtype", "float32"),
     }
     gen, disc = _chosen(model["gen"]), _chosen(model["disc"])
     return (

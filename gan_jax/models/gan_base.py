@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.models import layers
+from gan_jax.models.precision import cast, single
 
 
 class Backbone(nn.Module):
@@ -41,6 +42,7 @@ class Generator(Backbone):
 
     conditioning: "none"; "concat": one-hot label beside z; "projection": class-conditional batch
     norm. output: "tanh", or "sigmoid": 2 * sigmoid - 1, so that every network has the same range.
+    dtype: the precision of all layers but the last; images are float32.
     """
 
     z_dim: int = 100
@@ -52,14 +54,16 @@ class Generator(Backbone):
     output: str = "tanh"
     weight_init: str = "default"
     spectral_norm: bool = False
+    dtype: str = "float32"
 
     def latent(self, z: Array, label: Array | None) -> Array:
-        """z, with the one-hot label beside it if `conditioning` is "concat"."""
+        """z in the network's precision, with the one-hot label if `conditioning` is "concat"."""
         if z.shape[-1] != self.z_dim:
             raise ValueError(f"z has {z.shape[-1]} dimensions, the generator takes {self.z_dim}")
-        if self.conditioning != "concat":
-            return z
-        return jnp.concatenate([z, jax.nn.one_hot(label, self.num_classes, dtype=z.dtype)], -1)
+        if self.conditioning == "concat":
+            classes = jax.nn.one_hot(label, self.num_classes, dtype=z.dtype)
+            z = jnp.concatenate([z, classes], -1)
+        return cast(z, self.dtype)
 
     def norm(
         self, x: Array, label: Array | None, train: bool, name: str, eps: float = 1e-5
@@ -87,7 +91,8 @@ class Discriminator(Backbone):
     conditioning: "none"; "concat": one-hot label as constant channels (dense: beside the pixels);
     "projection": <embedding of the label, features> added to the logit (Miyato & Koyama 2018).
     dropout: rate; whole channels in convolutional networks. minibatch_discrimination: number of
-    kernels, minibatch_stddev: group size, both before the last linear layer; 0 is off.
+    kernels, minibatch_stddev: group size, both before the last linear layer; 0 is off. dtype: the
+    precision up to the features; these, all that compares them and the logit are float32.
     """
 
     resolution: int = 28
@@ -102,6 +107,7 @@ class Discriminator(Backbone):
     minibatch_discrimination_dims: int = 5
     minibatch_stddev: int = 0
     weight_init: str = "default"
+    dtype: str = "float32"
 
     def norm(self, x: Array, train: bool, name: str, eps: float = 1e-5) -> Array:
         """Batch norm, if this discriminator has any."""
@@ -116,6 +122,7 @@ class Discriminator(Backbone):
     def pixels(self, x: Array, label: Array | None) -> Array:
         """The images, with the label as constant channels if `conditioning` is "concat"."""
         self._check_size(x)
+        x = cast(x, self.dtype)
         if self.conditioning != "concat":
             return x
         planes = jax.nn.one_hot(label, self.num_classes, dtype=x.dtype)[:, None, None]
@@ -124,7 +131,7 @@ class Discriminator(Backbone):
     def flat(self, x: Array, label: Array | None) -> Array:
         """The images as [B, C*H*W], with the label beside them if `conditioning` is "concat"."""
         self._check_size(x)
-        h = channels_first(x)
+        h = channels_first(cast(x, self.dtype))
         if self.conditioning != "concat":
             return h
         return jnp.concatenate([h, jax.nn.one_hot(label, self.num_classes, dtype=h.dtype)], -1)
@@ -144,6 +151,7 @@ class Discriminator(Backbone):
         weight_init: str = "",
     ) -> tuple[Array, Array]:
         """(logit [B], features [B, F]) of h, [B, H, W, C] or [B, C]; `pool` sums over H and W."""
+        h = single(h)
         if self.minibatch_stddev:
             h = layers.MinibatchStddev(self.minibatch_stddev)(h)
         if h.ndim == 4:

@@ -6,6 +6,7 @@ from jax import Array
 
 from gan_jax.models import gan_base
 from gan_jax.models.layers import leaky_relu, max_pool, upsample
+from gan_jax.models.precision import single
 
 
 class GuideConvDiscriminator(gan_base.Discriminator):
@@ -57,7 +58,7 @@ class DeconvGenerator(gan_base.Generator):
             features //= 2
             h = self.deconv(h, train, f"deconv_{level}", features)
             h = jax.nn.relu(self.norm(h, label, train, f"deconv_{level}_norm"))
-        return self.image(self.deconv(h, train, f"deconv_{count - 1}", self.channels))
+        return self.image(self.deconv(single(h), train, f"deconv_{count - 1}", self.channels))
 
 
 class ConvDiscriminator(gan_base.Discriminator):
@@ -100,7 +101,7 @@ class PyTorchGanDcganGenerator(gan_base.Generator):
         h = leaky_relu(self.norm(h, label, train, "conv_blocks_3", eps=0.8))
         h = self.conv(upsample(h), train, "conv_blocks_6", self.width, 3, 1, 1)
         h = leaky_relu(self.norm(h, label, train, "conv_blocks_7", eps=0.8))
-        return self.image(self.conv(h, train, "conv_blocks_9", self.channels, 3, 1, 1))
+        return self.image(self.conv(single(h), train, "conv_blocks_9", self.channels, 3, 1, 1))
 
 
 class PyTorchGanDcganDiscriminator(gan_base.Discriminator):

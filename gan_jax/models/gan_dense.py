@@ -6,6 +6,7 @@ from jax import Array
 
 from gan_jax.models import gan_base
 from gan_jax.models.layers import leaky_relu
+from gan_jax.models.precision import single
 
 
 class DenseGenerator(gan_base.Generator):
@@ -18,7 +19,7 @@ class DenseGenerator(gan_base.Generator):
     @nn.compact
     def __call__(self, z: Array, label: Array | None, train: bool = False) -> Array:
         h = jax.nn.relu(self.dense(self.latent(z, label), train, "hidden", self.width))
-        h = self.dense(h, train, "output", self.resolution**2 * self.channels)
+        h = self.dense(single(h), train, "output", self.resolution**2 * self.channels)
         return self.image(h.reshape(-1, self.resolution, self.resolution, self.channels))
 
 
@@ -45,7 +46,7 @@ class PyTorchGanDenseGenerator(gan_base.Generator):
         for index, factor in ((2, 2), (5, 4), (8, 8)):
             h = self.dense(h, train, f"model_{index}", self.width * factor)
             h = leaky_relu(self.norm(h, label, train, f"model_{index + 1}", eps=0.8))
-        h = self.dense(h, train, "model_11", self.resolution**2 * self.channels)
+        h = self.dense(single(h), train, "model_11", self.resolution**2 * self.channels)
         h = h.reshape(-1, self.channels, self.resolution, self.resolution)
         return self.image(h.transpose(0, 2, 3, 1))
 

@@ -11,6 +11,7 @@ from jax import Array
 
 from gan_jax.models import gan_base
 from gan_jax.models.layers import BatchNorm, average_pool, upsample
+from gan_jax.models.precision import single
 
 EPS = 1e-4
 
@@ -35,7 +36,7 @@ class DeepConvGenerator(gan_base.Generator):
             features //= 2
             h = self.deconv(h, train, f"deconv_{level}", features)
             h = jax.nn.relu(self.norm(h, label, train, f"deconv_{level}_norm", EPS))
-        return self.image(self.conv(h, train, "conv", self.channels, 3, 1, 1))
+        return self.image(self.conv(single(h), train, "conv", self.channels, 3, 1, 1))
 
 
 class DeepConvDiscriminator(gan_base.Discriminator):
@@ -92,7 +93,7 @@ class ResnetGenerator(gan_base.Generator):
             # never conditional, as in StudioGAN
             BatchNorm(EPS, weight_init=self.weight_init, name="norm")(h, train)
         )
-        return self.image(self.conv(h, train, "conv", self.channels, 3, 1, 1))
+        return self.image(self.conv(single(h), train, "conv", self.channels, 3, 1, 1))
 
     def _block(self, x: Array, label: Array | None, train: bool, name: str, features: int):
         h = jax.nn.relu(self.norm(x, label, train, f"{name}_norm_0", EPS))

@@ -14,6 +14,7 @@ from jax.nn import initializers
 
 from gan_jax.errors import UserError
 from gan_jax.models import convolution
+from gan_jax.models.precision import like, single
 
 Init = Callable[..., Array]
 MOMENTUM = 0.1  # of batch normalisation, PyTorch's meaning: the weight of the new batch
@@ -70,8 +71,8 @@ def initializer(name: str) -> Initializer:
 class Conv(nn.Module):
     """torch.nn.Conv2d on [B, H, W, C]: explicit `padding` on every side; kernel [kh, kw, C, O].
 
-    Here and below, `train` only matters to spectral norm. With `follow_input` the weights are cast
-    to x's type, for arithmetic in half precision; otherwise the two types are promoted.
+    Here and below, `train` only matters to spectral norm, and weights are cast to the type of x if
+    that is half precision; other types are promoted.
     """
 
     features: int
@@ -84,14 +85,11 @@ class Conv(nn.Module):
     bias_init: Init | None = None
     spectral_norm: bool = False
     form: str = "auto"  # see gan_jax.models.convolution
-    follow_input: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel, bias = _weights(self, shape, self.kernel_size**2 * x.shape[-1], train)
-        if self.follow_input:
-            kernel, bias = jax.tree.map(lambda w: w.astype(x.dtype), (kernel, bias))
+        kernel, bias = _weights(self, x, shape, self.kernel_size**2 * x.shape[-1], train)
         y = convolution.conv(x, kernel, self.strides, self.padding, self.form)
         return y if bias is None else y + bias
 
@@ -118,7 +116,7 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         # PyTorch computes the fan-in from the second axis of its kernel, even when transposed
-        kernel, bias = _weights(self, shape, self.kernel_size**2 * self.features, train)
+        kernel, bias = _weights(self, x, shape, self.kernel_size**2 * self.features, train)
         y = convolution.conv_transpose(
             x, kernel, self.strides, self.padding, self.output_padding, self.form
         )
@@ -134,27 +132,26 @@ class Dense(nn.Module):
     kernel_init: Init | None = None
     bias_init: Init | None = None
     spectral_norm: bool = False
-    follow_input: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        kernel, bias = _weights(self, (x.shape[-1], self.features), x.shape[-1], train)
-        if self.follow_input:
-            kernel, bias = jax.tree.map(lambda w: w.astype(x.dtype), (kernel, bias))
+        kernel, bias = _weights(self, x, (x.shape[-1], self.features), x.shape[-1], train)
         y = x @ kernel
         return y if bias is None else y + bias
 
 
 def _weights(
-    layer: Any, shape: tuple[int, ...], fan_in: int, train: bool
+    layer: Any, x: Array, shape: tuple[int, ...], fan_in: int, train: bool
 ) -> tuple[Array, Array | None]:
+    """The kernel of that shape, and the bias if the layer has one, for its input x."""
     start = initializer(layer.weight_init)
     kernel = layer.param("kernel", layer.kernel_init or start.kernel(fan_in), shape)
     if layer.spectral_norm:
         kernel = _spectral_norm(layer, kernel, train)
     if not layer.use_bias:
-        return kernel, None
-    return kernel, layer.param("bias", layer.bias_init or start.bias(fan_in), shape[-1:])
+        return like(x, kernel), None
+    bias = layer.param("bias", layer.bias_init or start.bias(fan_in), shape[-1:])
+    return like(x, kernel), like(x, bias)
 
 
 def _spectral_norm(layer: nn.Module, kernel: Array, train: bool) -> Array:
@@ -163,8 +160,7 @@ def _spectral_norm(layer: nn.Module, kernel: Array, train: bool) -> Array:
     There is one step of power iteration per call; the vector u is only updated if `train`. flax's
     own SpectralNorm is not used because it also rescales the initial parameters.
     """
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    matrix = matrix.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    matrix = single(kernel.reshape(-1, kernel.shape[-1]))
     stored = layer.variable(
         "batch_stats",
         "u",
@@ -200,7 +196,7 @@ class BatchNorm(nn.Module):
         features = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)
-        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        h = single(x)
         mean, var = running_mean.value, running_var.value
         if train:
             axes = tuple(range(x.ndim - 1))
@@ -235,7 +231,7 @@ def instance_norm(x: Array, eps: float = 1e-5) -> Array:
     It divides by the biased standard deviation, so a 1x1 image would become 0. Moments are at least
     float32.
     """
-    h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    h = single(x)
     centred = h - jnp.mean(h, (1, 2), keepdims=True)
     var = jnp.mean(jnp.square(centred), (1, 2), keepdims=True)
     return (centred * jax.lax.rsqrt(var + eps)).astype(x.dtype)

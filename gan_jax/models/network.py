@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 from jax import Array
 
+from gan_jax import splitting
+
 PyTree = Any
 
 
@@ -32,7 +34,7 @@ def functional(module: nn.Module) -> Network:
     def apply(
         params: PyTree, stats: PyTree, *inputs: Any, train: bool = False, key: Array | None = None
     ) -> tuple[Any, PyTree]:
-        variables = {"params": params, **stats}
+        variables = splitting.whole({"params": params, **stats})
         rngs = None if key is None else {"dropout": key}
         if not (train and stats):
             return module.apply(variables, *inputs, train=train, rngs=rngs), stats

@@ -48,6 +48,7 @@ def defaults() -> dict[str, Any]:
         init_gain=0.02,  # deviation of normal; scale of xavier and orthogonal
     )
     return dict(
+        dtype="float32",  # | bfloat16 | float16, of activations; weights stay float32
         gen=dict(
             shared,
             depth=0,  # how often the image is halved; 0: as often as possible, to an odd size
@@ -67,15 +68,17 @@ def build(model: Any, resolution: int, outputs: int) -> tuple[Network, Network]:
     """Generator and discriminator from a section like `defaults` gives.
 
     Args:
-        model: mapping with gen and disc.
+        model: mapping with dtype, gen and disc.
         resolution: side of the square images in pixels.
         outputs: channels of the generator's output; those of the inputs follow from the arrays.
 
     Raises UserError, naming the key, for values that are not accepted.
     """
     gen = _module("gen", GENERATORS, model["gen"])
-    gen = gen.clone(outputs=outputs, depth=depth(gen.depth, resolution))
-    return functional(gen), functional(discriminator(model["disc"], resolution))
+    dtype = model.get("dtype", "float32")
+    gen = gen.clone(outputs=outputs, depth=depth(gen.depth, resolution), dtype=dtype)
+    disc = discriminator(model["disc"], resolution).clone(dtype=dtype)
+    return functional(gen), functional(disc)
 
 
 def discriminator(section: Any, resolution: int) -> Discriminator:

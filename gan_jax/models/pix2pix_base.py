@@ -17,7 +17,8 @@ class Backbone(nn.Module):
     """What generators and discriminators share: width, norm, and how weights start.
 
     init_name: normal (of deviation init_gain), xavier (scaled by init_gain), kaiming, orthogonal
-    (scaled by init_gain). torch_bias: biases start as in PyTorch, otherwise at 0.
+    (scaled by init_gain). torch_bias: biases start as in PyTorch, otherwise at 0. dtype: the
+    precision of all layers but the last, whose output is float32.
     """
 
     width: int = 64
@@ -25,6 +26,7 @@ class Backbone(nn.Module):
     init_name: str = "normal"
     init_gain: float = 0.02
     torch_bias: bool = False
+    dtype: str = "float32"
 
     def weights(self, fan_in: int, transposed: bool = False) -> dict[str, Callable[..., Array]]:
         """Kernel and bias initialisers of a layer; if transposed, fan-in and fan-out are swapped as

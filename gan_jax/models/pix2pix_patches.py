@@ -6,6 +6,7 @@ from jax import Array
 
 from gan_jax.models.layers import leaky_relu
 from gan_jax.models.pix2pix_base import Backbone
+from gan_jax.models.precision import cast, single
 
 
 class Discriminator(Backbone):
@@ -28,18 +29,19 @@ class OriginalDiscriminator(Discriminator):
     @nn.compact
     def __call__(self, condition: Array, image: Array, train: bool = False) -> Array:
         x = jnp.concatenate([condition, image], -1) if self.conditional else image
+        x = cast(x, self.dtype)
         biased, n = self.norm != "batch", self.layers
         if n == 0:
             x = leaky_relu(self.conv(x, "conv_0", self.width, 1, 1, 0, use_bias=True))
             x = self.conv(x, "conv_1", 2 * self.width, 1, 1, 0, use_bias=biased)
             x = leaky_relu(self.normalise(x, train, "norm_1"))
-            return self.conv(x, "conv_2", 1, 1, 1, 0, use_bias=biased)
+            return self.conv(single(x), "conv_2", 1, 1, 1, 0, use_bias=biased)
         x = leaky_relu(self.conv(x, "conv_0", self.width, use_bias=True))
         for k in range(1, n + 1):
             features = self.channels(k + 1)
             x = self.conv(x, f"conv_{k}", features, strides=1 if k == n else 2, use_bias=biased)
             x = leaky_relu(self.normalise(x, train, f"norm_{k}"))
-        return self.conv(x, f"conv_{n + 1}", 1, strides=1, use_bias=True)
+        return self.conv(single(x), f"conv_{n + 1}", 1, strides=1, use_bias=True)
 
     def strides(self) -> list[tuple[int, int]]:
         """(kernel size, stride) of every convolution."""
@@ -62,11 +64,12 @@ class PyTorchGanDiscriminator(Discriminator):
     @nn.compact
     def __call__(self, condition: Array, image: Array, train: bool = False) -> Array:
         x = jnp.concatenate([image, condition], -1) if self.conditional else image
+        x = cast(x, self.dtype)
         for k in range(4):
             x = self.conv(x, f"conv_{k}", self.channels(k + 1), use_bias=True)
             x = leaky_relu(self.normalise(x, train, f"norm_{k}") if k else x)
         x = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))
-        return self.conv(x, "conv_4", 1, strides=1)
+        return self.conv(single(x), "conv_4", 1, strides=1)
 
     def strides(self) -> list[tuple[int, int]]:
         """(kernel size, stride) of every convolution."""

@@ -7,6 +7,7 @@ from jax import Array
 
 from gan_jax.models.layers import leaky_relu, upsample
 from gan_jax.models.pix2pix_base import Backbone
+from gan_jax.models.precision import cast, single
 
 DROPOUT_FROM = 4  # pytorch_gan drops features from this level on, down and up
 
@@ -45,6 +46,7 @@ class OriginalGenerator(Generator):
     @nn.compact
     def __call__(self, x: Array, drop: bool | None = None, train: bool = False) -> Array:
         drop, biased, skips = train if drop is None else drop, self.norm != "batch", []
+        x = cast(x, self.dtype)
         for level in range(1, self.depth + 1):
             x = leaky_relu(x) if level > 1 else x
             x = self.conv(x, f"encoder_{level}", self.channels(level), use_bias=biased)
@@ -60,7 +62,7 @@ class OriginalGenerator(Generator):
             if self.drops(level):
                 x = self.drop(x, drop)
         x = self.joined(skips[0], x) if self.skips else x
-        return jnp.tanh(self.deconv(jax.nn.relu(x), "decoder_1", self.outputs, True))
+        return jnp.tanh(self.deconv(jax.nn.relu(single(x)), "decoder_1", self.outputs, True))
 
     def drops(self, level: int) -> bool:
         """Whether dropout follows the deconvolution out of this level."""
@@ -83,6 +85,7 @@ class PyTorchGanGenerator(Generator):
     @nn.compact
     def __call__(self, x: Array, drop: bool | None = None, train: bool = False) -> Array:
         drop, skips = train if drop is None else drop, []
+        x = cast(x, self.dtype)
         for level in range(1, self.depth + 1):
             x = self.conv(x, f"down{level}", self.channels(level))
             if 1 < level < self.depth:
@@ -98,5 +101,5 @@ class PyTorchGanGenerator(Generator):
             if level >= DROPOUT_FROM:
                 x = self.drop(x, drop)
             x = self.joined(x, skips[level - 1]) if self.skips else x
-        x = jnp.pad(upsample(x), ((0, 0), (1, 0), (1, 0), (0, 0)))
+        x = jnp.pad(upsample(single(x)), ((0, 0), (1, 0), (1, 0), (0, 0)))
         return jnp.tanh(self.conv(x, "final", self.outputs, 4, 1, 1, use_bias=True))

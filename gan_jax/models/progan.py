@@ -19,10 +19,10 @@ from jax.nn import initializers
 from gan_jax.models import convolution
 from gan_jax.models.layers import MinibatchStddev, average_pool, leaky_relu, upsample
 from gan_jax.models.network import Network, functional
+from gan_jax.models.precision import cast, like, single
 
 SMALLEST = 4
 GAIN = math.sqrt(2)  # of rectifiers, whatever their slope
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def defaults() -> dict:
@@ -85,7 +85,7 @@ def in_use(params: dict, side: int) -> list[str]:
 
 def pixel_norm(x: Array, eps: float = 1e-8) -> Array:
     """x / √(mean over channels of x² + eps) on [..., C]; computed in float32 at least."""
-    h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    h = single(x)
     h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + eps)
     return h.astype(x.dtype)
 
@@ -132,9 +132,7 @@ def _weights(layer: Any, x: Array, shape: tuple[int, ...], factor: float) -> tup
     bias = layer.param("bias", initializers.zeros, (layer.features,))
     if layer.equalized:
         kernel = kernel * jnp.asarray(factor, kernel.dtype)
-    if x.dtype.itemsize < kernel.dtype.itemsize:  # half precision
-        kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
-    return kernel, bias
+    return like(x, kernel), like(x, bias)
 
 
 def fused_kernel(kernel: Array) -> Array:
@@ -156,10 +154,6 @@ class _Growing(nn.Module):
 
     def width(self, side: int) -> int:
         return channels(side, self.fmap_base, self.fmap_decay, self.fmap_max)
-
-    def cast(self, x: Array) -> Array:
-        """x in half precision if `dtype` asks for it; otherwise unchanged."""
-        return x if self.dtype == "float32" else x.astype(self.dtype)
 
     def layer(self, name: str, features: int, **options) -> Weighted:
         return Weighted(features, equalized=self.equalized, fused=self.fused, name=name, **options)
@@ -184,7 +178,7 @@ class Generator(_Growing):
             return pixel_norm(rectify(h)) if self.pixel_norm else rectify(h)
 
         x = jnp.concatenate([z, label.astype(z.dtype)], axis=-1)
-        x = self.cast(pixel_norm(x) if self.normalize_latents else x)
+        x = cast(pixel_norm(x) if self.normalize_latents else x, self.dtype)
         width = self.width(SMALLEST)
         # one bias per channel, since the dense layer is a transposed convolution of a 1x1 image
         x = Spread(width, equalized=self.equalized, name="block4_dense")(x)
@@ -200,7 +194,7 @@ class Generator(_Growing):
                 lower, image = image, rgb
         if lower is not None:
             image = _mix(image, upsample(lower), fade)
-        return image.astype(jnp.promote_types(image.dtype, jnp.float32))
+        return single(image)
 
 
 class Spread(nn.Module):
@@ -230,7 +224,7 @@ class Discriminator(_Growing):
         self, image: Array, label: Array, side: int, fade: Array | float, train: bool = False
     ) -> tuple[Array, Array]:
         del label, train
-        image = self.cast(image)
+        image = cast(image, self.dtype)
 
         def see(image, at):
             return leaky_relu(self.layer(f"from_rgb{at}", self.width(at), kernel_size=1)(image))
@@ -248,13 +242,12 @@ class Discriminator(_Growing):
                 below = see(image, at // 2)
                 x = _mix(x, below, fade) if at == side else x
         if self.group > 1:  # as in the original, a group of one means no such channel
-            h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-            x = MinibatchStddev(self.group)(h).astype(x.dtype)
+            x = MinibatchStddev(self.group)(single(x)).astype(x.dtype)
         x = leaky_relu(self.layer("block4_conv", self.width(SMALLEST))(x))
         x = x.reshape(x.shape[0], -1)
         x = leaky_relu(self.layer("block4_dense0", self.width(2), kernel_size=0)(x))
         x = self.layer("block4_dense1", 1 + self.classes, kernel_size=0, gain=1.0)(x)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = single(x)
         return x[:, 0], x[:, 1:]
 
 

@@ -18,6 +18,7 @@ from jax import Array
 from gan_jax.errors import UserError, at_least
 from gan_jax.models import layers
 from gan_jax.models.network import Network, functional
+from gan_jax.models.precision import cast, single
 
 HALVINGS = 3
 BLOCKS = 4  # of two 3x3 convolutions; each widens the receptive field by 4 · 8 pixels
@@ -33,10 +34,11 @@ class Segmenter(nn.Module):
 
     classes: int
     width: int = 16
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        h, skips = x, []
+        h, skips = cast(x, self.dtype), []
         for level in range(HALVINGS):
             skips.append(h)
             conv = layers.Conv(
@@ -54,7 +56,7 @@ class Segmenter(nn.Module):
             )
             h = jax.nn.relu(layers.BatchNorm(name=f"up_{level}_norm")(grow(h), train))
             h = jnp.concatenate([h, skips[level]], axis=-1)
-        return layers.Conv(self.classes, 3, 1, 1, weight_init="he", name="logits")(h)
+        return layers.Conv(self.classes, 3, 1, 1, weight_init="he", name="logits")(single(h))
 
     def residual(self, x: Array, name: str, train: bool) -> Array:
         """x + two 3x3 convolutions of it, each after batch norm and ReLU (He et al. 2016b)."""
@@ -67,7 +69,7 @@ class Segmenter(nn.Module):
         return x + h
 
 
-def segmenter(classes: int, resolution: int, width: int = 16) -> Network:
+def segmenter(classes: int, resolution: int, width: int = 16, dtype: str = "float32") -> Network:
     """apply(images [B, H, W, C] in [-1, 1]) → logits [B, H, W, classes].
 
     Training needs a key, for dropout. `resolution` is that of the training images; H and W may be
@@ -83,4 +85,4 @@ def segmenter(classes: int, resolution: int, width: int = 16) -> Network:
             f"takes multiples of {step}, such as {near}"
         )
     at_least("config.model.width", width, 1)
-    return functional(Segmenter(classes, width))
+    return functional(Segmenter(classes, width, dtype))

@@ -17,6 +17,7 @@ from jax.nn import initializers
 from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models.layers import Conv, Dense
 from gan_jax.models.network import Network, functional
+from gan_jax.models.precision import DTYPES, cast
 from gan_jax.models.unet_blocks import (
     ORDERS,
     ZERO,
@@ -30,7 +31,6 @@ from gan_jax.models.unet_blocks import (
 from gan_jax.models.unet_blocks import Upsample as UpsampleBlock
 from gan_jax.ops import resize
 
-DTYPES = ("float32", "bfloat16", "float16")
 REMATS = ("none", "attention", "blocks")
 POOLS = ("attention", "adaptive", "spatial", "spatial_v2")
 HIDDEN = 2048  # of the classifier's spatial pools
@@ -118,7 +118,7 @@ class UNet(nn.Module):
         if low_resolution is not None:
             low = resize.bilinear(low_resolution, *x.shape[1:3])
             x = jnp.concatenate([x, low.astype(dtype)], axis=-1)
-        maps = encode(trunk, _cast(x, self.dtype), embedding, train)
+        maps = encode(trunk, cast(x, self.dtype), embedding, train)
         h = middle(trunk, maps[-1], embedding, train)
         block = 0
         for level in reversed(range(len(trunk.multipliers))):
@@ -156,7 +156,7 @@ class Classifier(nn.Module):
     def __call__(self, x: Array, time: Array, train: bool = False) -> Array:
         trunk, dtype = self.trunk, x.dtype
         embedding = embed_time(time, trunk.width)
-        maps = encode(trunk, _cast(x, self.dtype), embedding, train)
+        maps = encode(trunk, cast(x, self.dtype), embedding, train)
         h = middle(trunk, maps[-1], embedding, train).astype(dtype)
         if self.pool.startswith("spatial"):
             means = [jnp.mean(m.astype(dtype), (1, 2)) for m in maps] + [jnp.mean(h, (1, 2))]
@@ -210,11 +210,6 @@ class _Table(nn.Module):
     @nn.compact
     def __call__(self, rows: Array) -> Array:
         return self.param("embedding", self.init_rows, self.shape)[rows]
-
-
-def _cast(x: Array, dtype: str) -> Array:
-    """x in half precision if `dtype` asks for it; otherwise unchanged, even if it is float64."""
-    return x if dtype == "float32" else x.astype(dtype)
 
 
 def unet(

@@ -15,6 +15,7 @@ from jax import Array
 from jax.nn import initializers
 
 from gan_jax.models.layers import Conv, Dense, average_pool, upsample
+from gan_jax.models.precision import single
 
 ORDERS = ("legacy", "new")
 ZERO = {"kernel_init": initializers.zeros, "bias_init": initializers.zeros}
@@ -70,7 +71,7 @@ class GroupNorm(nn.Module):
         features = x.shape[-1]
         scale = self.param("scale", initializers.ones, (features,))
         bias = self.param("bias", initializers.zeros, (features,))
-        h = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(x.shape[0], -1, features)
+        h = single(x).reshape(x.shape[0], -1, features)
         return normalized(h, scale, bias, self.groups).reshape(x.shape).astype(x.dtype)
 
 
@@ -131,7 +132,7 @@ class ResBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
         resize = {"": lambda h: h, "down": average_pool, "up": upsample}[self.resample]
-        conv = {"kernel_size": 3, "padding": 1, "follow_input": True}
+        conv = {"kernel_size": 3, "padding": 1}
         h = nn.silu(GroupNorm(self.groups, name="in_layers_0")(x))
         h = Conv(self.features, **conv, name="in_layers_2")(resize(h))
         wide = 2 * self.features if self.scale_shift else self.features
@@ -146,7 +147,7 @@ class ResBlock(nn.Module):
         h = Conv(self.features, **conv, **ZERO, name="out_layers_3")(h)
         skip = resize(x)
         if x.shape[-1] != self.features:
-            skip = Conv(self.features, 1, follow_input=True, name="skip_connection")(skip)
+            skip = Conv(self.features, 1, name="skip_connection")(skip)
         return skip + h
 
 
@@ -165,9 +166,9 @@ class Attention(nn.Module):
     def __call__(self, x: Array) -> Array:
         batch, height, width, features = x.shape
         h = GroupNorm(self.groups, name="norm")(x).reshape(batch, height * width, features)
-        qkv = Dense(3 * features, follow_input=True, name="qkv")(h)  # [B, HW, 3C]
+        qkv = Dense(3 * features, name="qkv")(h)  # [B, HW, 3C]
         h = attention(qkv, self.heads, self.order)
-        h = Dense(features, follow_input=True, **ZERO, name="proj_out")(h)
+        h = Dense(features, **ZERO, name="proj_out")(h)
         return x + h.reshape(x.shape)
 
 
@@ -181,8 +182,7 @@ def attention(qkv: Array, heads: int, order: str) -> Array:
         q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, heads, depth), 2, 0)
     scale = depth**-0.25  # on both factors, because the product could overflow in half precision
     logits = jnp.einsum("bthd,bshd->bhts", q * scale, k * scale)
-    wide_logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    weights = jax.nn.softmax(wide_logits, axis=-1).astype(qkv.dtype)
+    weights = jax.nn.softmax(single(logits), axis=-1).astype(qkv.dtype)
     return jnp.einsum("bhts,bshd->bthd", weights, v).reshape(batch, tokens, wide // 3)
 
 
@@ -191,7 +191,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return Conv(x.shape[-1], 3, 2, 1, follow_input=True, name="op")(x)
+        return Conv(x.shape[-1], 3, 2, 1, name="op")(x)
 
 
 class Upsample(nn.Module):
@@ -199,7 +199,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return Conv(x.shape[-1], 3, 1, 1, follow_input=True, name="conv")(upsample(x))
+        return Conv(x.shape[-1], 3, 1, 1, name="conv")(upsample(x))
 
 
 def timestep_embedding(time: Array, width: int) -> Array:
@@ -208,7 +208,7 @@ def timestep_embedding(time: Array, width: int) -> Array:
     """
     half = width // 2
     time = jnp.asarray(time)
-    time = time.astype(jnp.promote_types(time.dtype, jnp.float32))
+    time = single(time)
     frequencies = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=time.dtype) / half)
     angles = time[:, None] * frequencies
     embedding = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
@@ -226,7 +226,7 @@ def encode(trunk: Trunk, x: Array, embedding: Array, train: bool) -> list[Array]
 
     It must be called inside a module, which gets the layers.
     """
-    h = Conv(trunk.channels(0), 3, padding=1, follow_input=True, name="input_blocks_0_0")(x)
+    h = Conv(trunk.channels(0), 3, padding=1, name="input_blocks_0_0")(x)
     maps, last = [h], len(trunk.multipliers) - 1
     for level in range(last + 1):
         for _ in range(trunk.blocks):

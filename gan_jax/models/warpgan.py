@@ -26,6 +26,7 @@ from jax.nn import initializers
 from gan_jax.errors import UserError, above, at_least, one_of
 from gan_jax.models.layers import Conv, Dense
 from gan_jax.models.network import Network, PyTree, functional
+from gan_jax.models.precision import DTYPES, cast, single
 from gan_jax.models.warpgan_blocks import (
     ContentEncoder,
     Decoder,
@@ -62,6 +63,7 @@ def defaults() -> dict[str, Any]:
         bottleneck=512,  # numbers in the discriminator's embedding
         logit_scale=1.0,  # of identity logits, whose input has length 1; as in the original
         keep_prob=1.0,  # below 1: dropout in the warp head and before the embedding
+        dtype="float32",  # | bfloat16 | float16, of activations; weights and warps stay float32
     )
 
 
@@ -128,12 +130,13 @@ def modules(
         width=model["width"], blocks=model["blocks"], style_size=model["style_size"],
         control_width=model["control_width"], points=model["points"],
         side=resolution if model["warp_head"] == "flat" else 0, keep_prob=model["keep_prob"],
-        channels=channels,
+        channels=channels, dtype=model.get("dtype", "float32"),
     )  # fmt: skip
     disc = Discriminator(
         width=model["disc_width"], bottleneck=model["bottleneck"], num_classes=num_classes,
         logit_scale=model["logit_scale"],
         side=resolution if model["disc_head"] == "flat" else 0, keep_prob=model["keep_prob"],
+        dtype=model.get("dtype", "float32"),
     )  # fmt: skip
     return gen, disc
 
@@ -149,10 +152,11 @@ class GeneratorModule(nn.Module):
     side: int  # of the images of the flat warp head; 0: the pooled one
     keep_prob: float
     channels: int
+    dtype: str = "float32"
 
     def setup(self):
-        self.style_encoder = StyleEncoder(self.width, self.style_size)
-        self.content_encoder = ContentEncoder(self.width, self.blocks)
+        self.style_encoder = StyleEncoder(self.width, self.style_size, self.dtype)
+        self.content_encoder = ContentEncoder(self.width, self.blocks, self.dtype)
         self.style_controller = StyleController(self.control_width, 4 * self.width)
         self.decoder = Decoder(self.width, self.blocks, self.channels)
         self.warp_controller = WarpController(
@@ -202,8 +206,8 @@ class WarpController(nn.Module):
                 x = ReflectConv(self.features, 4, 2, reflect=1, name=f"conv{number}")(x)
                 # not instance norm, after which means over a map are 0, as are the smallest maps
                 x = jax.nn.relu(LayerNorm(name=f"conv{number}_norm")(x))
-            x = grid_pool(x, GRID)
-        h = hidden(x.reshape(x.shape[0], -1), self.width)
+            x = grid_pool(single(x), GRID)
+        h = single(hidden(x.reshape(x.shape[0], -1), self.width))
         h = _dropout(self, h, self.keep_prob, train)
         start = _around_centre(self.side or 1)
         mean = self.param("point_mean", start, (2 * self.points,))  # y, x, y, x, …
@@ -240,13 +244,14 @@ class Discriminator(nn.Module):
     side: int  # of the images of the flat head; 0: the pooled one
     keep_prob: float
     logit_scale: float
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array, Array]:
         if self.side:
             _check_side("disc_head", x.shape[1:3], self.side)
-        x = trunk(x, self.width)
-        patch = Conv(3, 1, weight_init="xavier", name="patch")(x)
+        x = trunk(cast(x, self.dtype), self.width)
+        patch = Conv(3, 1, weight_init="xavier", name="patch")(single(x))
         h = x.reshape(x.shape[0], -1) if self.side else jnp.mean(x, (1, 2))
         h = _dropout(self, h, self.keep_prob, train)
         embedding = embedded(h, self.bottleneck)
@@ -282,6 +287,7 @@ def _check_side(head: str, size: Any, side: int) -> None:
 
 def _check(model: Any, resolution: int) -> None:
     """Raises UserError, naming the key, for values that are not accepted."""
+    one_of("config.model.dtype", model.get("dtype", "float32"), DTYPES)
     for name in ("warp_head", "disc_head"):
         one_of(f"config.model.{name}", model[name], HEADS)
     lowest = dict(

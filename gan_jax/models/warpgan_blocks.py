@@ -11,6 +11,7 @@ from jax import Array
 from jax.nn import initializers
 
 from gan_jax.models.layers import Conv, Dense, instance_norm, leaky_relu, upsample
+from gan_jax.models.precision import cast, single
 
 INSTANCE_EPS = 1e-6
 LAYER_EPS = 1e-12
@@ -24,7 +25,7 @@ class InstanceNorm(nn.Module):
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", initializers.ones, x.shape[-1:])
         bias = self.param("bias", initializers.zeros, x.shape[-1:])
-        return instance_norm(x, INSTANCE_EPS) * scale + bias
+        return (instance_norm(single(x), INSTANCE_EPS) * scale + bias).astype(x.dtype)
 
 
 class AdaptiveInstanceNorm(nn.Module):
@@ -32,7 +33,8 @@ class AdaptiveInstanceNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, scale: Array, bias: Array) -> Array:
-        return instance_norm(x, INSTANCE_EPS) * scale[:, None, None] + bias[:, None, None]
+        h = instance_norm(single(x), INSTANCE_EPS)
+        return (h * scale[:, None, None] + bias[:, None, None]).astype(x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -43,10 +45,10 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", initializers.ones, x.shape[-1:])
         bias = self.param("bias", initializers.zeros, x.shape[-1:])
         axes = tuple(range(1, x.ndim))
-        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        h = single(x)
         centred = h - jnp.mean(h, axes, keepdims=True)
         var = jnp.mean(jnp.square(centred), axes, keepdims=True)
-        return (centred * jax.lax.rsqrt(var + LAYER_EPS)).astype(x.dtype) * scale + bias
+        return (centred * jax.lax.rsqrt(var + LAYER_EPS) * scale + bias).astype(x.dtype)
 
 
 class ReflectConv(Conv):
@@ -106,23 +108,29 @@ def trunk(x: Array, width: int) -> Array:
 
 
 def embedded(x: Array, size: int) -> Array:
-    """[B, F] → [B, size] of length 1, by the layer "bottleneck" inside a module."""
-    h = Dense(size, weight_init="xavier", name="bottleneck")(x)
+    """[B, F] → [B, size] of length 1, in float32 at least, by the layer "bottleneck" inside a
+    module."""
+    h = single(Dense(size, weight_init="xavier", name="bottleneck")(x))
     square = jnp.sum(jnp.square(h), axis=-1, keepdims=True)
     return h * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
 class StyleEncoder(nn.Module):
-    """Images [B, H, W, C] → style codes [B, size]; no norm, since that would remove style."""
+    """Images [B, H, W, C] → style codes [B, size]; no norm, since that would remove style.
+
+    `dtype` is the precision of the convolutions, here and below.
+    """
 
     width: int
     size: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        x = cast(x, self.dtype)
         for number in range(3):
             x = jax.nn.relu(_down(x, self.width, number, True))
-        return Dense(self.size, weight_init="he", name="code")(jnp.mean(x, (1, 2)))
+        return Dense(self.size, weight_init="he", name="code")(jnp.mean(single(x), (1, 2)))
 
 
 class ContentEncoder(nn.Module):
@@ -130,9 +138,11 @@ class ContentEncoder(nn.Module):
 
     width: int
     blocks: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        x = cast(x, self.dtype)
         for number in range(3):
             x = _down(x, self.width, number, False)
             x = jax.nn.relu(InstanceNorm(name=f"norm{number}")(x))
@@ -182,7 +192,7 @@ class Decoder(nn.Module):
         image = ReflectConv(
             self.channels, 7, reflect=3, use_bias=True, kernel_init=initializers.zeros, name="image"
         )
-        return jnp.tanh(image(x))
+        return jnp.tanh(image(single(x)))
 
 
 def grid_pool(x: Array, side: int) -> Array:

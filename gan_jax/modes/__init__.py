@@ -2,13 +2,17 @@
 
 `main` gets the config of --config, ready to be used, or None, and the folder that --workdir names,
 or "". It returns the exit status. A mode that needs neither of them and no device says
-`COMPUTES = False`. One that may begin a run has `starts_run()`, which says whether it does; without
---workdir it gets a new folder. The work itself is done by functions in `gan_jax.modes.actions`; a
-mode whose functions have parameters that are not called like its flags has `PARAMETERS`, which maps
-such a parameter to its flag.
+`COMPUTES = False`. One whose work several processes would not share says `ALONE = True`: the first
+process of a cluster does it. One that may begin a run has `starts_run()`, which says whether it
+does; without --workdir it gets a new folder. The work itself is done by functions in
+`gan_jax.modes.actions`; a mode whose functions have parameters that are not called like its flags
+has `PARAMETERS`, which maps such a parameter to its flag.
 """
 
+import time
 from typing import NamedTuple
+
+BEGAN = time.perf_counter()  # when the command began, as nearly as Python can tell
 
 
 class Mode(NamedTuple):
@@ -25,7 +29,7 @@ MODES = {
     "metrics": Mode(
         "gan_jax.modes.metrics", "compares any two sets of images: FID, KID and others"
     ),
-    "prepare": Mode("gan_jax.modes.prepare", "fetches a data set, or weights for the metrics"),
+    "prepare": Mode("gan_jax.modes.prepare", "fetches a data set or weights, or makes shards"),
     "report": Mode("gan_jax.modes.report", "writes one HTML page about a run"),
     "translate": Mode("gan_jax.modes.translate", "translates a folder of images"),
     "upsample": Mode("gan_jax.modes.upsample", "enlarges a folder of images"),

@@ -7,6 +7,7 @@ python launch.py --mode=align --input=DIR --out=DIR --detector=WEIGHTS --faces=a
 from gan_jax.modes import face_flags, flags
 
 FLAGS = flags.FlagValues()
+ALONE = True
 INPUT = flags.images(FLAGS, "The photos: a folder or a .zip.")
 OUT = flags.out(FLAGS, "Folder for the crops.")
 LANDMARKS = face_flags.landmarks(FLAGS)

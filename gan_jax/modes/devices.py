@@ -1,40 +1,105 @@
 """The devices on which a command computes."""
 
+import glob
+import logging
 import os
+import urllib.request
 
 from gan_jax.errors import UserError
+from gan_jax.modes import cluster, compiled
 from gan_jax.modes.flags import General
+
+ENDPOINTS = (
+    "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
+    "worker-network-endpoints"
+)
+logger = logging.getLogger(__name__)
 
 
 def prepare(general: General) -> None:
-    """Loads jax and makes it compute where the flags say; see `open_devices`."""
+    """Loads jax and makes it compute where the flags say.
+
+    Joins the other processes if there are any, chooses the kind of device, and makes sure that
+    there is one, in this order: jax joins nothing once it was asked for a device. Raises UserError
+    if there is no such cluster or device.
+    """
+    asked = cluster.Asked(
+        general.distributed.value,
+        general.coordinator.value,
+        general.num_processes.value,
+        general.process_id.value,
+    )
+    gpus = len(glob.glob("/dev/nvidia[0-9]*"))
+    member = cluster.find(asked, os.environ, gpus)
     # XLA reads this when the first device is opened, so it works even if jax is imported already
     if not general.preallocate.value:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     import jax
 
-    open_devices(
-        jax,
-        general.platform.value,
-        general.distributed.value,
-        general.compilation_cache.value,
-    )
-
-
-def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) -> None:
-    """Joins the cluster, chooses the kind of device, and makes sure that there is one.
-
-    Raises UserError if there is no such cluster or device.
-    """
+    platform = general.platform.value
     if platform:
         jax.config.update("jax_platforms", platform)
-    if distributed:  # before any device is asked for
-        try:
-            jax.distributed.initialize()  # addresses come from the environment
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"--distributed: no cluster found here ({error})") from None
-    if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", compilation_cache)
+    joined = _join(jax, asked, member, platform, general.join_seconds.value)
+    compiled.keep(jax, general.compilation_cache.value, joined)
+    if joined:
+        from gan_jax.core import cluster as bound
+
+        bound.join()
+    _check(jax, platform)
+    if joined:
+        found = member.found if member else "TPU"
+        logger.info(f"{jax.process_count()} processes, found by {found}")
+
+
+def _join(
+    jax, asked: cluster.Asked, member: cluster.Member | None, platform: str, seconds: int
+) -> bool:
+    """Joins the other processes; returns whether there are any."""
+    if member is not None:
+        # without it processes on CPUs would not reach each other; other devices do not read it
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        cluster.join(jax, member, seconds)
+        return True
+    if asked.distributed == "off":
+        return False
+    if platform in ("", "tpu") and cluster.on_several_tpu_hosts(os.environ, _tpu_endpoints()):
+        cluster.join(jax, None, seconds)
+        return True
+    if asked.distributed == "on" and not _alone(asked):
+        raise UserError(
+            "--distributed: no cluster found here; start the processes by srun or mpirun, or give "
+            "each of them --coordinator, --num_processes and --process_id"
+        )
+    return False
+
+
+def _alone(asked: cluster.Asked) -> bool:
+    """Whether something says that this is the only process, such as a scheduler."""
+    single = (*cluster.COUNT, "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    told = any(os.environ.get(name, "").strip() == "1" for name in single)
+    return told or asked.count == 1 or _on_tpu()
+
+
+def _on_tpu() -> bool:
+    """Whether jax has found a TPU's chips in this machine."""
+    return "TPU_ML_PLATFORM" in os.environ and "TPU_SKIP_MDS_QUERY" not in os.environ
+
+
+def _tpu_endpoints() -> str:
+    """What the metadata server of a TPU VM says of the slice's hosts; "" where there is none."""
+    if not _on_tpu():
+        return ""
+    request = urllib.request.Request(ENDPOINTS, headers={"Metadata-Flavor": "Google"})
+    try:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=5) as answer:
+            return answer.read(100_000).decode()
+    except (OSError, ValueError):
+        return ""
+
+
+def _check(jax, platform: str) -> None:
+    """Raises UserError if the platform that was asked for is not there."""
     if not jax.config.jax_platforms:
         return
     named = f"--platform={platform}"
@@ -47,3 +112,10 @@ def open_devices(jax, platform: str, distributed: bool, compilation_cache: str) 
             f"{named}: jax finds no such device here; install gan_jax[cuda] or gan_jax[tpu], or "
             "choose cpu"
         ) from None
+
+
+def _numbers() -> dict[str, int]:
+    """How many processes there are and which this one is, if the environment says; jax itself reads
+    only the address there."""
+    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    return {key: int(os.environ[name]) for key, name in names.items() if os.environ.get(name)}

@@ -18,6 +18,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+from gan_jax.core import bond
 from gan_jax.errors import NOT_SAVED, STOPPED, ArgumentError, UserError, is_full_memory
 from gan_jax.modes import devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
@@ -31,18 +32,12 @@ def enter() -> None:
     try:
         app.run(main, flags_parser=parse)
     except SystemExit as end:
-        if end.code == STOPPED and not _in_cluster():
+        if end.code == STOPPED and bond.current is None:
             # threads of a run that was stopped may still work, and Python's teardown then crashes
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(STOPPED)
-        raise
-
-
-def _in_cluster() -> bool:
-    """Whether other processes wait for the teardown of this one."""
-    jax = sys.modules.get("jax")
-    return jax is not None and jax.distributed.is_initialized()
+        raise  # other processes of a cluster wait for the teardown of this one
 
 
 def parse(argv: list[str]) -> parsing.Command:
@@ -65,10 +60,12 @@ def main(command: parsing.Command) -> NoReturn:
     try:
         status = run(command)
     except UserError as error:
-        fail(parsing.message(error, command), error.status)
+        fail(parsing.message(error, command), error.status, getattr(error, "shared", False))
     except KeyboardInterrupt:
-        print("stopped outside training: nothing is lost, run the same command again", flush=True)
-        os._exit(STOPPED)  # without the teardown of a compiler that was interrupted
+        line = "stopped outside training: nothing is lost, run the same command again"
+        bond.tell(line, STOPPED)
+        print(line, flush=True)
+        bond.leave(STOPPED)  # without the teardown of a compiler that was interrupted
     except Exception as error:  # where nobody could say what to lower
         if not is_full_memory(error):
             raise
@@ -89,26 +86,43 @@ def run(command: parsing.Command) -> int:
         prepare(config)
     if _needs_folder(command):
         return in_new_folder(command, config)
-    return command.mode.main(config, command.general.workdir.value)
+    workdir = command.general.workdir.value
+    if bond.current is not None and getattr(command.mode, "ALONE", False):
+        from gan_jax.core import cluster
+
+        return cluster.decided("the exit status", lambda: command.mode.main(config, workdir))
+    return command.mode.main(config, workdir)
 
 
 def _needs_folder(command: parsing.Command) -> bool:
-    """Whether the command begins a run without saying where.
-
-    The processes of a cluster share a folder, so there it has to be named.
-    """
-    named = command.general.workdir.value or command.general.distributed.value
+    """Whether the command begins a run without saying where."""
     begins = getattr(command.mode, "starts_run", lambda: False)
-    return not named and command.general.config.value is not None and begins()
+    unnamed = not command.general.workdir.value
+    return unnamed and command.general.config.value is not None and begins()
 
 
 def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
     """Runs a training without --workdir in a new folder; returns the exit status.
 
-    The folder is removed again if the run does not begin.
+    The folder is removed again if the run does not begin. Of several processes the first one makes
+    it, and all of them use it.
     """
+    from gan_jax.core import cluster
+
+    folder = Path(cluster.decided("the run's folder", lambda: _new_folder(command.label)))
+    status = None
     try:
-        folder = run_folders.new(command.label)
+        status = command.mode.main(config, str(folder))
+    finally:
+        if cluster.is_first():
+            _left(folder, status)
+    return status
+
+
+def _new_folder(label: str) -> str:
+    """Makes the folder of a new run. Raises ArgumentError if it cannot be made."""
+    try:
+        folder = run_folders.new(label)
     except OSError as error:
         raise ArgumentError(
             "workdir",
@@ -119,20 +133,24 @@ def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
         f"{folder}: a new run; to go on with it later, add --workdir={folder} to the same command",
         flush=True,
     )
-    status = None
-    try:
-        status = command.mode.main(config, str(folder))
-    finally:
-        if not (folder / "config.json").exists():
-            run_folders.remove_unused(folder)
-        elif status != 0:
-            print(f"to go on with this run, add --workdir={folder} to the same command", flush=True)
-    return status
+    return str(folder)
 
 
-def fail(message: str, status: int) -> NoReturn:
-    """One line on stderr, and out."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    if status == NOT_SAVED:
-        os._exit(status)  # a thread may wait for a disk that never answers
+def _left(folder: Path, status: int | None) -> None:
+    """Removes a new folder in which no run has begun, or says how its run goes on."""
+    if not (folder / "config.json").exists():
+        run_folders.remove_unused(folder)
+    elif status != 0:
+        print(f"to go on with this run, add --workdir={folder} to the same command", flush=True)
+
+
+def fail(message: str, status: int, shared: bool = False) -> NoReturn:
+    """One line on stderr, and out; `shared` says that every process of a cluster has this error."""
+    line = " ".join(message.split())
+    if not shared:
+        bond.tell(line, status)
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    if status == NOT_SAVED or bond.current is not None:
+        # a thread may wait for a disk that never answers, or the teardown for other processes
+        bond.leave(status)
     sys.exit(status)

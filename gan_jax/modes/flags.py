@@ -66,7 +66,7 @@ def string(own: FlagValues, name: str, default: str | None, help: str) -> FlagHo
     return flags.DEFINE_string(name, default, help, flag_values=own)
 
 
-def integer(own: FlagValues, name: str, default: int, help: str) -> FlagHolder[int]:
+def integer(own: FlagValues, name: str, default: int | None, help: str) -> FlagHolder[int]:
     """Defines a flag of a whole number."""
     return flags.DEFINE_integer(name, default, help, flag_values=own)
 
@@ -79,6 +79,32 @@ def number(own: FlagValues, name: str, default: float | None, help: str) -> Flag
 def switch(own: FlagValues, name: str, default: bool, help: str) -> FlagHolder[bool]:
     """Defines a flag that is on or off: --name or --noname."""
     return flags.DEFINE_bool(name, default, help, flag_values=own)
+
+
+SAID = {"true": "on", "1": "on", "false": "off", "0": "off"}  # of a switch
+
+
+class SwitchParser(ChoiceParser):
+    """One of several words of which two are what a flag that is on or off says."""
+
+    def parse(self, argument: str) -> str:
+        """The word; --name alone is "on", and --noname is "off"."""
+        return super().parse(SAID.get(argument, argument))
+
+
+def switch_or(
+    own: FlagValues, name: str, default: str, accepted: Iterable[str], help: str
+) -> FlagHolder[str]:
+    """Defines a flag that takes one of the words `accepted`, among them "on" and "off"; --name
+    alone means "on" and --noname "off"."""
+    serializer = flags.ArgumentSerializer()
+    flag = flags.Flag(SwitchParser(accepted), serializer, name, default, help, boolean=True)
+    return flags.DEFINE_flag(flag, own)
+
+
+def takes_no_value(flag: flags.Flag) -> bool:
+    """Whether a flag is written as --name or --noname and nothing else."""
+    return flag.boolean and not isinstance(flag.parser, SwitchParser)
 
 
 def in_order(own: FlagValues) -> list[flags.Flag]:
@@ -95,7 +121,11 @@ class General(NamedTuple):
     mode: FlagHolder[str]
     platform: FlagHolder[str]
     preallocate: FlagHolder[bool]
-    distributed: FlagHolder[bool]
+    distributed: FlagHolder[str]
+    coordinator: FlagHolder[str]
+    num_processes: FlagHolder[int | None]
+    process_id: FlagHolder[int | None]
+    join_seconds: FlagHolder[int]
     compilation_cache: FlagHolder[str]
 
 
@@ -129,8 +159,37 @@ def general(own: FlagValues, argv: list[str] | None = None) -> General:
         switch(
             own, "preallocate", True, "GPU: take most of the memory at once, not as it is needed."
         ),
-        switch(own, "distributed", False, "Join the other hosts of a TPU pod or cluster first."),
-        place(own, "compilation_cache", "", "Folder where compiled steps are kept between runs."),
+        *_cluster(own),
+        place(
+            own,
+            "compilation_cache",
+            "auto",
+            "Folder where compiled programs are kept between commands; auto: in the user's cache "
+            "folder; off: nowhere.",
+        ),
+    )
+
+
+def _cluster(own: FlagValues) -> tuple[FlagHolder, ...]:
+    """The flags about processes that compute together, in the order of `General`."""
+    return (
+        switch_or(
+            own,
+            "distributed",
+            "auto",
+            ("auto", "on", "off"),
+            "Compute together with other processes: auto: if SLURM, Open MPI, a TPU slice or the "
+            "flags below say that there are any; on: there must be; off: alone.",
+        ),
+        string(
+            own,
+            "coordinator",
+            "",
+            "HOST:PORT at which the first of the processes waits for the others.",
+        ),
+        integer(own, "num_processes", None, "How many processes compute together."),
+        integer(own, "process_id", None, "Which of them this one is, from 0."),
+        integer(own, "join_seconds", 300, "How long to wait for the other processes."),
     )
 
 

@@ -54,7 +54,7 @@ def described(own: flags.FlagValues) -> list[str]:
 
 def _shown(flag: absl_flags.Flag) -> str:
     """A flag with its default, as a person would write it."""
-    if flag.boolean:
+    if flags.takes_no_value(flag):
         return f"--[no]{flag.name} (default: {'on' if flag.default else 'off'})"
     default = "" if flag.default is None else flag.default
     return f"--{flag.name} (default: {default})" if default != "" else f"--{flag.name}"

@@ -7,6 +7,7 @@ python launch.py --mode=timelapse --workdir=runs/a --seconds=30 --time_warp=1
 from gan_jax.modes import flags, video_flags
 
 FLAGS = flags.FlagValues()
+ALONE = True
 OUT = flags.out(
     FLAGS, "A .webp, .gif or .mp4 file, or a folder for a .webp; empty: the run's folder."
 )

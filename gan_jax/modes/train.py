@@ -5,7 +5,7 @@ python launch.py --config=configs/dcgan_mnist.py --workdir=runs/b --budget=1h
 """
 
 from gan_jax.errors import STOPPED, UserError
-from gan_jax.modes import flags, streams
+from gan_jax.modes import BEGAN, flags, streams
 
 FLAGS = flags.FlagValues()
 DRY_RUN = flags.switch(
@@ -62,10 +62,10 @@ def main(config, workdir: str) -> int:
     if TOPOLOGY.value or FACTS.value:
         raise UserError("--topology and --facts go with --dry_run: nothing is trained there")
     from gan_jax import training
-    from gan_jax.core import preemption
+    from gan_jax.core import console, preemption
 
     streams.lose_lines()  # they are in log.txt, and a run is worth more
-    with preemption.whole_process(STOPPED):
+    with preemption.whole_process(STOPPED), console.counted_from(BEGAN):
         summary = training.train(config, workdir, BUDGET.value)
     return STOPPED if summary["reason"] == "terminated" else 0
 

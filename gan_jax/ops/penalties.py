@@ -16,7 +16,12 @@ Critic = Callable[[Array], Array]
 
 
 def gradient_penalty(
-    critic: Critic, real: Array, fake: Array, alpha: Array, target: float = 1.0
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    alpha: Array,
+    target: float = 1.0,
+    scale: Array | float = 1.0,
 ) -> Array:
     """mean (‖∇ₓ D(x)‖₂ - target)² at x = α·real + (1-α)·fake (Gulrajani 2017, eq. 3), a scalar.
 
@@ -29,19 +34,21 @@ def gradient_penalty(
       real, fake: [B, ...].
       alpha: [B, 1, ...], uniform in [0, 1].
       target: the norm at which the penalty is 0.
+      scale: what logits are multiplied by before they are differentiated, and gradients divided by
+        afterwards: in half precision small gradients would be rounded to 0. Here and below.
     """
     mixed = alpha * real + (1 - alpha) * fake
-    return jnp.mean(jnp.square(gradient_norms(critic, mixed) - target))
+    return jnp.mean(jnp.square(gradient_norms(critic, mixed, scale) - target))
 
 
-def gradient_norms(critic: Critic, x: Array) -> Array:
+def gradient_norms(critic: Critic, x: Array, scale: Array | float = 1.0) -> Array:
     """‖∇ₓ Σ D(x)‖₂ of each image: x [B, ...] → [B]. Its own gradient is 0 where it is 0."""
-    return safe_sqrt(_squared_gradients(critic, x))
+    return safe_sqrt(_squared_gradients(critic, x, scale))
 
 
-def r1(critic: Critic, real: Array) -> Array:
+def r1(critic: Critic, real: Array, scale: Array | float = 1.0) -> Array:
     """mean ‖∇ₓ D(real)‖₂² (Mescheder 2018), a scalar. The caller multiplies by γ/2."""
-    return jnp.mean(_squared_gradients(critic, real))
+    return jnp.mean(_squared_gradients(critic, real, scale))
 
 
 def orthogonal(params: PyTree, form: str = "biggan") -> Array:
@@ -86,7 +93,7 @@ def clip_weights(params: PyTree, limit: float) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.clip(leaf, -limit, limit), params)
 
 
-def _squared_gradients(critic: Critic, x: Array) -> Array:
+def _squared_gradients(critic: Critic, x: Array, scale: Array | float) -> Array:
     """‖∇ₓ D(x)‖₂² per example: [B]."""
-    gradients = jax.grad(lambda images: jnp.sum(critic(images)))(x)
+    gradients = jax.grad(lambda images: scale * jnp.sum(critic(images)))(x) / scale
     return jnp.sum(jnp.square(gradients).reshape(x.shape[0], -1), axis=1)

@@ -182,13 +182,15 @@ def sample_bilinear(image: Array, at: Array) -> Array:
     share = jnp.where(share <= 0, 0, jnp.where(share > 1, 1, share))
     fy, fx = share[..., :1], share[..., 1:]
     # Every pixel is put beside its three neighbours to the right and below, so that a sample reads
-    # one row, and the gradient by the image adds rows: four times as fast as corner by corner.
-    flat = jnp.pad(image.reshape(-1, c), ((0, w + 1), (0, 0)))
-    cells = jnp.concatenate([flat[n : n + b * h * w] for n in (0, 1, w, w + 1)], axis=1)
+    # one row, and the gradient by the image adds rows: four times as fast as corner by corner. The
+    # images stay apart, so that on several devices each device samples its own.
+    flat = jnp.pad(image.reshape(b, -1, c), ((0, 0), (0, w + 1), (0, 0)))
+    cells = jnp.concatenate([flat[:, n : n + h * w] for n in (0, 1, w, w + 1)], axis=2)
     y, x = first[..., 0].astype(jnp.int32), first[..., 1].astype(jnp.int32)
-    index = (jnp.arange(b, dtype=jnp.int32)[:, None, None] * h + y) * w + x
+    index = (y * w + x).reshape(b, -1, 1)
     # "clip", because a coordinate that is NaN must not read outside of memory
-    corners = jnp.split(cells.at[index].get(mode="clip"), 4, axis=-1)
+    read = jnp.take_along_axis(cells, index, axis=1, mode="clip").reshape(*y.shape, -1)
+    corners = jnp.split(read, 4, axis=-1)
     above = (1 - fx) * corners[0] + fx * corners[1]
     below = (1 - fx) * corners[2] + fx * corners[3]
     return ((1 - fy) * above + fy * below).astype(dtype)

@@ -28,6 +28,7 @@ WHOLE = {
     "progress/kimg": "thousand images shown",
     "rank1": "rank-1 identification",
     "swd": "sliced Wasserstein distance",
+    "time/data_wait": "share of the time waiting for data",
     "time/images_per_second": "images per second",
     "val/accuracy@1": "top-1 accuracy, validation",
     "val/accuracy@5": "top-5 accuracy, validation",

@@ -44,10 +44,12 @@ def claim(workdir: str | Path, lock: bool = True) -> Path:
     The file .lock says which process it is. The folder itself is locked too, so that the lock
     outlives a removal of the file. On a file system without locks (some of Lustre, NFS and FUSE)
     the file .lease, which is renewed all the time, takes their place. What a kill has left of
-    earlier writes is removed. Raises ArgumentError if the folder cannot be written, or another
-    process trains in it.
+    earlier writes is removed. Without `lock` nothing is made or opened. Raises ArgumentError if
+    the folder cannot be written, or another process trains in it.
     """
     folder = _checked(workdir)
+    if not lock:
+        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open_own(folder / ".lock", "r+")
@@ -55,16 +57,15 @@ def claim(workdir: str | Path, lock: bool = True) -> Path:
         raise _unwritable(workdir, error) from None
     held, own = contextlib.ExitStack(), None
     held.enter_context(file)
-    if lock:
-        signature = _signature(os.getpid(), datetime.datetime.now())
-        with contextlib.ExitStack() as undo:
-            undo.push(held)
-            if not _lock(folder, file, held):
-                own = _leased(folder, signature, held)
-            undo.pop_all()
-        _sign(file, signature)
-        _claims[folder] = _Claim(os.stat(folder).st_ino, signature, own)
-        sweep(folder)
+    signature = _signature(os.getpid(), datetime.datetime.now())
+    with contextlib.ExitStack() as undo:
+        undo.push(held)
+        if not _lock(folder, file, held):
+            own = _leased(folder, signature, held)
+        undo.pop_all()
+    _sign(file, signature)
+    _claims[folder] = _Claim(os.stat(folder).st_ino, signature, own)
+    sweep(folder)
     _locks[folder] = held
     return folder
 

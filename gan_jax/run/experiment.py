@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import data as data_room
-from gan_jax.core import optim, tracing, train_step
+from gan_jax.core import grads, optim, tracing, train_step
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.intervals import Every
 from gan_jax.core.mesh import Mesh
@@ -65,7 +65,7 @@ class Experiment:
         configs.prepare(config)
         configs.check(config)
         self.config, self.home = config, home
-        self.mesh = mesh or Mesh(config.run.devices)
+        self.mesh = mesh or Mesh(config.run.devices, **config.mesh)
         configs.resolve(config, self.mesh.size)
         if data is not None:
             self.data = data
@@ -82,6 +82,8 @@ class Experiment:
         batch = "config.batch_size (times discriminator steps):"
         module = configs.SYSTEMS[config.system]
         self.mesh.check(self.system.stages, getattr(module, "BATCH", batch))
+        if not (begun or facts):  # an earlier run may go on, more slowly
+            grads.check_shared(self.system.parts, self.system.stages, self.mesh.size)
         self.key = self.mesh.copy(jax.random.key(config.seed))
 
     def _batch_keys(self, stage: Stage) -> str:
@@ -101,11 +103,11 @@ class Experiment:
         try:
             found = data_room.make(
                 self.config.data,
-                jax.process_index(),
-                jax.process_count(),
+                self.mesh.own_rows,
                 seed=self.config.seed,
                 workers=self.config.run.workers,
                 progress=ProgressBar,
+                decoding=self.config.run.decoding,
             )
         except UserError as error:
             named = [places.find(self.config.data[name]) for name in configs.DATA_PATHS]

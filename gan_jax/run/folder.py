@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import saved_states, schedules
+from gan_jax.core import cluster, saved_states, schedules
 from gan_jax.core.system import Facts
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import read_json, reason
@@ -38,7 +38,7 @@ def check(folder: Path, config: ConfigDict) -> bool:
         if has_states(folder):
             raise
         logger.info(f"{folder}: the run that began here has no saved state; this one replaces it")
-        if jax.process_index() == 0:
+        if cluster.is_first():
             (folder / "quality.json").unlink(missing_ok=True)
         return False
     if found:
@@ -157,9 +157,13 @@ def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Pat
     """(folder of a saved state, what `read` makes of it); `state` is as for `state_path`.
 
     The run may be training at this moment, and remove states. What is being read stays; if it is
-    gone before that, the newest one takes its place. Raises what `read` raises, and UserError as
-    `state_path`.
+    gone before that, the newest one takes its place. Process 0 chooses it for all processes of a
+    cluster. Raises what `read` raises, and UserError as `state_path`.
     """
+    if jax.process_count() > 1:
+        path = Path(cluster.decided("the state", lambda: str(state_path(folder, state))))
+        with saved_states.held(path):
+            return path, read(path)
     for pause in READING:
         path = None
         try:

@@ -336,6 +336,7 @@ def load(
     facts = Facts.read(stored["data"]) if "data" in stored else None
     configs.move_data(config, dict(data or {}))
     config.run.devices = _devices(config, facts)
+    config.mesh.update(data=0, fsdp=1)  # one device is enough for what a model is used for
     # an imported run has seen no data, and runs of the first revision stored no facts
     home = folder if facts and facts.train_size else None
     experiment = Experiment(config, facts, home, begun=True)

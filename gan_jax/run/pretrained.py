@@ -83,6 +83,7 @@ def _without_data(config: ConfigDict) -> None:
     if config.data.pairs == "folders":
         config.data.pairs = "side_by_side"
     config.run.devices = 1
+    config.mesh.update(data=0, fsdp=1)
     configs.prepare(config)
     configs.check(config)
 

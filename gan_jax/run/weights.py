@@ -38,7 +38,7 @@ def restore_weights(experiment: Experiment, carry: TrainCarry) -> TrainCarry:
         for line in report:
             logger.info(line)
         nets[name] = optim.restarted(
-            nets[name], experiment.mesh.copy(params), experiment.mesh.copy(stats)
+            nets[name], experiment.mesh.lay(params), experiment.mesh.lay(stats)
         )
     return carry._replace(state=carry.state.replace(nets=nets))
 

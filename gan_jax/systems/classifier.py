@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan_jax.core import ema, optim, plateau
+from gan_jax.core import ema, loss_scale, optim, plateau
+from gan_jax.core import grads as gradients
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.system import (
     UNCHANGED,
@@ -67,13 +68,15 @@ class Classifier:
     palette: np.ndarray | None  # of pixels, uint8 [K, 3]: the colour of each class
     transform: Callable[[Array, Array], Array]  # augmentation
     label_smoothing: float
+    half: bool = False  # float16: the loss is scaled
+    microbatches: int = 1  # parts of a batch, one after the other
 
 
 def init(model: Classifier, key: Array, batch: Batch, stage: Stage) -> TrainState:
     """The state at step 0."""
     x = jnp.zeros((2, *model.shape), jnp.float32)
     net = optim.new_net(model.optimizer.tx, *model.net.init(key, x))
-    return new_state({"classifier": net})
+    return new_state({"classifier": net}, loss_scale.uncounted(model.half, ["classifier"]))
 
 
 def train_step(
@@ -83,23 +86,29 @@ def train_step(
     old, rate = state.nets["classifier"], model.optimizer.rate
     augment_key, dropout_key = jax.random.split(key)
     x = model.transform(images.to_unit(batch[model.reads]), augment_key)  # [B, H, W, C]
-    label = truth(model, batch)
+    scale = loss_scale.loss_scale(old.opt)
 
-    def mean_loss(params: PyTree):
-        (logits, _), stats = forward(model, params, old.stats, x, train=True, key=dropout_key)
-        return jnp.mean(cross_entropy(model, logits, label)), (logits, stats)
+    def mean_loss(params: PyTree, part: tuple[Array, Array], key: Array):
+        x, label = part
+        (logits, _), stats = forward(model, params, old.stats, x, train=True, key=key)
+        loss = jnp.mean(cross_entropy(model, logits, label))
+        hit = jnp.mean(jnp.argmax(logits, -1) == label, dtype=jnp.float32)
+        return scale * loss, gradients.Seen(means=(loss, hit), same=stats)
 
-    (loss, (logits, stats)), grads = jax.value_and_grad(mean_loss, has_aux=True)(old.params)
+    inputs = x, truth(model, batch)
+    grads, seen = gradients.average(mean_loss, old.params, inputs, dropout_key, model.microbatches)
     new = optim.step(
-        old, model.optimizer.tx, grads, stats, rate=rate(state.step), **optim.inputs(state, stage)
-    )
+        old, model.optimizer.tx, grads, seen.same,
+        rate=rate(state.step), **optim.inputs(state, stage),
+    )  # fmt: skip
     metrics = {
-        "loss/classifier": loss,
-        "accuracy/train": jnp.mean(jnp.argmax(logits, -1) == label, dtype=jnp.float32),
-        "grad_norm/classifier": optim.global_norm(grads),
+        "loss/classifier": seen.means[0],
+        "accuracy/train": seen.means[1],
+        "grad_norm/classifier": optim.global_norm(grads) / scale,
         "rate/classifier": rate(state.step) * plateau.rate_scale(new),
     }
-    return state.replace(step=state.step + 1, nets={"classifier": new}), metrics
+    counts, metrics = loss_scale.counted(state.extra, state.nets, metrics)
+    return state.replace(step=state.step + 1, nets={"classifier": new}, extra=counts), metrics
 
 
 def eval_step(
@@ -187,12 +196,13 @@ def build(config, facts: Facts) -> Classifier:
     if config.model.output == "pixels":
         reads, channels, classes = "input", facts.input_channels, len(config.model.palette)
         colours = np.array(config.model.palette, np.uint8)
-        net = segmenter(classes, side, config.model.width)
+        net = segmenter(classes, side, config.model.width, config.model.dtype)
     else:
         net = _network(config.model, facts)
     stages, epoch_steps = single_stage(side, config.batch_size, config.run.steps, facts.train_size)
-    made = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
-    return Classifier(
+    lowest, half = config.best.mode == "min", config.model.dtype == "float16"
+    made = optim.optimizers(config.optim, stages, epoch_steps, lowest, half)
+    model = Classifier(
         net=net,
         optimizer=made["classifier"],
         stages=stages,
@@ -202,16 +212,24 @@ def build(config, facts: Facts) -> Classifier:
         palette=colours,
         transform=augment.policy(tuple(config.augment)),
         label_smoothing=config.loss.label_smoothing,
+        half=half,
+        microbatches=config.microbatches,
     )
+    gradients.check_unmixed(
+        model.microbatches, lambda: init(model, jax.random.key(0), {}, stages[0])
+    )
+    return model
 
 
 def _network(model, facts: Facts) -> Network:
     """The network that classifies whole images."""
     if model.name == "small":
-        return classifier(facts.resolution, facts.channels, facts.num_classes, model.width)
+        return classifier(
+            facts.resolution, facts.channels, facts.num_classes, model.width, model.dtype
+        )
     return identity_classifier(
         facts.resolution, facts.num_classes, model.disc_width, model.disc_head, model.bottleneck,
-        model.keep_prob,
+        model.keep_prob, model.dtype,
     )  # fmt: skip
 
 
@@ -228,6 +246,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         sample_step=partial(sample_step, model) if pixels else None,
         tasks=_tasks(model),
         rates={"classifier": model.optimizer.rate},
+        parts=model.microbatches,
     )
 
 

@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from gan_jax.core import optim, schedules
+from gan_jax.core import grads, optim, schedules
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError, one_of
 from gan_jax.models import options
+from gan_jax.models.precision import DTYPES
 
 OUTPUTS = ("class", "pixels")
 NAMES = ("small", "warpgan")
 MODEL = dict(
     name="small",  # | warpgan: the trunk of its discriminator, of an image only
     width=16,  # of the small network, and of that of pixels
+    dtype="float32",  # | bfloat16 | float16, of activations; weights stay float32
     output="class",  # of an image | pixels: the class of each, from pairs
     palette=(),  # pixels: ((r, g, b), …) of 0..255, the colours of the label maps
     # of warpgan, as in its own section
@@ -27,6 +29,7 @@ def defaults() -> dict:
     optimizer = optim.defaults(lr=2e-3, schedule=schedules.defaults() | {"name": "cosine"})
     return dict(
         batch_size=64,
+        microbatches=1,  # parts of a batch whose gradients are averaged: less memory
         augment=(),  # color, translation, cutout; of pixels color only
         model=dict(MODEL),
         loss=dict(label_smoothing=0.0),
@@ -37,10 +40,10 @@ def defaults() -> dict:
 def _options(model) -> tuple[str, ...]:
     """The options of the network that a section `model` names."""
     if model.output == "pixels":
-        return ("output", "width", "palette")
+        return ("output", "dtype", "width", "palette")
     if model.name == "warpgan":
-        return ("output", "disc_width", "disc_head", "bottleneck", "keep_prob")
-    return ("output", "width")
+        return ("output", "dtype", "disc_width", "disc_head", "bottleneck", "keep_prob")
+    return ("output", "dtype", "width")
 
 
 def unused(config) -> dict[str, Any]:
@@ -63,6 +66,8 @@ def check(config, facts: Facts) -> None:
             "config.model.output='pixels' set it to small"
         )
     one_of("config.model.output", model.output, OUTPUTS)
+    one_of("config.model.dtype", model.dtype, DTYPES)
+    grads.check_parts(config.microbatches, config.batch_size)
     if not 0 <= config.loss.label_smoothing < 1:
         raise UserError(
             f"config.loss.label_smoothing={config.loss.label_smoothing}: must lie in [0, 1)"

@@ -330,6 +330,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         rates={"unet": diffusion.optimizer.rate},
         labelled=nets.by_class or nets.guide is not None,
         latents=sampling.latents(drawing),
+        parts=diffusion.microbatches,
         compiler_options=convolution.compiler_options(training=True),
         sampling_options=convolution.compiler_options(training=False),
     )
@@ -339,7 +340,6 @@ def tiny(config) -> None:
     """Shrinks the U-Net to 8 px and the sampler to 3 steps; process, targets, losses, schedules
     and the network's switches stay. In place."""
     config.model.update(unet.TINY)
-    config.microbatches = 1
     schedule = config.optim.unet.schedule
     schedule.warmup = min(schedule.warmup, 2.0)
     config.sampling.steps = "3"

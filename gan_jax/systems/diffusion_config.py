@@ -1,5 +1,6 @@
 """Checks of a diffusion config, and the process, settings and chain that it describes."""
 
+from gan_jax.core import grads
 from gan_jax.core.system import Facts
 from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.ops.diffusion import gaussian_diffusion, noise_schedules, processes, sampling
@@ -12,12 +13,7 @@ def check(config, facts: Facts) -> None:
     one_of("config.discrete.schedule", config.discrete.schedule, noise_schedules.SCHEDULES)
     at_least("config.diffusion.skip_limit", config.diffusion.skip_limit, 0)
     at_least("config.batch_size", config.batch_size, 1)
-    at_least("config.microbatches", config.microbatches, 1)
-    if config.batch_size % config.microbatches:
-        raise UserError(
-            f"config.microbatches={config.microbatches}: must divide config.batch_size="
-            f"{config.batch_size}"
-        )
+    grads.check_parts(config.microbatches, config.batch_size)
     if config.data.pairs not in ("none", "upscale"):
         raise UserError(
             f"config.data.pairs={config.data.pairs!r}: diffusion takes single images (none), or "

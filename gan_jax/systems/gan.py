@@ -20,7 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax import backend
-from gan_jax.core import ema, optim, plateau
+from gan_jax.core import ema, loss_scale, optim, plateau
+from gan_jax.core import grads as gradients
+from gan_jax.core.grads import Seen
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import classes_of, latents_of, numbers_of
@@ -45,7 +47,8 @@ from gan_jax.models import gan as networks
 from gan_jax.models.network import Network
 from gan_jax.ops import augment, images, losses, penalties
 from gan_jax.ops.groups import by_groups
-from gan_jax.systems.gan_config import Loss, check, defaults, shortened  # noqa: F401
+from gan_jax.systems.gan_config import Loss, check, check_parts, defaults, shortened  # noqa: F401
+from gan_jax.systems.gan_losses import disc_penalties, mixing
 from gan_jax.systems.gan_standing_statistics import standing
 
 TITLE = "A GAN"  # as reports call a model
@@ -67,6 +70,8 @@ class Gan:
     augment: augment.Policy  # images [B, H, W, C] and a key → images
     gen_optim: optim.Optimizer
     disc_optim: optim.Optimizer
+    half: bool = False  # float16: losses are scaled
+    microbatches: int = 1  # parts of a mini-batch, one after the other
 
 
 def build(config, facts: Facts) -> Gan:
@@ -77,10 +82,11 @@ def build(config, facts: Facts) -> Gan:
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size * loss.disc_steps, config.run.steps, facts.train_size
     )
-    optimizers = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
+    lowest, half = config.best.mode == "min", model.dtype == "float16"
+    optimizers = optim.optimizers(config.optim, stages, epoch_steps, lowest, half)
     # minibatch discrimination is a sum over all of a mini-batch
     whole = model.disc.minibatch_discrimination > 0
-    return Gan(
+    gan = Gan(
         facts=facts,
         stages=stages,
         gen=gen,
@@ -92,7 +98,11 @@ def build(config, facts: Facts) -> Gan:
         augment=augment.policy(tuple(config.augment)),
         gen_optim=optimizers["gen"],
         disc_optim=optimizers["disc"],
+        half=half,
+        microbatches=config.microbatches,
     )
+    check_parts(config, lambda: init(gan, jax.random.key(0), {}, stages[0]))
+    return gan
 
 
 def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
@@ -114,6 +124,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         rates={"gen": gan.gen_optim.rate, "disc": gan.disc_optim.rate},
         labelled=config.model.conditioning != "none",
         latents=gan.z_dim,
+        parts=gan.microbatches,
     )
 
 
@@ -124,12 +135,11 @@ def init(gan: Gan, key: Array, batch: Batch, stage: Stage) -> TrainState:
     label = jnp.zeros((2,), jnp.int32)
     z = jnp.zeros((2, gan.z_dim), jnp.float32)
     x = jnp.zeros((2, side, side, gan.facts.channels), jnp.float32)
-    return new_state(
-        {
-            "gen": optim.new_net(gan.gen_optim.tx, *gan.gen.init(gen_key, z, label)),
-            "disc": optim.new_net(gan.disc_optim.tx, *gan.disc.init(disc_key, x, label)),
-        }
-    )
+    nets = {
+        "gen": optim.new_net(gan.gen_optim.tx, *gan.gen.init(gen_key, z, label)),
+        "disc": optim.new_net(gan.disc_optim.tx, *gan.disc.init(disc_key, x, label)),
+    }
+    return new_state(nets, loss_scale.uncounted(gan.half, nets))
 
 
 def drawn_labels(key: Array, count: int, facts: Facts) -> Array:
@@ -171,31 +181,39 @@ def update_gen(gan: Gan, gen_net: Net, disc_net: Net, batch: Batch, extra: dict,
     z_key, gen_key, other_key, *keys = jax.random.split(key, 6)
     loss, x = gan.loss, images.to_unit(batch["image"])  # [B, H, W, C] in [-1, 1]
     z, label = fake_inputs(gan, x, batch.get("z"), z_key)
+    inputs, scale = {"x": x, "z": z, "label": label}, loss_scale.loss_scale(gen_net.opt)
+    if loss.mode_seeking:
+        inputs["other_z"], _ = fake_inputs(gan, x, None, other_key)
 
-    def gen_loss(params):
+    def gen_loss(params, part, keys):
+        gen_key, *keys = keys
+        z, label = part["z"], part["label"]
         fake, stats = gan.gen.apply(params, gen_net.stats, z, label, train=True, key=gen_key)
         logit, disc_stats = discriminate(
             gan, disc_net.params, disc_net.stats, fake, label, extra["step"], keys
         )
         terms = {"loss/gen": gan.adversarial.generator(logit)}
         if loss.reconstruction:
-            distance = losses.reconstruction(fake, x, loss.reconstruction_norm)
+            distance = losses.reconstruction(fake, part["x"], loss.reconstruction_norm)
             terms["loss/reconstruction"] = loss.reconstruction * distance
         if loss.mode_seeking:
-            other_z, _ = fake_inputs(gan, x, None, other_key)
+            other_z = part["other_z"]
             other, _ = gan.gen.apply(params, stats, other_z, label, train=True, key=gen_key)
             diversity = penalties.mode_seeking(fake, other, z, other_z)
             terms["loss/mode_seeking"] = loss.mode_seeking * diversity
         if loss.orthogonal:
             distance = penalties.orthogonal(params, loss.orthogonal_form)
             terms["loss/gen_orthogonal"] = loss.orthogonal * distance
-        return sum(terms.values()), (fake, stats, disc_stats, terms)
+        return scale * sum(terms.values()), Seen(fake, terms, (stats, disc_stats))
 
-    grads, (fake, stats, disc_stats, metrics) = jax.grad(gen_loss, has_aux=True)(gen_net.params)
+    keys = [gen_key, *keys]
+    grads, seen = gradients.average(gen_loss, gen_net.params, inputs, keys, gan.microbatches)
     tx, rate = gan.gen_optim
+    metrics = seen.means | {"grad_norm/gen": optim.global_norm(grads) / scale}
+    stats, disc_stats = seen.same
+    disc_stats = loss_scale.unless_skipped(gen_net, grads, disc_stats, disc_net.stats)
     gen_net = optim.step(gen_net, tx, grads, stats, rate=rate(extra["step"]), **extra)
-    metrics["grad_norm/gen"] = optim.global_norm(grads)
-    return gen_net, disc_stats, (fake, label), metrics
+    return gen_net, disc_stats, (seen.rows, label), metrics
 
 
 def update_disc(
@@ -208,65 +226,38 @@ def update_disc(
     flip_key, alpha_key, real_noise, fake_noise, augment_key, *dropout = jax.random.split(key, 7)
     loss, x = gan.loss, images.to_unit(batch["image"])
     fake, fake_label = fakes
-    fake = jax.lax.stop_gradient(fake)
+    inputs = {"x": x, "label": batch["label"], "fake": jax.lax.stop_gradient(fake)}
+    inputs |= {"fake_label": fake_label} | mixing(loss, x, batch.get("alpha"), alpha_key)
     # one augmentation key: the same transformation on real and fake
-    real_keys = (real_noise, augment_key, dropout[0])
-    fake_keys = (fake_noise, augment_key, dropout[1])
-    flips = [
-        losses.flip_labels(k, x.shape[0], loss.flip) if loss.flip else False
-        for k in jax.random.split(flip_key)
-    ]
+    keys = [(real_noise, augment_key, dropout[0]), (fake_noise, augment_key, dropout[1])]
+    if loss.flip:
+        for name, key in zip(("flip", "fake_flip"), jax.random.split(flip_key), strict=True):
+            inputs[name] = losses.flip_labels(key, x.shape[0], loss.flip)
+    scale = loss_scale.loss_scale(disc_net.opt)
 
-    def disc_loss(params):
+    def disc_loss(params, part, keys):
         see = partial(discriminate, gan, params, step=extra["step"])
-        real_logit, stats = see(disc_net.stats, x, batch["label"], keys=real_keys)
-        fake_logit, stats = see(stats, fake, fake_label, keys=fake_keys)
-        real_loss = gan.adversarial.real(real_logit, flips[0])
-        fake_loss = gan.adversarial.fake(fake_logit, flips[1])
+        x, label = part["x"], part["label"]
+        real_logit, stats = see(disc_net.stats, x, label, keys=keys[0])
+        fake_logit, stats = see(stats, part["fake"], part["fake_label"], keys=keys[1])
+        real_loss = gan.adversarial.real(real_logit, part.get("flip", False))
+        fake_loss = gan.adversarial.fake(fake_logit, part.get("fake_flip", False))
         terms = {"loss/disc": loss.disc_weight * (real_loss + fake_loss)}
 
         def critic(at):
-            return see(disc_net.stats, at, batch["label"], keys=real_keys)[0]
+            return see(disc_net.stats, at, label, keys=keys[0])[0]
 
-        terms |= disc_penalties(gan, critic, params, x, fake, batch.get("alpha"), alpha_key)
+        terms |= disc_penalties(loss, critic, params, x, part["fake"], part.get("alpha"), scale)
         seen = gan.adversarial.discriminator_metrics(real_logit, fake_logit, real_loss, fake_loss)
-        return sum(terms.values()), (stats, terms | seen)
+        return scale * sum(terms.values()), Seen(means=terms | seen, same=stats)
 
-    grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)
+    grads, seen = gradients.average(disc_loss, disc_net.params, inputs, keys, gan.microbatches)
     tx, rate = gan.disc_optim
-    disc_net = optim.step(disc_net, tx, grads, stats, rate=rate(extra["step"]), **extra)
+    disc_net = optim.step(disc_net, tx, grads, seen.same, rate=rate(extra["step"]), **extra)
     if loss.clip_weights:
         clipped = penalties.clip_weights(disc_net.params, loss.clip_weights)
         disc_net = disc_net.replace(params=clipped)
-    metrics["grad_norm/disc"] = optim.global_norm(grads)
-    return disc_net, metrics
-
-
-def disc_penalties(
-    gan: Gan,
-    critic: penalties.Critic,
-    params: PyTree,
-    x: Array,
-    fake: Array,
-    alpha: Array | None,
-    key: Array,
-) -> Metrics:
-    """The weighted penalties of the discriminator that the config asks for, by metric name.
-
-    `alpha` [B, 1, 1, 1] mixes real and fake images for WGAN-GP; if it is None it is sampled.
-    """
-    loss, terms = gan.loss, {}
-    if loss.gradient_penalty:
-        if alpha is None:
-            alpha = split_as(x, jax.random.uniform(key, (x.shape[0], 1, 1, 1)))
-        penalty = penalties.gradient_penalty(critic, x, fake, alpha)
-        terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
-    if loss.r1:
-        terms["loss/r1"] = 0.5 * loss.r1 * penalties.r1(critic, x)
-    if loss.orthogonal:
-        distance = penalties.orthogonal(params, loss.orthogonal_form)
-        terms["loss/disc_orthogonal"] = loss.orthogonal * distance
-    return terms
+    return disc_net, seen.means | {"grad_norm/disc": optim.global_norm(grads) / scale}
 
 
 def train_disc(
@@ -316,7 +307,8 @@ def train_step(
     gen_key, disc_key = jax.random.split(key)
     extra = optim.inputs(state, stage)
     n = gan.loss.disc_steps
-    first = jax.tree.map(lambda a: a[: a.shape[0] // n], dict(batch)) if n > 1 else batch
+    # every n-th image: those that the batch begins with lie on the first devices alone
+    first = jax.tree.map(lambda a: a.reshape(-1, n, *a.shape[1:])[:, 0], dict(batch))
 
     if gan.loss.order == "discriminator_first":
         gen_net, disc_net, disc_metrics = train_disc(gan, gen_net, disc_net, batch, extra, disc_key)
@@ -332,9 +324,9 @@ def train_step(
         "rate/disc": gan.disc_optim.rate(state.step) * plateau.rate_scale(disc_net),
     }
     nets = {"gen": gen_net, "disc": disc_net}
-    return state.replace(
-        step=state.step + 1, nets=nets
-    ), gen_metrics | disc_metrics | learning_rates
+    metrics = gen_metrics | disc_metrics | learning_rates
+    counts, metrics = loss_scale.counted(state.extra, state.nets, metrics)
+    return state.replace(step=state.step + 1, nets=nets, extra=counts), metrics
 
 
 def eval_step(gan: Gan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Metrics:

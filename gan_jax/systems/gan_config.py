@@ -1,11 +1,13 @@
 """The sections of a config that the system `gan` reads, and which values they may have."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from gan_jax.core import optim
-from gan_jax.core.system import Facts
+from gan_jax.core import grads, optim
+from gan_jax.core.system import Facts, TrainState
 from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models import gan as networks
+from gan_jax.models.precision import DTYPES
 
 ORDERS = ("generator_first", "discriminator_first")
 
@@ -36,10 +38,12 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
     return dict(
         batch_size=64,  # images per update of either network
+        microbatches=1,  # parts of a batch whose gradients are averaged: less memory
         augment=(),  # DiffAugment on real and fake: color, translation, cutout
         model=dict(
             z_dim=100,
             conditioning="none",  # none | concat | projection
+            dtype="float32",  # | bfloat16 | float16, of activations; weights stay float32
             gen=networks.generator_defaults(),
             disc=networks.discriminator_defaults(),
         ),
@@ -54,6 +58,8 @@ def check(config, facts: Facts) -> None:
     _check_loss(config.loss)
     model = config.model
     at_least("config.batch_size", config.batch_size, 1)
+    grads.check_parts(config.microbatches, config.batch_size)
+    one_of("config.model.dtype", model.dtype, DTYPES)
     at_least("config.model.z_dim", model.z_dim, 1)
     one_of("config.model.conditioning", model.conditioning, ("none", "concat", "projection"))
     if model.conditioning != "none" and not facts.num_classes:
@@ -76,6 +82,20 @@ def _check_loss(loss) -> None:
         raise UserError("config.loss.noise needs config.loss.noise_steps: steps until it is zero")
     if not 0 <= loss.flip < 0.5:
         raise UserError(f"config.loss.flip={loss.flip}: a probability in [0, 0.5)")
+
+
+def check_parts(config, init: Callable[[], TrainState]) -> None:
+    """Raises UserError if something computes with several images of a batch at once, of which
+    parts of the batch would have too few. `init()` gives a state at step 0."""
+    parts, disc = config.microbatches, config.model.disc
+    grads.check_unmixed(parts, init)
+    grads.check_groups(parts, config.batch_size, disc.minibatch_stddev)
+    if parts > 1 and disc.minibatch_discrimination:
+        why = "config.model.disc.minibatch_discrimination compares all images of a batch"
+        raise grads.refused(parts, why)
+    if parts > 1 and config.loss.mode_seeking:
+        why = "config.loss.mode_seeking is a ratio of distances in the whole batch"
+        raise grads.refused(parts, why)
 
 
 def _check_comparisons(disc, batch_size: int) -> None:

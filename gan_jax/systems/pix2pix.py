@@ -20,7 +20,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import ema, optim, plateau
+from gan_jax.core import ema, loss_scale, optim, plateau
+from gan_jax.core import grads as gradients
+from gan_jax.core.grads import Seen
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import numbers_of
@@ -68,6 +70,8 @@ class Pix2pix:
     gen_optim: optim.Optimizer
     disc_optim: optim.Optimizer
     notices: tuple[str, ...]
+    half: bool = False  # float16: losses are scaled
+    microbatches: int = 1  # parts of a batch, one after the other
 
 
 def build(config, facts: Facts) -> Pix2pix:
@@ -79,8 +83,9 @@ def build(config, facts: Facts) -> Pix2pix:
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size, config.run.steps, facts.train_size
     )
-    optimizers = optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min")
-    return Pix2pix(
+    lowest, half = config.best.mode == "min", config.model.dtype == "float16"
+    optimizers = optim.optimizers(config.optim, stages, epoch_steps, lowest, half)
+    model = Pix2pix(
         facts=facts,
         stages=stages,
         gen=gen,
@@ -96,7 +101,13 @@ def build(config, facts: Facts) -> Pix2pix:
             *patch_notices(config, facts),
             *halving_notices(config, stages, epoch_steps),
         ),
+        half=half,
+        microbatches=config.microbatches,
     )
+    gradients.check_unmixed(
+        model.microbatches, lambda: init(model, jax.random.key(0), {}, stages[0])
+    )
+    return model
 
 
 def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
@@ -116,6 +127,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         sample_step=draw,
         tasks={"translate": Task(draw, words, reads="input", uses=("gen",))},
         rates=rates,
+        parts=model.microbatches,
         notices=model.notices,
     )
 
@@ -133,7 +145,8 @@ def init(model: Pix2pix, key: Array, batch: Batch, stage: Stage) -> TrainState:
         "gen": optim.new_net(model.gen_optim.tx, *model.gen.init(gen_key, x)),
         "disc": optim.new_net(model.disc_optim.tx, *model.disc.init(disc_key, x, y)),
     }
-    return new_state(nets, extra)
+    trained = nets if model.loss.gan_weight else ("gen",)
+    return new_state(nets, extra | loss_scale.uncounted(model.half, trained))
 
 
 def unit_target(model: Pix2pix, batch: Batch) -> Array:
@@ -157,14 +170,11 @@ def train_step(
     x, y = images.to_unit(batch["input"]), unit_target(model, batch)  # [B, H, W, C] in [-1, 1]
     extra = optim.inputs(state, stage)
 
-    def forward(params):
-        return model.gen.apply(params, gen_net.stats, x, train=True, key=drop_key)
-
-    fake, pull, stats = jax.vjp(forward, gen_net.params, has_aux=True)
+    fake, stats, pull = generated(model, gen_net, x, drop_key)
     shown, history = jnp.concatenate([x, fake], -1), state.extra
     if loss.pool_size:
         drawn, shown = pool.query(pool.Pool(**state.extra["pool"]), shown, pool_key)
-        history = {"pool": drawn._asdict()}
+        history = {**history, "pool": drawn._asdict()}
 
     pairs, disc_metrics = (x, y, fake, shown), {}
     if loss.gan_weight and loss.order == "discriminator_first":
@@ -181,7 +191,39 @@ def train_step(
     if loss.gan_weight:
         metrics["rate/disc"] = model.disc_optim.rate(state.step) * plateau.rate_scale(disc_net)
     nets = {"gen": gen_net, "disc": disc_net}
+    history, metrics = loss_scale.counted(history, state.nets, metrics)
     return state.replace(step=state.step + 1, nets=nets, extra=history), metrics
+
+
+def generated(
+    model: Pix2pix, net: Net, x: Array, key: Array
+) -> tuple[Array, PyTree, Callable[[Array], PyTree]]:
+    """(fakes [B, H, W, C] of the inputs x, the generator's statistics, the function that pulls a
+    gradient by the fakes back to the generator's weights).
+
+    With microbatches the fakes are made a second time when a gradient is pulled back, part by part,
+    since to keep what the first pass computed would take the memory that microbatches save.
+    """
+    parts = model.microbatches
+
+    def forward(params, x, key):
+        return model.gen.apply(params, net.stats, x, train=True, key=key)
+
+    if parts == 1:
+        fake, back, stats = jax.vjp(lambda p: forward(p, x, key), net.params, has_aux=True)
+        return fake, stats, lambda grad: back(grad)[0]
+
+    def made(x, key):
+        fake, stats = forward(net.params, x, key)
+        return (), Seen(rows=fake, same=stats)
+
+    def pulled(part, key):
+        x, grad = part
+        _, back, _ = jax.vjp(lambda p: forward(p, x, key), net.params, has_aux=True)
+        return back(parts * grad)[0], Seen()  # the sum over the parts, as a mean
+
+    _, seen = gradients.in_parts(made, x, key, parts)
+    return seen.rows, seen.same, lambda g: gradients.in_parts(pulled, (x, g), key, parts)[0]
 
 
 def update_gen(
@@ -198,9 +240,10 @@ def update_gen(
     `made`: the fakes, the generator's statistics, and the function that pulls a gradient by the
     fakes back to its weights.
     """
-    loss, (fake, stats, pull) = model.loss, made
+    loss, (fake, stats, pull), parts = model.loss, made, model.microbatches
+    scale = loss_scale.loss_scale(gen_net.opt)
 
-    def total(fake):
+    def total(fake, x, y):
         away = jnp.mean(distance(model, fake, y))
         terms = {f"loss/{loss.distance}_weighted": loss.l1_weight * away}
         disc_stats = disc_net.stats
@@ -211,13 +254,18 @@ def update_gen(
             terms["loss/gan"] = loss.gan_weight * model.adversarial.generator(logits)
         gen_loss = sum(terms.values())
         seen = {"loss/gen": gen_loss, f"loss/{loss.distance}": away, **terms}
-        return gen_loss, (disc_stats, seen)
+        return scale * gen_loss, (disc_stats, seen)
 
-    grad, (disc_stats, metrics) = jax.grad(total, has_aux=True)(fake)  # [B, H, W, C]
-    (grads,) = pull(grad)
+    def by_fakes(part, _):
+        grad, (disc_stats, seen) = jax.grad(total, has_aux=True)(*part)  # [B, H, W, C]
+        return (), Seen(rows=grad, means=seen, same=disc_stats)
+
+    _, seen = gradients.in_parts(by_fakes, (fake, x, y), (), parts)
+    grads = pull(seen.rows / parts)
+    disc_stats = loss_scale.unless_skipped(gen_net, grads, seen.same, disc_net.stats)
     tx, rate = model.gen_optim
     gen_net = optim.step(gen_net, tx, grads, stats, rate=rate(extra["step"]), **extra)
-    return gen_net, disc_stats, metrics | {"grad_norm/gen": optim.global_norm(grads)}
+    return gen_net, disc_stats, seen.means | {"grad_norm/gen": optim.global_norm(grads) / scale}
 
 
 def update_disc(
@@ -228,11 +276,15 @@ def update_disc(
     `pairs`: inputs, targets, the fakes of this step, and the stacked inputs and fakes that the
     discriminator is shown as fake, which may come from earlier steps.
     """
-    x, y, fake, shown = pairs
-    shown_x, shown_fake = shown[..., : x.shape[-1]], shown[..., x.shape[-1] :]
     loss, apply, adversarial = model.loss, model.disc.apply, model.adversarial
+    x, scale = pairs[0], loss_scale.loss_scale(disc_net.opt)
+    drawn = ()
+    if loss.gradient_penalty:
+        drawn = (split_as(x, jax.random.uniform(key, (x.shape[0], 1, 1, 1))),)
 
-    def disc_loss(params):
+    def disc_loss(params, part, _):
+        x, y, fake, shown, *alpha = part
+        shown_x, shown_fake = shown[..., : x.shape[-1]], shown[..., x.shape[-1] :]
         fake_logits, stats = apply(params, disc_net.stats, shown_x, shown_fake, train=True)
         real_logits, stats = apply(params, stats, x, y, train=True)
         real_loss, fake_loss = adversarial.real(real_logits), adversarial.fake(fake_logits)
@@ -241,18 +293,17 @@ def update_disc(
         def critic(at):
             return apply(params, disc_net.stats, x, at, train=True)[0]
 
-        if loss.gradient_penalty:
-            # between the real and the fake output of one input
-            alpha = split_as(x, jax.random.uniform(key, (x.shape[0], 1, 1, 1)))
-            penalty = penalties.gradient_penalty(critic, y, fake, alpha)
+        if alpha:  # between the real and the fake output of one input
+            penalty = penalties.gradient_penalty(critic, y, fake, *alpha, scale=scale)
             terms["loss/gradient_penalty"] = loss.gradient_penalty * penalty
         seen = adversarial.discriminator_metrics(real_logits, fake_logits, real_loss, fake_loss)
-        return sum(terms.values()), (stats, terms | seen)
+        return scale * sum(terms.values()), Seen(means=terms | seen, same=stats)
 
-    grads, (stats, metrics) = jax.grad(disc_loss, has_aux=True)(disc_net.params)
+    inputs = (*pairs, *drawn)
+    grads, seen = gradients.average(disc_loss, disc_net.params, inputs, (), model.microbatches)
     tx, rate = model.disc_optim
-    disc_net = optim.step(disc_net, tx, grads, stats, rate=rate(extra["step"]), **extra)
-    return disc_net, metrics | {"grad_norm/disc": optim.global_norm(grads)}
+    disc_net = optim.step(disc_net, tx, grads, seen.same, rate=rate(extra["step"]), **extra)
+    return disc_net, seen.means | {"grad_norm/disc": optim.global_norm(grads) / scale}
 
 
 def picture(model: Pix2pix, x: Array, made: Array) -> Array:

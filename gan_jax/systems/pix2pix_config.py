@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gan_jax.core import optim, schedules
+from gan_jax.core import grads, optim, schedules
 from gan_jax.core.system import Facts, Stage
 from gan_jax.errors import UserError, at_least, one_of
 from gan_jax.models import pix2pix as networks
+from gan_jax.models.precision import DTYPES
 
 ORDERS = ("generator_first", "discriminator_first")
 DISTANCES = ("l1", "l2")
@@ -43,6 +44,7 @@ def defaults() -> dict:
     """The sections of a config that this system reads."""
     return dict(
         batch_size=1,
+        microbatches=1,  # parts of a batch whose gradients are averaged: less memory
         data=dict(pairs="inpaint"),
         model=networks.defaults(),
         loss=asdict(Loss()),
@@ -75,6 +77,8 @@ def check(config, facts: Facts) -> None:
             "config.system=diffusion enlarges"
         )
     at_least("config.batch_size", config.batch_size, 1)
+    grads.check_parts(config.microbatches, config.batch_size)
+    one_of("config.model.dtype", config.model.dtype, DTYPES)
     one_of("config.test.norm", config.test.norm, ("running", "batch"))
     loss = config.loss
     one_of("config.loss.order", loss.order, ORDERS)

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from gan_jax.core import ema, loss_scale, optim, plateau
 from gan_jax.core import grads as gradients
+from gan_jax.core.grads import Seen
 from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import latents_of, numbers_of
 from gan_jax.core.system import (
@@ -57,7 +58,7 @@ TITLE = "A ProGAN"  # as reports call a model
 SIZES = ("model.fmap_base",)  # keys that make a step cheaper
 BATCH = "config.growth.batch: a step's"  # begins the message about a batch that does not divide
 AUTO = {"growth.preset": progressive_growing.preset_for}  # "auto" becomes that of the devices
-shortened = progan_schedule.shortened
+shortened, tiny = progan_schedule.shortened, progan_schedule.tiny
 
 
 def defaults() -> dict:
@@ -69,6 +70,7 @@ def defaults() -> dict:
     return dict(
         data=dict(resolution=32),
         batch_size=0,  # images per step where growth.batch says nothing; 0: the preset's
+        microbatches=1,  # parts of a batch whose gradients are averaged: less memory
         growth=dict(
             # of the original, for 1 to 8 GPUs: v1-1gpu | v2-1gpu | v2-2gpus | v2-4gpus | v2-8gpus;
             # auto: by the devices that the run begins with; none: the config says everything
@@ -118,6 +120,7 @@ class ProGan:
     latents: int
     group: int  # of the minibatch standard deviation
     half: bool  # float16: the loss is scaled
+    microbatches: int  # parts of a batch, one after the other
     reset: bool  # whether moments are reset where a stage begins
     round_pixels: bool
 
@@ -142,6 +145,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         rates={name: gan.optimizers[name].rate for name in ("gen", "disc")},
         labelled=gan.classes > 0,
         latents=gan.latents,
+        parts=gan.microbatches,
         notices=progan_schedule.notices(config, gan.stages),
         compiler_options=convolution.compiler_options(training=True),
     )
@@ -169,6 +173,7 @@ def build(config, facts: Facts) -> ProGan:
         latents=networks.latent_size(model),
         group=model.minibatch_stddev,
         half=half,
+        microbatches=config.microbatches,
         reset=config.growth.reset,
         round_pixels=config.growth.round_pixels,
     )
@@ -233,23 +238,24 @@ def update_in_turn(
     enlarged = gan.growth.resolution // level.side
     fake = generate(gan, gen.params, inputs.z, inputs.label, level)
 
-    def for_disc(params):
+    def for_disc(params, part, _):
         critic = critic_of(gan, params, level)
-        total, terms = losses.disc_loss(gan.loss, critic, inputs, fake, disc_scale, enlarged)
-        return disc_scale * total, terms
+        total, terms = losses.disc_loss(gan.loss, critic, *part, disc_scale, enlarged)
+        return disc_scale * total, Seen(means=terms)
 
-    disc_grads, disc_terms = jax.grad(for_disc, has_aux=True)(disc.params)
-    disc, disc_seen = update(gan, "disc", disc, disc_grads, state, stage)
-    z, label = fakes_for_gen()
+    parts = gan.microbatches
+    grads, disc_terms = gradients.average(for_disc, disc.params, (inputs, fake), (), parts)
+    disc, disc_seen = update(gan, "disc", disc, grads, state, stage)
 
-    def for_gen(params):
-        fake, critic = generate(gan, params, z, label, level), critic_of(gan, disc.params, level)
-        total, terms = losses.gen_loss(gan.loss, critic, fake, label)
-        return gen_scale * total, terms
+    def for_gen(params, part, _):
+        fake, critic = generate(gan, params, *part, level), critic_of(gan, disc.params, level)
+        total, terms = losses.gen_loss(gan.loss, critic, fake, part[1])
+        return gen_scale * total, Seen(means=terms)
 
-    gen_grads, gen_terms = jax.grad(for_gen, has_aux=True)(gen.params)
-    gen, gen_seen = update(gan, "gen", gen, gen_grads, state, stage)
-    return {"gen": gen, "disc": disc}, gen_terms | disc_terms | gen_seen | disc_seen
+    grads, gen_terms = gradients.average(for_gen, gen.params, fakes_for_gen(), (), parts)
+    gen, gen_seen = update(gan, "gen", gen, grads, state, stage)
+    metrics = gen_terms.means | disc_terms.means | gen_seen | disc_seen
+    return {"gen": gen, "disc": disc}, metrics
 
 
 def update_jointly(
@@ -260,7 +266,7 @@ def update_jointly(
     gen_scale, disc_scale = (loss_scale.loss_scale(net.opt) for net in (gen, disc))
     enlarged = gan.growth.resolution // level.side
 
-    def forward(gen_params, disc_params):
+    def forward(inputs, gen_params, disc_params):
         fake = generate(gan, gen_params, inputs.z, inputs.label, level)
         critic = critic_of(gan, disc_params, level)
         for_gen, gen_terms = losses.gen_loss(gan.loss, critic, fake, inputs.label)
@@ -269,10 +275,14 @@ def update_jointly(
         )
         return gen_scale * for_gen, disc_scale * for_disc, gen_terms | disc_terms
 
-    gen_grads, disc_grads, metrics = gradients.two_networks(forward, gen.params, disc.params)
-    disc, disc_seen = update(gan, "disc", disc, disc_grads, state, stage)
-    gen, gen_seen = update(gan, "gen", gen, gen_grads, state, stage)
-    return {"gen": gen, "disc": disc}, metrics | gen_seen | disc_seen
+    def gradient(part, _):
+        *grads, terms = gradients.two_networks(partial(forward, part), gen.params, disc.params)
+        return grads, Seen(means=terms)
+
+    grads, terms = gradients.in_parts(gradient, inputs, (), gan.microbatches)
+    disc, disc_seen = update(gan, "disc", disc, grads[1], state, stage)
+    gen, gen_seen = update(gan, "gen", gen, grads[0], state, stage)
+    return {"gen": gen, "disc": disc}, terms.means | gen_seen | disc_seen
 
 
 def update(
@@ -383,15 +393,3 @@ def classes_for_gen(gan: ProGan, batch: Batch, x: Array, key: Array) -> Array:
 def one_hot(gan: ProGan, label: Array) -> Array:
     """Classes [N] as rows [N, classes]; labels that are rows already stay as they are."""
     return label if label.ndim == 2 else jax.nn.one_hot(label, gan.classes)
-
-
-def tiny(config) -> None:
-    """Shrinks the networks, and grows from 4 px in 14 steps. In place."""
-    first = min(config.growth.initial_resolution, config.data.resolution)
-    config.growth.update(preset="none", initial_resolution=first)
-    config.growth.update(training_kimg=0.016, transition_kimg=0.032)
-    config.growth.update(batch="", gen_rates="", disc_rates="", ticks="", repeats=1)
-    config.model.update(fmap_base=32, fmap_max=8, z_dim=8)
-    config.run.update(steps="14", sample_every="2", eval_every="2", save_every="2")
-    if config.run.quality_every != "0":
-        config.run.quality_every = "2"

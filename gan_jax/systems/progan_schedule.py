@@ -10,11 +10,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core import loss_scale, optim
+from gan_jax.core import grads, loss_scale, optim
 from gan_jax.core.intervals import Every
 from gan_jax.core.system import Facts, Stage
 from gan_jax.errors import UserError, above, at_least, one_of
 from gan_jax.models import progan as networks
+from gan_jax.models.precision import DTYPES
 from gan_jax.ops import progressive_growing
 from gan_jax.ops.progressive_growing import Growth, Span
 
@@ -126,6 +127,18 @@ def shortened(config, share: float) -> dict[str, Any]:
     return found
 
 
+def tiny(config) -> None:
+    """Shrinks the networks, and grows from 4 px in 14 steps. In place."""
+    first = min(config.growth.initial_resolution, config.data.resolution)
+    config.growth.update(preset="none", initial_resolution=first)
+    config.growth.update(training_kimg=0.016, transition_kimg=0.032)
+    config.growth.update(batch="", gen_rates="", disc_rates="", ticks="", repeats=1)
+    config.model.update(fmap_base=32, fmap_max=8, z_dim=8)
+    config.run.update(steps="14", sample_every="2", eval_every="2", save_every="2")
+    if config.run.quality_every != "0":
+        config.run.quality_every = "2"
+
+
 def _preset(config) -> progressive_growing.Preset | None:
     return progressive_growing.PRESETS.get(config.growth.preset)
 
@@ -204,7 +217,7 @@ def _check_names(config) -> None:
     # "auto" has been replaced by one of these already
     presets = ("none", *progressive_growing.PRESETS)
     one_of("config.growth.preset", config.growth.preset, presets)
-    one_of("config.model.dtype", config.model.dtype, networks.DTYPES)
+    one_of("config.model.dtype", config.model.dtype, DTYPES)
 
 
 def _check_sides(config, side: int) -> None:
@@ -271,9 +284,13 @@ def _check_numbers(config, side: int) -> None:
 
 
 def _check_groups(config, run: list[Span]) -> None:
-    """Raises UserError unless the groups of the minibatch standard deviation divide every batch."""
-    group = model_section(config).minibatch_stddev
+    """Raises UserError unless the groups of the minibatch standard deviation divide every batch,
+    and every part of one."""
+    group, parts = model_section(config).minibatch_stddev, config.microbatches
     for span in run:
+        name = f"the images of a step at {span.side} px, config.growth.batch"
+        grads.check_parts(parts, span.batch, name)
+        grads.check_groups(parts, span.batch, group, name)
         if group > 1 and span.batch % min(group, span.batch):
             raise UserError(
                 f"config.model.minibatch_stddev={group}: groups must divide the {span.batch} "

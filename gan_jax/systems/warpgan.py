@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import ema, grads, optim, plateau, schedules
+from gan_jax.core import ema, grads, loss_scale, optim, plateau, schedules
 from gan_jax.core.intervals import single_stage
 from gan_jax.core.mesh import split_as
 from gan_jax.core.seeds import latents_of, numbers_of
@@ -44,11 +44,12 @@ from gan_jax.core.system import (
     changed,
     new_state,
 )
-from gan_jax.errors import UserError, at_least
 from gan_jax.models import convolution
 from gan_jax.models import warpgan as networks
 from gan_jax.ops import images, warping
+from gan_jax.ops.groups import interleaved, parted
 from gan_jax.systems import warpgan_losses as terms
+from gan_jax.systems.warpgan_config import check, notices
 
 TITLE = "A WarpGAN"  # as reports call a model
 SIZES = ("model.width", "model.blocks")  # keys that make a step cheaper
@@ -69,6 +70,7 @@ def defaults() -> dict:
 
     return dict(
         batch_size=1,  # pairs: one photo and one caricature each
+        microbatches=1,  # parts of a batch whose gradients are averaged: less memory
         data=dict(source="drawn_faces", pairs="identities", resolution=64),
         model=networks.defaults(),
         loss=dict(
@@ -99,6 +101,8 @@ class WarpGan:
     channels: int
     classes: int  # identities
     style_size: int
+    half: bool = False  # float16: losses are scaled
+    microbatches: int = 1  # parts of a batch, one after the other
 
 
 def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
@@ -113,7 +117,8 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         tasks=tasks(gan),
         rates={name: gan.optimizers[name].rate for name in ("gen", "disc")},
         latents=gan.style_size,
-        notices=_notices(config),
+        parts=gan.microbatches,
+        notices=notices(config),
         compiler_options=convolution.compiler_options(training=True),
         sampling_options=convolution.compiler_options(training=False),
     )
@@ -121,15 +126,16 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
 
 def build(config, facts: Facts) -> WarpGan:
     """The GAN that a config describes. Raises UserError for values that are not accepted."""
-    _check(config)
+    check(config)
     gen, disc = networks.build(config.model, facts.resolution, facts.num_classes, facts.channels)
     stages, epoch_steps = single_stage(
         facts.resolution, config.batch_size, config.run.steps, facts.train_size
     )
+    lowest, half = config.best.mode == "min", config.model.dtype == "float16"
     return WarpGan(
         gen=gen,
         disc=disc,
-        optimizers=optim.optimizers(config.optim, stages, epoch_steps, config.best.mode == "min"),
+        optimizers=optim.optimizers(config.optim, stages, epoch_steps, lowest, half),
         loss=SimpleNamespace(**config.loss.to_dict()),
         decays={
             name: section.weight_decay
@@ -141,6 +147,8 @@ def build(config, facts: Facts) -> WarpGan:
         channels=facts.channels,
         classes=facts.num_classes,
         style_size=config.model.style_size,
+        half=half,
+        microbatches=config.microbatches,
     )
 
 
@@ -149,12 +157,11 @@ def init(gan: WarpGan, key: Array, batch: Batch, stage: Stage) -> TrainState:
     gen_key, disc_key = jax.random.split(key)
     x = jnp.zeros((1, gan.resolution, gan.resolution, gan.channels))
     gen_tx, disc_tx = gan.optimizers["gen"].tx, gan.optimizers["disc"].tx
-    return new_state(
-        {
-            "gen": optim.new_net(gen_tx, *gan.gen.init(gen_key, x)),
-            "disc": optim.new_net(disc_tx, *gan.disc.init(disc_key, x)),
-        }
-    )
+    nets = {
+        "gen": optim.new_net(gen_tx, *gan.gen.init(gen_key, x)),
+        "disc": optim.new_net(disc_tx, *gan.disc.init(disc_key, x)),
+    }
+    return new_state(nets, loss_scale.uncounted(gan.half, nets))
 
 
 def train_step(
@@ -172,9 +179,18 @@ def train_step(
     z = split_as(b, jax.random.normal(style_key, (len(b), gan.style_size)))
     labels = (batch.get("target_label", batch["label"]), batch["label"], batch["label"])
     pairs = terms.Pairs(a, b, batch.get("z", z), labels)
-    gen_grads, disc_grads, (gen_total, disc_total, metrics) = grads.two_networks(
-        lambda gen, disc: losses(gan, gen, disc, pairs, drop_key), gen.params, disc.params
-    )
+    scales = [loss_scale.loss_scale(net.opt) for net in (gen, disc)]
+
+    def gradient(part, key):
+        def forward(gen_params, disc_params):
+            *each, seen = losses(gan, gen_params, disc_params, part, key)
+            return *(s * loss for s, loss in zip(scales, each, strict=True)), seen
+
+        *found, seen = grads.two_networks(forward, gen.params, disc.params)
+        return found, grads.Seen(means=seen)
+
+    (gen_grads, disc_grads), seen = grads.in_parts(gradient, pairs, drop_key, gan.microbatches)
+    gen_total, disc_total, metrics = seen.means
     decay = terms.weight_decay(gan.decays, state.nets)
     nets = {
         "gen": update(gan, "gen", gen, gen_grads, state, stage),
@@ -184,25 +200,27 @@ def train_step(
         "loss/gen": gen_total + decay,
         "loss/disc": disc_total + decay,
         "loss/weight_decay": decay,
-        "grad_norm/gen": optim.global_norm(gen_grads),
-        "grad_norm/disc": optim.global_norm(disc_grads),
+        "grad_norm/gen": optim.global_norm(gen_grads) / scales[0],
+        "grad_norm/disc": optim.global_norm(disc_grads) / scales[1],
     }
     for name, net in nets.items():
         rate = gan.optimizers[name].rate(state.step)
         metrics[f"rate/{name}"] = rate * plateau.rate_scale(net)
-    return state.replace(step=state.step + 1, nets=nets), metrics
+    counts, metrics = loss_scale.counted(state.extra, state.nets, metrics)
+    return state.replace(step=state.step + 1, nets=nets, extra=counts), metrics
 
 
 def render(gan: WarpGan, params: PyTree, a: Array, b: Array, z: Array, key) -> terms.Rendered:
     """Every image of a training step. `key` is for dropout; None means no dropout."""
-    content_a, content_b = jnp.split(gan.gen.content(params, jnp.concatenate([a, b])), 2)
-    own = gan.gen.style(params, jnp.concatenate([a, b]))
+    both = interleaved(a, b)
+    content_a, content_b = parted(gan.gen.content(params, both), 2)
+    own_a, own_b = parted(gan.gen.style(params, both), 2)
     texture = gan.gen.texture(
         params,
-        jnp.concatenate([content_a, content_b, content_b]),
-        jnp.concatenate([own, z.astype(own.dtype)]),
+        interleaved(content_a, content_b, content_b),
+        interleaved(own_a, own_b, z.astype(own_a.dtype)),
     )
-    again_a, again_b, ba = jnp.split(texture, 3)
+    again_a, again_b, ba = parted(texture, 3)
     points, displacements = gan.gen.controls(params, content_b, train=True, key=key)
     scale = jnp.full(len(b), gan.loss.scale, b.dtype)
     warped, _ = warp(gan, ba, points, displacements, scale)
@@ -221,9 +239,9 @@ def losses(
     """(generator's loss, discriminator's loss, (both again, metrics)), without weight decay."""
     gen_key, disc_key = jax.random.split(key)
     made = render(gan, gen_params, pairs.a, pairs.b, pairs.z, gen_key)
-    seen = jnp.concatenate([pairs.a, pairs.b, made.ba])
+    seen = interleaved(pairs.a, pairs.b, made.ba)
     (patches, logits, _), _ = gan.disc.apply(disc_params, {}, seen, train=True, key=disc_key)
-    answer = terms.Answer(jnp.split(patches, 3), jnp.split(logits, 3))
+    answer = terms.Answer(parted(patches, 3), parted(logits, 3))
     disc_terms = terms.disc_losses(gan.loss, gan.classes, answer, pairs.labels)
     gen_terms = terms.gen_losses(gan.loss, gan.classes, answer, pairs, made)
     if gan.loss.style_reconstruction:
@@ -275,11 +293,11 @@ def sample_step(gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage
     z = latents_of(batch, key, gan.style_size)
     weights = ema.weights(net)
     made = [textured(gan, params, x, z) for params, _ in weights.values()]
-    texture, points, displacements = map(jnp.concatenate, zip(*made, strict=True))
+    texture, points, displacements = (interleaved(*part) for part in zip(*made, strict=True))
     # a single warp for all: two at once, beside convolutions of YNNPACK, can deadlock
     one = jnp.ones(len(texture), x.dtype)
     warped = unit_of(warp(gan, texture, points, displacements, one)[0])
-    return dict(zip(weights, jnp.split(warped, len(weights)), strict=True))
+    return dict(zip(weights, parted(warped, len(weights)), strict=True))
 
 
 def textured(gan: WarpGan, params: PyTree, x: Array, z: Array) -> tuple[Array, Array, Array]:
@@ -362,35 +380,6 @@ def unit_of(x):
 def _per_image(values: Array) -> Array:
     """Means over all axes but the first: [N]."""
     return jnp.mean(values.reshape(len(values), -1), axis=1)
-
-
-def _notices(config) -> tuple[str, ...]:
-    """A line, if the discriminator does not start from a classifier of identities."""
-    if config.restore.disc[0]:
-        return ()
-    return (
-        "disc starts from random weights: the paper's starts from a classifier of identities, "
-        "config.restore.disc=('<run of an identity classifier>', 'conv*|bottleneck*')",
-    )
-
-
-def _check(config) -> None:
-    """Raises UserError for values that are not accepted together."""
-    if config.data.pairs != "identities":
-        raise UserError(
-            f"config.data.pairs={config.data.pairs!r}: warpgan learns from photos and caricatures "
-            "of the same identities; set it to identities"
-        )
-    at_least("config.batch_size", config.batch_size, 1)
-    for name, value in config.loss.items():
-        if name != "scale":
-            at_least(f"config.loss.{name}", value, 0)
-    for name, section in config.optim.items():
-        if section.weight_decay_mask != "kernels":
-            raise UserError(
-                f"config.optim.{name}.weight_decay_mask={section.weight_decay_mask!r}: warpgan's "
-                "loss is that of kernels only; set it to kernels"
-            )
 
 
 def tiny(config) -> None:

@@ -66,6 +66,31 @@ def test_the_rate_is_a_moving_average(now):
     assert found["time/eta_seconds"] == pytest.approx(2 * 960)
 
 
+def test_waiting_for_data_is_a_share_of_the_time(now, lines):
+    """The first batch is there late, each later one after half a second."""
+
+    def batches():
+        for k, seconds in enumerate((30, 0.5, 0.5, 0.5, 0)):
+            now[0] += seconds
+            yield k
+
+    console = Console(0, 100)
+    for step, batch in enumerate(console.waiting(batches()), 1):
+        now[0] += 2
+        assert batch == step - 1
+        if step == 1:
+            console.restart(step)
+    found = console.tick(step, 64)
+    assert found["time/data_wait"] == pytest.approx(1.5 / 9.5)
+    console.line(1.5, 10, found)
+    assert "6.74 img/s, 16% waiting for data · ETA" in lines[-1]
+    now[0] += 0.1
+    console.restart(step)
+    now[0] += 1
+    console.line(1.5, 10, console.tick(step + 1, 64))  # nothing was waited for
+    assert "waiting" not in lines[-1]
+
+
 def test_a_quiet_console_says_nothing(capsys):
     console = Console(0, 10, quiet=True)
     console.line(0.1, 1, SCALARS | console.tick(1, 8))

@@ -1,11 +1,15 @@
-"""Batches split along the devices, everything else copied to all of them."""
+"""Batches split along the devices, everything else copied to all of them, or split as well."""
+
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
-from gan_jax.core.mesh import Mesh, fetch, gather, split_as
+from gan_jax import splitting
+from gan_jax.core.mesh import Mesh, _of_each_process, fetch, gather, split_as
 from gan_jax.core.system import Stage
 from gan_jax.errors import UserError
 
@@ -91,3 +95,72 @@ def test_what_is_drawn_for_a_batch_is_made_where_its_images_lie(dtype):
     assert work[8, False] > 0.9 * whole
     for value in values.values():
         np.testing.assert_allclose(value, values[1, True], rtol=1e-5)
+
+
+def test_a_mesh_has_as_many_devices_as_it_was_asked_for():
+    shapes = {
+        (): (8, 1), (4,): (4, 1), (0, 2): (2, 1), (0, 2, 4): (2, 4), (0, 0, 8): (1, 8),
+        (4, 0, 2): (2, 2), (6, 3, 2): (3, 2),
+    }  # fmt: skip
+    for arguments, shape in shapes.items():
+        mesh = Mesh(*arguments)
+        assert mesh.mesh.devices.shape == shape
+        assert mesh.size == shape[0] * shape[1]
+        assert mesh.splits_state == (shape[1] > 1)
+    for arguments in ((0, 0, 3), (4, 4, 2), (0, 4, 4), (0, 9)):
+        with pytest.raises(
+            UserError, match=r"config.mesh.fsdp=\d: \d devices do not make"
+        ) as error:
+            Mesh(*arguments)
+        assert "\n" not in str(error.value)
+
+
+def test_each_process_gives_as_many_devices_as_another_in_the_order_of_the_machine():
+    def device(number, process):
+        return SimpleNamespace(id=number, process_index=process)
+
+    # the order of a TPU v4-32, by process
+    machine = [device(n, p) for n, p in enumerate((0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3))]
+    assert [d.id for d in _of_each_process(machine, 8)] == [0, 1, 2, 3, 4, 5, 6, 7]
+    machine = [device(n, p) for n, p in enumerate((0, 0, 1, 1, 1, 1, 0, 0))]
+    assert [d.id for d in _of_each_process(machine, 4)] == [0, 1, 2, 3]
+    assert [d.id for d in _of_each_process(machine, 8)] == [*range(8)]
+    with pytest.raises(
+        UserError, match=r"run\.devices=3: each of 2 processes takes the same number"
+    ):
+        _of_each_process(machine, 3)
+
+
+def test_the_largest_axis_of_a_large_array_is_split():
+    mesh = Mesh(data=2, fsdp=4, least_mb=0.001)
+    shapes = {
+        (16, 64): P(None, "fsdp"), (64, 16): P("fsdp"), (32, 32): P(None, "fsdp"),
+        (3, 3, 40, 30): P(None, None, "fsdp"), (9, 30): P(), (262,): P(), (264,): P("fsdp"),
+        (63, 8): P(None, "fsdp"), (63, 7): P(), (): P(),
+    }  # fmt: skip
+    for shape, spec in shapes.items():
+        assert mesh.place(np.zeros(shape, np.float32)).spec == spec, shape
+    assert mesh.place(np.zeros((16, 8), np.float32)) == mesh.replicated  # 512 bytes
+    everything = Mesh(least_mb=0)
+    assert everything.place(np.zeros((64, 64), np.float32)) == everything.replicated
+    state = {"a": np.arange(1024, dtype=np.float32).reshape(16, 64), "b": np.ones(3)}
+    laid = mesh.lay(state)
+    assert laid["a"].addressable_shards[0].data.shape == (16, 16)
+    assert mesh.shape(state)["a"].sharding == laid["a"].sharding
+    np.testing.assert_array_equal(fetch(laid)["a"], state["a"])
+
+
+def test_placed_and_whole_are_about_the_mesh_of_the_block():
+    mesh, x = Mesh(data=2, fsdp=4, least_mb=0), np.ones((8, 4), np.float32)
+
+    def both(x):
+        return splitting.placed(x), splitting.whole(x)
+
+    assert all(same is x for same in both(x))
+    with Mesh(least_mb=0).splitting():
+        assert all(same is x for same in both(x))
+    with mesh.splitting():
+        split, copied = jax.jit(both)(mesh.copy(x))
+    assert split.sharding.spec == P("fsdp")
+    assert copied.sharding.spec == P()
+    assert all(same is x for same in both(x))

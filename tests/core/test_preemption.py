@@ -48,9 +48,9 @@ def said(capsys):
 def test_one_signal_asks_for_the_end_of_the_run(number, said, left):
     before = signal.getsignal(number)
     with whole_process(75), Preemption() as asked:
-        assert not asked.now(1)
+        assert not asked.now()
         os.kill(os.getpid(), number)
-        wait_for(lambda: asked.now(1))
+        wait_for(lambda: asked.now())
         said("stopping after this step, with the state saved; once more to quit at once")
     assert left == []
     assert signal.getsignal(number) is before
@@ -137,7 +137,7 @@ def test_other_threads_watch_nothing():
 
     def enter() -> None:
         with Preemption() as asked:
-            found.append(asked.now(1))
+            found.append(asked.now())
 
     thread = threading.Thread(target=enter)
     thread.start()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from gan_jax import data
 from gan_jax.data import identity_lists
-from tests.helpers.data_sections import Stage
+from tests.helpers.data_sections import Stage, joined, share
 from tests.helpers.one_line import assert_refused
 from tests.helpers.people import (
     CARICATURE,
@@ -279,13 +279,12 @@ def test_processes_share_a_batch(tmp_path):
     people = dict(identities=6, validation_identities=3, photos=2, caricatures=2)
     config = section(source="drawn_faces", channels="rgb", **people, **drawn)
     for split in ("train", "validation"):
-        made = [data.make(config, *share) for share in ((0, 1), (0, 2), (1, 2))]
+        made = [data.make(config, share(*part)) for part in ((0, 1), (0, 2), (1, 2))]
         whole, *parts = (one(split, Stage(4), 0) for one in made)
         for _ in range(2):
             batch, *shares = (next(stream) for stream in (whole, *parts))
             for key, values in batch.items():
-                joined = np.concatenate([share[key] for share in shares])
-                np.testing.assert_array_equal(joined, values)
+                np.testing.assert_array_equal(joined([part[key] for part in shares]), values)
 
 
 def test_validation_is_every_photo_once_and_many_people_first(tmp_path):

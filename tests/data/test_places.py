@@ -214,14 +214,14 @@ def test_names_in_a_zip_never_lead_out_of_it(tmp_path, name):
     files = listing.open_files(str(tmp_path / "a.zip"), "--input")
     assert sorted(files.images) == ["cat/0.png", "dog/0.png"]
     made = make(**section(tmp_path / "a.zip"))
-    assert "names that lead out of the zip or are too long (1)" in made.description
+    assert "names that lead out of the archive or are too long (1)" in made.description
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_names_that_come_twice_in_a_zip_are_said(tmp_path):
     made = make(**zipped(tmp_path / "a.zip", ["cat/0.png", "./cat/0.png", "dog/0.png"]))
     assert sum(made.sizes.values()) == 2
-    assert "names that come twice in the zip (1)" in made.description
+    assert "names that come twice in the archive (1)" in made.description
 
 
 def test_a_member_that_only_unpacks_to_much_is_no_image(tmp_path):

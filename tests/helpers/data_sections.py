@@ -1,5 +1,8 @@
 """Sections of config.data, and the data that they name."""
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import data
@@ -25,6 +28,16 @@ def typed(**changes) -> ConfigDict:
     section = ConfigDict(data.defaults())
     section.update(changes)
     return section
+
+
+def share(process: int, count: int) -> Callable[[int], np.ndarray]:
+    """The rows of one of `count` processes, which take turns with the rows of a batch."""
+    return lambda batch_size: np.arange(process, batch_size, count)
+
+
+def joined(shares: Sequence[np.ndarray]) -> np.ndarray:
+    """A batch from the rows that each process has of it by `share`."""
+    return np.stack(shares, axis=1).reshape(-1, *shares[0].shape[1:])
 
 
 def make(**changes):

@@ -19,6 +19,7 @@ LOWEST = (
     "growing",
     "log",
     "npz",
+    "splitting",
     "zips",
     "__version__",
 )  # which all rooms may import

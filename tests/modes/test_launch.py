@@ -193,7 +193,7 @@ def test_every_flag_of_a_mode_is_understood(mode):
     for name in own:
         accepted = [word for word in getattr(own[name].parser, "accepted", ()) if word]
         value = own[name].default or next(iter(accepted), 1)
-        words.append(f"--{name}" if own[name].boolean else f"--{name}={value}")
+        words.append(f"--{name}" if flags.takes_no_value(own[name]) else f"--{name}={value}")
     command = parsed(f"--mode={mode}", "--workdir=runs/a", *words)
     assert command.name == mode
     assert command.mode.FLAGS is own

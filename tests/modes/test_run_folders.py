@@ -1,6 +1,7 @@
 """Training without --workdir: a new folder in runs/, whose name tells what is trained in it."""
 
 import json
+import re
 
 import pytest
 
@@ -104,9 +105,8 @@ def test_a_named_folder_is_used_as_it_is(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("words", [["--dry_run"], ["--distributed"], ["--mode=sample"]])
+@pytest.mark.parametrize("words", [["--dry_run"], ["--mode=sample"]])
 def test_other_commands_get_none(monkeypatch, words):
-    """The hosts of a cluster have to agree on a folder, so it must be named."""
     given = []
     train(monkeypatch, lambda folder: given.append(folder) or 0, *words)
     assert given == [""]
@@ -129,3 +129,4 @@ def test_training_in_such_a_folder():
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["workdir"] == str(folder)
     assert done.stdout.startswith(f"{folder}: a new run; ")
+    assert re.search("^the first step was made [0-9]+ s after the start", done.stdout, re.M)

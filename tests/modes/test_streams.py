@@ -107,6 +107,9 @@ def test_a_platform_of_the_environment_that_is_not_there(platform):
 
 
 PLATFORM, CACHE = ("jax_platforms", "cpu"), ("jax_compilation_cache_dir", "/a/cache")
+NO_CACHE = ("jax_enable_compilation_cache", False)
+GLOO = ("jax_cpu_collectives_implementation", "gloo")
+CLUSTER = "--distributed --coordinator=node1:61440 --num_processes=2 --process_id=1"
 
 
 @pytest.mark.parametrize(
@@ -115,12 +118,13 @@ PLATFORM, CACHE = ("jax_platforms", "cpu"), ("jax_compilation_cache_dir", "/a/ca
         ("", ["devices"]),
         ("--platform=cpu", [PLATFORM, "devices"]),
         ("--compilation_cache=/a/cache", [CACHE, "devices"]),
+        ("--compilation_cache=off", [NO_CACHE, "devices"]),
         ("--nopreallocate", ["devices"]),
         # jax refuses to join a cluster after it was asked for its devices
-        ("--distributed", ["joined", "devices"]),
+        (CLUSTER, [GLOO, "joined", "devices"]),
         (
-            "--compilation_cache=/a/cache --distributed --platform=cpu --nopreallocate",
-            [PLATFORM, "joined", CACHE, "devices"],
+            f"--compilation_cache=/a/cache {CLUSTER} --platform=cpu --nopreallocate",
+            [PLATFORM, GLOO, "joined", CACHE, "devices"],
         ),
     ],
 )
@@ -129,7 +133,7 @@ def test_what_the_flags_ask_of_jax(monkeypatch, words, expected):
     asked = []
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "as it was")
     monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append((name, value)))
-    monkeypatch.setattr(jax.distributed, "initialize", lambda: asked.append("joined"))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: asked.append("joined"))
     monkeypatch.setattr(jax, "devices", lambda: asked.append("devices"))
     command = parsing.parse(["launch.py", "--mode=report", *words.split()])
     devices.prepare(command.general)
@@ -239,7 +243,7 @@ def test_a_run_that_was_stopped_ends_without_teardown(monkeypatch):
     monkeypatch.setattr(door.os, "_exit", ends.append)
     for status, cluster in ((75, False), (0, False), (75, True)):
         monkeypatch.setattr(door.app, "run", ended(status))
-        monkeypatch.setattr(jax.distributed, "is_initialized", lambda cluster=cluster: cluster)
+        monkeypatch.setattr(door.bond, "current", object() if cluster else None)
         with pytest.raises(SystemExit):
             door.enter()
     assert ends == [75]

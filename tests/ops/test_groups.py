@@ -1,10 +1,10 @@
-"""Functions of several images at once, on groups of consecutive rows."""
+"""Functions of groups of consecutive rows, and batches that are interleaved."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.ops.groups import by_groups
+from gan_jax.ops.groups import by_groups, interleaved, parted
 
 ROWS = np.arange(24, dtype=np.float32).reshape(12, 2)
 
@@ -26,3 +26,12 @@ def test_one_group_of_all(size):
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="a batch of 12 does not divide into groups of 5"):
         by_groups(lambda x: x, 5, ROWS)
+
+
+def test_interleaved_batches_keep_rows_of_a_number_together_and_come_apart_again():
+    batches = [ROWS, 10 * ROWS, 100 * ROWS]
+    joined = interleaved(*batches)
+    np.testing.assert_array_equal(joined[3:6], np.stack([x[1] for x in batches]))
+    assert joined.shape == (36, 2)
+    for found, known in zip(parted(joined, 3), batches, strict=True):
+        np.testing.assert_array_equal(found, known)

@@ -96,6 +96,17 @@ def test_it_learns_at_a_rate_that_falls_in_a_line(tiny):
     assert known["logits"].shape == (8, CLASSES)
 
 
+def test_ranks_are_places_in_order_with_the_first_of_equals_ahead():
+    random = np.random.default_rng(0)
+    logits = random.integers(0, 6, (200, 9)).astype(np.float32)
+    label = random.integers(0, 9, 200)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    found = noisy_classifier.ranks(jnp.asarray(logits), jnp.asarray(label))
+    np.testing.assert_array_equal(found, np.argmax(order == label[:, None], axis=1))
+    broken = noisy_classifier.ranks(jnp.full((1, 9), jnp.nan), jnp.zeros(1, jnp.int32))
+    assert broken == 9  # not even the least likely
+
+
 def test_the_update_of_step_s_uses_the_rate_of_s(tiny):
     """Adam's first update moves the parameter of the largest gradient by just the rate."""
     batch = drawn(0, range(0, 1000, 125))

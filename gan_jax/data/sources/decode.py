@@ -85,7 +85,7 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
         image.load()
         turned = _turned(image)
         if turned.mode not in GREY_MODES:
-            return np.asarray(turned.convert("RGB"))
+            return np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
         if turned.mode == "F":
             raise ValueError("floating-point pixels are not read: save it with 8 or 16 bits")
         if _is_deep(turned):

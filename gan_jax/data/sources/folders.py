@@ -1,18 +1,22 @@
 """Sources of image files: directories and zips."""
 
+import functools
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax.data import header_cache
 from gan_jax.data.config import Options
 from gan_jax.data.progress import IMAGES
 from gan_jax.data.sources import decode, listing
 from gan_jax.data.sources.arrays import Opened
 from gan_jax.data.sources.places import Directory, Files, extension, share_files
 from gan_jax.errors import UserError
+from gan_jax.files import reason
 
 TRAINING_FOLDERS = ("train", "training")
 # the first of these that exists is used
@@ -21,6 +25,7 @@ VALIDATION_FOLDERS = ("val", "valid", "validation", "dev", "eval", "test", "test
 FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
 FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
+LARGEST_FILE = 2**30  # bytes of the file of one image
 MAYBE_DEEP = ("png", "tif", "tiff")  # formats that may have 16 bits per channel
 MOST_LOOKED_AT = 16  # images that are decoded to see how many bits they use
 MOST_DARK_BITS = 14  # sets that use no more of 16 bits come from cameras with 10 to 14 bits
@@ -44,8 +49,27 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.names)
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What identifies the files as they are now. Raises OSError."""
+        archive = getattr(self.files, "archive", None)
+        names = self.names if archive is None else [f"{self.files.root}/{n}" for n in self.names]
+        return header_cache.fingerprint(archive or self.files.root, names, bool(archive))
+
     def image(self, i: int) -> np.ndarray:
         return decode.decode(self._opener(i), self.name(i), self.bits)
+
+    def content(self, i: int) -> bytes:
+        """The file of image i. Raises UnreadableError."""
+        try:
+            return self.files.read(self.names[i], LARGEST_FILE)
+        except Exception as error:  # of the file or its archive
+            raise decode.UnreadableError(f"{self.name(i)} ({reason(error)})") from error
+
+    def reader(self, i: int) -> Callable[[], np.ndarray]:
+        """A function that returns `image(i)` in any process."""
+        opener = self.files.opener(self.names[i])
+        return partial(decode.decode, opener, self.name(i), self.bits)
 
     def label(self, i: int) -> int:
         return self.labels[i]

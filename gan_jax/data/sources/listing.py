@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_jax.data.published.places import advice
-from gan_jax.data.sources import face_folders
+from gan_jax.data.sources import face_folders, tars
 from gan_jax.data.sources.decode import EXTENSIONS
 from gan_jax.data.sources.places import Directory, Files, Zip, extension
 from gan_jax.errors import UserError, short
@@ -21,26 +21,29 @@ from gan_jax.files import LARGEST_TEXT, parse_json, reason
 
 MOST_NAMED = 10  # in a message
 MOST_CLASSES = 100_000  # numbers from here on are not classes
+ARCHIVES = {".zip": Zip, tars.ENDING: tars.Tar}
 LABEL_FILE = "dataset.json"  # StyleGAN's: {"labels": [["path", class], …]}
 NO_IMAGES = {"txt", "json", "csv", "tsv", "xml", "md", "html", "yaml", "yml", "npz", "npy", "mat"}
 
 
 def open_files(path: str, key: str) -> Files:
-    """Opens the directory or .zip that the config key `key` names; UserError if it is neither.
+    """Opens the directory, .zip or .tar that the config key `key` names; UserError if it is none.
 
-    If all images of a zip lie in one folder, that folder is opened, and so on inside it.
+    If all images of an archive lie in one folder, that folder is opened, and so on inside it.
     """
     root = Path(path)
     if os.path.isdir(root):  # which is False also for names that no file can have
         return Directory(root)
-    if os.path.isfile(root) and root.suffix.lower() == ".zip":
-        files = Zip(root)
+    if os.path.isfile(root) and root.suffix.lower() in ARCHIVES:
+        files = ARCHIVES[root.suffix.lower()](root)
         while len(tops := _tops(files)) == 1 and tops != {""}:
             files = files.folder(*tops)
         return files
-    state = "is neither a directory nor a .zip" if os.path.lexists(root) else "does not exist"
+    state = (
+        "is neither a directory nor a .zip or .tar" if os.path.lexists(root) else "does not exist"
+    )
     raise UserError(
-        f"{key}={path}: {state}; give a directory or a .zip of images{advice(str(path))}"
+        f"{key}={path}: {state}; give a directory, a .zip or a .tar of images{advice(str(path))}"
     )
 
 

@@ -1,15 +1,17 @@
 """Directories and zips of image files: which files they hold, and which entries are left out."""
 
 import functools
+import io
 import os
 import re
 import stat
 import threading
 import zipfile
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gan_jax import files, zips
 from gan_jax.data.sources import decode
@@ -27,8 +29,8 @@ HIDDEN, LINKS, BROKEN, SPECIAL, LOCKED, TWICE, OUTSIDE = (
     "broken links",
     "pipes, sockets or devices",
     "folders without permission",
-    "names that come twice in the zip",
-    "names that lead out of the zip or are too long",
+    "names that come twice in the archive",
+    "names that lead out of the archive or are too long",
 )
 DEEPEST, LONGEST_PATH = 64, 4096  # folders and characters of a path in a zip
 # sheets without a mark, from earlier revisions, and videos, by their usual names
@@ -176,6 +178,10 @@ class Directory(_Place):
     def open(self, name: str) -> BinaryIO:
         return files.opened(self.root / name)
 
+    def opener(self, name: str) -> Callable[[], BinaryIO]:
+        """A function that opens a file, in any process."""
+        return functools.partial(files.opened, self.root / name)
+
     def read(self, name: str, most: int) -> bytes:
         """The content of a file. Raises OSError if it has more than `most` bytes."""
         return files.read_bytes(self.root / name, most)
@@ -200,34 +206,48 @@ def _kind(entry: os.DirEntry) -> str | None:
     return BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
 
 
-class Zip(_Place):
-    """The files of a zip, by their path in it."""
+class Archive(_Place):
+    """The files of an archive, by their path in it."""
 
-    def __init__(self, archive: Path, prefix: str = "", above: "Zip | None" = None) -> None:
+    def __init__(self, archive: Path, prefix: str = "", above: "Archive | None" = None) -> None:
         """`prefix` is the folder of the archive that is opened, with a slash at its end; `above` is
         the place in which it is a folder."""
         self.archive, self.prefix, self.above = archive, prefix, above
         self.root = archive / prefix
         self.handles = threading.local()  # reading moves a handle's position: one per thread
-        self._members, self._left_out = (above._members, {}) if above else _members(archive)
+        self._members, self._left_out = (above._members, {}) if above else self._contents()
+
+    def _contents(self) -> tuple[dict[str, Any], dict[str, int]]:
+        """What is known of the members by path, and how many are left out, by the reason.
+
+        Raises UserError if the file is not a readable archive.
+        """
+        raise NotImplementedError
+
+    def _size(self, member: Any) -> int:
+        """The number of bytes of a member."""
+        raise NotImplementedError
+
+    def _is_link(self, member: Any) -> bool:
+        """Whether a member is no regular file."""
+        raise NotImplementedError
 
     @functools.cached_property
     def found(self) -> Found:
         """The contents below the prefix."""
         found = Found(passed_over=Counter(self._left_out))
-        for name, info in self._members.items():
+        for name, member in self._members.items():
             if not name.startswith(self.prefix):
                 continue
             name = name[len(self.prefix) :]
             *folders, base = name.split("/")
             system = next((part for part in folders if is_system(part)), None)
-            mode = info.external_attr >> 16 if info.create_system == UNIX else 0
             if any(part.startswith(".") for part in (*folders, base)):
                 found.passed_over[HIDDEN] += bool(base)
             elif system is not None:
                 found.passed_over[f"files in {system}"] += bool(base)
-            elif base and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                found.passed_over["links in the zip"] += 1
+            elif base and self._is_link(member):
+                found.passed_over[f"links in the {self.kind}"] += 1
             else:
                 found.folders.update(folders[:1])
                 if base:
@@ -244,8 +264,63 @@ class Zip(_Place):
     def has_file(self, name: str) -> bool:
         return f"{self.prefix}{name}" in self._members
 
-    def folder(self, name: str) -> "Zip":
-        return Zip(self.archive, f"{self.prefix}{name}/", self)
+    def folder(self, name: str) -> "Archive":
+        return type(self)(self.archive, f"{self.prefix}{name}/", self)
+
+    def opener(self, name: str) -> Callable[[], BinaryIO]:
+        """A function that opens a file, in any process: its content is read now."""
+        with self.open(name) as file:
+            return functools.partial(io.BytesIO, file.read())
+
+    def read(self, name: str, most: int) -> bytes:
+        """The content of a file. Raises ValueError if it has more than `most` bytes."""
+        size = self._size(self._members[self.prefix + name])
+        if size > most:
+            raise ValueError(f"it has {size:,} bytes, and at most {most:,} are accepted")
+        with self.open(name) as file:
+            return file.read(size)
+
+
+def clean(name: str) -> str | None:
+    """The path of a member of an archive; None if it leads out of the archive or is too long.
+
+    Backslashes, which Windows programs may have written, become slashes; "./a" and "/a" become "a".
+    """
+    *folders, base = name.replace("\\", "/").split("/")
+    name = "/".join([*(part for part in folders if part not in ("", ".")), base])
+    parts = name.split("/")
+    return None if ".." in parts or len(parts) > DEEPEST or len(name) > LONGEST_PATH else name
+
+
+class Zip(Archive):
+    """The files of a zip."""
+
+    kind = "zip"
+
+    def _contents(self) -> tuple[dict[str, zipfile.ZipInfo], dict[str, int]]:
+        try:
+            with zips.opened(self.archive) as opened:
+                infos = opened.infolist()
+        except Exception as error:  # zipfile raises many kinds on damaged files
+            raise UserError(
+                f"{self.archive}: not a readable zip ({files.reason(error)}); make it again"
+            ) from error
+        found, left_out = {}, Counter()
+        for info in infos:
+            name = clean(info.filename)
+            if name is None:
+                left_out[OUTSIDE] += 1
+                continue
+            left_out[TWICE] += name in found
+            found[name] = info
+        return found, +left_out
+
+    def _size(self, member: zipfile.ZipInfo) -> int:
+        return member.file_size
+
+    def _is_link(self, member: zipfile.ZipInfo) -> bool:
+        mode = member.external_attr >> 16 if member.create_system == UNIX else 0
+        return stat.S_IFMT(mode) not in (0, stat.S_IFREG)
 
     def open(self, name: str) -> BinaryIO:
         if not hasattr(self.handles, "archive"):
@@ -254,44 +329,8 @@ class Zip(_Place):
         zips.check_bomb(member)
         return self.handles.archive.open(member.filename)
 
-    def read(self, name: str, most: int) -> bytes:
-        """The content of a file. Raises ValueError if it has more than `most` bytes."""
-        size = self._members[self.prefix + name].file_size
-        if size > most:
-            raise ValueError(f"it has {size:,} bytes, and at most {most:,} are accepted")
-        with self.open(name) as file:
-            return file.read(size)
 
-
-Files = Directory | Zip
-
-
-def _members(archive: Path) -> tuple[dict[str, zipfile.ZipInfo], dict[str, int]]:
-    """The members of a zip by path, and how many are left out, by the reason: a later one has the
-    same path, or the path leads out of the archive or is too long.
-
-    Backslashes, which Windows programs may have written, become slashes; "./a" and "/a" become "a".
-
-    Raises UserError if the file is not a readable zip.
-    """
-    try:
-        with zips.opened(archive) as opened:
-            infos = opened.infolist()
-    except Exception as error:  # zipfile raises many kinds on damaged files
-        raise UserError(
-            f"{archive}: not a readable zip ({files.reason(error)}); make it again"
-        ) from error
-    found, left_out = {}, Counter()
-    for info in infos:
-        *folders, base = info.filename.replace("\\", "/").split("/")
-        name = "/".join([*(part for part in folders if part not in ("", ".")), base])
-        parts = name.split("/")
-        if ".." in parts or len(parts) > DEEPEST or len(name) > LONGEST_PATH:
-            left_out[OUTSIDE] += 1
-            continue
-        left_out[TWICE] += name in found
-        found[name] = info
-    return found, +left_out
+Files = Directory | Archive
 
 
 def share_files(a: Files, b: Files) -> str:

@@ -2,6 +2,8 @@
 
 import io
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -38,6 +40,18 @@ class TfdsSource:
         if isinstance(image, bytes):
             return decode.decode(lambda: io.BytesIO(image), self.name(i))
         return np.asarray(image)
+
+    def content(self, i: int) -> bytes:
+        """The file of image i; b"" if the image is not encoded."""
+        image = self.record(i)["image"]
+        return image if isinstance(image, bytes) else b""
+
+    def reader(self, i: int) -> Callable[[], np.ndarray] | None:
+        """A function that returns `image(i)` in any process; None if the image is not encoded."""
+        image = self.record(i)["image"]
+        if not isinstance(image, bytes):
+            return None
+        return partial(decode.decode, partial(io.BytesIO, image), self.name(i))
 
     def label(self, i: int) -> int:
         return int(self.record(i).get("label", 0))

@@ -62,7 +62,7 @@ def _spelled(own: Flags) -> str:
     """Flags as they are typed, separated by blanks: --seeds= --few --nofew."""
     words = []
     for name, flag in own.items():
-        words += [f"--{name}", f"--no{name}"] if flag.boolean else [f"--{name}="]
+        words += [f"--{name}", f"--no{name}"] if flags.takes_no_value(flag) else [f"--{name}="]
     return " ".join(words)
 
 
@@ -118,7 +118,7 @@ def _of_fish(flag: absl_flags.Flag, mode: str) -> str:
     condition = f" -n '__gan_jax_mode_is {mode}'" if mode else ""
     about = flag.help.split(". ")[0]
     start = f"complete -c gan_jax{condition} -d {_quoted(about)} -l"
-    if flag.boolean:
+    if flags.takes_no_value(flag):
         return f"{start} {flag.name}\ncomplete -c gan_jax{condition} -l no{flag.name}"
     if flag.name == "config":
         return f"{start} config -x -a '(__gan_jax_configs)'"

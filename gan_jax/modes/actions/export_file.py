@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from gan_jax import config as configs
-from gan_jax.core import ema
+from gan_jax.core import cluster, ema
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_file, write_json, writing
@@ -41,9 +41,10 @@ def export_file(
     params = net.params if weights == "raw" else ema.averaged(net)[0]
     tensors = guided_diffusion.from_trees(fetch(params), {})
     about = {"config": configs.plain(model.config), "data": model.experiment.facts._asdict()}
-    with writing(path, kind="file"):
-        torch_file.write(path, tensors)
-        write_json(released.beside(path), about)
+    if cluster.is_first():
+        with writing(path, kind="file"):
+            torch_file.write(path, tensors)
+            write_json(released.beside(path), about)
     logger.info(
         f"wrote step {model.step} to {path}, and its config to {released.beside(path).name}"
     )

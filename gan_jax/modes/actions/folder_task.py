@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax.core import cluster
 from gan_jax.core.console import ProgressBar
 from gan_jax.core.system import System, Task
 from gan_jax.data.inputs import Inputs
 from gan_jax.errors import ArgumentError, UserError, argument
-from gan_jax.files import check_folder, write_json, writing
+from gan_jax.files import check_folder
 from gan_jax.modes.actions.model_choice import ModelChoice
-from gan_jax.modes.actions.output import check_apart, save_png, save_sheet
+from gan_jax.modes.actions.output import check_apart, save_png, save_sheet, save_values
 from gan_jax.ops import images
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
@@ -142,15 +143,14 @@ def _results(model: Model, task: Task, inputs: Inputs, options: Options) -> Iter
 def _write_scores(folder: Path, scores: list[dict[str, float]]) -> list[Path]:
     """Writes scores.json with the means and returns its path; nothing if there are no scores."""
     path = folder / "scores.json"
-    if path.exists():  # written by an earlier call
-        path.unlink()
+    if cluster.is_first():
+        path.unlink(missing_ok=True)  # written by an earlier call
     if not scores:
         return []
     means = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
     listed = ", ".join(f"{k} {v:.4f}" for k, v in means.items())
     logger.info(f"means over {len(scores)} targets: {listed}")
-    with writing(path):
-        write_json(path, {"images": len(scores), **means})
+    save_values(path, {"images": len(scores), **means})
     return [path]
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax.core import checkpoint, job, optim
+from gan_jax.core import checkpoint, cluster, job, optim
 from gan_jax.core.train_step import TrainCarry
 from gan_jax.errors import ArgumentError, argument
 from gan_jax.files import amount, writing
@@ -68,17 +68,22 @@ def import_file(source: str | Path, workdir: str | Path, config: ConfigDict | No
 def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Path:
     """Writes config and state of the run, and returns its folder."""
     key = f"source={path}"
-    folder = claims.claim(workdir)
-    try:
+    folder = claims.claim(workdir, lock=cluster.is_first())
+
+    def holds_a_run() -> bool:
         # an import that was killed has left no state
-        if (folder / "config.json").exists() and folders.has_states(folder):
+        return (folder / "config.json").exists() and folders.has_states(folder)
+
+    try:
+        if cluster.decided("whether the folder is free", holds_a_run):
             raise ArgumentError("workdir", f"={workdir} holds a run already; name another folder")
         experiment = Experiment(config, released.facts_of(config, tensors))
         with argument("source"):
             carry = _begun(experiment, released.NETS[config.system], tensors, key)
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep)
         with writing(folder / "config.json", "workdir"):
-            provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
+            if cluster.is_first():
+                provenance.write_config(folder, config, experiment.mesh.size, experiment.facts)
             states.save(0, carry._asdict(), vars(job.Progress()))
             states.close()
     finally:

@@ -1,12 +1,16 @@
-"""Writing the files of a mode into `--out`: whole, outside its input, with clear errors."""
+"""Writing the files of a mode into `--out`: whole, outside its input, with clear errors.
+
+Of several processes, which all make what is written, only the first writes.
+"""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
+from gan_jax.core import cluster
 from gan_jax.errors import ArgumentError
-from gan_jax.files import replacing, write_bytes, writing
+from gan_jax.files import replacing, write_bytes, write_json, writing
 from gan_jax.report import grids
 
 
@@ -24,18 +28,29 @@ def check_apart(out: Path, source: Path) -> None:
 
 def save(path: Path, data: bytes) -> None:
     """Writes a file of these bytes. Raises UserError if it cannot be written."""
-    with writing(path):
-        write_bytes(path, data)
+    if cluster.is_first():
+        with writing(path):
+            write_bytes(path, data)
+
+
+def save_values(path: Path, values: dict) -> None:
+    """Writes a file of JSON. Raises UserError if it cannot be written."""
+    if cluster.is_first():
+        with writing(path):
+            write_json(path, values)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
     """Writes an image uint8 [H, W, 1 or 3] as grey or RGB. UserError if it cannot be written."""
-    with writing(path):
-        grids.save_png(path, image if image.shape[-1] == 3 else image[..., 0])
+    if cluster.is_first():
+        with writing(path):
+            grids.save_png(path, image if image.shape[-1] == 3 else image[..., 0])
 
 
 def save_arrays(path: Path, *arrays: np.ndarray, compressed: bool = False, **named) -> None:
     """Writes an .npz of arrays, whole or not at all. Raises UserError if it cannot be written."""
+    if not cluster.is_first():
+        return
     save = np.savez_compressed if compressed else np.savez
     with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
         save(file, *arrays, **named)
@@ -48,6 +63,7 @@ def save_sheet(folder: Path, name: str, picture: np.ndarray) -> Path:
     Raises UserError if it cannot be written.
     """
     path = folder / grids.SHEET_FOLDER / name
-    with writing(path):
-        grids.save_sheet(path, picture)
+    if cluster.is_first():
+        with writing(path):
+            grids.save_sheet(path, picture)
     return path

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_jax.core import cluster
 from gan_jax.core.console import ProgressBar
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import check_file, writing
@@ -95,7 +96,8 @@ def target(out: str | Path, name: str, fps: float) -> Path:
 def save(path: Path, frames: Iterator[tuple[np.ndarray, int]], count: int) -> int:
     """Writes frames uint8 [H, W, 3], each with its milliseconds; returns how many there were.
 
-    On a terminal a bar shows how many of the `count` frames have been made. Raises UserError for
+    On a terminal a bar shows how many of the `count` frames have been made. Of several processes,
+    which all make the frames, only the first writes. Raises UserError for
     frames that are too large, and if the file cannot be written.
     """
     kind = path.suffix.lower()
@@ -113,5 +115,7 @@ def save(path: Path, frames: Iterator[tuple[np.ndarray, int]], count: int) -> in
                 progress(number)
                 yield frame, milliseconds
 
+    if not cluster.is_first():
+        return sum(1 for _ in checked())
     with writing(path, kind="file"):
         return form.save(path, checked())

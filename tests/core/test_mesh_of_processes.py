@@ -1,0 +1,90 @@
+"""A mesh over two processes whose devices alternate in it, as they do on a TPU."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from gan_jax.core.saved_states import read_arrays
+from tests.helpers.shell import ROOT, one_device
+from tests.helpers.sockets import free_port
+
+PROCESS = """
+import sys
+from pathlib import Path
+import jax
+import numpy as np
+address, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(address, 2, process)
+from gan_jax.core.checkpoint import Checkpoints
+from gan_jax.core.mesh import Mesh, fetch, gather
+from gan_jax.errors import UserError
+
+# 0, 1, 1, 0, 0, 1, 1, 0 by process
+by_process = [iter([d for d in jax.devices() if d.process_index == p]) for p in (0, 1)]
+order = [next(by_process[p]) for p in (0, 1, 1, 0, 0, 1, 1, 0)]
+mesh = Mesh(data=2, fsdp=4, least_mb=0, available=order)
+assert [d.process_index for d in mesh.mesh.devices.flat] == [0, 1, 1, 0, 0, 1, 1, 0]
+
+own = mesh.own_rows(16)
+assert own.tolist() == [[0, 1, 6, 7, 8, 9, 14, 15], [2, 3, 4, 5, 10, 11, 12, 13]][process]
+images = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
+batch = mesh.put({"image": images[own], "label": np.arange(16)[own]})
+np.testing.assert_array_equal(gather(batch["image"]), images)
+np.testing.assert_array_equal(gather(batch["label"]), np.arange(16))
+
+half = Mesh(4, available=order)  # fewer devices than there are: two of each process
+assert half.size == 4 and len(half.split.addressable_devices) == 2
+np.testing.assert_array_equal(gather(half.put(images[half.own_rows(16)])), images)
+try:
+    Mesh(3, available=order)
+except UserError as error:
+    assert "each of 2 processes" in str(error)
+
+state = {"kernel": np.arange(64.0, dtype=np.float32).reshape(4, 16), "step": np.int32(3)}
+laid = mesh.lay(state)
+assert not laid["kernel"].is_fully_addressable
+np.testing.assert_array_equal(fetch(laid)["kernel"], state["kernel"])
+mean = jax.jit(lambda x: x.mean(0), out_shardings=mesh.replicated)(batch["image"])
+np.testing.assert_allclose(fetch(mean), images.mean(0), rtol=1e-5, atol=1e-6)
+assert fetch(mesh.copy(jax.random.key_data(jax.random.key(1)))).tolist() == [0, 1]
+
+states = Checkpoints(folder)
+states.save(3, laid, {"n": 1})
+states.wait()
+step, back, meta = states.restore_newest(half.shape(state))
+assert (step, meta) == (3, {"n": 1})
+np.testing.assert_array_equal(fetch(back)["kernel"], state["kernel"])
+back = states.restore_newest(mesh.shape(state))[1]
+assert back["kernel"].sharding == laid["kernel"].sharding
+np.testing.assert_array_equal(fetch(back)["kernel"], state["kernel"])
+states.close()
+print("done")
+"""
+
+
+def test_rows_and_states_of_processes_whose_devices_alternate(tmp_path):
+    environment = {**one_device(), "PYTHONPATH": str(ROOT)}
+    environment["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
+    address = f"localhost:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, address, str(number), str(tmp_path / "states")],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=180)
+            assert (process.returncode, output.splitlines()[-1:]) == (0, ["done"]), output
+    finally:
+        for process in processes:
+            process.kill()
+    # one file holds all of an array, whatever the devices were
+    saved = read_arrays(tmp_path / "states" / "3")
+    np.testing.assert_array_equal(saved["kernel"], np.arange(64.0).reshape(4, 16))
