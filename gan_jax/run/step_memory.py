@@ -30,6 +30,13 @@ from gan_jax.run.topology import GIB, Topology
 logger = logging.getLogger(__name__)
 
 PREALLOCATED = 0.75  # the share of a GPU's memory that JAX takes unless it is told otherwise
+# otherwise libtpu asks Google Cloud what machine this is, claims its TPU, and warns without one
+LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
 USABLE = 0.95  # of a device's memory; the rest is the driver's and the runtime's
 
 
@@ -164,9 +171,8 @@ def _tpu_devices(topology: Topology) -> list | None:
     """The devices of a topology as libtpu describes them, if it can."""
     if not topology.compiles:
         return None
-    # otherwise libtpu asks Google Cloud what machine this is, and claims the TPU of it
-    for name in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
-        os.environ.setdefault(name, "1")
+    for name, value in LIBTPU.items():
+        os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
     generation = topology.compiles.partition(":")[0]
