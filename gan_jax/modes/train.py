@@ -83,5 +83,9 @@ def _dry_run(config) -> int:
             "one; for TPUs libtpu compiles the step where it is installed"
         )
     else:
+        import jax
+
+        # nothing is computed, and the devices that are here may be those of another run
+        jax.config.update("jax_platforms", "cpu")
         dry_run.forecast(config, TOPOLOGY.value, FACTS.value)
     return 0

@@ -32,13 +32,16 @@ def sizes(config: ConfigDict) -> list[str]:
 
 def savers(config: ConfigDict) -> list[str]:
     """The settings that save memory in training and change no result, as flags: blocks that are
-    computed twice, and a batch in parts, where a system has them."""
+    computed twice and a batch in parts, where a system has them, and a state that is split over
+    the devices, where there are several."""
     found = []
     if config.get("model", {}).get("remat", "blocks") != "blocks":
         found.append("--config.model.remat=blocks")
     parts = config.get("microbatches", 0)
     if parts and config.batch_size % (2 * parts) == 0:
         found.append(f"--config.microbatches={2 * parts}")
+    if jax.device_count() > config.mesh.fsdp:
+        found.append(f"--config.mesh.fsdp={jax.device_count()}")
     return found
 
 

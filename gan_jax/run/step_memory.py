@@ -8,6 +8,7 @@ counted (`core.liveness`).
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,9 +20,9 @@ from ml_collections import ConfigDict
 from gan_jax import backend
 from gan_jax import config as configs
 from gan_jax.core import liveness, train_step
-from gan_jax.core.mesh import DATA, Mesh
+from gan_jax.core.mesh import DATA, FSDP, Mesh
 from gan_jax.core.system import Facts, PyTree, Stage
-from gan_jax.errors import is_full_memory
+from gan_jax.errors import UserError, is_full_memory
 from gan_jax.run import memory
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.topology import GIB, Topology
@@ -29,8 +30,14 @@ from gan_jax.run.topology import GIB, Topology
 logger = logging.getLogger(__name__)
 
 PREALLOCATED = 0.75  # the share of a GPU's memory that JAX takes unless it is told otherwise
+# otherwise libtpu asks Google Cloud what machine this is, claims its TPU, and warns without one
+LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
 USABLE = 0.95  # of a device's memory; the rest is the driver's and the runtime's
-MOST_PARTS = 64  # microbatches
 
 
 class Forecast(NamedTuple):
@@ -69,11 +76,15 @@ class Forecast(NamedTuple):
 class Described(Mesh):
     """A mesh of devices that are not here; arrays that would lie on it are shapes."""
 
-    def __init__(self, devices: int):
-        self.size = devices
-        self.mesh = AbstractMesh((devices,), (DATA,))
+    def __init__(self, devices: int, fsdp: int = 1, least_mb: float = 1.0):
+        """See `Mesh`. Raises UserError if `fsdp` does not divide `devices`."""
+        if devices % fsdp:
+            raise UserError(f"config.mesh.fsdp={fsdp}: does not divide {devices} devices")
+        self.size, self.splits_state = devices, fsdp > 1
+        self._fsdp, self._least = fsdp, least_mb * 2**20
+        self.mesh = AbstractMesh((devices // fsdp, fsdp), (DATA, FSDP))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.split = NamedSharding(self.mesh, PartitionSpec(DATA))
+        self.split = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
 
     def copy(self, tree: PyTree) -> PyTree:
         """The shapes of arrays or keys."""
@@ -85,8 +96,9 @@ def described(config: ConfigDict, topology: Topology, facts: Facts) -> Experimen
 
     Raises UserError for a config whose values do not fit each other, the data or the devices.
     """
+    mesh = Described(_used(config, topology), config.mesh.fsdp, config.mesh.least_mb)
     with backend.programs_for(topology.kind):
-        return Experiment(config, facts=facts, mesh=Described(_used(config, topology)))
+        return Experiment(config, facts=facts, mesh=mesh)
 
 
 def _used(config: ConfigDict, topology: Topology) -> int:
@@ -105,7 +117,21 @@ def counted(experiment: Experiment, topology: Topology) -> Forecast:
         program = jax.make_jaxpr(_of_stage(system.train_step, own))(state, batch, key)
     donated = range(len(jax.tree.leaves(state)))
     found = liveness.peak(program.jaxpr, donated, fuses_products=topology.kind == "tpu")
-    return Forecast(found.arguments, found.weights, found.examples)
+    apart = _elsewhere(experiment.mesh, state)
+    gathered = _elsewhere(experiment.mesh, [net.params for net in state.nets.values()], whole=True)
+    return Forecast(found.arguments - apart, found.weights + gathered, found.examples)
+
+
+def _elsewhere(mesh: Mesh, tree: PyTree, whole: bool = False) -> int:
+    """The bytes of a state that a device does not hold, because they are split over several; with
+    `whole` all bytes of the arrays that are split. A step gathers the weights among these."""
+    total = 0
+    for x in jax.tree.leaves(tree):
+        shape = mesh.place(x).shard_shape(x.shape)
+        if shape != x.shape:
+            kept = 0 if whole else math.prod(shape)
+            total += (math.prod(x.shape) - kept) * x.dtype.itemsize
+    return total
 
 
 def _of_stage(function: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
@@ -121,7 +147,8 @@ def compiled(experiment: Experiment, topology: Topology) -> Forecast | None:
     devices = _tpu_devices(topology)
     if devices is None:
         return None
-    mesh, config = Mesh(experiment.mesh.size, available=devices), experiment.config
+    config = experiment.config
+    mesh = Mesh(experiment.mesh.size, **config.mesh, available=devices)
     last = experiment.last
     batch = {k: mesh.rows(len(v), v.shape[1:], v.dtype) for k, v in experiment.batch(last).items()}
     with backend.programs_for("tpu"):
@@ -144,9 +171,8 @@ def _tpu_devices(topology: Topology) -> list | None:
     """The devices of a topology as libtpu describes them, if it can."""
     if not topology.compiles:
         return None
-    # otherwise libtpu asks Google Cloud what machine this is, and claims the TPU of it
-    for name in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
-        os.environ.setdefault(name, "1")
+    for name, value in LIBTPU.items():
+        os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
     generation = topology.compiles.partition(":")[0]
@@ -154,7 +180,8 @@ def _tpu_devices(topology: Topology) -> list | None:
     try:
         found = topologies.get_topology_desc(topology.compiles, "tpu", **options)
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError, ImportError) as error:
-        logger.info(f"libtpu is not used: {' '.join(str(error).split())[:120]}")
+        logger.debug(f"libtpu: {' '.join(str(error).split())}")
+        logger.info("libtpu is not installed, or does not know these devices: no compiled figure")
         return None
     return list(found.devices) if len(found.devices) == topology.devices else None
 
@@ -192,33 +219,36 @@ def changes(
     config: ConfigDict, topology: Topology, facts: Facts, now: Forecast
 ) -> Iterator[Change]:
     """What would make a step smaller, one after the other until it fits: blocks that are computed
-    twice, then a batch in parts, then a smaller batch. `now` is counted for the config as it is.
+    twice, a batch in parts, a state that is split over the devices, and a smaller batch. What a
+    system does not accept is left out. `now` is counted for the config as it is.
     """
     keys: dict[str, Any] = {}
+    for more in _steps(config, _used(config, topology)):
+        if fits(now, topology):
+            return
+        try:
+            now = _recounted(config, keys | more, topology, facts)
+        except UserError:  # as a batch in parts is refused by batch norm
+            continue
+        keys |= more
+        yield Change(dict(keys), now)
 
-    def counted_with(more: dict[str, Any]) -> Change:
-        keys.update(more)
-        return Change(dict(keys), _recounted(config, keys, topology, facts))
 
-    found = Change({}, now)
-    if "remat" in config.get("model", {}) and config.model.remat != "blocks":
-        found = counted_with({"model.remat": "blocks"})
-        yield found
-    devices = _used(config, topology)
-    own = config.batch_size // devices
+def _steps(config: ConfigDict, devices: int) -> Iterator[dict[str, Any]]:
+    """Keys that make a step smaller, from what costs least to what changes the result."""
+    own = config.batch_size // devices  # images of a device; 0 where another key says how many
+    if config.get("model", {}).get("remat", "blocks") != "blocks":
+        yield {"model.remat": "blocks"}
     parts = config.get("microbatches", 0)
-    while parts and not fits(found.forecast, topology):
-        parts = _more_parts(found.forecast, topology, parts, own)
-        if not parts:
-            break
-        found = counted_with({"microbatches": parts})
-        yield found
-    while config.batch_size and own > 1 and not fits(found.forecast, topology):
+    while parts and own % (2 * parts) == 0 and own:
+        parts *= 2
+        yield {"microbatches": parts}
+    if config.mesh.fsdp < devices:
+        yield {"mesh.fsdp": devices}
+    while own > 1:
         own //= 2
-        if "microbatches" in keys:
-            keys["microbatches"] = min(keys["microbatches"], own)
-        found = counted_with({"batch_size": own * devices})
-        yield found
+        parts = min(parts, own)
+        yield {"batch_size": own * devices} | ({"microbatches": parts} if parts else {})
 
 
 def advice(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast) -> Iterator[str]:
@@ -231,15 +261,6 @@ def advice(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast) 
             "nothing above makes it fit: use more devices or larger ones, or make one of "
             f"{', '.join(memory.sizes(config))} smaller"
         )
-
-
-def _more_parts(forecast: Forecast, topology: Topology, parts: int, own: int) -> int:
-    """The next number of microbatches to try; 0 if there is none. `own` images are a device's."""
-    room = USABLE * topology.memory - forecast.state - forecast.weights
-    wanted = parts * 2
-    while room > 0 and forecast.examples * parts / wanted > room:
-        wanted *= 2
-    return wanted if room > 0 and wanted <= min(own, MOST_PARTS) and own % wanted == 0 else 0
 
 
 def _recounted(

@@ -162,9 +162,21 @@ def test_what_never_fits_says_so():
     none = SMALL._replace(memory=1000)
     now = step_memory.counted(step_memory.described(chosen, none, facts), none)
     told = list(step_memory.advice(chosen, none, facts, now))
-    assert told[0].startswith("with --config.batch_size=4: ")
-    assert "it does not fit" in told[0]
+    assert told[0].startswith("with --config.mesh.fsdp=4: ")  # batch norm takes no microbatches
+    assert told[1].startswith("with --config.mesh.fsdp=4 --config.batch_size=4")
+    assert "it does not fit" in told[1]
     assert told[-1].startswith("nothing above makes it fit: use more devices")
+
+
+def test_a_split_state_takes_a_share_of_each_device():
+    """All but small arrays; the weights are gathered for the step."""
+    keys = SHALLOW | {"mesh.least_mb": 0.0001}
+    whole = counted("diffusion_imagenet64", "v5e-4", "classes=10", **keys)
+    split = counted("diffusion_imagenet64", "v5e-4", "classes=10", **keys, **{"mesh.fsdp": 4})
+    assert split.examples == whole.examples
+    assert split.state == pytest.approx(whole.state / 4, rel=0.05)
+    weights = whole.state / 4  # beside them their average and two moments
+    assert split.weights - whole.weights == pytest.approx(weights, rel=0.05)
 
 
 def test_most_of_a_gpu_has_to_be_asked_for():
@@ -178,7 +190,8 @@ def test_most_of_a_gpu_has_to_be_asked_for():
 
 def test_a_full_memory_names_what_changes_no_result():
     text = memory.of_training(config("diffusion_imagenet64", **SHALLOW))
-    assert text.startswith("add --config.model.remat=blocks or --config.microbatches=2, which")
+    flags = "--config.model.remat=blocks or --config.microbatches=2 or --config.mesh.fsdp=8"
+    assert text.startswith(f"add {flags}, which changes no result, or lower one of config.data.")
     assert "--dry_run --topology=" in text
     assert "remat" not in memory.of_training(config("dcgan_mnist:tiny"))
 
