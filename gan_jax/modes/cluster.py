@@ -230,6 +230,13 @@ def _slurm(environment: Mapping[str, str], gpus: int) -> _Offer | None:
     )
 
 
+def not_yet_started(environment: Mapping[str, str]) -> bool:
+    """Whether a job of SLURM asks for several tasks, and this process is not one of them."""
+    tasks = environment.get("SLURM_NTASKS", "")
+    others = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    return tasks.isdecimal() and int(tasks) > 1 and not any(name in environment for name in others)
+
+
 def _tasks_per_node(text: str) -> list[int]:
     """SLURM's "2(x3),1" as [2, 2, 2, 1]; [] for what is not written like this."""
     found: list[int] = []

@@ -61,6 +61,11 @@ def _join(
     if platform in ("", "tpu") and cluster.on_several_tpu_hosts(os.environ, _tpu_endpoints()):
         cluster.join(jax, None, seconds)
         return True
+    if asked.distributed == "auto" and cluster.not_yet_started(os.environ):
+        logger.info(
+            "note: this job of SLURM has several tasks, but srun has not started this process, so "
+            "it computes alone"
+        )
     if asked.distributed == "on" and not _alone(asked):
         raise UserError(
             "--distributed: no cluster found here; start the processes by srun or mpirun, or give "

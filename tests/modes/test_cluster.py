@@ -121,6 +121,14 @@ def test_a_single_process_waits_for_nobody(environment):
         assert find(environment, distributed=distributed) is None
 
 
+def test_the_script_of_a_job_with_several_tasks():
+    script = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}
+    assert cluster.not_yet_started(script)
+    assert not cluster.not_yet_started(script | {"SLURM_NTASKS": "1"})
+    for started in (slurm(), script | mpi(), {}):
+        assert not cluster.not_yet_started(started)
+
+
 def test_off_is_alone_whatever_a_scheduler_says():
     for environment in (slurm(), mpi(), {"GAN_JAX_NUM_PROCESSES": "2"}):
         assert find(environment, distributed="off") is None
