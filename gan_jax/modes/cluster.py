@@ -23,6 +23,8 @@ FIRST_PORT, PORTS = 61440, 4096
 COORDINATOR = ("GAN_JAX_COORDINATOR", "JAX_COORDINATOR_ADDRESS")
 COUNT = ("GAN_JAX_NUM_PROCESSES", "JAX_NUM_PROCESSES")
 INDEX = ("GAN_JAX_PROCESS_ID", "JAX_PROCESS_ID")
+DIRECT = ("no_grpc_proxy", "no_proxy")  # hosts that gRPC reaches without a proxy
+BIND = "JAX_COORDINATOR_BIND_ADDRESS"  # where the first process listens, if not everywhere
 TPU_HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
 
 
@@ -297,17 +299,19 @@ def join(jax, member: Member | None, seconds: int) -> None:
     if member is None:
         where, settings = "the other hosts of this TPU", {}
     else:
-        where = f"the coordinator {member.coordinator}"
+        where, listening = f"the coordinator {member.coordinator}", None
         if member.index == 0:
             where = f"all of the {member.count} processes at {member.coordinator}"
-            _check_port(member.coordinator)
+            listening = os.environ.get(BIND) or _listening(member.coordinator)
         settings = dict(
             coordinator_address=member.coordinator,
+            coordinator_bind_address=listening,
             num_processes=member.count,
             process_id=member.index,
             local_device_ids=member.devices and list(member.devices),
             cluster_detection_method="deactivate",
         )
+        _without_proxy(member.coordinator)
     # jax ends a process that waited in vain by SIGABRT and a trace of C++
     with _bounded(seconds, f"no answer from {where} within {seconds} s"):
         try:
@@ -316,22 +320,41 @@ def join(jax, member: Member | None, seconds: int) -> None:
             raise UserError(f"--distributed: cannot join {where} ({error})") from None
 
 
-def _check_port(address: str) -> None:
-    """Raises UserError if nothing can listen at the port of an address of this machine. jax would
-    end with a segmentation fault or not, as threads happen to run."""
+def _without_proxy(address: str) -> None:
+    """Makes gRPC reach an address directly, where the environment names a proxy for the rest of the
+    world."""
+    known = next(filter(None, map(os.environ.get, DIRECT)), "")
+    host = address.rpartition(":")[0].strip("[]")
+    os.environ[DIRECT[0]] = ",".join(filter(None, (known, host)))
+
+
+def _listening(address: str) -> str:
+    """Where the first process listens: the port of its address, on every interface.
+
+    Raises UserError if the port is taken. jax would end with a segmentation fault or not, as
+    threads happen to run.
+    """
     port = int(address.rpartition(":")[2])
-    for family, every in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
-        with socket.socket(family) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind((every, port))
-            except (OSError, OverflowError) as error:
-                if family == socket.AF_INET6 and getattr(error, "errno", 0) != errno.EADDRINUSE:
-                    continue  # a machine without IPv6
-                raise UserError(
-                    f"--distributed: nothing can listen for the other processes at {address} "
-                    f"({error}); name another port by --coordinator"
-                ) from None
+    try:
+        try:
+            _listen(socket.AF_INET6, "::", port)
+            return f"[::]:{port}"
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+            _listen(socket.AF_INET, "0.0.0.0", port)  # a machine without IPv6
+            return f"0.0.0.0:{port}"
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--distributed: nothing can listen for the other processes at {address} ({error}); "
+            "name another port by --coordinator"
+        ) from None
+
+
+def _listen(family: int, host: str, port: int) -> None:
+    with socket.socket(family) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind((host, port))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import os
 import urllib.request
 
 from gan_jax.errors import UserError
-from gan_jax.modes import cluster, compiled
+from gan_jax.modes import cluster, compiled, streams
 from gan_jax.modes.flags import General
 
 ENDPOINTS = (
@@ -43,6 +43,8 @@ def prepare(general: General) -> None:
     compiled.keep(jax, general.compilation_cache.value, joined)
     _check(jax, platform)
     if joined:
+        if jax.process_index():
+            streams.mute()
         found = member.found if member else "TPU"
         logger.info(f"{jax.process_count()} processes, found by {found}")
 
