@@ -1,20 +1,15 @@
 """Which processes compute together: what the flags, the environment and schedulers say.
 
 `find` reads a mapping of environment variables and nothing else, so that it can be tried without a
-cluster. `join` then connects the processes, before jax is asked for any device.
+cluster. joining.py then connects the processes.
 """
 
-import contextlib
-import errno
-import os
 import re
-import socket
-import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError
 
 # schedulers have no way to agree on a port, so it follows from the job's name; it lies above those
 # that Linux gives to outgoing connections
@@ -23,8 +18,6 @@ FIRST_PORT, PORTS = 61440, 4096
 COORDINATOR = ("GAN_JAX_COORDINATOR", "JAX_COORDINATOR_ADDRESS")
 COUNT = ("GAN_JAX_NUM_PROCESSES", "JAX_NUM_PROCESSES")
 INDEX = ("GAN_JAX_PROCESS_ID", "JAX_PROCESS_ID")
-DIRECT = ("no_grpc_proxy", "no_proxy")  # hosts that gRPC reaches without a proxy
-BIND = "JAX_COORDINATOR_BIND_ADDRESS"  # where the first process listens, if not everywhere
 TPU_HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
 
 
@@ -288,88 +281,3 @@ def on_several_tpu_hosts(environment: Mapping[str, str], endpoints: str) -> bool
     named = next((environment[name] for name in TPU_HOSTS if environment.get(name)), endpoints)
     slices = environment.get("MEGASCALE_NUM_SLICES", "")
     return "," in named or (slices.isdecimal() and int(slices) > 1)
-
-
-def join(jax, member: Member | None, seconds: int) -> None:
-    """Connects this process with the others, or ends it with one line after `seconds`.
-
-    `member` is None on a TPU, whose hosts jax finds by itself. Raises UserError if this is the
-    first process and its port is taken.
-    """
-    if member is None:
-        where, settings = "the other hosts of this TPU", {}
-    else:
-        where, listening = f"the coordinator {member.coordinator}", None
-        if member.index == 0:
-            where = f"all of the {member.count} processes at {member.coordinator}"
-            listening = os.environ.get(BIND) or _listening(member.coordinator)
-        settings = dict(
-            coordinator_address=member.coordinator,
-            coordinator_bind_address=listening,
-            num_processes=member.count,
-            process_id=member.index,
-            local_device_ids=member.devices and list(member.devices),
-            cluster_detection_method="deactivate",
-        )
-        _without_proxy(member.coordinator)
-    # jax ends a process that waited in vain by SIGABRT and a trace of C++
-    with _bounded(seconds, f"no answer from {where} within {seconds} s"):
-        try:
-            jax.distributed.initialize(**settings, initialization_timeout=seconds + 600)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"--distributed: cannot join {where} ({error})") from None
-
-
-def _without_proxy(address: str) -> None:
-    """Makes gRPC reach an address directly, where the environment names a proxy for the rest of the
-    world."""
-    known = next(filter(None, map(os.environ.get, DIRECT)), "")
-    host = address.rpartition(":")[0].strip("[]")
-    os.environ[DIRECT[0]] = ",".join(filter(None, (known, host)))
-
-
-def _listening(address: str) -> str:
-    """Where the first process listens: the port of its address, on every interface.
-
-    Raises UserError if the port is taken. jax would end with a segmentation fault or not, as
-    threads happen to run.
-    """
-    port = int(address.rpartition(":")[2])
-    try:
-        try:
-            _listen(socket.AF_INET6, "::", port)
-            return f"[::]:{port}"
-        except OSError as error:
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise
-            _listen(socket.AF_INET, "0.0.0.0", port)  # a machine without IPv6
-            return f"0.0.0.0:{port}"
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"--distributed: nothing can listen for the other processes at {address} ({error}); "
-            "name another port by --coordinator"
-        ) from None
-
-
-def _listen(family: int, host: str, port: int) -> None:
-    with socket.socket(family) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tried.bind((host, port))
-
-
-@contextlib.contextmanager
-def _bounded(seconds: float, message: str) -> Iterator[None]:
-    """Ends the process with status 1 and one line if the block takes longer."""
-    over = threading.Event()
-
-    def watch() -> None:
-        if not over.wait(seconds):
-            line = f"error: --distributed: {one_line(message)}; --join_seconds makes it longer\n"
-            os.write(2, line.encode())
-            os._exit(1)
-
-    threading.Thread(target=watch, name="join", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()

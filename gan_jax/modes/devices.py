@@ -6,7 +6,7 @@ import os
 import urllib.request
 
 from gan_jax.errors import UserError
-from gan_jax.modes import cluster, compiled, streams
+from gan_jax.modes import cluster, compiled, joining, streams
 from gan_jax.modes.flags import General
 
 ENDPOINTS = (
@@ -56,12 +56,12 @@ def _join(
     if member is not None:
         # without it processes on CPUs would not reach each other; other devices do not read it
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        cluster.join(jax, member, seconds)
+        joining.join(jax, member, seconds)
         return True
     if asked.distributed == "off":
         return False
     if platform in ("", "tpu") and cluster.on_several_tpu_hosts(os.environ, _tpu_endpoints()):
-        cluster.join(jax, None, seconds)
+        joining.join(jax, None, seconds)
         return True
     if asked.distributed == "auto" and cluster.not_yet_started(os.environ):
         logger.info(

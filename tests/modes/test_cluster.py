@@ -4,12 +4,13 @@ import errno
 import os
 import socket
 import subprocess
+import time
 
 import jax
 import pytest
 
 from gan_jax.errors import UserError
-from gan_jax.modes import cluster, devices, door, parsing
+from gan_jax.modes import cluster, devices, door, joining, parsing
 from tests.helpers.shell import ROOT, command, error_line, launch_here, one_device, rows
 
 TINY = ("--config=classifier_mnist:tiny", "--config.run.steps=1", "--config.run.log_every=1")
@@ -279,6 +280,21 @@ def test_nobody_answers(index):
     assert address in line
 
 
+def test_a_signal_while_others_are_waited_for():
+    port = free_port()
+    words = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2", "--process_id=0")
+    process = start(1, {}, "--mode=report", *words)
+    for _ in range(600):
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    process.terminate()
+    done = finished(process)
+    assert done.returncode == 75, done.stderr
+    assert done.stdout.startswith("stopped outside training: nothing is lost")
+
+
 def test_a_machine_without_ipv6(monkeypatch):
     """The first process listens on IPv4, which alone is there."""
 
@@ -289,13 +305,13 @@ def test_a_machine_without_ipv6(monkeypatch):
     joined = {}
     monkeypatch.setenv("no_proxy", "localhost")
     monkeypatch.setenv("no_grpc_proxy", "")
-    monkeypatch.setattr(cluster, "_listen", bind)
+    monkeypatch.setattr(joining, "_listen", bind)
     monkeypatch.setattr(jax.distributed, "initialize", lambda **given: joined.update(given))
-    cluster.join(jax, cluster.Member("node1:4000", 2, 0), 1)
+    joining.join(jax, cluster.Member("node1:4000", 2, 0), 1)
     assert joined["coordinator_bind_address"] == "0.0.0.0:4000"
     assert joined["coordinator_address"] == "node1:4000"
-    assert os.environ[cluster.DIRECT[0]] == "localhost,node1"
-    cluster.join(jax, cluster.Member("node1:4000", 2, 1, (2, 3)), 1)
+    assert os.environ[joining.DIRECT[0]] == "localhost,node1"
+    joining.join(jax, cluster.Member("node1:4000", 2, 1, (2, 3)), 1)
     assert joined["coordinator_bind_address"] is None
     assert joined["local_device_ids"] == [2, 3]
 
