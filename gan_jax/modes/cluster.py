@@ -1,20 +1,15 @@
 """Which processes compute together: what the flags, the environment and schedulers say.
 
 `find` reads a mapping of environment variables and nothing else, so that it can be tried without a
-cluster. `join` then connects the processes, before jax is asked for any device.
+cluster. joining.py then connects the processes.
 """
 
-import contextlib
-import errno
-import os
 import re
-import socket
-import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError
 
 # schedulers have no way to agree on a port, so it follows from the job's name; it lies above those
 # that Linux gives to outgoing connections
@@ -230,6 +225,13 @@ def _slurm(environment: Mapping[str, str], gpus: int) -> _Offer | None:
     )
 
 
+def not_yet_started(environment: Mapping[str, str]) -> bool:
+    """Whether a job of SLURM asks for several tasks, and this process is not one of them."""
+    tasks = environment.get("SLURM_NTASKS", "")
+    others = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    return tasks.isdecimal() and int(tasks) > 1 and not any(name in environment for name in others)
+
+
 def _tasks_per_node(text: str) -> list[int]:
     """SLURM's "2(x3),1" as [2, 2, 2, 1]; [] for what is not written like this."""
     found: list[int] = []
@@ -279,67 +281,3 @@ def on_several_tpu_hosts(environment: Mapping[str, str], endpoints: str) -> bool
     named = next((environment[name] for name in TPU_HOSTS if environment.get(name)), endpoints)
     slices = environment.get("MEGASCALE_NUM_SLICES", "")
     return "," in named or (slices.isdecimal() and int(slices) > 1)
-
-
-def join(jax, member: Member | None, seconds: int) -> None:
-    """Connects this process with the others, or ends it with one line after `seconds`.
-
-    `member` is None on a TPU, whose hosts jax finds by itself. Raises UserError if this is the
-    first process and its port is taken.
-    """
-    if member is None:
-        where, settings = "the other hosts of this TPU", {}
-    else:
-        where = f"the coordinator {member.coordinator}"
-        if member.index == 0:
-            where = f"all of the {member.count} processes at {member.coordinator}"
-            _check_port(member.coordinator)
-        settings = dict(
-            coordinator_address=member.coordinator,
-            num_processes=member.count,
-            process_id=member.index,
-            local_device_ids=member.devices and list(member.devices),
-            cluster_detection_method="deactivate",
-        )
-    # jax ends a process that waited in vain by SIGABRT and a trace of C++
-    with _bounded(seconds, f"no answer from {where} within {seconds} s"):
-        try:
-            jax.distributed.initialize(**settings, initialization_timeout=seconds + 600)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"--distributed: cannot join {where} ({error})") from None
-
-
-def _check_port(address: str) -> None:
-    """Raises UserError if nothing can listen at the port of an address of this machine. jax would
-    end with a segmentation fault or not, as threads happen to run."""
-    port = int(address.rpartition(":")[2])
-    for family, every in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
-        with socket.socket(family) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind((every, port))
-            except (OSError, OverflowError) as error:
-                if family == socket.AF_INET6 and getattr(error, "errno", 0) != errno.EADDRINUSE:
-                    continue  # a machine without IPv6
-                raise UserError(
-                    f"--distributed: nothing can listen for the other processes at {address} "
-                    f"({error}); name another port by --coordinator"
-                ) from None
-
-
-@contextlib.contextmanager
-def _bounded(seconds: float, message: str) -> Iterator[None]:
-    """Ends the process with status 1 and one line if the block takes longer."""
-    over = threading.Event()
-
-    def watch() -> None:
-        if not over.wait(seconds):
-            line = f"error: --distributed: {one_line(message)}; --join_seconds makes it longer\n"
-            os.write(2, line.encode())
-            os._exit(1)
-
-    threading.Thread(target=watch, name="join", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()

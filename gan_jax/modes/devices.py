@@ -6,7 +6,7 @@ import os
 import urllib.request
 
 from gan_jax.errors import UserError
-from gan_jax.modes import cluster, compiled
+from gan_jax.modes import cluster, compiled, joining, streams
 from gan_jax.modes.flags import General
 
 ENDPOINTS = (
@@ -47,6 +47,8 @@ def prepare(general: General) -> None:
         bound.join()
     _check(jax, platform)
     if joined:
+        if jax.process_index():
+            streams.mute()
         found = member.found if member else "TPU"
         logger.info(f"{jax.process_count()} processes, found by {found}")
 
@@ -58,13 +60,18 @@ def _join(
     if member is not None:
         # without it processes on CPUs would not reach each other; other devices do not read it
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        cluster.join(jax, member, seconds)
+        joining.join(jax, member, seconds)
         return True
     if asked.distributed == "off":
         return False
     if platform in ("", "tpu") and cluster.on_several_tpu_hosts(os.environ, _tpu_endpoints()):
-        cluster.join(jax, None, seconds)
+        joining.join(jax, None, seconds)
         return True
+    if asked.distributed == "auto" and cluster.not_yet_started(os.environ):
+        logger.info(
+            "note: this job of SLURM has several tasks, but srun has not started this process, so "
+            "it computes alone"
+        )
     if asked.distributed == "on" and not _alone(asked):
         raise UserError(
             "--distributed: no cluster found here; start the processes by srun or mpirun, or give "

@@ -37,6 +37,16 @@ def lose_lines() -> None:
     _Lasting.may_lose = True
 
 
+def mute() -> None:
+    """From now on nothing that is printed to standard output appears, not even by libraries in C:
+    of several processes the first alone prints. Errors do."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 def make_lasting() -> None:
     """Replaces sys.stdout and sys.stderr, so that printing never raises.
 

@@ -1,6 +1,7 @@
 """jobs/tpu_vm.sh against a stand-in for gcloud: a run ends, stops, fails, is taken away."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -133,6 +134,22 @@ def test_several_hosts_need_a_common_folder(cloud):
     assert done.returncode == 1
     assert "2 hosts" in done.stderr
     assert not (cloud / "launched").exists()
+
+
+def test_a_host_of_several_joins_the_others(cloud):
+    """What the script runs on each host of a slice; several hosts of one machine have one home."""
+    (cloud / "jobs").mkdir()
+    script = shutil.copy(SCRIPT, cloud / "jobs")
+    (cloud / "plan").write_text("75\n0\n")
+    subprocess.run(["bash", str(cloud / "uv")], cwd=cloud, check=True)
+    for hosts, flag, status in (("4", " --distributed", 75), ("1", "", 0)):
+        settings = {"HOSTS": hosts, "WORKDIR": str(cloud / "run"), "HOME": str(cloud)}
+        environment = {**os.environ, "CLOUD": str(cloud), **settings}
+        done = subprocess.run(["bash", script, "--on-worker", "--budget=1h"], env=environment)
+        assert done.returncode == status == int((cloud / "status").read_text())
+        (call,) = launched(cloud)
+        assert call.endswith(f"--workdir={cloud / 'run'}{flag} --budget=1h")
+        (cloud / "launched").unlink()
 
 
 def test_bucket_that_does_not_answer_is_not_an_empty_one(cloud):

@@ -132,6 +132,7 @@ def test_what_the_flags_ask_of_jax(monkeypatch, words, expected):
     """Each flag reaches its own setting, and jax is asked in an order that works."""
     asked = []
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "as it was")
+    monkeypatch.setenv("no_grpc_proxy", "")  # joining a cluster changes it
     monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append((name, value)))
     monkeypatch.setattr(jax.distributed, "initialize", lambda **_: asked.append("joined"))
     monkeypatch.setattr(jax, "devices", lambda: asked.append("devices"))
