@@ -33,10 +33,12 @@ class UserError(Exception):
 
     `launch.py` prints the message alone, without a traceback, and exits with a non-zero status.
     Names out of files may be part of a message: what would break the line or steer a terminal is
-    replaced. `status` is the exit status of a program that it ends.
+    replaced. `status` is the exit status of a program that it ends. `shared` says that each of
+    several processes that compute together raises it.
     """
 
     status = 1
+    shared = False
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_line(str(message)))

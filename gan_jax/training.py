@@ -102,7 +102,7 @@ def _opened(
             return _attempts(run, stored, began)
     except OSError as error:
         # single files have been dealt with, so this is the disk of the run or of its data
-        failed = SaveFailed(f"{error.filename or folder}: {reason(error)}; training stopped")
+        failed = _disk_failed(error, folder)
         logger.debug(f"error: {failed}")
         raise failed from error
     except UserError as error:
@@ -167,7 +167,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
             ending.push(functools.partial(_drawn, run))
         for part in (best, states, job.recorder.writer, job.recorder.console):
             ending.callback(part.close)
-        ending.push(_told)
+        ending.push(functools.partial(_told, folder))
         try:
             outcome = loop.run(job, carry, progress)
         except NonFinite as error:
@@ -177,10 +177,15 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         return _concluded(run, outcome, grid, began)
 
 
-def _told(kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-    """Tells other processes, which wait for this one, what ends it. They know of NonFinite."""
-    if kind and issubclass(kind, Exception) and not issubclass(kind, NonFinite):
-        bond.tell_error(error)
+def _told(folder: Path, kind: type[BaseException] | None, error: Any, *_: object) -> None:
+    """Tells other processes, which wait for this one, what ends it."""
+    if kind and issubclass(kind, Exception):
+        bond.tell_error(_disk_failed(error, folder) if issubclass(kind, OSError) else error)
+
+
+def _disk_failed(error: OSError, folder: Path) -> SaveFailed:
+    """What is said of an error of the disk that holds the run in `folder` or its data."""
+    return SaveFailed(f"{error.filename or folder}: {reason(error)}; training stopped")
 
 
 def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:

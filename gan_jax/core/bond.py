@@ -30,7 +30,9 @@ DOUBT = 3.0  # seconds in which the cause of an error that may come from another
 LEAVING = 5.0  # seconds in which the others may leave before process 0, whose end jax takes badly
 SILENCE = 10  # seconds until a machine that does not answer counts as gone
 _LONGEST = 2**16  # bytes of a message
-_KEEPALIVE = dict(TCP_KEEPIDLE=SILENCE - 6, TCP_KEEPINTVL=2, TCP_KEEPCNT=3)
+_KEEPALIVE = dict(
+    TCP_KEEPIDLE=SILENCE - 6, TCP_KEEPINTVL=2, TCP_KEEPCNT=3, TCP_USER_TIMEOUT=1000 * SILENCE
+)
 _GONE = "it ended without a word: it was killed, or its machine is gone"
 
 current: "Bond | None" = None  # of this process; None: it computes alone
@@ -57,9 +59,9 @@ class _Peer:
         self.rank, self.host, self.leaves = -1, "", False
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for name, seconds in _KEEPALIVE.items():
+        for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):  # not everywhere
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._file = connection.makefile("rb")
 
     def send(self, **message: Any) -> None:
@@ -329,9 +331,9 @@ def tell(line: str, status: int, sure: bool = True) -> None:
 def tell_error(error: BaseException) -> None:
     """Tells other processes, if there are any, that an error ends this one, unless all have met it
     (`shared`)."""
-    if current is None or getattr(error, "shared", False):
-        return
     known = isinstance(error, UserError)
+    if current is None or (known and error.shared):
+        return
     line = str(error) if known else f"{type(error).__name__}: {' '.join(str(error).split())}"
     current.tell(line, getattr(error, "status", 1), sure=known)
 

@@ -27,6 +27,7 @@ class NonFinite(UserError):
     gone back to a good state before.
     """
 
+    shared = True  # all processes hold the same metrics and weights
     rollbacks = 0
 
     def __init__(self, what: str, remedy: str) -> None:

@@ -60,7 +60,7 @@ def main(command: parsing.Command) -> NoReturn:
     try:
         status = run(command)
     except UserError as error:
-        fail(parsing.message(error, command), error.status, getattr(error, "shared", False))
+        fail(parsing.message(error, command), error.status, error.shared)
     except KeyboardInterrupt:
         line = "stopped outside training: nothing is lost, run the same command again"
         bond.tell(line, STOPPED)

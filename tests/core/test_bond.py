@@ -8,6 +8,8 @@ import pytest
 
 from gan_jax.core import bond
 from gan_jax.core.bond import Bond
+from gan_jax.core.state_writer import SaveFailed
+from gan_jax.core.train_step import NonFinite
 from gan_jax.errors import STOPPED, UserError
 
 SIZE = 3
@@ -143,3 +145,24 @@ def test_a_process_that_cannot_connect_says_to_what(monkeypatch):
     with pytest.raises(UserError, match=r"process 1 on .* cannot connect to port 1 of 127.0.0.1"):
         Bond(1, 2).connect("127.0.0.1", 1, "", "")
     assert port
+
+
+@pytest.fixture
+def told(monkeypatch) -> list:
+    """What the other processes are told, of this process as one of several."""
+    found: list = []
+    one = SimpleNamespace(tell=lambda *words, **more: found.append((*words, *more.values())))
+    monkeypatch.setattr(bond, "current", one)
+    return found
+
+
+def test_what_is_told_of_an_error(told):
+    bond.tell_error(UserError("no such file"))
+    bond.tell_error(SaveFailed("the disk is full"))
+    bond.tell_error(ValueError("a\nb"))
+    bond.tell_error(NonFinite("step 3", "lower the rate"))  # all processes have this one
+    assert told == [
+        ("no such file", 1, True),
+        ("the disk is full", 74, True),
+        ("ValueError: a b", 1, False),
+    ]
