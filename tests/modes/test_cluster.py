@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from gan_jax.errors import UserError
-from gan_jax.modes import cluster, devices, door, joining, parsing
+from gan_jax.modes import cluster, devices, joining, parsing
 from tests.helpers.shell import ROOT, command, error_line, launch_here, one_device, rows
 
 TINY = ("--config=classifier_mnist:tiny", "--config.run.steps=1", "--config.run.log_every=1")
@@ -210,15 +210,6 @@ def test_on_wants_a_cluster(monkeypatch):
     # srun with one task says that there is nobody to wait for
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     devices.prepare(general)
-
-
-def test_processes_of_a_cluster_need_a_folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(door.devices, "prepare", lambda general: None)
-    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    with pytest.raises(UserError, match="workdir is missing: several processes train together"):
-        door.run(parsing.parse(["launch.py", "--config=dcgan_mnist:tiny"]))
-    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------ real processes
