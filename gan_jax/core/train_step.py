@@ -191,8 +191,10 @@ def check_weights(state: TrainState, saved_step: int | None) -> None:
     those above 1.8e19 do: no step can be computed from them. Weights can break without a metric
     that shows it. `saved_step` is as in `check_finite`.
     """
-    host = jax.default_backend() == "cpu"  # where the arrays lie there anyway, nothing is compiled
-    sums = (_sums_on_host if host else _sums_on_devices)(_float_arrays(state))
+    arrays = _float_arrays(state)
+    here = all(x.is_fully_replicated or x.is_fully_addressable for x in jax.tree.leaves(arrays))
+    host = here and jax.default_backend() == "cpu"  # they lie there anyway: nothing is compiled
+    sums = (_sums_on_host if host else _sums_on_devices)(arrays)
     for name, total in sums.items():
         if not np.isfinite(total):
             raise NonFinite(

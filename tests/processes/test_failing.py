@@ -11,13 +11,15 @@ from tests.helpers.shell import arrays, assert_same, rows
 
 TINY = "--config=configs/classifier_mnist.py:tiny"
 STEPS = 30
-# a best state and a periodic one are saved at the same step
+# a best state and a periodic one are saved at the same step, and parts of both lie on both hosts
 RUN = (
     TINY,
     f"--config.run.steps={STEPS}",
     "--config.run.log_every=1",
     "--config.run.eval_every=6",
     "--config.run.save_every=6",
+    "--config.mesh.fsdp=8",
+    "--config.mesh.least_mb=0",
 )
 
 
