@@ -39,6 +39,7 @@ def test_every_flag_that_names_a_place_is_known():
     others = {
         *("config", "metrics", "weights", "classes", "layout", "count", "faces", "seeds"),
         *("first_seed", "deep_bits", "few", "kid_subset_size", "num_styles", "resize"),
+        *("fit", "encoding", "labels"),
         "data",  # configs.places expands it: it may be a list
     }
     general = FlagValues()
