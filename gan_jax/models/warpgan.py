@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
+from gan_jax import splitting
 from gan_jax.errors import UserError, above, at_least, one_of
 from gan_jax.models.layers import Conv, Dense
 from gan_jax.models.network import Network, PyTree, functional
@@ -110,13 +111,17 @@ def build(
         return gen.init({"params": key}, images)["params"], {}
 
     def part(name: str) -> Callable[..., Any]:
-        return lambda params, *inputs: gen.apply({"params": params}, *inputs, method=name)
+        return lambda params, *inputs: gen.apply(
+            splitting.whole({"params": params}), *inputs, method=name
+        )
 
     def controls(
         params: PyTree, content: Array, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Array]:
         rngs = None if key is None else {"dropout": key}
-        return gen.apply({"params": params}, content, train, method="controls", rngs=rngs)
+        return gen.apply(
+            splitting.whole({"params": params}), content, train, method="controls", rngs=rngs
+        )
 
     return Generator(init, *map(part, ("style", "content", "texture")), controls), functional(disc)
 

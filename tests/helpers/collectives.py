@@ -31,3 +31,14 @@ def strays(name: str, rows: int, program: jax.stages.Compiled, carry: TrainCarry
         if not (moved.kind == kind and moved.size <= numbers * rows)
         and not (moved.kind == "all-reduce" and (moved.size % PRIME or moved.size in weights))
     ]
+
+
+def unwanted(program: jax.stages.Compiled, carry: TrainCarry) -> list[str]:
+    """The arrays that move in a step whose state is split, and are neither weights that the devices
+    gather, nor sums, nor single numbers such as a metric. Some weights have to be gathered."""
+    weights = {leaf.size for leaf in jax.tree.leaves(carry)}
+    found = [moved for moved in scaling.moved(program) if moved.size > 1]
+    sums = ("all-reduce", "reduce-scatter")
+    gathered = [m for m in found if m.kind == "all-gather" and m.size in weights]
+    others = [str(m) for m in found if m.kind not in sums and m not in gathered]
+    return others if gathered else [*others, "no weights are gathered"]

@@ -14,7 +14,7 @@ from gan_jax.core import loss_scale, saved_states, validation
 from gan_jax.core.mesh import fetch
 from gan_jax.ops.images import to_uint8
 from tests.helpers import contract
-from tests.helpers.collectives import strays
+from tests.helpers.collectives import strays, unwanted
 from tests.helpers.contract_runs import Prepared
 
 Check = TypeVar("Check", bound=Callable)
@@ -110,6 +110,7 @@ def test_a_split_state_against_a_copied_one(system):
     a, b = (named(system.second(devices, True)) for devices in (8, "split"))
     for name in a:
         np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
+    assert unwanted(system.compiled("split"), system.experiment.carry) == []
 
 
 @among(contract.is_exact)

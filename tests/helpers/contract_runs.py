@@ -68,7 +68,7 @@ class Prepared:
             self.seconds[devices, double] = fetch(self._train(devices, 1, carry, double)[0])
         return self.seconds[devices, double]
 
-    def compiled(self, devices: int) -> jax.stages.Compiled:
+    def compiled(self, devices: int | str) -> jax.stages.Compiled:
         """The compiled step in doubles: that of `first`, if it has been made."""
         experiment = self.experiments[devices]
         with jax.enable_x64(True):
