@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import signal
@@ -54,6 +55,12 @@ def _without_proxy(address: str) -> None:
     known = next(filter(None, map(os.environ.get, DIRECT)), "")
     host = address.rpartition(":")[0].strip("[]")
     os.environ[DIRECT[0]] = ",".join(filter(None, (known, host)))
+    # jax warns of every variable that speaks of proxies, this one included
+    logging.getLogger("jax._src.distributed").addFilter(_not_of_proxies)
+
+
+def _not_of_proxies(record: logging.LogRecord) -> bool:
+    return "proxy variable" not in record.getMessage()
 
 
 def _listening(address: str) -> str:

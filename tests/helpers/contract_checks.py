@@ -14,7 +14,7 @@ from gan_jax.core import loss_scale, saved_states, validation
 from gan_jax.core.mesh import fetch
 from gan_jax.ops.images import to_uint8
 from tests.helpers import contract
-from tests.helpers.collectives import strays, unwanted
+from tests.helpers.collectives import strays
 from tests.helpers.contract_runs import Prepared
 
 Check = TypeVar("Check", bound=Callable)
@@ -96,21 +96,6 @@ def test_one_device_against_eight_in_doubles(system):
     for name in a:
         assert a[name].dtype != np.float32, name
         np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
-
-
-@among(lambda program: program in contract.FLOAT32)
-def test_a_split_state_against_a_copied_one(system):
-    """Two steps in float64 on eight devices, of which four share the state (FSDP) and hold parts of
-    it before and after each step. Between them move weights and gradients, and no batch."""
-    split = system.experiments["split"]
-    state = split.shapes()["state"]
-    parts = [x for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
-    most = max(np.prod(x.shape) for x in jax.tree.leaves(state))
-    assert max(np.prod(x.shape) for x in parts) == most
-    a, b = (named(system.second(devices, True)) for devices in (8, "split"))
-    for name in a:
-        np.testing.assert_allclose(b[name], a[name], rtol=TIGHT, atol=TIGHT, err_msg=name)
-    assert unwanted(system.compiled("split"), system.experiment.carry) == []
 
 
 @among(contract.is_exact)

@@ -11,8 +11,7 @@ from tests.helpers.trees import stirred
 
 
 class Prepared:
-    """A program of the contract: its experiments by number of devices, or with a state that is
-    "split" over four of eight, and three batches."""
+    """A program of the contract: its experiments by number of devices, and three batches."""
 
     def __init__(self, program: str):
         config = contract.load(program)
@@ -24,13 +23,7 @@ class Prepared:
         self.experiment = Experiment(config)
         wide = config.copy_and_resolve_references()
         wide.run.devices = 8
-        split = wide.copy_and_resolve_references()
-        split.mesh.update(data=2, fsdp=4, least_mb=0.0)
-        self.experiments = {
-            1: self.experiment,
-            8: Experiment(wide, self.experiment.facts),
-            "split": Experiment(split, self.experiment.facts),
-        }
+        self.experiments = {1: self.experiment, 8: Experiment(wide, self.experiment.facts)}
         # the carry at step 0 on the host, made in single precision whatever a test computes in
         self.saved = fetch(self.experiment.fresh())
         self.steps, self.firsts, self.seconds = {}, {}, {}
@@ -52,23 +45,23 @@ class Prepared:
         """The carry on one device and the metrics after two steps, made in one go."""
         return self._train(1, 2, self.initial(1, double), double)
 
-    def first(self, devices: int | str, double: bool):
+    def first(self, devices: int, double: bool):
         """The carry, fetched to the host, and the metrics after the first step; made once."""
         if (devices, double) not in self.firsts:
             carry, metrics = self._train(devices, 1, self.initial(devices, double), double)
             self.firsts[devices, double] = fetch(carry), metrics
         return self.firsts[devices, double]
 
-    def second(self, devices: int | str, double: bool):
+    def second(self, devices: int, double: bool):
         """The carry, fetched, after the second step from the carry of `first`; made once."""
         if (devices, double) not in self.seconds:
             with jax.enable_x64(double):
                 saved = jax.tree.map(np.array, self.first(devices, double)[0])
-                carry = self.experiments[devices].mesh.lay(saved)
+                carry = self.experiments[devices].mesh.copy(saved)
             self.seconds[devices, double] = fetch(self._train(devices, 1, carry, double)[0])
         return self.seconds[devices, double]
 
-    def compiled(self, devices: int | str) -> jax.stages.Compiled:
+    def compiled(self, devices: int) -> jax.stages.Compiled:
         """The compiled step in doubles: that of `first`, if it has been made."""
         experiment = self.experiments[devices]
         with jax.enable_x64(True):
@@ -81,7 +74,7 @@ class Prepared:
         batch = self.batches[index]
         return batch | {k: v.astype(np.float64) for k, v in batch.items() if v.dtype == np.uint8}
 
-    def _train(self, devices: int | str, steps: int, carry, double: bool):
+    def _train(self, devices: int, steps: int, carry, double: bool):
         """The carry and metrics after `steps` more steps; `carry` is donated."""
         experiment = self.experiments[devices]
         with jax.enable_x64(double):
@@ -92,14 +85,14 @@ class Prepared:
                 carry, metrics = step(carry, experiment.mesh.put(batch), experiment.key, self.stage)
             return carry, fetch(metrics)
 
-    def initial(self, devices: int | str = 1, double: bool = False):
+    def initial(self, devices: int = 1, double: bool = False):
         """The carry at step 0 on the devices; a step donates it."""
 
         def cast(x):
             return np.array(x, np.float64 if double and x.dtype == np.float32 else x.dtype)
 
         with jax.enable_x64(double):
-            return self.experiments[devices].mesh.lay(jax.tree.map(cast, self.saved))
+            return self.experiments[devices].mesh.copy(jax.tree.map(cast, self.saved))
 
     def stirred(self):
         """The carry at step 0 with noise on every number of the networks."""
@@ -107,7 +100,7 @@ class Prepared:
         nets = stirred(saved.state.nets, np.random.default_rng(0), amount=0.05)
         return self.experiment.mesh.copy(saved._replace(state=saved.state.replace(nets=nets)))
 
-    def step(self, devices: int | str, double: bool):
+    def step(self, devices: int, double: bool):
         """The jitted step; of each precision a function of its own, so that it is traced once."""
         if (devices, double) not in self.steps:
             mesh = self.experiments[devices].mesh

@@ -2,11 +2,13 @@
 
     python topologies.py FOLDER
 
-The state is split over the four devices of a process, and each process has half of the batch. It is
-saved as a run saves it, before the first step and after the fifth and the tenth.
+The state is split over the four devices of a process, and each process has half of the batch. What
+moves between the devices is read from the compiled step. The state is saved as a run saves it,
+before the first step and after the fifth and the tenth.
 """
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -18,6 +20,7 @@ from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.evaluation import networks
 from gan_jax.run.experiment import Experiment
 from tests.helpers import contract
+from tests.helpers.collectives import unwanted
 from tests.helpers.processes import join
 
 STEPS, SAVED = 10, (0, 5, 10)
@@ -44,14 +47,24 @@ def doubled(tree):
     return jax.tree.map(cast, tree)
 
 
-def steps(experiment: Experiment, carry: train_step.TrainCarry, first: int, last: int):
-    """(step, carry) after each of the steps after `first`; the carry is donated to the next one."""
-    stage = experiment.system.stages[0]
-    train = train_step.train_function(experiment.system, experiment.mesh)
+def steps(
+    experiment: Experiment,
+    carry: train_step.TrainCarry,
+    first: int,
+    last: int,
+    inspect: Callable[[jax.stages.Compiled], None] = lambda program: None,
+) -> Iterator[tuple[int, train_step.TrainCarry]]:
+    """(step, carry) after each of the steps after `first`; the carry is donated to the next one.
+    `inspect` is given the compiled program."""
+    stage, program = experiment.system.stages[0], None
     batches = experiment.data("train", stage, first)
     for step, batch in zip(range(first + 1, last + 1), batches, strict=False):
         put = experiment.mesh.put(doubled(batch))
-        carry, _ = train(carry, put, experiment.key, stage)
+        if program is None:
+            train = train_step.train_function(experiment.system, experiment.mesh)
+            program = train.lower(carry, put, experiment.key, stage).compile()
+            inspect(program)
+        carry, _ = program(carry, put, experiment.key)
         yield step, carry
 
 
@@ -64,7 +77,12 @@ def train(program: str, folder: Path) -> None:
         carry = mesh.lay(doubled(begun))
         assert not all(x.is_fully_replicated for x in jax.tree.leaves(carry))
         states.save(0, carry._asdict(), {})
-        for step, after in steps(experiment, carry, 0, STEPS):
+
+        def inspect(program: jax.stages.Compiled) -> None:
+            found = unwanted(program, carry)
+            assert not found, found
+
+        for step, after in steps(experiment, carry, 0, STEPS, inspect):
             if step in SAVED:
                 states.save(step, after._asdict(), {})
         states.close()
