@@ -105,6 +105,7 @@ class Bond:
         self._peers: dict[int, _Peer] = {}
         self._failure: Failure | None = None  # of another process
         self._fails = False  # this process ends by itself
+        self._parted = False  # what happens to the others does not matter any more
         self._calls, self._counts, self._stop_at = 0, {}, None
         self._halted = False
 
@@ -190,7 +191,7 @@ class Bond:
         with self._changed:
             del self._peers[peer.rank]
             self._changed.notify_all()
-        if not peer.leaves:
+        if not (peer.leaves or self._parted):
             line = f"{_GONE}; give the same command again"
             self._hear(Failure(peer.rank, peer.host, line, STOPPED))
 
@@ -246,7 +247,9 @@ class Bond:
         self._end(status)
 
     def part(self) -> None:
-        """Tells the others that the end of this process is none that they have to answer."""
+        """Tells the others that the end of this process is none that they have to answer, and does
+        not answer theirs any more."""
+        self._parted = True
         for peer in list(self._peers.values()):
             peer.send(leaves=True)
 

@@ -229,10 +229,16 @@ def fetch(tree: PyTree) -> PyTree:
     return jax.tree.map(gather, tree)
 
 
+def is_here(array: Array) -> bool:
+    """Whether this host holds the whole of an array."""
+    return (
+        not isinstance(array, jax.Array) or array.is_fully_replicated or array.is_fully_addressable
+    )
+
+
 def gather(array: Array) -> np.ndarray:
     """An array as a whole, on every host; if it is split, all processes have to ask for it."""
-    there = not isinstance(array, jax.Array) or array.is_fully_replicated
-    if jax.process_count() == 1 or there or array.is_fully_addressable:
+    if jax.process_count() == 1 or is_here(array):
         return np.asarray(array)
     from jax.experimental import multihost_utils
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gan_jax.core.mesh import gather
+from gan_jax.core.mesh import gather, is_here
 from gan_jax.core.saved_states import SUMS, checksums, is_held, states_in
 from gan_jax.core.system import PyTree
 from gan_jax.errors import NOT_SAVED, UserError, one_line
@@ -188,16 +188,12 @@ def _copied(tree: PyTree, kept: bool) -> PyTree:
 
     All processes of a cluster take part: parts of an array may lie on several hosts.
     """
-    if any(isinstance(x, jax.Array) and not _is_here(x) for x in jax.tree.leaves(tree)):
+    if not all(map(is_here, jax.tree.leaves(tree))):
         # one at a time: other hosts have no use for the whole state
         whole = jax.tree.map(lambda x: gather(x) if kept else gather(x) is None, tree)
     else:
         whole = jax.device_get(tree) if kept else None
     return jax.tree.map(_own, tree, whole) if kept else None
-
-
-def _is_here(array: jax.Array) -> bool:
-    return array.is_fully_replicated or array.is_fully_addressable
 
 
 def _own(array: jax.Array | np.ndarray, fetched: np.ndarray) -> np.ndarray:

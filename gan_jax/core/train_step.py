@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import splitting
-from gan_jax.core.mesh import Mesh, fetch
+from gan_jax.core.mesh import Mesh, fetch, is_here
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.errors import UserError
 
@@ -192,7 +192,7 @@ def check_weights(state: TrainState, saved_step: int | None) -> None:
     that shows it. `saved_step` is as in `check_finite`.
     """
     arrays = _float_arrays(state)
-    here = all(x.is_fully_replicated or x.is_fully_addressable for x in jax.tree.leaves(arrays))
+    here = all(map(is_here, jax.tree.leaves(arrays)))
     host = here and jax.default_backend() == "cpu"  # they lie there anyway: nothing is compiled
     sums = (_sums_on_host if host else _sums_on_devices)(arrays)
     for name, total in sums.items():

@@ -33,7 +33,7 @@ def three(monkeypatch):
     def end(rank: int):
         def leave(status: int) -> None:
             ended.setdefault(rank, status)
-            for peer in bonds[rank]._peers.values():  # as the kernel does
+            for peer in list(bonds[rank]._peers.values()):  # as the kernel does
                 peer._connection.close()
 
         return leave
@@ -65,7 +65,7 @@ def test_a_process_that_fails_ends_all_with_its_line_and_status(three, capsys, r
 
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_process_that_is_killed_ends_all_with_the_status_for_once_more(three, capsys, rank):
-    for peer in three.bonds[rank]._peers.values():
+    for peer in list(three.bonds[rank]._peers.values()):
         peer.leaves = True  # what the dead one would hear is not looked at here
         peer._connection.shutdown(2)
     others = {0, 1, 2} - {rank}

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gan_jax import config as configs
 from gan_jax import data
+from gan_jax.core.mesh import Mesh
 from gan_jax.core.system import Stage, Task
 from gan_jax.data import pairs, resize
 from gan_jax.data.inputs import Inputs
@@ -44,7 +45,7 @@ def upscaling(labelled: bool, classes: int = 3, **options) -> Experiment:
     given = dict(source="synthetic", channels="rgb", synthetic_size=12, synthetic_classes=classes)
     given |= dict(resolution=SIDE, pairs="upscale", resize="none", validation_fraction=0.5)
     experiment.config.data.update(given | options)
-    experiment.home = None
+    experiment.home, experiment.mesh = None, Mesh(1)
     experiment.facts = experiment._measured(experiment.data)
     task = Task(lambda *_: {}, "", reads="input")
     experiment.system = SimpleNamespace(

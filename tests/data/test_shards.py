@@ -17,7 +17,7 @@ from gan_jax.data import sharding, storing
 from gan_jax.data.sources import decode, shards
 from gan_jax.modes.actions.store import store
 from tests.helpers import lsun, prepared_tfds
-from tests.helpers.data_sections import Stage, complaint, typed
+from tests.helpers.data_sections import Stage, complaint, joined, share, typed
 from tests.helpers.one_line import assert_refused, refused_argument
 
 
@@ -46,10 +46,10 @@ def written(folder, tmp_path_factory):
     return out
 
 
-def opened(source, path, *share, **changes):
+def opened(source, path, *own_rows, **changes):
     section = {"source": source, "path": str(path), "resolution": 8, "resize": "random_crop"}
     section |= {"flip": True, "cache_mb": 0, "on_error": "skip"}
-    return data.make(typed(**section | changes), *share)
+    return data.make(typed(**section | changes), *own_rows)
 
 
 def batches(made, split="train", size=4):
@@ -118,7 +118,7 @@ def test_squashed_squares_in_a_zip(readable, tmp_path):
 
 def test_a_process_reads_only_its_own_records(written, monkeypatch):
     whole = opened("shards", written)
-    parts = [opened("shards", written, index, 2) for index in range(2)]
+    parts = [opened("shards", written, share(index, 2)) for index in range(2)]
     read, content = [], shards.ShardSource.content
 
     def noted(source, i):
@@ -134,8 +134,8 @@ def test_a_process_reads_only_its_own_records(written, monkeypatch):
         assert len(read) <= (6 + 4) * 2  # two of the four rows of a batch, and four batches ahead
     for k, batch in enumerate(expected):
         for key in batch:
-            joined = np.concatenate([share[k][key] for share in shares])
-            np.testing.assert_array_equal(joined, batch[key])
+            own = joined([share_of_one[k][key] for share_of_one in shares])
+            np.testing.assert_array_equal(own, batch[key])
 
 
 def test_no_header_is_read(written, monkeypatch):
