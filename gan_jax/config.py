@@ -267,6 +267,13 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def without_places(config: ConfigDict) -> dict[str, Any]:
+    """The values of a config by dotted name, without the places of the data, which may differ
+    between hosts."""
+    places = {f"data.{name}" for name in DATA_PATHS}
+    return {key: value for key, value in flat(plain(config)).items() if key not in places}
+
+
 def typed(values: dict[str, Any]) -> ConfigDict:
     """The inverse of `plain`: a config whose types and tuples are those of the system's defaults.
 

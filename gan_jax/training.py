@@ -30,7 +30,7 @@ from gan_jax.core.state_writer import SaveFailed
 from gan_jax.core.system import Stage, TrainState
 from gan_jax.core.train_step import NonFinite, TrainCarry, remedy
 from gan_jax.core.writer import Writer
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, is_full_memory
 from gan_jax.evaluation import feature_classifier, quality, section
 from gan_jax.evaluation.feature_classifier import Terminated
 from gan_jax.files import reason, write_json
@@ -71,6 +71,7 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
     folder = claims.claim(workdir, lock=main)
     try:
         cluster.check_shared(folder)
+        cluster.check_same("config", configs.without_places(config))
         # a command that is refused before the run has begun leaves no file behind
         with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
             return _opened(config, folder, main, limit)
@@ -179,7 +180,8 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
 
 def _told(folder: Path, kind: type[BaseException] | None, error: Any, *_: object) -> None:
     """Tells other processes, which wait for this one, what ends it."""
-    if kind and issubclass(kind, Exception):
+    # a full memory is told by whoever can say what to lower
+    if kind and issubclass(kind, Exception) and not is_full_memory(error):
         bond.tell_error(_disk_failed(error, folder) if issubclass(kind, OSError) else error)
 
 

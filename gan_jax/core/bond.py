@@ -105,6 +105,7 @@ class Bond:
         self._peers: dict[int, _Peer] = {}
         self._failure: Failure | None = None  # of another process
         self._fails = False  # this process ends by itself
+        self._ended = False
         self._parted = False  # what happens to the others does not matter any more
         self._calls, self._counts, self._stop_at = 0, {}, None
         self._halted = False
@@ -205,11 +206,12 @@ class Bond:
         news may still come.
         """
         with self._changed:
-            if self._fails:
+            if self._fails and self._failure is None:
                 return
             self._changed.wait_for(lambda: self._failure is not None, 0.0 if sure else DOUBT)
             if self._failure is not None:
-                self._changed.wait(2 * LEAVING)  # `_end_with` is about to end this process
+                # `_end_with` is about to end this process, whatever happens meanwhile
+                self._changed.wait_for(lambda: self._ended, 2 * LEAVING)
                 return
             self._fails = True
         self._spread(Failure(self.rank, self.host, short(one_line(line)), status))
@@ -245,6 +247,9 @@ class Bond:
             if stream is not None:
                 stream.flush()
         self._end(status)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def part(self) -> None:
         """Tells the others that the end of this process is none that they have to answer, and does
@@ -260,8 +265,8 @@ class Bond:
         asked = asked or f"process {self.rank} on {self.host}"
         if self.rank == 0:
             self._stop_all(asked)
-        else:
-            self._peers[0].send(stop=asked)
+        elif first := self._peers.get(0):
+            first.send(stop=asked)
 
     def now(self) -> bool:
         """Whether to stop, for a question that every process asks equally often.

@@ -53,6 +53,7 @@ def join() -> None:
     if count() == 1 or bond.current is not None:
         return
     bound = bond.Bond(state.process_id, state.num_processes)
+    bond.bind(bound)  # so that an error from here on ends all whom it reaches
     if bound.rank == 0:
         port, word = bound.listen()
         state.client.key_value_set("gan_jax/bond", json.dumps([port, word, bound.host]))
@@ -61,7 +62,6 @@ def join() -> None:
         address = state.coordinator_address.rpartition(":")[0].strip("[]")
         bound.connect(address, *json.loads(_read("gan_jax/bond")))
         _delay_abort()
-    bond.bind(bound)
     if threading.current_thread() is threading.main_thread():
         # jax has put a handler of its own in its place, which keeps a signal for later
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
@@ -158,6 +158,17 @@ def check_shared(folder: Path) -> None:
     together("the run's folder is shared")
     if is_first():
         (folder / file).unlink(missing_ok=True)
+
+
+def check_same(what: str, value: Any) -> None:
+    """Raises UserError in a process whose value, one of JSON, is not that of process 0: with other
+    settings a process would compute something else, or wait where the others do not."""
+    own = json.dumps(value, sort_keys=True)
+    if decided(f"the {what}", lambda: own) != own:
+        raise UserError(
+            f"process {distributed.global_state.process_id} on {socket.gethostname()} was given "
+            f"another {what} than process 0; give all processes the same command"
+        )
 
 
 def _left_in(folder: Path) -> tuple[str, str]:

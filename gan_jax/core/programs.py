@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from gan_jax.core import cluster
 from gan_jax.core.console import timed
 from gan_jax.core.job import Job
 from gan_jax.core.precompile import Precompile, Program
@@ -54,6 +55,8 @@ class Programs:
         self._precompile.wait()
         failure, self._precompile.failure = self._precompile.failure, None
         if failure is not None:
+            if cluster.count() > 1:
+                raise failure  # others have their program and would not wait for this process
             reason = " ".join(str(failure).split())[:200]
             logger.warning(f"note: what this stage needs is compiled only now ({reason})")
         needed = self.job.system.stages[index:]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
@@ -76,7 +77,8 @@ def _config(experiment: Experiment) -> ConfigDict:
             own.data.pairs = "none"
     own.seed, own.model.width = config.seed, config.quality.classifier_width
     own.best.update(metric="val/accuracy", mode="max")
-    own.batch_size = min(own.batch_size, experiment.facts.train_size)
+    each = jax.process_count()  # every process takes part with the same number of devices
+    own.batch_size = max(min(own.batch_size, experiment.facts.train_size) // each, 1) * each
     own.run.update(
         steps=config.quality.classifier_steps,
         eval_every="0",

@@ -37,11 +37,14 @@ def keep(jax, chosen: str, several: bool) -> None:
     if chosen == AUTO:
         if several or jax.config.jax_compilation_cache_dir:
             return
-        chosen = str(default_folder(os.environ))
-        problem = _prepare(Path(chosen))
-        if problem:
-            logger.info(f"compiled programs are not kept: {chosen}: {problem}")
-            return
+        folder = default_folder(os.environ)
+        problem = _made(folder) or _bounded(folder.parent)
+        chosen = str(folder)
+    else:
+        problem = "" if "://" in chosen else _made(Path(chosen))
+    if problem:
+        logger.info(f"compiled programs are not kept: {chosen}: {problem}")
+        return
     jax.config.update("jax_compilation_cache_dir", chosen)
 
 
@@ -67,13 +70,19 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def _prepare(folder: Path) -> str:
-    """Makes the folder and bounds its size; returns why it cannot be used, "" if it can."""
+def _made(folder: Path) -> str:
+    """Makes the folder; returns why it cannot be used, "" if it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            return "it cannot be written to"
-        _bound(folder.parent)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written to"
+
+
+def _bounded(parent: Path) -> str:
+    """Bounds the size of all folders in `parent`; returns why that cannot be done, "" if it is."""
+    try:
+        _bound(parent)
     except OSError as error:
         return error.strerror or str(error)
     return ""

@@ -119,10 +119,3 @@ def _check(jax, platform: str) -> None:
             f"{named}: jax finds no such device here; install gan_jax[cuda] or gan_jax[tpu], or "
             "choose cpu"
         ) from None
-
-
-def _numbers() -> dict[str, int]:
-    """How many processes there are and which this one is, if the environment says; jax itself reads
-    only the address there."""
-    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    return {key: int(os.environ[name]) for key, name in names.items() if os.environ.get(name)}

@@ -104,25 +104,15 @@ def _needs_folder(command: parsing.Command) -> bool:
 def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
     """Runs a training without --workdir in a new folder; returns the exit status.
 
-    The folder is removed again if the run does not begin. Of several processes the first one makes
-    it, and all of them use it.
+    The folder is removed again if the run does not begin. Several processes are refused: whoever
+    starts them again has to find the same folder. Raises ArgumentError that names `workdir`.
     """
-    from gan_jax.core import cluster
-
-    folder = Path(cluster.decided("the run's folder", lambda: _new_folder(command.label)))
-    status = None
+    if bond.current is not None:
+        error = ArgumentError("workdir", " is missing: name the folder that all processes share")
+        error.shared = True
+        raise error
     try:
-        status = command.mode.main(config, str(folder))
-    finally:
-        if cluster.is_first():
-            _left(folder, status)
-    return status
-
-
-def _new_folder(label: str) -> str:
-    """Makes the folder of a new run. Raises ArgumentError if it cannot be made."""
-    try:
-        folder = run_folders.new(label)
+        folder = run_folders.new(command.label)
     except OSError as error:
         raise ArgumentError(
             "workdir",
@@ -133,15 +123,15 @@ def _new_folder(label: str) -> str:
         f"{folder}: a new run; to go on with it later, add --workdir={folder} to the same command",
         flush=True,
     )
-    return str(folder)
-
-
-def _left(folder: Path, status: int | None) -> None:
-    """Removes a new folder in which no run has begun, or says how its run goes on."""
-    if not (folder / "config.json").exists():
-        run_folders.remove_unused(folder)
-    elif status != 0:
-        print(f"to go on with this run, add --workdir={folder} to the same command", flush=True)
+    status = None
+    try:
+        status = command.mode.main(config, str(folder))
+    finally:
+        if not (folder / "config.json").exists():
+            run_folders.remove_unused(folder)
+        elif status != 0:
+            print(f"to go on with this run, add --workdir={folder} to the same command", flush=True)
+    return status
 
 
 def fail(message: str, status: int, shared: bool = False) -> NoReturn:

@@ -81,7 +81,8 @@ def switch(own: FlagValues, name: str, default: bool, help: str) -> FlagHolder[b
     return flags.DEFINE_bool(name, default, help, flag_values=own)
 
 
-SAID = {"true": "on", "1": "on", "false": "off", "0": "off"}  # of a switch
+# of a switch
+SAID = {"true": "on", "t": "on", "1": "on", "false": "off", "f": "off", "0": "off"}
 
 
 class SwitchParser(ChoiceParser):
@@ -89,7 +90,7 @@ class SwitchParser(ChoiceParser):
 
     def parse(self, argument: str) -> str:
         """The word; --name alone is "on", and --noname is "off"."""
-        return super().parse(SAID.get(argument, argument))
+        return super().parse(SAID.get(argument.lower(), argument))
 
 
 def switch_or(

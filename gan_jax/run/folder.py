@@ -162,8 +162,13 @@ def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Pat
     """
     if jax.process_count() > 1:
         path = Path(cluster.decided("the state", lambda: str(state_path(folder, state))))
-        with saved_states.held(path):
-            return path, read(path)
+        try:
+            with saved_states.held(path):
+                return path, read(path)
+        except FileNotFoundError:
+            raise UserError(
+                f"{path} was removed by the run while it was read; give the same command again"
+            ) from None
     for pause in READING:
         path = None
         try:

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.helpers.processes import Ended, launched
 from tests.helpers.shell import arrays, assert_same, rows
@@ -80,13 +81,34 @@ def test_a_run_that_is_stopped_and_killed_ends_with_the_bits_of_an_undisturbed_o
 
 def test_a_host_without_data_ends_both_with_its_line(tmp_path):
     """Process 0 is about to wait for it when it happens."""
-    missing = ("--config.data.source=folder", f"--config.data.path={tmp_path / 'nowhere'}")
-    words = (*RUN, f"--workdir={tmp_path / 'run'}")
-    with launched(tmp_path / "printed", *words, own=((), missing)) as group:
+    for number in range(24):
+        label = tmp_path / "here" / str(number % 4)
+        label.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(label / f"{number}.png")
+    places = [(f"--config.data.path={tmp_path / name}",) for name in ("here", "nowhere")]
+    words = (*RUN, "--config.data.source=folder", f"--workdir={tmp_path / 'run'}")
+    with launched(tmp_path / "printed", *words, own=places) as group:
         ended = group.wait()
     assert [process.status for process in ended] == [1, 1]
     (first,), (second,) = [process.errors for process in ended]
     told = f"config.data.path={tmp_path / 'nowhere'}: does not exist"
     assert first.startswith(f"error: process 1 on {socket.gethostname()}: {told}")
     assert second.startswith(f"error: {told}")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_processes_with_other_settings_do_not_train(tmp_path):
+    words, seeds = (
+        (*RUN, f"--workdir={tmp_path / 'run'}"),
+        [(f"--config.seed={n}",) for n in (0, 1)],
+    )
+    with launched(tmp_path / "printed", *words, own=seeds) as group:
+        ended = group.wait()
+    assert [process.status for process in ended] == [1, 1]
+    for process in ended:
+        (line,) = process.errors
+        assert "process 1 on" in line
+        assert (
+            "was given another config than process 0; give all processes the same command" in line
+        )
     assert not (tmp_path / "run" / "config.json").exists()

@@ -11,7 +11,7 @@ from gan_jax import config as configs
 from gan_jax.core.system import Facts, Net
 from gan_jax.errors import UserError
 from gan_jax.models.layers import MOMENTUM
-from gan_jax.systems import gan, pix2pix
+from gan_jax.systems import gan, gan_losses, pix2pix
 from gan_jax.systems.gan_config import Loss
 from gan_jax.systems.gan_standing_statistics import standing
 from tests.helpers import tiny_gan
@@ -56,9 +56,11 @@ def test_penalties_are_weighted_and_only_those_asked_for():
     def critic(at):
         return jnp.sum(w * at, axis=(1, 2, 3))
 
-    assert gan.disc_penalties(built(), critic, {}, x, -x, None, key) == {}
-    made = built(r1=3.0, gradient_penalty=10.0)
-    found = gan.disc_penalties(made, critic, {}, x, -x, None, key)
+    assert gan_losses.mixing(Loss(), x, None, key) == {}
+    assert gan_losses.disc_penalties(Loss(), critic, {}, x, -x, None, 1.0) == {}
+    asked = Loss(r1=3.0, gradient_penalty=10.0)
+    alpha = gan_losses.mixing(asked, x, None, key)["alpha"]
+    found = gan_losses.disc_penalties(asked, critic, {}, x, -x, alpha, 1.0)
     square = float(jnp.sum(w**2))
     assert found["loss/r1"] == pytest.approx(1.5 * square, rel=1e-5)
     assert found["loss/gradient_penalty"] == pytest.approx(10 * (square**0.5 - 1) ** 2, rel=1e-5)
