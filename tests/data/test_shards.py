@@ -1,5 +1,6 @@
 """Shards: written from any source, read by process, the same bits as the source."""
 
+import errno
 import io
 import itertools
 import json
@@ -13,8 +14,9 @@ import pytest
 from PIL import Image
 
 from gan_jax import data
-from gan_jax.data import sharding, storing
+from gan_jax.data import incoming, sharding, storing
 from gan_jax.data.sources import decode, shards
+from gan_jax.data.sources.folders import FileSource
 from gan_jax.modes.actions.store import store
 from tests.helpers import lsun, prepared_tfds
 from tests.helpers.data_sections import Stage, complaint, joined, share, typed
@@ -193,6 +195,7 @@ def test_a_call_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
 
 def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     before = content_of(written)
+    (written / sharding.WORK).mkdir()  # which a kill after the last write has left
     assert store(folder, written) == {"kept": 26, "unreadable": 1}
     refused_argument("out", "other shards", store, folder, written, side=9)
     assert content_of(written) == before
@@ -203,6 +206,21 @@ def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     refused_argument("out", "missing", store, folder, "")
     refused_argument("source", "does not exist", store, tmp_path / "none", tmp_path / "out")
     assert_refused("side=-1", store, folder, tmp_path / "out", side=-1)
+
+
+def test_the_lock_is_released_before_it_is_removed(packed, tmp_path, monkeypatch):
+    """A network file system would keep the folder of a file that is open."""
+    remove, removed = shutil.rmtree, []
+
+    def checked(path, **options):
+        with sharding.alone(path / sharding.LOCK, "out"):
+            removed.append(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(sharding.shutil, "rmtree", checked)
+    store(packed[0], tmp_path / "out")
+    assert removed == [tmp_path / "out" / sharding.WORK]
+    assert not removed[0].exists()
 
 
 def test_a_set_without_a_readable_image(tmp_path):
@@ -231,8 +249,74 @@ def test_packed_tars_of_tars(readable, tmp_path):
     assert_same_data(*(opened(*source) for source in sources))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "shards"]
     (tmp_path / "b.tgz").write_bytes((tmp_path / "a.tar.gz").read_bytes()[:-100])
-    refused_argument("source", "is damaged", store, tmp_path / "b.tgz", tmp_path / "other")
-    assert not list(tmp_path.glob("*.tmp"))
+    (tmp_path / "c.tar.bz2").write_bytes(b"BZh9, or rather not")
+    before = sorted(tmp_path.iterdir())
+    for name in ("b.tgz", "c.tar.bz2"):
+        refused_argument("source", "is damaged", store, tmp_path / name, tmp_path / "other")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """Two packed archives, whose members have the same names."""
+    for name, level in (("one", 9), ("two", 200)):
+        image = io.BytesIO()
+        Image.new("L", (6, 6), level).save(image, "PNG")
+        with tarfile.open(tmp_path / f"{name}.tgz", "w:gz") as archive:
+            info = tarfile.TarInfo("a.png")
+            info.size = len(image.getvalue())
+            archive.addfile(info, io.BytesIO(image.getvalue()))
+    return tmp_path / "one.tgz", tmp_path / "two.tgz"
+
+
+def test_an_interrupted_call_leaves_no_images_to_another_archive(packed, tmp_path, monkeypatch):
+    one, two = packed
+    out = tmp_path / "shards"
+
+    def unpacked():
+        return sorted(path.name for path in tmp_path.glob("shards.*"))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storing, "stored", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store(one, out)
+    [kept] = unpacked()
+    refused_argument("out", "part of other shards", store, two, out)
+    assert unpacked() == [kept]  # and nothing of the other one
+    with monkeypatch.context() as patch:
+        patch.setattr(incoming, "PIECE", "unpacked again")
+        assert store(one, out) == {"kept": 1}
+    assert unpacked() == []
+    made = opened("shards", out, resolution=6, resize="none", validation_fraction=0.0)
+    assert (made.all("train")["image"] == 9).all()
+    refused_argument("out", "other shards", store, two, out)
+    assert unpacked() == []
+
+
+def test_what_is_wrong_is_said_of_the_place_where_it_is(packed, tmp_path, monkeypatch):
+    source, _ = packed
+
+    def broken(*_):
+        raise OSError(errno.EIO, "the cable is out")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(incoming.PACKED, ".tgz", broken)
+        # before anything is unpacked
+        refused_argument("out", "is not empty", store, source, tmp_path)
+        (tmp_path / "a.zip").touch()
+        refused_argument("out", "exists", store, source, tmp_path / "a.zip")
+        refused_argument("source", "cable", store, source, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSource, "content", broken)
+        for out in ("out", "b.zip"):
+            said = assert_refused("cable", store, source, tmp_path / out)
+            assert "a.png cannot be read" in said
+    with sharding.alone(tmp_path / "out" / sharding.WORK / sharding.LOCK, "out"):
+        refused_argument("out", "another process", store, source, tmp_path / "out")
+    assert not list(tmp_path.glob("out.*"))
 
 
 def test_an_lmdb_of_lsun(tmp_path):
