@@ -1,6 +1,5 @@
 """Shards: written from any source, read by process, the same bits as the source."""
 
-import errno
 import io
 import itertools
 import json
@@ -14,9 +13,8 @@ import pytest
 from PIL import Image
 
 from gan_jax import data
-from gan_jax.data import incoming, sharding, storing
+from gan_jax.data import sharding, storing
 from gan_jax.data.sources import decode, shards
-from gan_jax.data.sources.folders import FileSource
 from gan_jax.modes.actions.store import store
 from tests.helpers import lsun, prepared_tfds
 from tests.helpers.data_sections import Stage, complaint, joined, share, typed
@@ -208,7 +206,7 @@ def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     assert_refused("side=-1", store, folder, tmp_path / "out", side=-1)
 
 
-def test_the_lock_is_released_before_it_is_removed(packed, tmp_path, monkeypatch):
+def test_the_lock_is_released_before_it_is_removed(readable, tmp_path, monkeypatch):
     """A network file system would keep the folder of a file that is open."""
     remove, removed = shutil.rmtree, []
 
@@ -218,7 +216,7 @@ def test_the_lock_is_released_before_it_is_removed(packed, tmp_path, monkeypatch
         remove(path, **options)
 
     monkeypatch.setattr(sharding.shutil, "rmtree", checked)
-    store(packed[0], tmp_path / "out")
+    store(readable, tmp_path / "out")
     assert removed == [tmp_path / "out" / sharding.WORK]
     assert not removed[0].exists()
 
@@ -254,69 +252,6 @@ def test_packed_tars_of_tars(readable, tmp_path):
     for name in ("b.tgz", "c.tar.bz2"):
         refused_argument("source", "is damaged", store, tmp_path / name, tmp_path / "other")
     assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.fixture
-def packed(tmp_path):
-    """Two packed archives, whose members have the same names."""
-    for name, level in (("one", 9), ("two", 200)):
-        image = io.BytesIO()
-        Image.new("L", (6, 6), level).save(image, "PNG")
-        with tarfile.open(tmp_path / f"{name}.tgz", "w:gz") as archive:
-            info = tarfile.TarInfo("a.png")
-            info.size = len(image.getvalue())
-            archive.addfile(info, io.BytesIO(image.getvalue()))
-    return tmp_path / "one.tgz", tmp_path / "two.tgz"
-
-
-def test_an_interrupted_call_leaves_no_images_to_another_archive(packed, tmp_path, monkeypatch):
-    one, two = packed
-    out = tmp_path / "shards"
-
-    def unpacked():
-        return sorted(path.name for path in tmp_path.glob("shards.*"))
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storing, "stored", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            store(one, out)
-    [kept] = unpacked()
-    refused_argument("out", "part of other shards", store, two, out)
-    assert unpacked() == [kept]  # and nothing of the other one
-    with monkeypatch.context() as patch:
-        patch.setattr(incoming, "PIECE", "unpacked again")
-        assert store(one, out) == {"kept": 1}
-    assert unpacked() == []
-    made = opened("shards", out, resolution=6, resize="none", validation_fraction=0.0)
-    assert (made.all("train")["image"] == 9).all()
-    refused_argument("out", "other shards", store, two, out)
-    assert unpacked() == []
-
-
-def test_what_is_wrong_is_said_of_the_place_where_it_is(packed, tmp_path, monkeypatch):
-    source, _ = packed
-
-    def broken(*_):
-        raise OSError(errno.EIO, "the cable is out")
-
-    with monkeypatch.context() as patch:
-        patch.setitem(incoming.PACKED, ".tgz", broken)
-        # before anything is unpacked
-        refused_argument("out", "is not empty", store, source, tmp_path)
-        (tmp_path / "a.zip").touch()
-        refused_argument("out", "exists", store, source, tmp_path / "a.zip")
-        refused_argument("source", "cable", store, source, tmp_path / "out")
-    with monkeypatch.context() as patch:
-        patch.setattr(FileSource, "content", broken)
-        for out in ("out", "b.zip"):
-            said = assert_refused("cable", store, source, tmp_path / out)
-            assert "a.png cannot be read" in said
-    with sharding.alone(tmp_path / "out" / sharding.WORK / sharding.LOCK, "out"):
-        refused_argument("out", "another process", store, source, tmp_path / "out")
-    assert not list(tmp_path.glob("out.*"))
 
 
 def test_an_lmdb_of_lsun(tmp_path):
