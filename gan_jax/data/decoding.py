@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -34,6 +34,7 @@ MANY = 8  # workers from which on `auto` takes processes
 QUOTA = "/sys/fs/cgroup/cpu.max"  # of a container: microseconds in each period
 MOST = 32  # workers that `auto` takes
 CHUNK = 4  # images in one request
+IGNORED = (signal.SIGINT, signal.SIGTERM)  # by processes
 
 Read = Callable[[], np.ndarray]  # can be pickled
 Square = tuple[np.ndarray, int]  # uint8 [R, R, C], label
@@ -124,7 +125,8 @@ class Process:
             "from gan_jax.data import decoding; decoding.serve()"
         )
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe)
+        with _waiting():
+            self._process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe)
         weakref.finalize(self, _end, self._process)
 
     def ask(self, request: tuple[Prepare, list]) -> list[np.ndarray | None]:
@@ -144,6 +146,20 @@ class Process:
             ) from error
 
 
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """A process that starts in the block keeps IGNORED signals waiting until it ignores them, which
+    it only does once it has loaded its libraries."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _send(file: BinaryIO, value: object) -> None:
     pickle.dump(value, file, protocol=5)
     file.flush()
@@ -159,8 +175,10 @@ def _end(process: subprocess.Popen) -> None:
 
 def serve() -> None:
     """Answers requests from standard input until it is closed: the life of a process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # see `_waiting`
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no answer

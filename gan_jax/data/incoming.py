@@ -9,6 +9,7 @@ tfds:NAME, tfds:NAME:TRAIN, tfds:NAME:TRAIN,VALIDATION   a prepared data set bel
 import bz2
 import contextlib
 import gzip
+import logging
 import lzma
 import os
 import zlib
@@ -17,17 +18,21 @@ from pathlib import Path
 
 from gan_jax import files
 from gan_jax.data import config as config_data
+from gan_jax.data import sharding
 from gan_jax.data.config import Options
+from gan_jax.data.header_cache import fingerprint
 from gan_jax.data.sources.arrays import Opened
 from gan_jax.data.sources.folders import open_folder
 from gan_jax.data.sources.lmdb import is_lmdb, open_lmdb
 from gan_jax.data.sources.tfds import open_tfds
 from gan_jax.errors import ArgumentError, UserError
 
+logger = logging.getLogger(__name__)
+
 TFDS = "tfds:"
 LABELS = ("auto", "none", "folder", "prefix", "json")
 PACKED = {".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open}
-UNPACKED = ".unpacked.tar"  # added to the name of the result
+UNPACKED = ".unpacked.tar"  # added to the name of the result and a mark of the packed file
 LARGEST_GROWTH = 100  # times that an archive of images may be longer unpacked, or
 ANY_LENGTH = 2**28  # bytes, in any case
 PIECE = 2**22  # bytes that are unpacked at a time
@@ -39,23 +44,70 @@ def opened(source: str, labels: str, out: str) -> Iterator[Opened]:
 
     `labels` is one of LABELS, as config.data.labels.
 
-    Raises ArgumentError of the parameter `source` for a set that cannot be opened.
+    Raises ArgumentError of the parameter `source` for a set that cannot be opened, and of `out` if
+    there is no place to unpack one, or another process unpacks it there.
+    """
+    with _unpacked(source, out) as place:
+        with _about(source, place):
+            found = _open(place, labels)
+        yield found
+
+
+@contextlib.contextmanager
+def _unpacked(source: str, out: str) -> Iterator[str]:
+    """The place to open: `source` itself, or the .tar that is packed in it, unpacked for the block.
+
+    The .tar is removed after the block, also if it ends with UserError. Whatever else ends the
+    block, such as Ctrl-C, leaves it for the same call to go on with. Its name says from which file
+    it comes, so that no other file's images are ever taken from it.
     """
     packed = next((end for end in PACKED if source.lower().endswith(end)), "")
-    unpacked = Path(f"{out.rstrip('/')}{UNPACKED}") if packed and os.path.isfile(source) else None
+    if not packed or not os.path.isfile(source):
+        yield source
+        return
+    with _about(source), _readable():
+        mark = fingerprint(Path(source), [], True)[:16]
+    target = Path(f"{out.rstrip('/')}.{mark}{UNPACKED}")
+    with _alone(target, out):
+        with _about(source):
+            _unpack(Path(source), packed, target)
+        try:
+            yield str(target)
+        except UserError:
+            target.unlink(missing_ok=True)
+            raise
+        except BaseException:
+            logger.info(f"{target} is kept: the same call goes on with it; or else remove it")
+            raise
+        target.unlink()
+
+
+@contextlib.contextmanager
+def _alone(target: Path, out: str) -> Iterator[None]:
+    """Only one process at a time may be in the block, and so unpack, use or remove `target`."""
+    lock = target.with_name(f"{target.name}.lock")
+    with contextlib.ExitStack() as held:
+        with files.writing(target):
+            held.enter_context(sharding.alone(lock, out))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps what is open
+                lock.unlink()
+
+
+@contextlib.contextmanager
+def _about(source: str, place: str = "") -> Iterator[None]:
+    """Turns UserError about the setting config.data into ArgumentError of the parameter `source`;
+    `place` is what config.data.path was."""
     try:
-        if unpacked:
-            _unpack(Path(source), packed, unpacked)
-        found = _open(str(unpacked or source), labels)
+        yield
     except ArgumentError:
         raise
-    except UserError as error:  # its message is about config.data
+    except UserError as error:
         said = str(error).replace("config.data.labels", "--labels")
-        said = said.removeprefix(f"config.data.path={source}: ")
+        said = said.removeprefix(f"config.data.path={place}: ")
         raise ArgumentError("source", f"={source}: {said}") from error
-    yield found
-    if unpacked:
-        unpacked.unlink()
 
 
 def _open(source: str, labels: str) -> Opened:
@@ -78,29 +130,34 @@ def _checked(**values: str) -> Options:
 def _unpack(path: Path, ending: str, target: Path) -> None:
     """Writes the .tar that is packed in a file, unless an interrupted call has done so.
 
-    Raises UserError for a damaged file, and one that grows as no archive of images does.
+    Raises UserError for a file that is damaged or cannot be read, and for one that grows as no
+    archive of images does; ArgumentError of the parameter `out` if the .tar cannot be written.
     """
-    if target.exists() and target.stat().st_mtime >= path.stat().st_mtime:
+    if target.exists():
         return
     most = max(ANY_LENGTH, LARGEST_GROWTH * path.stat().st_size)
-    with files.writing(target), files.replacing(target) as unfinished:
-        _copy(path, ending, unfinished, most)
-
-
-def _copy(path: Path, ending: str, target: Path, most: int) -> None:
-    """Unpacks a file into another. Raises UserError as `_unpack`."""
-    with _readable(path), files.opened(path) as file, target.open("wb") as out:
-        stream = PACKED[ending](file)
-        while data := stream.read(PIECE):
+    with files.writing(target), files.replacing(target) as unfinished, unfinished.open("wb") as out:
+        for data in _pieces(path, ending):
             out.write(data)
             if out.tell() > most:
-                raise UserError(f"{path} unpacks to more than {most:,} bytes")
+                raise UserError(f"it unpacks to more than {most:,} bytes")
+
+
+def _pieces(path: Path, ending: str) -> Iterator[bytes]:
+    """What is packed in a file. Raises UserError if it is damaged or cannot be read."""
+    with _readable(), files.opened(path) as file:
+        stream = PACKED[ending](file)
+        while data := stream.read(PIECE):
+            yield data
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what the libraries raise in the block for a damaged file into UserError."""
+def _readable() -> Iterator[None]:
+    """Turns what reading a packed file in the block raises into UserError."""
     try:
         yield
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({files.reason(error)}); get it again") from error
+    except (OSError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
+        # gzip and bz2 raise an OSError without a number for damage
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"it cannot be read ({files.reason(error)})") from error
+        raise UserError(f"it is damaged ({files.reason(error)}); get it again") from error

@@ -36,7 +36,7 @@ except ImportError:  # Windows has no fcntl: there, two processes at once go unn
 
 logger = logging.getLogger(__name__)
 
-WORK, PLAN, SHARD = ".unfinished", "plan.json", "shard"
+WORK, PLAN, LOCK, SHARD = ".unfinished", "plan.json", ".lock", "shard"
 SHARD_BYTES = 2**30  # a shard ends when its images have so many
 WRITING = "group_size:1,uncompressed"  # each record can be read alone, and images are packed
 
@@ -67,19 +67,37 @@ def write(opened: Opened, out: str | Path, wanted: Wanted, progress: Progress = 
     Raises ArgumentError of the parameter `out` for a folder that holds something else or cannot be
     written, and UserError for a set of which no training image can be read.
     """
-    folder, plan = files.check_folder(out), _plan(opened, wanted)
+    folder, plan = check(out), _plan(opened, wanted)
     if shards.is_shards(folder):
         index = shards.read_index(folder)
         if index.get("plan") != plan:
             raise ArgumentError("out", f": {folder} holds other shards; name another folder")
         logger.info(f"{folder}: already there and whole, nothing to do")
+        _remove_work(folder)
         return Counter(index["verdicts"])
-    _check_empty(folder)
-    with files.writing(folder / WORK / PLAN), _alone(folder):
+    with files.writing(folder / WORK / PLAN), alone(folder / WORK / LOCK, folder):
         _check_plan(folder, plan)
         parts = {split.name: _write(folder, split, progress) for split in splits_of(opened, wanted)}
         _finish(folder, parts, opened, plan)
+    _remove_work(folder)
     return _verdicts(parts)
+
+
+def check(out: str | Path) -> Path:
+    """The folder `out`, checked before any work is done. Raises ArgumentError of the parameter
+    `out` for a folder that holds something else or cannot be written."""
+    folder = files.check_folder(out)
+    if not shards.is_shards(folder):
+        _check_empty(folder)
+    return folder
+
+
+def _remove_work(folder: Path) -> None:
+    """Removes what only an interrupted call needs. The shards are whole with it, too.
+
+    The lock in it is not to be held: a network file system keeps a file that is open.
+    """
+    shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
 def _verdicts(parts: dict[str, list[Part]]) -> Counter:
@@ -123,14 +141,15 @@ def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time may be in the block. Raises ArgumentError for a second one."""
-    with files.open_own(folder / WORK / ".lock", "a") as lock:
+def alone(path: Path, out: str | Path) -> Iterator[None]:
+    """Only one process at a time may be in the block, by a lock on the file `path`. Raises
+    ArgumentError of the parameter `out` for a second one."""
+    with files.open_own(path, "a") as lock:
         try:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ArgumentError("out", f": another process writes into {folder}") from None
+            raise ArgumentError("out", f": another process writes into {out}") from None
         except OSError:
             pass  # a file system without locks
         yield
@@ -214,7 +233,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _finish(folder: Path, parts: dict[str, list[Part]], opened: Opened, plan: dict) -> None:
-    """Writes the report and the index, and removes what only an interrupted call needs."""
+    """Writes the report and the index."""
     storing.check_any(sum(len(part.labels) for part in parts["train"]), opened)
     arrays, index = {}, {}
     for name, found in parts.items():
@@ -247,4 +266,3 @@ def _finish(folder: Path, parts: dict[str, list[Part]], opened: Opened, plan: di
         "plan": plan,
     }
     files.write_json(folder / shards.INDEX, written)
-    shutil.rmtree(folder / WORK)

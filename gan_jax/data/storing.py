@@ -6,11 +6,12 @@ report.jsonl has a line for each file in the order of the set: {"split", "file",
 is nowhere)}.
 """
 
+import contextlib
 import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from gan_jax.data import decoding, resize
 from gan_jax.data.sources import decode
 from gan_jax.data.sources.arrays import Opened
 from gan_jax.errors import UserError
+from gan_jax.files import reason
 
 KEPT, CHANGED, UNREADABLE = "kept", "resized", "unreadable"  # verdicts
 RESIZES = ("crop", "squash")
@@ -138,22 +140,37 @@ class Split:
     wanted: Wanted
 
     def results(self, first: int = 0) -> Iterator[tuple[int, Stored]]:
-        """(number, what becomes of it) of each image from number `first` on, in order."""
+        """(number, what becomes of it) of each image from number `first` on, in order. Raises
+        UserError for a source that cannot be read."""
         count, waiting = decoding.cores(), deque()
         with ThreadPoolExecutor(count) as pool:
             for i in range(first, len(self.source)):
                 waiting.append((i, pool.submit(stored, self.source, i, self.wanted)))
                 if len(waiting) > AHEAD * count:
-                    number, made = waiting.popleft()
-                    yield number, made.result()
+                    yield self._result(*waiting.popleft())
             for number, made in waiting:
-                yield number, made.result()
+                yield self._result(number, made)
+
+    def _result(self, i: int, made: Future) -> tuple[int, Stored]:
+        with self._read(i):
+            return i, made.result()
+
+    @contextlib.contextmanager
+    def _read(self, i: int) -> Iterator[None]:
+        """Turns what a source raises in the block into UserError: it is not about what is written.
+        Sources of records raise RuntimeError."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.source.name(i)} cannot be read ({reason(error)})") from error
 
     def label(self, i: int) -> int:
-        """The class of an image, 0 without classes. Raises UserError for one outside of them."""
+        """The class of an image, 0 without classes. Raises UserError for one outside of them, and
+        for a source that cannot be read."""
         if not self.class_names:
             return 0
-        label = self.source.label(i)
+        with self._read(i):
+            label = self.source.label(i)
         if not 0 <= label < len(self.class_names):
             raise UserError(
                 f"{self.source.name(i)}: has class {label}, outside 0..{len(self.class_names) - 1}"

@@ -30,9 +30,7 @@ def write(opened: Opened, out: str | Path, wanted: Wanted, progress: Progress = 
     Raises ArgumentError of the parameter `out` for a file that exists or cannot be written, and
     UserError for a set of which no training image can be read.
     """
-    path = files.check_file(out)
-    if path.exists():
-        raise ArgumentError("out", f": {path} exists; name another file")
+    path = check(out)
     folders, splits = _folders(opened.class_names), splits_of(opened, wanted)
     verdicts, report = Counter(), []
     with files.writing(path), files.replacing(path) as unfinished:
@@ -45,6 +43,15 @@ def write(opened: Opened, out: str | Path, wanted: Wanted, progress: Progress = 
                 verdicts += found
         files.write_bytes(report_of(path), "".join(report).encode())
     return verdicts
+
+
+def check(out: str | Path) -> Path:
+    """The file `out`, checked before any work is done. Raises ArgumentError of the parameter `out`
+    for a file that exists or cannot be written."""
+    path = files.check_file(out)
+    if path.exists():
+        raise ArgumentError("out", f": {path} exists; name another file")
+    return path
 
 
 def report_of(path: Path) -> Path:

@@ -55,6 +55,11 @@ def main(config, workdir: str) -> int:
     from gan_jax.modes.actions import prepare, store
 
     if not INPUT.value:
+        for flag in (SIDE, FIT, ENCODING, LABELS):
+            if flag.value != flag.default:
+                raise ArgumentError(
+                    flag.name, ": is about images of your own; name them by --input"
+                )
         prepare.prepare(NAME.value, OUT.value, FROM.value)
         return 0
     if NAME.value or FROM.value:

@@ -120,6 +120,15 @@ def test_signals_do_not_end_a_process_and_one_that_ends_is_named(pictures, start
         made.examples("train", 4)
 
 
+def test_signals_do_not_end_a_process_that_starts(started):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process = decoding.Process()
+    for number in decoding.IGNORED:
+        os.kill(started[0], number)
+    assert process.ask((None, [])) == []
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
 ORPHAN = """
 import os, signal
 from gan_jax.data import decoding

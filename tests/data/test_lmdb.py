@@ -55,6 +55,37 @@ def test_damaged_files_end_in_one_line_or_in_values(folder, content):
     assert refused > 30
 
 
+def test_nodes_of_a_page_do_not_share_its_bytes(folder, content):
+    """Many pointers to one node with a long key would be a large list out of a small file."""
+    raw, page = bytearray(content), 4096
+    for start in range(0, len(raw), page):
+        if raw[start + 10] & lmdb.LEAF and raw[start + 12] > lmdb.HEADER:
+            node = 1024  # its key has 2,000 bytes, its value none
+            raw[start + node : start + node + lmdb.NODE] = bytes([0, 0, 0, 0, 0, 0, 208, 7])
+            raw[start + lmdb.HEADER : start + node] = node.to_bytes(2, "little") * 504
+            raw[start + 12 : start + 14] = node.to_bytes(2, "little")
+    (folder / lmdb.FILE).write_bytes(raw)
+    assert_refused("page overlap", lmdb.open_lmdb, folder, "input")
+
+
+def test_values_do_not_share_their_bytes(folder, content):
+    """All nodes of a page say that they hold one long value."""
+    raw = bytearray(content)
+    long = lmdb.open_lmdb(folder, "input").train.found.values[lsun.LONG]
+    for i, page in enumerate(range(0, len(raw), 4096)):
+        if i < 2 or raw[page : page + 12] != i.to_bytes(8, "little") + bytes([0, 0, lmdb.LEAF, 0]):
+            continue
+        end = int.from_bytes(raw[page + 12 : page + 14], "little")
+        for at in range(page + lmdb.HEADER, page + end, 2):
+            node = page + int.from_bytes(raw[at : at + 2], "little")
+            key = int.from_bytes(raw[node + 6 : node + 8], "little")
+            raw[node : node + 6] = long.size.to_bytes(4, "little") + bytes([lmdb.LONG, 0])
+            begin = node + lmdb.NODE + key
+            raw[begin : begin + 8] = (long.start // 4096).to_bytes(8, "little")
+    (folder / lmdb.FILE).write_bytes(raw)
+    assert_refused("values overlap", lmdb.open_lmdb, folder, "input")
+
+
 def test_pages_in_a_circle_come_to_an_end(folder, content):
     """The branch at the root names itself."""
     raw = bytearray(content)

@@ -193,6 +193,7 @@ def test_a_call_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
 
 def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     before = content_of(written)
+    (written / sharding.WORK).mkdir()  # which a kill after the last write has left
     assert store(folder, written) == {"kept": 26, "unreadable": 1}
     refused_argument("out", "other shards", store, folder, written, side=9)
     assert content_of(written) == before
@@ -203,6 +204,21 @@ def test_nothing_that_is_there_is_replaced(folder, written, tmp_path):
     refused_argument("out", "missing", store, folder, "")
     refused_argument("source", "does not exist", store, tmp_path / "none", tmp_path / "out")
     assert_refused("side=-1", store, folder, tmp_path / "out", side=-1)
+
+
+def test_the_lock_is_released_before_it_is_removed(readable, tmp_path, monkeypatch):
+    """A network file system would keep the folder of a file that is open."""
+    remove, removed = shutil.rmtree, []
+
+    def checked(path, **options):
+        with sharding.alone(path / sharding.LOCK, "out"):
+            removed.append(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(sharding.shutil, "rmtree", checked)
+    store(readable, tmp_path / "out")
+    assert removed == [tmp_path / "out" / sharding.WORK]
+    assert not removed[0].exists()
 
 
 def test_a_set_without_a_readable_image(tmp_path):
@@ -231,8 +247,11 @@ def test_packed_tars_of_tars(readable, tmp_path):
     assert_same_data(*(opened(*source) for source in sources))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "shards"]
     (tmp_path / "b.tgz").write_bytes((tmp_path / "a.tar.gz").read_bytes()[:-100])
-    refused_argument("source", "is damaged", store, tmp_path / "b.tgz", tmp_path / "other")
-    assert not list(tmp_path.glob("*.tmp"))
+    (tmp_path / "c.tar.bz2").write_bytes(b"BZh9, or rather not")
+    before = sorted(tmp_path.iterdir())
+    for name in ("b.tgz", "c.tar.bz2"):
+        refused_argument("source", "is damaged", store, tmp_path / name, tmp_path / "other")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_lmdb_of_lsun(tmp_path):

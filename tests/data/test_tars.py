@@ -44,8 +44,10 @@ def test_a_tar_of_tars_has_a_class_for_each(tmp_path):
     for name in ("cat", "ant"):
         path = tar_of(tmp_path / f"{name}.tar", files_of(tmp_path / "a" / name))
         inner[f"{name}.tar"] = path.read_bytes()
+    inner |= {"._cat.tar": b"of macOS", "__MACOSX/cat.tar": b"of macOS", ".x/cat.tar": b"hidden"}
     made = make(**section(tar_of(tmp_path / "outer.tar", inner.items())))
     assert shades(made.all("train")) | shades(made.all("validation")) == class_shades()
+    assert "hidden (2)" in made.description
 
 
 def test_only_plain_files_inside_are_taken(tmp_path):
@@ -81,6 +83,11 @@ def test_damaged_tars_end_in_one_line_or_in_images(tmp_path):
     for case in cases[:3]:
         path.write_bytes(case)
         assert str(tmp_path) in complaint(**section(path))
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        places = [info.offset for info in archive]
+    for place in places[1:]:  # where tarfile would end without a word
+        path.write_bytes(content[:place] + b"\xff" * 512 + content[place + 512 :])
+        assert f"follows byte {place:,} is neither" in complaint(**section(path))
     for case in cases[3:]:
         path.write_bytes(case)
         with contextlib.suppress(UserError):

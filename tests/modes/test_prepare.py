@@ -43,6 +43,8 @@ def test_mistakes_end_in_one_line():
         (["--name=cifar10"], [CIFAR, "no connection", "--from=FILE", "http://127.0.0.1:1/"]),
         (["--name=cifar10", "--from=none.tgz"], ["--from: none.tgz is not there", "SHA-256"]),
         (["--name=celeba_hq"], ["CelebAMask-HQ.zip", "--from=FILE"]),
+        (["--name=cifar10", "--side=64"], ["--side: is about images of your own", "--input"]),
+        (["--name=cifar10", "--labels=none"], ["--labels: is about images of your own"]),
         (["--name=cifar10", f"--out={CIFAR}/x", f"--from={CIFAR}"], ["--out: "]),
     ):
         line = error_line(launch_here("--mode=prepare", *words))

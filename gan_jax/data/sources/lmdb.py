@@ -62,6 +62,8 @@ class Lmdb:
                     self.values.append(value)
         if len(self.keys) != self._count:
             raise DamagedError(f"it holds {len(self.keys):,} of {self._count:,} values")
+        if sum(value.size for value in self.values) > self._length:
+            raise DamagedError("its values overlap")
 
     def _read(self, start: int, size: int) -> bytes:
         if start + size > self._length:
@@ -98,10 +100,15 @@ class Lmdb:
         page = self._read(number * self._page, self._page)
         flags, lower = struct.unpack_from("<HH", page, 10)
         places = page[HEADER : min(lower, self._page)]
+        used = 0  # nodes do not overlap: else a page could hold many times what it can
         for (place,) in struct.iter_unpack("<H", places[: len(places) // 2 * 2]):
             if place + NODE > self._page:
                 raise DamagedError("a node lies outside of its page")
             low, high, kind, length = struct.unpack_from("<HHHH", page, place)
+            held = 0 if flags & BRANCH else 8 if kind & LONG else low | high << 16
+            used += NODE + length + held
+            if used > self._page:
+                raise DamagedError("the nodes of a page overlap")
             if flags & BRANCH:
                 yield from self._walk(low | high << 16 | kind << 32, depth - 1, seen)
             elif flags & LEAF:

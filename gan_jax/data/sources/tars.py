@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from gan_jax import files
-from gan_jax.data.sources.places import OUTSIDE, SPECIAL, TWICE, Archive, clean
+from gan_jax.data.sources.places import OUTSIDE, SPECIAL, TWICE, Archive, clean, is_system
 from gan_jax.errors import UserError
 
 ENDING = ".tar"
@@ -91,7 +91,11 @@ class Tar(Archive):
 def _list(
     file: BinaryIO, whole: Member, prefix: str, found: dict[str, Member], left_out: Counter
 ) -> None:
-    """Adds the files of the archive that lies at `whole` in a file to `found`."""
+    """Adds the files of the archive that lies at `whole` in a file to `found`.
+
+    Raises what tarfile raises for damaged archives, and ReadError also for damage after the first
+    member, which tarfile takes for the end.
+    """
     section = io.BufferedReader(Section(file, whole), 2**16)
     with tarfile.open(fileobj=section, mode="r:") as archive:
         for info in archive:
@@ -106,9 +110,18 @@ def _list(
                 left_out[SPECIAL] += 1
             elif name is None:
                 left_out[OUTSIDE] += 1
-            elif not prefix and Path(name).suffix.lower() == ENDING:
+            elif not prefix and Path(name).suffix.lower() == ENDING and not _is_ignored(name):
                 inner = Member(start, info.size)
                 _list(file, inner, f"{name[: -len(ENDING)]}/", found, left_out)
             else:
                 left_out[TWICE] += name in found
                 found[name] = Member(start, info.size)
+        section.seek(archive.offset)
+        if any(section.read(tarfile.BLOCKSIZE)):
+            place = whole.start + archive.offset
+            raise tarfile.ReadError(f"what follows byte {place:,} is neither a file nor the end")
+
+
+def _is_ignored(name: str) -> bool:
+    """Whether a file is hidden or lies in a folder of the system, as `Archive.found` says."""
+    return any(part.startswith(".") or is_system(part) for part in name.split("/"))

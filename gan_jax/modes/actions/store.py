@@ -42,11 +42,12 @@ def store(
         raise ArgumentError("out", " is missing: name a new folder for shards, or a .zip")
     wanted = storing.Wanted(side, fit, encoding)
     zipped = str(out).lower().endswith(zipping.ENDING)
+    place = zipping if zipped else sharding
+    place.check(out)  # before hours of unpacking
     with incoming.opened(str(source), labels, str(out)) as opened:
         for line in opened.remarks:
             logger.info(line)
-        write = zipping.write if zipped else sharding.write
-        verdicts = write(opened, out, wanted, ProgressBar)
+        verdicts = place.write(opened, out, wanted, ProgressBar)
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(verdicts.items()))
     report = zipping.report_of(Path(out)) if zipped else Path(out) / shards.REPORT
     read = "folder" if zipped else "shards"
