@@ -230,12 +230,22 @@ def test_most_of_a_gpu_has_to_be_asked_for():
     assert step_memory.verdict(over, where).endswith(": it does not fit")
 
 
-def test_a_full_memory_names_what_changes_no_result():
+def test_a_full_memory_names_what_makes_the_same_update():
+    """And what would be accepted."""
     text = memory.of_training(config("diffusion_imagenet64", **SHALLOW))
     flags = "--config.model.remat=blocks or --config.microbatches=2 or --config.mesh.fsdp=8"
-    assert text.startswith(f"add {flags}, which changes no result, or lower one of config.data.")
+    assert text.startswith(f"add {flags}, which makes the same update but for what is drawn at ")
+    assert " random, or lower one of config.data." in text
     assert "--dry_run --topology=" in text
-    assert "remat" not in memory.of_training(config("dcgan_mnist:tiny"))
+    told = {
+        "dcgan_mnist:tiny": [], "pix2pix_facades:original,tiny": [], "classifier_mnist:tiny": [],
+        "mlpgan_mnist:tiny": ["--config.microbatches=2"],
+    }  # fmt: skip
+    for name, parts in told.items():
+        few, split = {"run.devices": 2}, ["--config.mesh.fsdp=2"]
+        assert memory.savers(config(name, **few)) == parts + split, name
+        assert memory.savers(config(name, **few, **{"mesh.data": 2})) == parts
+    assert memory.savers(config("mlpgan_mnist:tiny")) == ["--config.mesh.fsdp=8"]
 
 
 @pytest.mark.parametrize(
