@@ -11,7 +11,7 @@ with 250 steps: FID 2.07, sFID 4.29, precision 0.74, recall 0.63; guided by its 
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. The batch fits 8 GPUs of 80 GB, since blocks are computed twice
 (model.remat=blocks); where memory is shorter, --config.microbatches=8 takes a batch in eight parts.
-Neither changes the update.
+Neither changes the update, but each part draws its own masks of dropout.
 
 Variants:
 

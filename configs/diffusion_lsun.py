@@ -11,7 +11,7 @@ bedrooms reach 2.31, and 2.02 where the steps lie as --steps=90,60,60,20,20.
 Convolutions are in bfloat16, for GPUs and TPUs; --config.model.dtype=float32 or float16 (with a
 dynamic loss scale) in its place. The batch fits 8 GPUs of 80 GB, since blocks are computed twice
 (model.remat=blocks); where memory is shorter, --config.microbatches=8 takes a batch in eight parts.
-Neither changes the update.
+Neither changes the update, but each part draws its own masks of dropout, where there is dropout.
 
 Variants, separated by commas:
 

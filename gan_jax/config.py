@@ -295,8 +295,9 @@ def may_change(key: str) -> bool:
     """Whether a key may change when a run resumes.
 
     Keys under `run` may: they say how long the run is and what it writes. So may the devices'
-    `mesh`, and what saves memory at the cost of time, because a step computes the same; and the
-    places of the data, because the sizes of the data are compared instead.
+    `mesh`, and what saves memory at the cost of time, because a step computes the same (only what
+    is drawn at random, such as masks of dropout, is drawn for each part of a batch by itself); and
+    the places of the data, because the sizes of the data are compared instead.
     """
     places = {f"data.{name}" for name in DATA_PATHS}
     return key.startswith(("run.", "mesh.")) or key in places or key in MEMORY

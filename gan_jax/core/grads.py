@@ -102,7 +102,10 @@ def check_parts(parts: int, batch_size: int, name: str = "config.batch_size") ->
     """
     at_least("config.microbatches", parts, 1)
     if batch_size % parts:
-        raise UserError(f"config.microbatches={parts}: must divide {name}={batch_size}")
+        raise UserError(
+            f"config.microbatches={parts}: must divide {name}={batch_size}; set "
+            "config.microbatches=1 or another divisor"
+        )
 
 
 def check_shared(parts: int, stages: Iterable[Stage], devices: int) -> None:
@@ -111,8 +114,8 @@ def check_shared(parts: int, stages: Iterable[Stage], devices: int) -> None:
         if parts > 1 and stage.batch_size % (devices * parts):
             raise UserError(
                 f"config.microbatches={parts}: the {stage.batch_size} images of a step make parts "
-                f"that do not divide by {devices} devices; use fewer parts, a larger batch, or set "
-                "config.run.devices"
+                f"that do not divide by {devices} devices; set config.microbatches=1 or to fewer "
+                "parts, use a larger batch, or set config.run.devices"
             )
 
 

@@ -51,7 +51,7 @@ class Mesh:
         Raises UserError if there are not as many devices, or they do not make a mesh.
         """
         available = jax.devices() if available is None else list(available)
-        wanted = _wanted(devices, data, fsdp, len(available))
+        wanted = devices_wanted(devices, data, fsdp, len(available))
         chosen = _of_each_process(available, wanted)
         self.size, self.splits_state = wanted, fsdp > 1
         self._fsdp, self._least = fsdp, least_mb * 2**20
@@ -160,12 +160,14 @@ class Mesh:
         return splitting.over(self if self.splits_state else None)
 
 
-def _wanted(devices: int, data: int, fsdp: int, available: int) -> int:
-    """The number of devices of a mesh. Raises UserError if the arguments do not fit each other."""
+def devices_wanted(devices: int, data: int, fsdp: int, available: int) -> int:
+    """The number of devices of a mesh, of which there are `available`; the rest as for `Mesh`.
+
+    Raises UserError if the arguments do not fit each other.
+    """
     if not 0 <= devices <= available:
         raise UserError(
-            f"config.run.devices={devices}: this process sees {available} devices; use 0 "
-            "for all of them"
+            f"config.run.devices={devices}: there are {available} devices; use 0 for all of them"
         )
     wanted = devices or (data * fsdp or available)
     if wanted % fsdp or (data and data * fsdp != wanted) or wanted > available:

@@ -59,9 +59,9 @@ def changed(folder: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]] | No
     """The values that have changed since the folder's run began; None if it holds no run.
 
     Returns {key: (old, new)}, such as {"run.steps": ("9", "12")}. Only keys that may change when a
-    run resumes (run.*, and where the data are) are among them: raises a UserError that lists the
-    keys if the folder holds another config, or if the number of steps has changed and a learning
-    rate depends on it.
+    run resumes (see `config.may_change`) are among them: raises a UserError that lists the keys if
+    the folder holds another config, or if the number of steps has changed and a learning rate
+    depends on it.
     """
     if not (folder / "config.json").exists():
         return None

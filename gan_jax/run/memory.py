@@ -8,8 +8,12 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.core import grads
+from gan_jax.core.mesh import devices_wanted
+from gan_jax.core.system import Facts
 from gan_jax.errors import UserError, is_full_memory
 from gan_jax.files import amount
+from gan_jax.run import described_data
 
 _SIZE = re.compile(r"allocat\w+ ([\d,]+) ?bytes|allocate ([\d.]+ ?[KMGT]i?B)")
 
@@ -31,18 +35,40 @@ def sizes(config: ConfigDict) -> list[str]:
 
 
 def savers(config: ConfigDict) -> list[str]:
-    """The settings that save memory in training and change no result, as flags: blocks that are
-    computed twice and a batch in parts, where a system has them, and a state that is split over
-    the devices, where there are several."""
-    found = []
+    """The settings that save memory in training and make the same update, as flags: blocks that are
+    computed twice and a batch in parts, where the system accepts them, and a state that is split
+    over the devices, where there are several."""
+    found, mesh = [], config.mesh
+    devices = devices_wanted(config.run.devices, mesh.data, mesh.fsdp, jax.device_count())
     if config.get("model", {}).get("remat", "blocks") != "blocks":
         found.append("--config.model.remat=blocks")
-    parts = config.get("microbatches", 0)
-    if parts and config.batch_size % (2 * parts) == 0:
-        found.append(f"--config.microbatches={2 * parts}")
-    if jax.device_count() > config.mesh.fsdp:
-        found.append(f"--config.mesh.fsdp={jax.device_count()}")
+    parts = 2 * config.get("microbatches", 0)
+    if parts and _takes(config, parts, devices):
+        found.append(f"--config.microbatches={parts}")
+    if devices > mesh.fsdp and not mesh.data:
+        found.append(f"--config.mesh.fsdp={devices}")
     return found
+
+
+def _takes(config: ConfigDict, parts: int, devices: int) -> bool:
+    """Whether the system of a config takes a batch in `parts`, each shared by `devices`."""
+    config = configs.typed(configs.plain(config))
+    config.microbatches = parts
+    configs.resolve(config, devices)
+    try:
+        system = configs.SYSTEMS[config.system].make(configs.as_built(config), _facts(config))
+        grads.check_shared(system.parts, system.stages, devices)
+    except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # there is little memory for it
+        return False
+    return True
+
+
+def _facts(config: ConfigDict) -> Facts:
+    """About the data of a config, which are not read: what it does not say is made up."""
+    try:
+        return described_data.facts(config)
+    except UserError:
+        return described_data.facts(config, "classes=2,channels=3")
 
 
 @contextlib.contextmanager
@@ -76,7 +102,9 @@ def of_training(config: ConfigDict) -> str:
     """What to do about training that does not fit; `run.step_memory` counts what each saves."""
     lower = f"lower one of {', '.join(sizes(config))}"
     if same := savers(config):
-        lower = f"add {' or '.join(same)}, which changes no result, or {lower}"
+        # parts of a batch have masks of dropout of their own
+        update = "makes the same update but for what is drawn at random"
+        lower = f"add {' or '.join(same)}, which {update}, or {lower}"
     return (
         f"{lower}, and give the command again; with --dry_run --topology=8xH100, or what there is, "
         "it counts the memory of a step before anything is trained"

@@ -385,11 +385,12 @@ def measured(model: Model, config: ConfigDict | None) -> Model:
 
 def _devices(config: ConfigDict, facts: Facts | None) -> int:
     """The largest number of devices, up to what the run asks for and what there is here, that
-    divides its batches."""
-    here = len(jax.devices())
+    divides its batches, and is the same of each process. If there is none, one of each process."""
+    here, processes = len(jax.devices()), jax.process_count()
     wanted = min(config.run.devices or here, here)
     sizes = [config.batch_size]
     if facts:
         stages = configs.SYSTEMS[config.system].make(configs.as_built(config), facts).stages
         sizes = [stage.batch_size for stage in stages]
-    return next(n for n in range(wanted, 0, -1) if not any(size % n for size in sizes))
+    numbers = range(wanted - wanted % processes, 0, -processes)
+    return next((n for n in numbers if not any(size % n for size in sizes)), processes)

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import backend
 from gan_jax import config as configs
-from gan_jax.core import liveness, train_step
-from gan_jax.core.mesh import DATA, FSDP, Mesh
+from gan_jax.core import grads, liveness, train_step
+from gan_jax.core.mesh import DATA, FSDP, Mesh, devices_wanted
 from gan_jax.core.system import Facts, PyTree, Stage
 from gan_jax.errors import UserError, is_full_memory
 from gan_jax.run import memory
@@ -77,9 +77,7 @@ class Described(Mesh):
     """A mesh of devices that are not here; arrays that would lie on it are shapes."""
 
     def __init__(self, devices: int, fsdp: int = 1, least_mb: float = 1.0):
-        """See `Mesh`. Raises UserError if `fsdp` does not divide `devices`."""
-        if devices % fsdp:
-            raise UserError(f"config.mesh.fsdp={fsdp}: does not divide {devices} devices")
+        """See `Mesh`; `fsdp` divides `devices`."""
         self.size, self.splits_state = devices, fsdp > 1
         self._fsdp, self._least = fsdp, least_mb * 2**20
         self.mesh = AbstractMesh((devices // fsdp, fsdp), (DATA, FSDP))
@@ -98,12 +96,15 @@ def described(config: ConfigDict, topology: Topology, facts: Facts) -> Experimen
     """
     mesh = Described(_used(config, topology), config.mesh.fsdp, config.mesh.least_mb)
     with backend.programs_for(topology.kind):
-        return Experiment(config, facts=facts, mesh=mesh)
+        made = Experiment(config, facts=facts, mesh=mesh)
+    grads.check_shared(made.system.parts, made.system.stages, mesh.size)  # as for a new run
+    return made
 
 
 def _used(config: ConfigDict, topology: Topology) -> int:
-    """How many of the devices a config uses."""
-    return min(config.run.devices or topology.devices, topology.devices)
+    """How many of the devices a config uses. Raises UserError if they do not make its mesh."""
+    mesh = config.mesh
+    return devices_wanted(config.run.devices, mesh.data, mesh.fsdp, topology.devices)
 
 
 def counted(experiment: Experiment, topology: Topology) -> Forecast:
@@ -223,32 +224,40 @@ def changes(
     system does not accept is left out. `now` is counted for the config as it is.
     """
     keys: dict[str, Any] = {}
-    for more in _steps(config, _used(config, topology)):
+    for more in _steps(config, _used(config, topology), keys):
         if fits(now, topology):
             return
         try:
             now = _recounted(config, keys | more, topology, facts)
         except UserError:  # as a batch in parts is refused by batch norm
             continue
-        keys |= more
+        keys.update(more)  # which `_steps` sees
         yield Change(dict(keys), now)
 
 
-def _steps(config: ConfigDict, devices: int) -> Iterator[dict[str, Any]]:
-    """Keys that make a step smaller, from what costs least to what changes the result."""
+def _steps(config: ConfigDict, devices: int, accepted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Keys that make a step smaller, from what costs least to what changes the result.
+
+    `accepted` has what the caller has taken so far of the keys that this gave.
+    """
     own = config.batch_size // devices  # images of a device; 0 where another key says how many
     if config.get("model", {}).get("remat", "blocks") != "blocks":
         yield {"model.remat": "blocks"}
-    parts = config.get("microbatches", 0)
-    while parts and own % (2 * parts) == 0 and own:
+    first = parts = config.get("microbatches", 0)
+    while parts and accepted.get("microbatches", first) == parts:
         parts *= 2
-        yield {"microbatches": parts}
-    if config.mesh.fsdp < devices:
+        yield {"microbatches": parts}  # where these are refused, more of them would be as well
+    if config.mesh.fsdp < devices and not config.mesh.data:
         yield {"mesh.fsdp": devices}
     while own > 1:
         own //= 2
-        parts = min(parts, own)
-        yield {"batch_size": own * devices} | ({"microbatches": parts} if parts else {})
+        parts = accepted.get("microbatches", first)
+        # as many parts as before, or the most that such a batch has
+        for fewer in (n for n in range(parts, -1, -1) if n == parts or (n and own % n == 0)):
+            more = {} if fewer == parts else {"microbatches": fewer}
+            yield {"batch_size": own * devices} | more
+            if accepted.get("batch_size") == own * devices:
+                break
 
 
 def advice(config: ConfigDict, topology: Topology, facts: Facts, now: Forecast) -> Iterator[str]:

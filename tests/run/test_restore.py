@@ -14,6 +14,7 @@ from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import pytorch_gan
 from gan_jax.interop.formats import npz_file, torch_file
+from gan_jax.run import model as models
 from gan_jax.run import weights
 from gan_jax.run.experiment import Experiment
 from tests.helpers.shell import ROOT, arrays
@@ -179,6 +180,22 @@ def test_mistakes(source, tmp_path):
     wider.restore.gen = (str(source[0]), "deconv_0/*")
     with pytest.raises(UserError, match=r"other shapes: deconv_0/\w+ is \("):
         first(wider)
+
+
+def test_a_model_has_as_many_devices_of_one_process_as_of_another(monkeypatch):
+    """Of eight devices of two processes, or four, the most that divide a batch."""
+    chosen = config()
+    found = {}
+    for processes in (1, 2, 4):
+        monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
+        for chosen.batch_size, chosen.run.devices in ((9, 0), (12, 0), (12, 3), (12, 1), (16, 0)):
+            key = processes, chosen.batch_size, chosen.run.devices
+            found[key] = models._devices(chosen, None)
+    assert found == {
+        (1, 9, 0): 3, (1, 12, 0): 6, (1, 12, 3): 3, (1, 12, 1): 1, (1, 16, 0): 8,
+        (2, 9, 0): 2, (2, 12, 0): 6, (2, 12, 3): 2, (2, 12, 1): 2, (2, 16, 0): 8,
+        (4, 9, 0): 4, (4, 12, 0): 4, (4, 12, 3): 4, (4, 12, 1): 4, (4, 16, 0): 8,
+    }  # fmt: skip
 
 
 def test_a_run_moves_to_other_devices(tmp_path, monkeypatch, lines):

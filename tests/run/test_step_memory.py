@@ -168,6 +168,48 @@ def test_what_never_fits_says_so():
     assert told[-1].startswith("nothing above makes it fit: use more devices")
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "smaller"),
+    [
+        # batch norm takes no parts
+        ("dcgan_mnist:tiny", {}, {"mesh.fsdp": 4, "batch_size": 32}),
+        # as many parts as hold whole groups of images
+        (
+            "dcgan_mnist:tiny",
+            {"model.gen.name": "dense", "model.disc.batch_norm": "off",
+             "model.disc.minibatch_stddev": 16},
+            {"mesh.fsdp": 4, "batch_size": 32, "microbatches": 2},
+        ),
+        # another number of devices would not be that of config.mesh.data
+        ("dcgan_mnist:tiny", {"mesh.data": 4}, {"batch_size": 32}),
+    ],
+)  # fmt: skip
+def test_the_largest_batch_that_is_accepted_is_told(name, keys, smaller):
+    """The first batch below 64 images is half of it, whatever was refused before."""
+    chosen = config(name, batch_size=64, **keys)
+    facts = described_data.facts(chosen)
+    none = SMALL._replace(memory=1000)
+    now = step_memory.counted(step_memory.described(chosen, none, facts), none)
+    told = [change.keys for change in step_memory.changes(chosen, none, facts, now)]
+    first = next(keys for keys in told if "batch_size" in keys)
+    assert first == smaller
+    assert [keys["batch_size"] for keys in told if "batch_size" in keys] == [32, 16, 8, 4]
+
+
+def test_as_many_devices_as_a_run_would_use(lines):
+    chosen = config("mlpgan_mnist:tiny", batch_size=12, **{"mesh.data": 2, "mesh.fsdp": 3})
+    forecast(chosen, "8xH100")
+    assert lines[1].endswith(" 12 images, 2 of them on each device")
+    for keys, words in (
+        ({"run.devices": 16}, "config.run.devices=16: there are 8 devices"),
+        ({"mesh.data": 4, "mesh.fsdp": 4}, "8 devices do not make such a mesh"),
+        ({"mesh.fsdp": 3}, "config.mesh.fsdp=3: 8 devices do not make"),
+        ({"microbatches": 2}, "parts that do not divide by 8 devices"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            forecast(config("diffusion_mnist:tiny", **keys), "8xH100")
+
+
 def test_a_split_state_takes_a_share_of_each_device():
     """All but small arrays; the weights are gathered for the step."""
     keys = SHALLOW | {"mesh.least_mb": 0.0001}
@@ -188,12 +230,22 @@ def test_most_of_a_gpu_has_to_be_asked_for():
     assert step_memory.verdict(over, where).endswith(": it does not fit")
 
 
-def test_a_full_memory_names_what_changes_no_result():
+def test_a_full_memory_names_what_makes_the_same_update():
+    """And what would be accepted."""
     text = memory.of_training(config("diffusion_imagenet64", **SHALLOW))
     flags = "--config.model.remat=blocks or --config.microbatches=2 or --config.mesh.fsdp=8"
-    assert text.startswith(f"add {flags}, which changes no result, or lower one of config.data.")
+    assert text.startswith(f"add {flags}, which makes the same update but for what is drawn at ")
+    assert " random, or lower one of config.data." in text
     assert "--dry_run --topology=" in text
-    assert "remat" not in memory.of_training(config("dcgan_mnist:tiny"))
+    told = {
+        "dcgan_mnist:tiny": [], "pix2pix_facades:original,tiny": [], "classifier_mnist:tiny": [],
+        "mlpgan_mnist:tiny": ["--config.microbatches=2"],
+    }  # fmt: skip
+    for name, parts in told.items():
+        few, split = {"run.devices": 2}, ["--config.mesh.fsdp=2"]
+        assert memory.savers(config(name, **few)) == parts + split, name
+        assert memory.savers(config(name, **few, **{"mesh.data": 2})) == parts
+    assert memory.savers(config("mlpgan_mnist:tiny")) == ["--config.mesh.fsdp=8"]
 
 
 @pytest.mark.parametrize(
