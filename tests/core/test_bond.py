@@ -11,17 +11,9 @@ from gan_jax.core.bond import Bond
 from gan_jax.core.state_writer import SaveFailed
 from gan_jax.core.train_step import NonFinite
 from gan_jax.errors import STOPPED, UserError
+from tests.helpers.waiting import PATIENCE, wait_for
 
 SIZE = 3
-PATIENCE = 20.0  # seconds that a thread on a crowded machine may need
-
-
-def wait_for(condition) -> None:
-    """Returns when `condition()` is true; fails after PATIENCE seconds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

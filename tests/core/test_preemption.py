@@ -3,22 +3,12 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
 
 from gan_jax.core import preemption
 from gan_jax.core.preemption import Preemption, whole_process
-
-PATIENCE = 20.0  # seconds that a thread on a crowded machine may need
-
-
-def wait_for(condition) -> None:
-    """Returns when `condition()` is true; fails after PATIENCE seconds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+from tests.helpers.waiting import wait_for
 
 
 @pytest.fixture

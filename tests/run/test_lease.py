@@ -10,6 +10,7 @@ import pytest
 from gan_jax.core.state_writer import Gone
 from gan_jax.run import claims, lease
 from tests.helpers.one_line import refused_argument
+from tests.helpers.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -105,13 +106,6 @@ def test_the_owner_renews_it_and_notices_when_it_is_lost(tmp_path, monkeypatch, 
         claims.check_held(folder)
     claims.release(folder)
     assert json.loads((folder / ".lease").read_text())["pid"] == 7
-
-
-def wait_for(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_folder_that_cannot_hold_one(tmp_path, monkeypatch):
