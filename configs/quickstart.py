@@ -4,7 +4,7 @@
 
 or  python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Cost: a few minutes on two CPU cores.
+Cost: two minutes on two CPU cores.
 
 A classifier is trained first; it judges which digits the samples show. Variant `tiny`: seconds,
 synthetic data.

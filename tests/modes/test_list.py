@@ -37,7 +37,7 @@ def test_a_line_for_each_config():
     assert "  28 px  60 epochs  " in lines["dcgan_mnist"]
     assert lines["dcgan_mnist"].endswith("unconditional. Variants: pytorch_gan, labels.")
     assert "200,000 steps  " in lines["dcgan_cifar10"]
-    assert lines["quickstart"].endswith("Cost: a few minutes on two CPU cores.")
+    assert lines["quickstart"].endswith("Cost: two minutes on two CPU cores.")
     assert "553.8 million parameters" in lines["diffusion_imagenet256"]
     assert "tiny" in end
     assert "--config=NAME" in end
