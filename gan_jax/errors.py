@@ -8,6 +8,8 @@ from typing import Any
 # exit statuses that a program that starts the command again can tell from others
 STOPPED = 75  # by SIGTERM or Ctrl-C, with the state saved (EX_TEMPFAIL of sysexits.h)
 NOT_SAVED = 74  # since the state could not be saved (EX_IOERR)
+# what a person is told who stops a command while nothing is in memory alone
+OUTSIDE = "stopped outside training: nothing is lost, run the same command again"
 LONGEST_SHOWN = 200  # characters of a name or value out of a file
 
 

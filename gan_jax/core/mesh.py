@@ -5,6 +5,7 @@ Code inside jit sees global arrays, so means, batch statistics and minibatch sta
 the whole batch, whatever the number of devices.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager
 import jax
 import numpy as np
 from jax.experimental.shard_alike import shard_alike
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from gan_jax import splitting
 from gan_jax.core.system import Array, PyTree, Stage
@@ -53,14 +54,18 @@ class Mesh:
         available = jax.devices() if available is None else list(available)
         wanted = devices_wanted(devices, data, fsdp, len(available))
         chosen = _of_each_process(available, wanted)
-        self.size, self.splits_state = wanted, fsdp > 1
-        self._fsdp, self._least = fsdp, least_mb * 2**20
         # jax.make_mesh defaults to Explicit axes, which reject ordinary GAN code
-        self.mesh = jax.make_mesh(
+        made = jax.make_mesh(
             (wanted // fsdp, fsdp), (DATA, FSDP), (AxisType.Auto,) * 2, devices=chosen
         )
-        self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.split = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
+        self._lay_out(made, fsdp, least_mb)
+
+    def _lay_out(self, mesh: jax.sharding.Mesh | AbstractMesh, fsdp: int, least_mb: float) -> None:
+        """Sets all attributes for jax's mesh, whose axes are DATA and FSDP."""
+        self.mesh, self.size, self.splits_state = mesh, mesh.size, fsdp > 1
+        self._fsdp, self._least = fsdp, least_mb * 2**20
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+        self.split = NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
     def check(self, stages: tuple[Stage, ...], key: str = "batch size") -> None:
         """Raises UserError if a stage's batch size is not a multiple of the number of devices.
@@ -82,13 +87,11 @@ class Mesh:
         Devices of a process need not lie beside each other in a mesh: on a TPU they are ordered by
         their place in the machine. So the rows of a process need not either.
         """
-        parts = self.split.addressable_devices_indices_map((count,)).values()
-        return np.unique(np.concatenate([np.arange(count)[rows] for (rows,) in parts]))
+        return _own_rows(self.split, count)
 
     def put(self, batch: PyTree) -> PyTree:
         """This process's rows of a batch, numpy [b, …] in the order of `own_rows`, as global arrays
         [B, …] split along the mesh."""
-
         batch = jax.tree.map(np.asarray, batch)
         if jax.process_count() == 1:
             return jax.device_put(batch, self.split)
@@ -96,11 +99,11 @@ class Mesh:
 
     def _put(self, x: np.ndarray) -> jax.Array:
         count = len(x) * self.size // len(self.split.addressable_devices)
-        places = {int(row): place for place, row in enumerate(self.own_rows(count))}
+        own = self.own_rows(count)
 
         def part(index: tuple[slice, ...]) -> np.ndarray:
             rows = range(*index[0].indices(count))
-            return x[places[rows[0]] :][: len(rows)]
+            return x[np.searchsorted(own, rows[0]) :][: len(rows)]
 
         return jax.make_array_from_callback((count, *x.shape[1:]), self.split, part)
 
@@ -158,6 +161,15 @@ class Mesh:
         A jitted function opens it around a step, so that it is there while the step is traced.
         """
         return splitting.over(self if self.splits_state else None)
+
+
+@functools.lru_cache(maxsize=32)  # of batch sizes: it is asked for with every batch
+def _own_rows(split: NamedSharding, count: int) -> np.ndarray:
+    """See `Mesh.own_rows`."""
+    parts = split.addressable_devices_indices_map((count,)).values()
+    found = np.unique(np.concatenate([np.arange(count)[rows] for (rows,) in parts]))
+    found.flags.writeable = False  # all callers share it
+    return found
 
 
 def devices_wanted(devices: int, data: int, fsdp: int, available: int) -> int:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gan_jax.core import bond, cluster
+from gan_jax.errors import OUTSIDE
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-OUTSIDE = "stopped outside training: nothing is lost, run the same command again"
 GRACE = 2.0  # seconds in which the main thread may end the process by itself
 
 # ends the process, whatever its main thread is doing, with a line for other processes; None: the

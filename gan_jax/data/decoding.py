@@ -29,7 +29,6 @@ from gan_jax.data.prepare import Prepare
 from gan_jax.errors import UserError
 
 AUTO = -1  # of config.run.workers: as many as there are cores
-WAYS = ("auto", "threads", "processes")  # of config.run.decoding
 MANY = 8  # workers from which on `auto` takes processes
 QUOTA = "/sys/fs/cgroup/cpu.max"  # of a container: microseconds in each period
 MOST = 32  # workers that `auto` takes
@@ -81,7 +80,8 @@ class Decoder:
         """
         Args:
           count: how many rows are prepared at a time, at least 1.
-          way: one of WAYS; `auto`: processes for at least MANY workers.
+          way: "threads", "processes" or "auto", as config.run.decoding; auto means processes for at
+            least MANY workers.
         """
         self._pool = ThreadPoolExecutor(count)
         self._processes = way == "processes" or (way == "auto" and count >= MANY)

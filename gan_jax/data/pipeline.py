@@ -77,7 +77,7 @@ class Data:
           seed: seed of the training order, crops and flips.
           workers: how many images that are not in memory are decoded at a time; with 0 each batch
             is made when it is needed, and `decoding.AUTO` asks the machine.
-          way: whether threads or processes decode, one of `decoding.WAYS`.
+          way: whether threads or processes decode, see `decoding.Decoder`.
         """
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.channels = splits["train"].prepare.parts[-1]

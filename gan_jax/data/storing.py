@@ -90,7 +90,7 @@ def _opened(source: Any, i: int) -> tuple[Callable[[], np.ndarray], bytes]:
     if not content:
         return partial(_plain, source, i), b""
     bits = getattr(source, "bits", decode.DEEP_BITS)
-    return partial(decode.decode, partial(io.BytesIO, content), source.name(i), bits), content
+    return decode.reader(content, source.name(i), bits), content
 
 
 def _plain(source: Any, i: int) -> np.ndarray:

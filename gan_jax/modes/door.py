@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from gan_jax.core import bond
-from gan_jax.errors import NOT_SAVED, STOPPED, ArgumentError, UserError, is_full_memory
+from gan_jax.errors import NOT_SAVED, OUTSIDE, STOPPED, ArgumentError, UserError, is_full_memory
 from gan_jax.modes import devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
 
@@ -62,9 +62,8 @@ def main(command: parsing.Command) -> NoReturn:
     except UserError as error:
         fail(parsing.message(error, command), error.status, error.shared)
     except KeyboardInterrupt:
-        line = "stopped outside training: nothing is lost, run the same command again"
-        bond.tell(line, STOPPED)
-        print(line, flush=True)
+        bond.tell(OUTSIDE, STOPPED)
+        print(OUTSIDE, flush=True)
         bond.leave(STOPPED)  # without the teardown of a compiler that was interrupted
     except Exception as error:  # where nobody could say what to lower
         if not is_full_memory(error):

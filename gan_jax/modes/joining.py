@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from gan_jax.errors import STOPPED, UserError, one_line
+from gan_jax.errors import OUTSIDE, STOPPED, UserError, one_line
 from gan_jax.modes.cluster import Member
 
 DIRECT = ("no_grpc_proxy", "no_proxy")  # hosts that gRPC reaches without a proxy
@@ -125,7 +125,7 @@ def _watch(reading: int, seconds: float, message: str) -> None:
         if not numbers:
             return
         if {signal.SIGTERM, signal.SIGINT} & {*numbers}:
-            os.write(1, b"stopped outside training: nothing is lost, run the same command again\n")
+            os.write(1, f"{OUTSIDE}\n".encode())
             os._exit(STOPPED)
     line = f"error: --distributed: {one_line(message)}; --join_seconds makes it longer\n"
     os.write(2, line.encode())

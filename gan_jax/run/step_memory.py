@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from gan_jax import backend
@@ -78,11 +78,7 @@ class Described(Mesh):
 
     def __init__(self, devices: int, fsdp: int = 1, least_mb: float = 1.0):
         """See `Mesh`; `fsdp` divides `devices`."""
-        self.size, self.splits_state = devices, fsdp > 1
-        self._fsdp, self._least = fsdp, least_mb * 2**20
-        self.mesh = AbstractMesh((devices // fsdp, fsdp), (DATA, FSDP))
-        self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.split = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
+        self._lay_out(AbstractMesh((devices // fsdp, fsdp), (DATA, FSDP)), fsdp, least_mb)
 
     def copy(self, tree: PyTree) -> PyTree:
         """The shapes of arrays or keys."""

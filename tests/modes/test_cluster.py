@@ -11,6 +11,7 @@ import pytest
 
 from gan_jax.errors import UserError
 from gan_jax.modes import cluster, devices, joining, parsing
+from tests.helpers.processes import free_port
 from tests.helpers.shell import ROOT, command, error_line, launch_here, one_device, rows
 
 TINY = ("--config=classifier_mnist:tiny", "--config.run.steps=1", "--config.run.log_every=1")
@@ -213,12 +214,6 @@ def test_on_wants_a_cluster(monkeypatch):
 
 
 # ------------------------------------------------------------------------ real processes
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def start(devices: int, variables: dict[str, str], *arguments: str) -> subprocess.Popen:

@@ -11,9 +11,11 @@
 """
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -92,6 +94,11 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
             deep = np.asarray(turned).astype(np.int64)
             return (np.clip(deep, 0, 2**bits - 1) >> (bits - 8)).astype(np.uint8)[:, :, None]
         return np.asarray(turned.convert("L"))[:, :, None]
+
+
+def reader(content: bytes, name: str, bits: int = DEEP_BITS) -> Callable[[], np.ndarray]:
+    """A function that decodes the file whose bytes are `content`, see `decode`, in any process."""
+    return partial(decode, partial(io.BytesIO, content), name, bits)
 
 
 def deepest(open_file: OpenFile, name: str) -> tuple[int, bool]:

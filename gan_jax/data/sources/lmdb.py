@@ -158,8 +158,7 @@ class LmdbSource:
 
     def reader(self, i: int) -> Callable[[], np.ndarray]:
         """A function that returns `image(i)` in any process."""
-        opener = partial(io.BytesIO, self.content(i))
-        return partial(decode.decode, opener, self.name(i), self.bits)
+        return decode.reader(self.content(i), self.name(i), self.bits)
 
     def image(self, i: int) -> np.ndarray:
         return self.reader(i)()

@@ -1,5 +1,6 @@
 """Directories and zips of image files: which files they hold, and which entries are left out."""
 
+import abc
 import functools
 import io
 import os
@@ -206,7 +207,7 @@ def _kind(entry: os.DirEntry) -> str | None:
     return BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL
 
 
-class Archive(_Place):
+class Archive(_Place, abc.ABC):
     """The files of an archive, by their path in it."""
 
     def __init__(self, archive: Path, prefix: str = "", above: "Archive | None" = None) -> None:
@@ -217,20 +218,20 @@ class Archive(_Place):
         self.handles = threading.local()  # reading moves a handle's position: one per thread
         self._members, self._left_out = (above._members, {}) if above else self._contents()
 
+    @abc.abstractmethod
     def _contents(self) -> tuple[dict[str, Any], dict[str, int]]:
         """What is known of the members by path, and how many are left out, by the reason.
 
         Raises UserError if the file is not a readable archive.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _size(self, member: Any) -> int:
         """The number of bytes of a member."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _is_link(self, member: Any) -> bool:
         """Whether a member is no regular file."""
-        raise NotImplementedError
 
     @functools.cached_property
     def found(self) -> Found:

@@ -10,12 +10,10 @@ of a batch has. Shapes are in the index, so no header is read when a run starts.
 https://github.com/google/array_record
 """
 
-import io
 import os
 import re
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +74,7 @@ class ShardSource:
 
     def reader(self, i: int) -> Callable[[], np.ndarray]:
         """A function that returns `image(i)` in any process."""
-        opener = partial(io.BytesIO, self.content(i))
-        return partial(decode.decode, opener, self.name(i), self.bits)
+        return decode.reader(self.content(i), self.name(i), self.bits)
 
     def image(self, i: int) -> np.ndarray:
         return self.reader(i)()

@@ -3,7 +3,6 @@
 import io
 import threading
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -51,7 +50,7 @@ class TfdsSource:
         image = self.record(i)["image"]
         if not isinstance(image, bytes):
             return None
-        return partial(decode.decode, partial(io.BytesIO, image), self.name(i))
+        return decode.reader(image, self.name(i))
 
     def label(self, i: int) -> int:
         return int(self.record(i).get("label", 0))
