@@ -156,7 +156,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-            _remember(path.parent)
+            with contextlib.suppress(OSError):
+                if known := _large_folders.get(path.parent):  # so far nobody else has changed it
+                    _large_folders[path.parent] = os.stat(path.parent).st_mtime_ns, known[1]
 
 
 def _new_temporary(path: Path) -> tuple[Path, int]:
@@ -166,9 +168,16 @@ def _new_temporary(path: Path) -> tuple[Path, int]:
         temporary = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
         handle = os.open(temporary, flags, 0o644)  # less what the umask forbids
         locked = _lock(handle)
-        if locked is False or (locked and os.path.lexists(temporary)):
+        if locked is False or (locked and not _is_removed(handle)):
             return temporary, handle
         os.close(handle)  # another process took it for an abandoned one before it was locked
+
+
+def _is_removed(handle: int) -> bool:
+    """Whether a file has no name any more; False where the disk does not say."""
+    with contextlib.suppress(OSError):
+        return not os.fstat(handle).st_nlink
+    return False
 
 
 def _short(name: str) -> str:
@@ -228,13 +237,6 @@ def _remove_if_abandoned(temporary: Path) -> None:
             temporary.unlink()
     finally:
         os.close(handle)
-
-
-def _remember(folder: Path) -> None:
-    """Notes that this process, and so far nobody else, has changed a large folder."""
-    with contextlib.suppress(OSError):
-        if folder in _large_folders:
-            _large_folders[folder] = os.stat(folder).st_mtime_ns, _large_folders[folder][1]
 
 
 def _sync(handle: int) -> None:
@@ -355,7 +357,7 @@ def _probe(folder: Path) -> None:
     place = folder
     if "\0" in str(folder):
         raise OSError(errno.EINVAL, _NO_NAME, str(folder))
-    while not os.path.lexists(place):
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{place} is not a folder")

@@ -89,10 +89,13 @@ class SampleGrid:
 def are_last(folder: Path) -> bool:
     """Whether what a `refresher` makes has been made after summary.json, and so for the last
     time."""
+    names = {"curves.png", "report.html"}
     try:
-        # the page is the last of them
-        return (folder / "report.html").stat().st_mtime >= (folder / "summary.json").stat().st_mtime
-    except OSError:
+        rows = read_rows(folder / "metrics.jsonl")
+        names |= {"epochs.csv"} if any(row.get("kind") in epochs.KINDS for row in rows) else set()
+        ended = (folder / "summary.json").stat().st_mtime
+        return all((folder / name).stat().st_mtime >= ended for name in names)
+    except (OSError, UserError):
         return False
 
 
@@ -102,10 +105,10 @@ def refresher(
     """A function that redraws curves.png, with the best value of the chosen metric marked, and
     rewrites epochs.csv and report.html.
 
-    What cannot be written is said in a line and done the next time. It does nothing within the
-    first `wait` seconds, nor while that would take more than a small
-    share (DRAWING) of the time since it was last done. `ended` says that training is over. Only one
-    of a run's processes writes.
+    What cannot be written is said in a line and done the next time; it keeps nothing else from
+    being written. It does nothing within the first `wait` seconds, nor while that would take more
+    than a small share (DRAWING) of the time since it was last done. `ended` says that training is
+    over. Only one of a run's processes writes.
     """
     best, earliest = experiment.config.best, time.monotonic() + wait
     small = Pictures()
@@ -117,13 +120,22 @@ def refresher(
             return
         if not folder.is_dir():  # whoever trains has been told
             return
-        named = f"{folder}: one of curves.png, epochs.csv and report.html"
-        with tolerated(named, logger.warning, UserError):
-            rows = read_rows(folder / "metrics.jsonl")
-            write_bytes(folder / "curves.png", curves.draw(rows, {best.metric: best.mode}))
-            epochs.write(folder / "epochs.csv", rows, (best.metric, best.mode))
-            seconds, shown = LAST_SHRINKING if ended else SHRINKING, view(folder, rows, not ended)
-            page.write(shown, folder / "report.html", small, seconds)
+        rows, seconds = [], LAST_SHRINKING if ended else SHRINKING
+
+        def write_curves(path: Path) -> None:
+            write_bytes(path, curves.draw(rows, {best.metric: best.mode}))
+
+        def write_epochs(path: Path) -> None:
+            epochs.write(path, rows, (best.metric, best.mode))
+
+        def write_page(path: Path) -> None:
+            page.write(view(folder, rows, not ended), path, small, seconds)
+
+        written = {"curves.png": write_curves, "epochs.csv": write_epochs}
+        for name, write in {**written, "report.html": write_page}.items():
+            with tolerated(str(folder / name), logger.warning, UserError):
+                rows = rows or read_rows(folder / "metrics.jsonl")
+                write(folder / name)
         ended_at = time.monotonic()
         earliest = ended_at + (ended_at - began) / DRAWING
 

@@ -1,5 +1,7 @@
 """Files are written whole, by nobody else, and never through a link; only files are read."""
 
+import contextlib
+import errno
 import json
 import os
 import stat
@@ -135,6 +137,28 @@ def test_a_file_that_is_being_written_is_not_taken_for_an_abandoned_one(tmp_path
         assert mine.read_text() == "mine"
     assert (tmp_path / "a").read_text() == "mine"
     assert left(tmp_path) == ["a"]
+
+
+def test_a_disk_that_says_nothing_of_a_new_file_costs_no_second_one(tmp_path, monkeypatch):
+    """Its silence would be taken for the work of another process, again and again."""
+    silent, made, create = {"stat", "lstat", "fstat"}, [], os.open
+
+    def noted(name, flags, *mode):
+        made.extend([str(name)] if flags & os.O_EXCL else [])
+        assert len(made) < 9
+        return create(name, flags, *mode)
+
+    def refused(*args, **kwargs):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", noted)
+        for name in silent:
+            patch.setattr(os, name, refused)
+        with contextlib.suppress(OSError):
+            files.write_bytes(tmp_path / "a", b"new")
+    assert len({*made}) == len(made)
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".tmp")] == []
 
 
 def test_long_names_leave_room_for_a_temporary_one(tmp_path):

@@ -313,6 +313,8 @@ def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "write_bytes", full)
         refresh()
-    assert (len(lines), drawn) == (1, [])
+    assert (len(lines), drawn) == (1, ["report.html"])  # the others are
+    assert "curves.png cannot be written" in lines[0]
     pictures.refresher(experiment, run)()
-    assert (len(lines), drawn) == (1, ["report.html"])
+    assert (len(lines), drawn) == (1, ["report.html", "report.html"])
+    assert (run / "curves.png").exists()

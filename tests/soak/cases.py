@@ -131,13 +131,16 @@ class Bench:
         """How the process that trains a program in a folder ends."""
         return self.start(program, folder, rule, **settings).wait()
 
-    def continued(self, program: Program, folder: Path, beside: str = "", **settings) -> list[str]:
+    def continued(
+        self, program: Program, folder: Path, beside: str = "", without: str = "", **settings
+    ) -> list[str]:
         """Gives the command again, undisturbed; says what is wrong with how that ends, and where
-        the folder then differs from that of the undisturbed run."""
+        the folder then differs from that of the undisturbed run, as `runs.differences` does."""
         done = self.run(program, folder, **settings)
         if faults := done.faults(0):
             return ["the same command does not go on", *faults]
-        return runs.differences(self.reference(program, **settings).content, folder, beside)
+        wanted = self.reference(program, **settings).content
+        return runs.differences(wanted, folder, beside, without)
 
 
 Do = Callable[[Bench, np.random.Generator, Result], None]

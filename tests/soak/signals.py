@@ -1,10 +1,14 @@
 """SIGTERM and Ctrl-C at any moment, once and twice: the run ends soon, and goes on later."""
 
+import re
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from gan_jax.core import saved_states
 from tests.soak import rules
 from tests.soak.cases import Bench, Kind, Result
 
@@ -39,8 +43,23 @@ def stop(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     # a machine that does other things as well makes all of it slower
     done = process.wait(SOON + 2 * reference.seconds)
     # 0: the run had ended before
-    faults = done.faults(0, STOPPED) or bench.continued(program, folder)
+    moved = displaced(reference.content, folder) if done.status == STOPPED else ""
+    faults = done.faults(0, STOPPED) or bench.continued(program, folder, without=moved)
     result.add(row, [f"{program.name} at {moment}: {fault}" for fault in faults])
+
+
+def displaced(undisturbed: dict[str, Any], folder: Path) -> str:
+    """What a stop changes in which states are there at the end, as a regular expression of paths.
+
+    The newest states are kept. If the one that the stop has saved is among them, and saved by no
+    interval, it takes the place of the oldest that an undisturbed run keeps.
+    """
+    paths = [re.fullmatch(r"checkpoints/(\d+)", name) for name in undisturbed]
+    kept = [int(path[1]) for path in paths if path]
+    stopped = max(saved_states.states_in(folder / "checkpoints"), default=0)
+    if stopped in kept or stopped < min(kept):
+        return ""
+    return f"checkpoints/({stopped}|{min(kept)})"
 
 
 KINDS = (Kind("stop", 8, stop),)
