@@ -62,7 +62,8 @@ def evaluate(
     ):
         named = ", ".join(model.experiment.config.quality.metrics)
         logger.info(f"preparing the metrics {named}")
-        measure = quality_of(model.experiment, folder, model.stage)
+        # the run goes on with what its own config asks for
+        measure = quality_of(model.experiment, folder, model.stage, keep=config is None)
         with memory.explained(model.config, memory.of_model):
             scores |= measure(model.state, model.stage, ProgressBar)
         about = {"quality": measure.about}

@@ -301,11 +301,16 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     return Probes(grid.draw, measure, prepare)
 
 
-def quality_of(experiment: Experiment, folder: Path, stage: Stage) -> quality.Quality:
+def quality_of(
+    experiment: Experiment, folder: Path, stage: Stage, keep: bool = True
+) -> quality.Quality:
     """What measures the images of a run, `stage` first; a classifier is trained where one is needed
-    and none is named."""
+    and none is named. With `keep`, statistics of the real images are kept in the folder."""
     return quality.Quality(
-        experiment, lambda: feature_classifier.find(experiment, folder, train), stage
+        experiment,
+        lambda: feature_classifier.find(experiment, folder, train),
+        stage,
+        folder if keep else None,
     )
 
 

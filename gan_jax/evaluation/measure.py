@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ class Task:
     options: MetricOptions
     stage: Stage  # the one that is measured first
     classifier: Callable[[], Model] | None  # called only if a metric needs a classifier
+    folder: Path | None = None  # where statistics of the real images are kept, if anywhere
 
 
 class Measure(ABC):

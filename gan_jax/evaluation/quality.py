@@ -42,12 +42,13 @@ class Quality:
         experiment: Experiment,
         classifier: Callable[[], Model] | None,
         stage: Stage | None = None,
+        folder: Path | None = None,
     ):
         """`classifier` is called if a metric needs one. `stage` is the one that will be measured
-        first, by default the last."""
+        first, by default the last. In `folder`, if any, statistics of the real images are kept."""
         check(experiment)
         self.experiment = experiment
-        task = _task(experiment, classifier, stage or experiment.last)
+        task = _task(experiment, classifier, stage or experiment.last, folder)
         self.count, self._chunk = task.count, networks.chunk(experiment.mesh)
         with _complaints():
             made = {_names(family, task): family.make(task) for family in FAMILIES}
@@ -134,7 +135,12 @@ class Quality:
         self._noted |= set(notes)
 
 
-def _task(experiment: Experiment, classifier: Callable[[], Model] | None, stage: Stage) -> Task:
+def _task(
+    experiment: Experiment,
+    classifier: Callable[[], Model] | None,
+    stage: Stage,
+    folder: Path | None,
+) -> Task:
     """The task that the config's section `quality` describes. UserError if its split is empty."""
     asked, names = experiment.config.quality, tuple(experiment.config.quality.metrics)
     pairs = bool(experiment.facts.input_channels)
@@ -161,6 +167,7 @@ def _task(experiment: Experiment, classifier: Callable[[], Model] | None, stage:
         ),
         stage=stage,
         classifier=classifier,
+        folder=folder,
     )
 
 

@@ -26,13 +26,7 @@ def save(path: str, found: Mapping[str, Statistics], about: About, seed: int) ->
 
     Raises ArgumentError if there is nothing else to write, or the file cannot be written.
     """
-    moments = {
-        (network, tap): (m.mean, m.cov)
-        for network, part in found.items()
-        for tap, m in part.moments.items()
-        if isinstance(tap, str)
-    }
-    rows = {(n, tap): array for n, part in found.items() for tap, array in part.features.items()}
+    moments, rows = parts(found)
     if not moments and not rows:
         raise ArgumentError(
             "save_stats", ": these metrics have no statistics of real images that can be saved"
@@ -43,6 +37,21 @@ def save(path: str, found: Mapping[str, Statistics], about: About, seed: int) ->
         with writing(Path(path), "save_stats", "file"):
             statistics.write(Path(path), moments, rows, meta)
     return count
+
+
+def parts(found: Mapping[str, Statistics]) -> tuple[dict, dict]:
+    """(means and covariances, features), each by (network, tap), as `statistics.write` takes them.
+
+    Moments by class, patches and pairs are not among them.
+    """
+    moments = {
+        (network, tap): (m.mean, m.cov)
+        for network, part in found.items()
+        for tap, m in part.moments.items()
+        if isinstance(tap, str)
+    }
+    rows = {(n, tap): array for n, part in found.items() for tap, array in part.features.items()}
+    return moments, rows
 
 
 def load(
@@ -56,8 +65,24 @@ def load(
     """
     moments, rows, meta = statistics.read(path)
     notes = _check_networks(path, meta, about)
-    found = {network: Statistics() for network in (INCEPTION, CLASSIFIER, PIXELS)}
     count = int(meta.get("n_real", 0))
+    return of_parts(path, names, networks, moments, rows, count), count, notes
+
+
+def of_parts(
+    path: str,
+    names: Sequence[str],
+    networks: Mapping[str, Network],
+    moments: Mapping,
+    rows: Mapping,
+    count: int,
+) -> dict[str, Statistics]:
+    """The statistics by network that the metrics `names` need, from what `statistics.read` returns
+    of the file `path`; they are of `count` images, 0 if that is not known.
+
+    Raises ArgumentError if the file lacks some of it.
+    """
+    found = {network: Statistics() for network in (INCEPTION, CLASSIFIER, PIXELS)}
     for name in names:
         metric = METRICS[name]
         if not metric.of_real:
@@ -71,7 +96,7 @@ def load(
             part.features[tap] = rows[metric.network, tap]
         if metric.network == PIXELS:
             raise _lacking(path, metric)
-    return found, count, notes
+    return found
 
 
 def _check_networks(path: str, meta: Mapping[str, Any], about: About) -> list[str]:

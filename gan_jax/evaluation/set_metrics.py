@@ -1,7 +1,7 @@
 """The metrics that compare the set of sampled images with the set of real ones, such as FID."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.data.progress import Work, reported
 from gan_jax.errors import UserError, one_of
 from gan_jax.evaluation import networks
+from gan_jax.evaluation.kept_statistics import Digest, Kept
 from gan_jax.evaluation.measure import Measure, Task
 from gan_jax.metrics.accumulate import Accumulator, accumulate
 from gan_jax.metrics.features import RESIZES
@@ -85,6 +86,11 @@ class SetMetrics(Measure):
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             "notes": plan(self.names, Counts(len(task.rows), task.count), self._context),
         }
+        self._kept = None
+        if task.folder is not None:
+            about = self.about["networks"]
+            kept = Kept(task.folder, self.names, self.networks, about, len(task.rows))
+            self._kept = kept if kept.useful else None
         side = task.stage.resolution
         with reported(self._work(), len(task.rows), ProgressBar) as done:
             self._real = {side: self._accumulated(side, done=done)}
@@ -128,8 +134,13 @@ class SetMetrics(Measure):
 
         Classes that are never sampled, since they have no training images, are left out.
         """
-        batches = until(self._real_batches(side, self.task.rows))
-        found = self._statistics(batches, real=True, done=done)
+        found = self._from_kept(side, until, done)
+        if found is None:
+            digest = Digest()
+            batches = digest.passing(until(self._real_batches(side, self.task.rows)))
+            found = self._statistics(batches, self.names, real=True, done=done)
+            if self._kept and digest.count == len(self.task.rows):
+                found[INCEPTION] = self._kept.keep(side, digest.mark(), found[INCEPTION])
         undrawn = set(self.experiment.facts.empty_classes)
         for statistics in found.values():
             moments = statistics.moments
@@ -137,14 +148,30 @@ class SetMetrics(Measure):
                 del moments[key]
         return found
 
+    def _from_kept(
+        self, side: int, until: Callable[[Iterable], Iterable], done: Callable[[int], None]
+    ) -> dict[str, Statistics] | None:
+        """The same, if those of Inception are kept: only other networks then see the images. None
+        if nothing is kept, or the images have changed."""
+        mark = self._kept.mark(side) if self._kept else ""
+        if not mark:
+            return None
+        digest = Digest()
+        batches = digest.passing(until(self._real_batches(side, self.task.rows)))
+        found = self._statistics(batches, self._kept.others, real=True, done=done)
+        if digest.mark() != mark:
+            return None
+        return {**found, INCEPTION: self._kept.read(side)}
+
     def _statistics(
         self,
         batches: Iterable,
+        names: Sequence[str],
         real: bool,
         done: Callable[[int], None] = lambda count: None,
     ) -> dict[str, Statistics]:
         return accumulate(
-            batches, self.names, self.networks, self.task.options.seed, real,
+            batches, names, self.networks, self.task.options.seed, real,
             self._patch_rows(real), done,
         )  # fmt: skip
 
@@ -167,7 +194,7 @@ class SetMetrics(Measure):
 
         real = self._accumulated(side, until)
         rows = np.resize(self.task.rows, self.task.count)
-        stand_ins = self._statistics(until(self._real_batches(side, rows)), real=False)
+        stand_ins = self._statistics(until(self._real_batches(side, rows)), self.names, real=False)
         if not stopped():
             compute(self.names, real, stand_ins, self._context)
             self._real[side] = real

@@ -1,6 +1,7 @@
 """Metrics of a run: in the loop, by --mode=evaluate, and the same as --mode=metrics gives."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,13 +11,14 @@ import gan_jax
 from gan_jax import config as configs
 from gan_jax import log, training
 from gan_jax.core.mesh import Mesh
+from gan_jax.data.pipeline import Data
 from gan_jax.errors import UserError
-from gan_jax.evaluation import comparison, quality, section, set_metrics
+from gan_jax.evaluation import comparison, networks, quality, section, set_metrics
 from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
 from gan_jax.interop.formats import npz_file
 from gan_jax.metrics.features import Network
-from gan_jax.metrics.metric import CLASSIFIER, Context, MetricOptions, Statistics
+from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, Context, MetricOptions, Statistics
 from gan_jax.models.lpips import STAGES
 from gan_jax.ops.frechet import Moments
 from gan_jax.run.experiment import Experiment
@@ -132,6 +134,44 @@ def test_evaluate_gives_the_logged_values_and_mode_metrics_the_same(
     )["figures"]  # fmt: skip
     for name in ("fid", "kid", "is", "precision", "fd_classifier", "class_entropy"):
         assert compared[name] == pytest.approx(found[name], rel=1e-5, abs=1e-7), name
+
+
+def test_the_network_sees_real_images_once_in_a_run_unless_they_change(
+    trained, monkeypatch, tmp_path
+):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    (kept,) = folder.glob("real_statistics_*px.npz")
+    before, seen, of = kept.read_bytes(), [], networks.feature_networks
+
+    def counting(*args):
+        made = of(*args)
+        extract = made[INCEPTION].extract
+
+        def counted(images, taps):
+            seen.append(len(images))
+            return extract(images, taps)
+
+        return {**made, INCEPTION: made[INCEPTION]._replace(extract=counted)}
+
+    monkeypatch.setattr(networks, "feature_networks", counting)
+    known = gan_jax.evaluate(folder)
+    assert sum(seen) == 16  # the generated ones
+    assert known["fid"] == pytest.approx(scores(folder)[6]["fid"], rel=1e-6)
+    assert kept.read_bytes() == before
+
+    rows = Data.rows
+
+    def changed(self, *which):
+        found = rows(self, *which)
+        return {**found, "image": found["image"] ^ 1}
+
+    monkeypatch.setattr(Data, "rows", changed)
+    seen.clear()
+    other = gan_jax.evaluate(folder)
+    assert sum(seen) == 32
+    assert other["fid"] != known["fid"]
+    kept.write_bytes(before[:1000])  # damaged: they are measured again
+    assert gan_jax.evaluate(folder)["fid"] == pytest.approx(other["fid"], rel=1e-6)
 
 
 def test_evaluate_takes_the_quality_of_another_config(trained, network):

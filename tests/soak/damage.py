@@ -146,7 +146,8 @@ def between(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     if not faults and done.status == 0:
         missing = name.split()[0].rstrip("/")
         without = f"{missing}(/.*)?|epochs.csv" if wanted == NAMED or "a folder" in name else ""
-        faults = runs.differences(reference, folder, BESIDE, without)
+        rows = missing != "metrics.jsonl"  # of which those that are lost are not counted
+        faults = runs.differences(reference, folder, BESIDE, without, rows)
     target = folder.parent / "target"
     if target.exists() and target.read_text() != "precious":
         faults.append("the target of a link was written to")
@@ -183,8 +184,10 @@ def during(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     program, folder = bench.program(rng), bench.folder()
     reference = bench.reference(program)
     name = list(DURING)[int(rng.integers(len(DURING)))]
-    pattern = ("checkpoints/*", "metrics.jsonl", "samples/*")[int(rng.integers(3))]
     kinds = ("create", "write", "rename")
+    patterns = ("checkpoints/*", "metrics.jsonl", "samples/*")  # a classifier draws no samples
+    patterns = [pattern for pattern in patterns if reference.count(pattern, kinds)]
+    pattern = patterns[int(rng.integers(len(patterns)))]
     # not at the first operations: what is damaged has to be there
     count = reference.count(pattern, kinds)
     first = int(rng.integers(count // 2, count)) + 1

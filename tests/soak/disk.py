@@ -9,7 +9,7 @@ import numpy as np
 from tests.soak import rules, runs
 from tests.soak.cases import Bench, Kind, Result
 
-FAILED = 74  # exit status of a run whose states cannot be saved
+FAILED = 74  # exit status of a run that its disk has stopped
 # a save at every step, a picture and an evaluation at every other
 DENSE = {"run__steps": "30", "run__save_every": "1", "run__sample_every": "2",
          "run__eval_every": "2"}  # fmt: skip
@@ -83,7 +83,7 @@ def starting(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     first = int(rng.integers(1, found[1] + 1))
     rule = rules.Rule(str(folder), action, kinds, found[0], errors, first)
     done = bench.run(program, folder, rule)
-    faults = done.faults(0, 1) or bench.continued(program, folder)
+    faults = done.faults(0, 1, FAILED) or bench.continued(program, folder)
     result.add("disk: passing faults, start", [f"{program.name}, {rule}: {f}" for f in faults])
 
 

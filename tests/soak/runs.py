@@ -94,17 +94,19 @@ def events_of(data: bytes) -> list[Event]:
 
 
 def differences(
-    wanted: dict[str, Any], folder: Path, beside: str = "", without: str = ""
+    wanted: dict[str, Any], folder: Path, beside: str = "", without: str = "", rows: bool = True
 ) -> list[str]:
     """How a folder differs from what it should hold, a line for each file.
 
     `beside` is a regular expression of paths that may be there as well, `without` one of paths that
-    are not compared.
+    are not compared. If `rows` is false, states may count other numbers of rows.
     """
     try:
         found = content(folder)
     except (OSError, ValueError, KeyError, saved_states.UserError) as error:
         return [f"cannot be read: {type(error).__name__}: {error}"[:300]]
+    if not rows:
+        wanted, found = _without_rows(wanted), _without_rows(found)
     lines = []
     for name in sorted({*wanted, *found}):
         if without and re.fullmatch(without, name):
@@ -117,6 +119,17 @@ def differences(
         elif wanted[name] != found[name]:
             lines.append(f"{name} differs: {_difference(wanted[name], found[name])}")
     return lines
+
+
+def _without_rows(held: dict[str, Any]) -> dict[str, Any]:
+    """The same content; states do not say how many rows metrics.jsonl had."""
+
+    def of(value: Any) -> Any:
+        if not (isinstance(value, dict) and isinstance(value.get("meta"), dict)):
+            return value
+        return {**value, "meta": {k: v for k, v in value["meta"].items() if k != "rows"}}
+
+    return {name: of(value) for name, value in held.items()}
 
 
 def _difference(wanted: Any, found: Any) -> str:
