@@ -1,6 +1,7 @@
 """What is logged about a run before its first step and after its last one, and summary.json."""
 
 import logging
+import math
 import os
 import re
 import resource
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_jax.core.best_states import Best
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
 from gan_jax.errors import UserError
@@ -50,16 +52,19 @@ def _rate_line(rate, steps: int) -> str:
 
 def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:
     """The content of summary.json. `began` is when this process started, as in time.time()."""
-    progress = outcome.progress
+    progress, rule = outcome.progress, experiment.config.best
+    best, scores = (progress.best_value, progress.best_step), outcome.scores
+    if not scores:  # an earlier process was killed after it had evaluated
+        last, scores = _last_scores(folder)
+        better = Best(rule.metric, rule.mode == "min").better
+        # what only the end of the run made due is not in its progress
+        if last == outcome.step and better(scores.get(rule.metric, math.nan), best[0]):
+            best = scores[rule.metric], last
     return {
         "reason": outcome.reason,
         "step": outcome.step,
-        "best": {
-            "metric": experiment.config.best.metric,
-            "value": progress.best_value,
-            "step": progress.best_step,
-        },
-        "scores": {k: float(v) for k, v in outcome.scores.items()} or _last_scores(folder),
+        "best": {"metric": rule.metric, "value": best[0], "step": best[1]},
+        "scores": {k: float(v) for k, v in scores.items()},
         "wall_seconds": round(time.time() - began, 1),
         "train_seconds": round(progress.seconds, 1),
         "images_per_second": round(outcome.images_per_second, 1),
@@ -70,16 +75,16 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
     }
 
 
-def _last_scores(folder: Path) -> dict[str, float]:
-    """The scores of the last evaluation in metrics.jsonl, which an earlier process has written; {}
-    if it cannot be read."""
+def _last_scores(folder: Path) -> tuple[int, dict[str, float]]:
+    """The step and the scores of the last evaluation in metrics.jsonl; (0, {}) if there is none, or
+    it cannot be read."""
     try:
         rows = series.read_rows(folder / "metrics.jsonl")
     except UserError:
-        return {}
+        return 0, {}
     rows = [row for row in rows if row.get("kind") == "eval"]
-    row = rows[-1] if rows else {}
-    return {k: float(v) for k, v in row.items() if k not in series.NOT_METRICS}
+    row = rows[-1] if rows else {"step": 0}
+    return int(row["step"]), {k: float(v) for k, v in row.items() if k not in series.NOT_METRICS}
 
 
 def _last_grid(folder: Path) -> str:

@@ -304,6 +304,21 @@ def test_a_full_memory_in_any_mode_is_one_line(error, monkeypatch, capsys):
     assert said.startswith("error: out of memory on ")
 
 
+def test_a_summary_that_a_kill_prevented_names_the_best_that_only_the_end_had_measured(
+    tmp_path,
+):
+    """A longer run would not have measured it, so no state's progress holds it."""
+    made = config(2)
+    made.best.update(metric="val/gen", mode="min")
+    training.train(made.copy_and_resolve_references(), tmp_path)
+    whole = folders.read_summary(tmp_path)
+    assert whole["best"]["step"] == 2
+    (tmp_path / "summary.json").unlink()
+    training.train(made, tmp_path)
+    found = folders.read_summary(tmp_path)
+    assert (found["best"], found["scores"]) == (whole["best"], whole["scores"])
+
+
 def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch, lines):
     experiment = SimpleNamespace(config=config(2))
     refresh, drawn = pictures.refresher(experiment, run), []
