@@ -1,7 +1,5 @@
 """A mesh over two processes whose devices alternate in it, as they do on a TPU."""
 
-import sys
-
 import numpy as np
 
 from gan_jax.core.saved_states import read_arrays
@@ -62,8 +60,7 @@ print("done")
 
 
 def test_rows_and_states_of_processes_whose_devices_alternate(tmp_path):
-    commands = [[sys.executable, "-c", PROCESS, str(tmp_path / "states")]] * 2
-    with started(tmp_path / "printed", commands) as group:
+    with started([[PROCESS, tmp_path / "states"]] * 2, "tests.helpers.processes:run") as group:
         ended = group.wait()
     assert [process.status for process in ended] == [0, 0], [process.err for process in ended]
     assert ended[0].out.splitlines()[-1] == "done"  # the other one prints nothing

@@ -4,14 +4,16 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
-from tests.helpers.shell import ROOT, command, one_device, rows
+from tests.helpers.forks import Forked, one_device_flags
+from tests.helpers.shell import rows
+from tests.soak.processes import DOOR
 
 PATIENCE = 240.0  # seconds that a whole group may take
 DEVICES = 4  # of each process
@@ -34,8 +36,8 @@ class Ended:
 class Group:
     """Processes that were started together; `wait` returns what they printed."""
 
-    def __init__(self, processes: Sequence[subprocess.Popen], files: Sequence[Path]):
-        self.processes, self._files = processes, files
+    def __init__(self, processes: Sequence[Forked]):
+        self.processes = processes
 
     def send(self, number: int, rank: int) -> None:
         """Sends a signal to one of the processes."""
@@ -59,12 +61,10 @@ class Group:
         while any(process.poll() is None for process in self.processes):
             assert time.monotonic() < end, self._printed()
             time.sleep(0.02)
-        texts = [file.read_text(errors="replace") for file in self._files]
-        triples = zip(self.processes, texts[::2], texts[1::2], strict=True)
-        return [Ended(process.returncode, out, err) for process, out, err in triples]
+        return [Ended(process.returncode, *process.printed) for process in self.processes]
 
     def _printed(self) -> str:
-        return "\n".join(f"{file}:\n{file.read_text(errors='replace')}" for file in self._files)
+        return "\n".join(text for process in self.processes for text in process.printed)
 
 
 def free_port() -> int:
@@ -75,41 +75,28 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(folder: Path, commands: Sequence[Sequence[str]], **environment: str) -> Iterator[Group]:
-    """Starts the commands as the processes of one cluster; none of them outlives the block.
+def started(
+    arguments: Sequence[Sequence[object]], call: str = DOOR, **environment: str
+) -> Iterator[Group]:
+    """Starts the processes of one cluster; none of them outlives the block.
 
     Args:
-      folder: where files with their output are made.
-      commands: that of each process, by rank.
+      arguments: those of each process, by rank.
+      call: "module:function", which reads sys.argv; by default launch.py.
       environment: added to that of every process.
     """
-    port, processes, files = free_port(), [], []
-    folder.mkdir(parents=True, exist_ok=True)
-    usual = one_device()
-    flags = f"{usual['XLA_FLAGS']} --xla_force_host_platform_device_count={DEVICES}"
+    port, processes = free_port(), []
+    flags = f"{one_device_flags()} --xla_force_host_platform_device_count={DEVICES}"
     try:
-        for rank, words in enumerate(commands):
+        for rank, words in enumerate(arguments):
             own = {
                 "XLA_FLAGS": flags.strip(),
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-                "JAX_NUM_PROCESSES": str(len(commands)),
+                "JAX_NUM_PROCESSES": str(len(arguments)),
                 "JAX_PROCESS_ID": str(rank),
-                "PYTHONPATH": str(ROOT),
             }
-            files += [folder / f"{rank}.out", folder / f"{rank}.err"]
-            with files[-2].open("w") as out, files[-1].open("w") as err:
-                processes.append(
-                    subprocess.Popen(
-                        words,
-                        cwd=ROOT,
-                        env={**usual, **own, **environment},
-                        stdin=subprocess.DEVNULL,
-                        stdout=out,
-                        stderr=err,
-                        start_new_session=True,
-                    )
-                )
-        yield Group(processes, files)
+            processes.append(Forked(*words, call=call, environment={**own, **environment}))
+        yield Group(processes)
     finally:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
@@ -117,16 +104,15 @@ def started(folder: Path, commands: Sequence[Sequence[str]], **environment: str)
             process.wait()
 
 
-def launched(folder: Path, *arguments: str, own: Sequence[Sequence[str]] = ((), ())):
+def launched(*arguments: str, own: Sequence[Sequence[str]] = ((), ())):
     """`started` with launch.py, in two processes that have these arguments and each its own."""
-    words = [command(*arguments, *more, "--distributed") for more in own]
-    return started(folder, words)
+    return started([(*arguments, *more, "--distributed") for more in own])
 
 
-def drivers(folder: Path, program: Path, *arguments: object):
-    """`started` with a program of Python in two processes, which join the cluster by
+def drivers(program: ModuleType, *arguments: object):
+    """`started` with the function `main` of a module in two processes, which join the cluster by
     `tests.helpers.processes.join`."""
-    return started(folder, [[sys.executable, str(program), *map(str, arguments)]] * 2)
+    return started([arguments] * 2, f"{program.__name__}:main")
 
 
 def join() -> int:
@@ -137,3 +123,9 @@ def join() -> int:
 
     devices.prepare(parsing.parse(["launch.py", "--mode=report"]).general)
     return jax.process_index()
+
+
+def run() -> None:
+    """Runs the program of Python that is the first argument; its own arguments follow."""
+    code = sys.argv.pop(1)
+    exec(compile(code, "<a test>", "exec"), {"__name__": "__main__"})

@@ -14,6 +14,7 @@ import numpy as np
 
 from gan_jax.core import saved_states
 from gan_jax.modes import door
+from tests.helpers.forks import Forked, one_device_flags
 
 ROOT = Path(__file__).parents[2]
 TINY = "--config=configs/dcgan_mnist.py:tiny"
@@ -26,9 +27,7 @@ def command(*arguments: str) -> list[str]:
 
 def one_device() -> dict[str, str]:
     """This environment without the eight devices of the test session."""
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    kept = [flag for flag in flags if "device_count" not in flag]
-    return {**os.environ, "XLA_FLAGS": " ".join(kept)}
+    return {**os.environ, "XLA_FLAGS": one_device_flags()}
 
 
 def python(
@@ -60,11 +59,18 @@ def heavy_modules(code: str) -> str:
 def launch(
     *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
-    """The finished process, with stdout and stderr as text."""
+    """The finished process, with stdout and stderr as text.
+
+    Without an `environment` of its own it is forked from a process that has imported the program.
+    """
+    if environment is None:
+        process = Forked(*arguments)
+        process.wait()
+        return subprocess.CompletedProcess(process.args, process.returncode, *process.printed)
     return subprocess.run(
         command(*arguments),
         cwd=ROOT,
-        env={**one_device(), **(environment or {})},
+        env={**one_device(), **environment},
         capture_output=True,
         text=True,
         timeout=420,
@@ -95,22 +101,16 @@ def launch_here(*arguments: str) -> subprocess.CompletedProcess:
 
 def launch_and_kill(workdir: Path, step: int, *arguments: str, number: int = signal.SIGKILL) -> int:
     """Starts a run and sends the signal once metrics.jsonl has reached `step`; the exit status."""
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        env=one_device(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    process = Forked(*arguments)
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None:
         if any(row["step"] >= step for row in rows(workdir)):
             process.send_signal(number)
             break
         time.sleep(0.01)
-    output, _ = process.communicate(timeout=400)
-    assert any(row["step"] >= step for row in rows(workdir)), output.decode()
-    return process.returncode
+    status = process.wait()
+    assert any(row["step"] >= step for row in rows(workdir)), process.printed
+    return status
 
 
 def rows(workdir: Path) -> list[dict]:

@@ -1,8 +1,7 @@
 """A program for one of two processes of a cluster, see `test_deciding.py`.
 
-    python deciding.py FOLDER
-
-Writes what it finds into found-RANK.json, and ends with an error in process 1.
+Writes what it finds into found-RANK.json of the folder that its argument names, and ends with an
+error in process 1.
 """
 
 import json
@@ -101,7 +100,3 @@ def main() -> None:
     except UserError as error:
         door.fail(str(error), error.status)
     cluster.together("never reached")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,15 +8,14 @@ import pytest
 
 from gan_jax.core import saved_states
 from tests.helpers.processes import Ended, drivers
-
-PROGRAM = Path(__file__).with_name("deciding.py")
+from tests.processes import deciding
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, list[Ended], list[dict]]:
     """(folder, how both processes have ended, what each has found)."""
     folder = tmp_path_factory.mktemp("deciding")
-    with drivers(folder / "printed", PROGRAM, folder) as group:
+    with drivers(deciding, folder) as group:
         ended = group.wait()
     files = [folder / f"found-{rank}.json" for rank in (0, 1)]
     assert all(file.exists() for file in files), [process.err for process in ended]

@@ -36,7 +36,7 @@ def saved(folder: Path) -> list[int]:
 def undisturbed(tmp_path_factory) -> Path:
     """The folder of a run that nothing has happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    with launched(folder / "printed", *RUN, f"--workdir={folder / 'run'}") as group:
+    with launched(*RUN, f"--workdir={folder / 'run'}") as group:
         ended = group.wait()
     assert [process.status for process in ended] == [0, 0], [process.err for process in ended]
     return folder / "run"
@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 def disturbed(folder: Path, number: int, rank: int, after: int) -> list[Ended]:
     """The ends of both processes after a signal to one of them in a step beyond `after`."""
-    with launched(folder / "printed", *RUN, f"--workdir={folder / 'run'}") as group:
+    with launched(*RUN, f"--workdir={folder / 'run'}") as group:
         group.until_step(folder / "run", after + 1)
         group.send(number, rank)
         return group.wait()
@@ -70,7 +70,7 @@ def test_a_run_that_is_stopped_and_killed_ends_with_the_bits_of_an_undisturbed_o
     assert line.startswith("error: process 0 on ")
     assert "it was killed, or its machine is gone; give the same command again" in line
 
-    with launched(tmp_path / "printed", *RUN, f"--workdir={run}") as group:
+    with launched(*RUN, f"--workdir={run}") as group:
         ended = group.wait()
     assert [process.status for process in ended] == [0, 0], ended
     assert rows(run) == rows(undisturbed)
@@ -87,7 +87,7 @@ def test_a_host_without_data_ends_both_with_its_line(tmp_path):
         Image.new("L", (8, 8), number).save(label / f"{number}.png")
     places = [(f"--config.data.path={tmp_path / name}",) for name in ("here", "nowhere")]
     words = (*RUN, "--config.data.source=folder", f"--workdir={tmp_path / 'run'}")
-    with launched(tmp_path / "printed", *words, own=places) as group:
+    with launched(*words, own=places) as group:
         ended = group.wait()
     assert [process.status for process in ended] == [1, 1]
     (first,), (second,) = [process.errors for process in ended]
@@ -102,7 +102,7 @@ def test_processes_with_other_settings_do_not_train(tmp_path):
         (*RUN, f"--workdir={tmp_path / 'run'}"),
         [(f"--config.seed={n}",) for n in (0, 1)],
     )
-    with launched(tmp_path / "printed", *words, own=seeds) as group:
+    with launched(*words, own=seeds) as group:
         ended = group.wait()
     assert [process.status for process in ended] == [1, 1]
     for process in ended:

@@ -20,8 +20,7 @@ TIGHT = 1e-9  # of float64: rounding stays below 1e-12
 def trained(tmp_path_factory) -> Path:
     """Folders with the states of both processes, by program."""
     folder = tmp_path_factory.mktemp("topologies")
-    program = Path(topologies.__file__)
-    with drivers(folder / "printed", program, folder) as group:
+    with drivers(topologies, folder) as group:
         ended = group.wait(1800)
     assert [process.status for process in ended] == [0, 0], [process.err for process in ended]
     assert ended[0].out.splitlines()[-1] == "done"  # the other one prints nothing

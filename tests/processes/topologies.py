@@ -1,7 +1,5 @@
 """Ten steps of every system in two processes, see `test_topologies.py`.
 
-    python topologies.py FOLDER
-
 The state is split over the four devices of a process, and each process has half of the batch. What
 moves between the devices is read from the compiled step. The state is saved as a run saves it,
 before the first step and after the fifth and the tenth.
@@ -104,7 +102,7 @@ def open_together(program: str) -> None:
         np.testing.assert_array_equal(found[name], values)
 
 
-if __name__ == "__main__":
+def main() -> None:
     join()
     open_together("classifier_mnist")
     for name in contract.FLOAT32:

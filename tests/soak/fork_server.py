@@ -37,6 +37,7 @@ class Command:
       output: the files that get stdout and stderr are this path with .out and .err; strikes are
         reported in .strikes.
       folder: the working directory.
+      environment: what is set in it before the call.
       rule: attributes of `rules.Rule`; {}: nothing is struck.
     """
 
@@ -44,6 +45,7 @@ class Command:
     argv: list[str]
     output: str
     folder: str
+    environment: dict = dataclasses.field(default_factory=dict)
     rule: dict = dataclasses.field(default_factory=dict)
 
 
@@ -79,6 +81,7 @@ def child(command: Command) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     os.chdir(command.folder)
+    os.environ.update(command.environment)
     sys.argv = ["launch.py", *command.argv]
     module, _, name = command.call.partition(":")
     function = getattr(importlib.import_module(module), name)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.soak import rules
@@ -88,7 +88,14 @@ class Process:
 
     def out(self) -> str:
         """What it has printed so far."""
-        path = Path(f"{self._output}.out")
+        return self._text("out")
+
+    def err(self) -> str:
+        """What it has printed on stderr so far."""
+        return self._text("err")
+
+    def _text(self, end: str) -> str:
+        path = Path(f"{self._output}.{end}")
         return path.read_text(errors="replace") if path.exists() else ""
 
     def until(self, words: str, seconds: float = LONGEST) -> bool:
@@ -123,29 +130,33 @@ class Process:
             time.sleep(1)
             self.send(signal.SIGKILL)
             status = self._server.status(self.pid, LONGEST)
-        texts = [
-            path.read_text(errors="replace") if path.exists() else ""
-            for path in (Path(f"{self._output}.{end}") for end in ("out", "err", "strikes"))
-        ]
-        strikes = [line.split(" ", 3) for line in texts[2].splitlines()]
+        strikes = [line.split(" ", 3) for line in self._text("strikes").splitlines()]
         found = [(int(n), kind, int(error), path) for n, kind, error, path in strikes]
-        return Ended(status if status is not None else -signal.SIGKILL, *texts[:2], found, hung)
+        status = status if status is not None else -signal.SIGKILL
+        return Ended(status, self.out(), self.err(), found, hung)
 
 
 class Server:
-    """A fork server, and where its processes write what they print."""
+    """A fork server, and where its processes write what they print.
 
-    def __init__(self, place: Path):
+    Args:
+      place: the folder for that.
+      environment: that of the server; by default this process's with ENVIRONMENT, and with the
+        library that lets operations fail.
+    """
+
+    def __init__(self, place: Path, environment: Mapping[str, str] | None = None):
         self.place, self.ended = Path(place), {}
         self.place.mkdir(parents=True, exist_ok=True)
         self._count, self._pids, self._news = 0, [], threading.Condition()
-        environment = {**os.environ, **ENVIRONMENT}
-        environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache()))
-        if library := rules.compiled():
-            environment["LD_PRELOAD"] = str(library)
+        if environment is None:
+            environment = {**os.environ, **ENVIRONMENT}
+            environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache()))
+            if library := rules.compiled():
+                environment["LD_PRELOAD"] = str(library)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.fork_server"],
-            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env={**environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         if self._process.stdout.readline() != json.dumps(FIRST_WORDS) + "\n":
             raise RuntimeError("the fork server does not start; its error is above")
@@ -162,14 +173,24 @@ class Server:
                 self._news.notify_all()
 
     def start(
-        self, *argv: str, rule: rules.Rule | None = None, call: str = DOOR, folder: Path = ROOT
+        self,
+        *argv: str,
+        rule: rules.Rule | None = None,
+        call: str = DOOR,
+        folder: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
     ) -> Process:
-        """Starts a process; it is the program with these arguments unless `call` names another."""
+        """Starts a process; it is the program with these arguments unless `call` names another.
+
+        `environment` is added to that of the server. What reads it when it is imported, such as
+        jax its own variables, does not see it.
+        """
         with self._news:
             self._count += 1
             output = self.place / f"process{self._count}"
             about = dataclasses.asdict(rule) if rule else {}
-            command = Command(call, [*map(str, argv)], str(output), str(folder), about)
+            own = dict(environment or {})
+            command = Command(call, [*map(str, argv)], str(output), str(folder), own, about)
             self._process.stdin.write(json.dumps(dataclasses.asdict(command)) + "\n")
             self._process.stdin.flush()
             if not self._news.wait_for(lambda: self._pids, LONGEST):
