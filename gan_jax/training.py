@@ -145,6 +145,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         carry, progress = TrainCarry(**tree), Progress(**meta)
         if run.main:
             best.cut(step)
+            states.sweep()
         summary = _finished(run, step, progress)
         if summary is not None:
             return summary

@@ -3,6 +3,7 @@
 The newest ones are kept, and every k-th is kept for good. Each holds a full `TrainCarry`.
 """
 
+import contextlib
 import logging
 import shutil
 import time
@@ -65,6 +66,11 @@ class Checkpoints:
         for step in steps[: -self._keep]:
             if not (self._keep_every and step % self._keep_every == 0):
                 state_writer.remove(self.folder / str(step))
+
+    def sweep(self) -> None:
+        """Removes older states that a save has left because they were being read."""
+        with contextlib.suppress(OSError):  # then the next save does it
+            self._prune()
 
     def raise_failure(self) -> None:
         """Raises SaveFailed if a state could not be saved, so that training ends soon."""

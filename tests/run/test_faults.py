@@ -304,6 +304,15 @@ def test_a_full_memory_in_any_mode_is_one_line(error, monkeypatch, capsys):
     assert said.startswith("error: out of memory on ")
 
 
+def test_a_state_that_was_read_when_a_run_ended_goes_with_the_next_command(tmp_path):
+    training.train(config(2, keep=2), tmp_path)
+    with saved_states.held(tmp_path / "checkpoints" / "1"):
+        training.train(config(3, keep=1), tmp_path)
+        assert sorted(saved_states.states_in(tmp_path / "checkpoints")) == [1, 3]
+    training.train(config(3, keep=1), tmp_path)
+    assert sorted(saved_states.states_in(tmp_path / "checkpoints")) == [3]
+
+
 def test_a_summary_that_a_kill_prevented_names_the_best_that_only_the_end_had_measured(
     tmp_path,
 ):
