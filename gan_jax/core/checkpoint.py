@@ -45,6 +45,7 @@ class Checkpoints:
         self._writer = state_writer.StateWriter(self.folder, "checkpoint", retries, check, first)
         self.saved_at = time.monotonic()
         self.saved_step = self.complete
+        self._saves = False  # whether this is more than a reader
 
     @property
     def complete(self) -> int | None:
@@ -56,6 +57,7 @@ class Checkpoints:
 
         Raises SaveFailed if an earlier one could not be saved.
         """
+        self._saves = True
         if step != self.saved_step:
             self._writer.save(step, tree, meta, self._prune)
         self.saved_at, self.saved_step = time.monotonic(), step
@@ -68,7 +70,7 @@ class Checkpoints:
                 state_writer.remove(self.folder / str(step))
 
     def sweep(self) -> None:
-        """Removes older states that a save has left because they were being read."""
+        """Removes older states that a save has left: they were being read, or the disk refused."""
         with contextlib.suppress(OSError):  # then the next save does it
             self._prune()
 
@@ -142,3 +144,5 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until everything is on this process's disk. Raises SaveFailed if it cannot be."""
         self._writer.close()  # other processes may not come here, after an error in one of them
+        if self._saves and cluster.is_first():
+            self.sweep()

@@ -210,6 +210,25 @@ def test_what_could_not_be_removed_is_swept_in_the_end(tmp_path, monkeypatch):
     assert names(tmp_path / "c") == ["2"]
 
 
+def test_a_state_that_the_disk_did_not_remove_goes_at_the_end(tmp_path, monkeypatch, lines):
+    states, remove = Checkpoints(tmp_path / "c", keep=1), state_writer.remove
+    states.save(1, TREE, {})
+    states.wait()
+
+    def refused(state):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(state_writer, "remove", refused)
+    states.save(2, TREE, {})
+    states.wait()
+    assert states.steps() == [1, 2]
+    monkeypatch.setattr(state_writer, "remove", remove)
+    Checkpoints(tmp_path / "c", keep=1).close()  # one that has saved nothing removes nothing
+    assert states.steps() == [1, 2]
+    states.close()
+    assert states.steps() == [2]
+
+
 def test_what_is_being_read_stays_until_the_next_save(tmp_path):
     states = Checkpoints(tmp_path / "c", keep=1)
     states.save(1, TREE, {})
