@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -136,7 +137,8 @@ def whole_process(status: int) -> Iterator[None]:
 
     A signal outside of the training loop, such as while weights are being restored, raises
     KeyboardInterrupt in the main thread; if that does not end the block within GRACE seconds,
-    because the thread is compiling, the process ends with `status`.
+    because the thread is compiling, or in a callback that cannot raise, the process ends with
+    `status`.
     """
     global _leave
     over = threading.Event()
@@ -148,13 +150,30 @@ def whole_process(status: int) -> Iterator[None]:
 
     _leave = functools.partial(_end, status)
     try:
-        with _Watcher(answer):
+        with _Watcher(answer), _interrupts_unreported():
             try:
                 yield
             finally:
                 over.set()
     finally:
         _leave = None
+
+
+@contextlib.contextmanager
+def _interrupts_unreported() -> Iterator[None]:
+    """In this block Python prints no traceback of a KeyboardInterrupt that could not be raised,
+    such as one within a callback of the garbage collector."""
+    before = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _end(status: int, line: str) -> None:

@@ -13,6 +13,7 @@ from gan_jax.errors import UserError
 from gan_jax.files import write_bytes
 from gan_jax.growing import tolerated
 from gan_jax.metrics import neighbours
+from gan_jax.patience import patient
 from gan_jax.report import curves, epochs, grids, page
 from gan_jax.report.frames import Pictures
 from gan_jax.report.series import read_rows
@@ -135,7 +136,7 @@ def refresher(
         for name, write in {**written, "report.html": write_page}.items():
             with tolerated(str(folder / name), logger.warning, UserError):
                 rows = rows or read_rows(folder / "metrics.jsonl")
-                write(folder / name)
+                patient(write)(folder / name)
         ended_at = time.monotonic()
         earliest = ended_at + (ended_at - began) / DRAWING
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -120,6 +121,26 @@ def test_outside_of_the_loop_a_signal_interrupts_or_after_a_moment_ends(
             wait_for(lambda: left == [75])
     finally:
         signal.signal(signal.SIGTERM, ignored)
+
+
+class _Lost:
+    """Raises where Python can only report an error."""
+
+    def __init__(self, error: type[BaseException]):
+        self._error = error
+
+    def __del__(self):
+        raise self._error
+
+
+def test_an_interrupt_that_python_could_not_raise_is_no_traceback(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: reported.append(found.exc_type))
+    with whole_process(75):
+        _Lost(KeyboardInterrupt)
+        _Lost(ValueError)
+    _Lost(KeyboardInterrupt)
+    assert reported == [ValueError, KeyboardInterrupt]
 
 
 def test_other_threads_watch_nothing():

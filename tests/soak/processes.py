@@ -169,6 +169,7 @@ class Server:
                 if "status" in answer:
                     self.ended[answer["pid"]] = answer["status"]
                 else:
+                    self.ended.pop(answer["pid"], None)  # of a process that had this number before
                     self._pids.append(answer["pid"])
                 self._news.notify_all()
 
