@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gan_jax.core import cluster
+from gan_jax.core.calls import Pace
 from gan_jax.core.intervals import Due
 from gan_jax.core.job import Job, Outcome, Progress
 from gan_jax.core.nonfinite import Watch, attempt_key
@@ -58,7 +59,8 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
 def _train(
     job: Job, programs: Programs, preemption: Preemption, carry: TrainCarry, progress: Progress
 ) -> Outcome:
-    """The steps of all stages that are left."""
+    """The steps of all stages that are left, in calls of one or several of them, with nothing due
+    before the last step of a call."""
     stages, recorder, step = job.system.stages, job.recorder, int(carry.state.step)
     shown, watch = progress, Watch(job, progress)
     key = attempt_key(job.key, progress.rollbacks)
@@ -75,13 +77,14 @@ def _train(
         programs.enter(index)
         length, begun = job.epoch_steps(stage), step
         recorder.enter(stages, index, length, begun)
-        for step, batch in enumerate(recorder.waiting(job.data("train", stage, begun)), begun + 1):
-            carry, metrics = programs.train(carry, job.mesh.put(batch), key, stage)
+        for step, batches in programs.calls.of(stage, begun):
+            carry, metrics = programs.train(carry, batches, key, stage)
             watch.add(step, metrics)
             _raise_failures(job)
             if step == begun + 1:
                 recorder.first_step(step, metrics)
-                programs.prepare_following(index, carry, batch)
+                with recorder.pause():
+                    programs.begun(index, carry, batches[0], _pace(job, watch, step))
             last, stop = step == stages[-1].end, preemption.now()
             due = Due.at(step, stage, length, job.intervals, last, stop)
             if due.log:
@@ -89,6 +92,8 @@ def _train(
                 recorder.log(step, watch.counted(metrics), due.row)
             recorder.foretell(step, watch.counted(metrics), due.log)
             with recorder.pause():
+                if due.row:
+                    programs.consider(index, _pace(job, watch, step))
                 if due.epoch:
                     carry = _end_epoch(job, watch, step, carry)
                 if due.sample and job.probes.draw:
@@ -104,9 +109,11 @@ def _train(
                     _save(job, watch, step, carry, progress)
             if due.end:
                 return Outcome(due.end, step, carry, shown)
-            if step == stage.end:
-                break
     return Outcome("finished", step, carry, shown)
+
+
+def _pace(job: Job, watch: Watch, step: int) -> Pace:
+    return Pace(step, job.recorder.seconds, watch.waited)
 
 
 def _raise_failures(job: Job) -> None:
