@@ -7,7 +7,6 @@ nothing that a run computes, writes or saves depends on how many they are.
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from gan_jax.core.job import Job
 from gan_jax.core.system import Batch, Stage
@@ -15,14 +14,6 @@ from gan_jax.core.system import Batch, Stage
 SHORT = 0.005  # seconds from which on a step is too long to share a call
 LONGEST = 0.05  # seconds of a call: a signal has to wait for its end
 LOOKED_AT = 1000  # steps over which the calls of a choice are counted
-
-
-class Pace(NamedTuple):
-    """What this process has measured of its training up to a step."""
-
-    step: int
-    seconds: float  # in training steps
-    waited: float  # of them for the devices
 
 
 class Calls:

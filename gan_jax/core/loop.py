@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from gan_jax.core import cluster
-from gan_jax.core.calls import Pace
 from gan_jax.core.intervals import Due
 from gan_jax.core.job import Job, Outcome, Progress
+from gan_jax.core.mesh import fetch
 from gan_jax.core.nonfinite import Watch, attempt_key
 from gan_jax.core.preemption import Preemption
 from gan_jax.core.programs import Programs
@@ -37,7 +37,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
     a metric is not finite, before anything of that step is saved, and SaveFailed if a state could
     not be saved.
     """
-    step = int(carry.state.step)
+    step = int(fetch(carry.state.step))
     if job.intervals.exhausted(progress.waited):
         return Outcome("stopped early", step, carry, progress)
     with Preemption() as preemption, Programs(job, preemption) as programs:
@@ -61,7 +61,7 @@ def _train(
 ) -> Outcome:
     """The steps of all stages that are left, in calls of one or several of them, with nothing due
     before the last step of a call."""
-    stages, recorder, step = job.system.stages, job.recorder, int(carry.state.step)
+    stages, recorder, step = job.system.stages, job.recorder, int(fetch(carry.state.step))
     shown, watch = progress, Watch(job, progress)
     key = attempt_key(job.key, progress.rollbacks)
     for index, stage in enumerate(stages):
@@ -84,7 +84,7 @@ def _train(
             if step == begun + 1:
                 recorder.first_step(step, metrics)
                 with recorder.pause():
-                    programs.begun(index, carry, batches[0], _pace(job, watch, step))
+                    programs.begun(index, step, carry, batches[0])
             last, stop = step == stages[-1].end, preemption.now()
             due = Due.at(step, stage, length, job.intervals, last, stop)
             if due.log:
@@ -93,7 +93,7 @@ def _train(
             recorder.foretell(step, watch.counted(metrics), due.log)
             with recorder.pause():
                 if due.row:
-                    programs.consider(index, _pace(job, watch, step))
+                    programs.sharing.consider(index, step, recorder.seconds)
                 if due.epoch:
                     carry = _end_epoch(job, watch, step, carry)
                 if due.sample and job.probes.draw:
@@ -110,10 +110,6 @@ def _train(
             if due.end:
                 return Outcome(due.end, step, carry, shown)
     return Outcome("finished", step, carry, shown)
-
-
-def _pace(job: Job, watch: Watch, step: int) -> Pace:
-    return Pace(step, job.recorder.seconds, watch.waited)
 
 
 def _raise_failures(job: Job) -> None:
@@ -180,7 +176,7 @@ def _offer(
     if rule.metric not in scores:
         return carry, progress
     watch.check(carry)
-    step, value, counts = int(carry.state.step), scores[rule.metric], rule.metric in counted
+    step, value, counts = int(fetch(carry.state.step)), scores[rule.metric], rule.metric in counted
     progress.seconds = job.recorder.seconds
     shown = progress if counts else dataclasses.replace(progress)
     if counts:

@@ -272,7 +272,7 @@ def is_here(array: Array) -> bool:
 def gather(array: Array) -> np.ndarray:
     """An array as a whole, on every host; if it is split, all processes have to ask for it."""
     if jax.process_count() == 1 or is_here(array):
-        return np.asarray(array)
+        return np.asarray(jax.device_get(array))
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -6,7 +6,6 @@ with other random numbers.
 """
 
 import logging
-import time
 from collections import deque
 
 import jax
@@ -31,16 +30,12 @@ def attempt_key(root: jax.Array, rollbacks: int) -> jax.Array:
 
 
 class Watch:
-    """Waits for the steps that are queued on the devices, and sees to those that are not finite.
-
-    `waited` is how many seconds it has waited.
-    """
+    """Waits for the steps that are queued on the devices, and sees to those that are not finite."""
 
     def __init__(self, job: Job, progress: Progress):
         self._job, self._progress = job, progress
         self._skips = job.on_nonfinite == "skip"
         self._pending: deque[tuple[int, Metrics]] = deque()
-        self.waited = 0.0
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Takes the metrics of a call that has been queued, and waits for earlier ones.
@@ -69,9 +64,7 @@ class Watch:
 
     def _take(self) -> None:
         last, metrics = self._pending.popleft()
-        began = time.perf_counter()
         jax.block_until_ready(metrics)
-        self.waited += time.perf_counter() - began
         if not self._skips:
             return
         in_a_row = np.reshape(fetch(metrics[SKIPPED]), -1)  # a number for each step of the call

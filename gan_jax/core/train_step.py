@@ -223,7 +223,7 @@ def check_weights(state: TrainState, saved_step: int | None) -> None:
     arrays = _float_arrays(state)
     here = all(map(is_here, jax.tree.leaves(arrays)))
     host = here and jax.default_backend() == "cpu"  # they lie there anyway: nothing is compiled
-    sums = (_sums_on_host if host else _sums_on_devices)(arrays)
+    sums = _sums_on_host(fetch(arrays)) if host else fetch(_sums_on_devices(arrays))
     for name, total in sums.items():
         if not np.isfinite(total):
             raise NonFinite(

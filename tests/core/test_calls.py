@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import calls, programs
+from gan_jax.core import calls, programs, sharing
 from gan_jax.core.calls import Calls
 from gan_jax.core.intervals import Due, Every, Intervals
 from gan_jax.core.programs import Programs
-from gan_jax.core.system import Stage
-from gan_jax.core.train_step import NonFinite
-from tests.helpers.loop_run import Run
+from gan_jax.core.rehearsal import Rehearsal
+from gan_jax.core.system import Stage, new_state
+from gan_jax.core.train_step import NonFinite, TrainCarry, several_function
+from tests.helpers.loop_run import KEY, MESH, Run
 from tests.helpers.trees import assert_same_bits
 
 INTERVALS = {
@@ -43,22 +44,22 @@ def sizes(monkeypatch):
 @pytest.fixture
 def eager(monkeypatch):
     """Programs for calls of up to four steps are compiled wherever a run has steps left."""
-    monkeypatch.setattr(programs, "TIMED", 0.0)
-    monkeypatch.setattr(programs, "BUSY", np.inf)
-    monkeypatch.setattr(programs, "WORTH", -1.0)
+    monkeypatch.setattr(sharing, "TIMED", 0.0)
+    monkeypatch.setattr(sharing, "WORTH", 0.0)
     monkeypatch.setattr(calls, "SHORT", np.inf)
     monkeypatch.setattr(calls, "LONGEST", np.inf)
     monkeypatch.setattr(calls, "LOOKED_AT", 4)
 
 
+def unclocked(row: dict) -> dict:
+    """A row without what depends on the clock."""
+    return {k: v for k, v in row.items() if not k.startswith("time/")}
+
+
 def the_same(one: Run, other: Run) -> None:
     """That two runs have told, written and saved the same, apart from the clock."""
     assert one.events == other.events
-    rows = [
-        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in run.rows]
-        for run in (one, other)
-    ]
-    np.testing.assert_equal(*rows)
+    np.testing.assert_equal(*[[unclocked(row) for row in run.rows] for run in (one, other)])
     assert one.saved.keys() == other.saved.keys()
     for step, (tree, meta) in one.saved.items():
         found, told = other.saved[step]
@@ -69,8 +70,9 @@ def the_same(one: Run, other: Run) -> None:
 
 
 def run_of(steps_per_call: int, **options) -> Run:
-    given = {"intervals": INTERVALS, "stages": STAGES, "scores": [3.0, 1.0, 2.0]} | options
-    return Run(steps_per_call=steps_per_call, **given)
+    """Nothing is compiled ahead unless `options` say so: that asks for the data of validation."""
+    usual = dict(intervals=INTERVALS, stages=STAGES, scores=[3.0, 1.0, 2.0], compile_ahead=False)
+    return Run(steps_per_call=steps_per_call, **(usual | options))
 
 
 def test_a_run_is_the_same_whatever_a_call_takes(sizes):
@@ -95,11 +97,10 @@ def test_a_resumption_may_have_calls_of_another_length(at):
     assert [e for e in straight.events if e[-1] in resumed.saved and e[0] == "save" and e[1] > at]
     for step in resumed.saved:
         assert_same_bits(straight.saved[step][0], resumed.saved[step][0])
-    clock = [k for k in straight.rows[0] if k.startswith("time/")]
     for kind in ("train", "epoch", "eval"):
         rows = straight.of_kind(kind)
         for step, row in resumed.of_kind(kind).items():
-            assert {**row, **dict.fromkeys(clock)} == {**rows[step], **dict.fromkeys(clock)}
+            assert unclocked(row) == unclocked(rows[step])
 
 
 def test_each_program_is_compiled_once_for_a_stage(monkeypatch):
@@ -111,8 +112,7 @@ def test_each_program_is_compiled_once_for_a_stage(monkeypatch):
         made.append(self)
 
     monkeypatch.setattr(Programs, "__init__", kept)
-    several = run_of(2, compile_ahead=False)
-    several.go()
+    run_of(2).go()
     (found,) = made
     assert found._single.function._cache_size() == 2  # the last two stages are alike
     assert len(found._several.seconds) == 2
@@ -131,7 +131,7 @@ def test_the_length_is_chosen_where_that_is_worth_it(sizes, lines, eager):
     chosen.go()
     the_same(single, chosen)
     assert max(sizes) > 1
-    assert any(x.startswith("steps are short: up to ") for x in lines)
+    assert any(x.startswith("steps are short here: ") for x in lines)
 
 
 def test_a_short_run_compiles_no_second_program(sizes, lines):
@@ -177,6 +177,86 @@ def test_what_comes_next_is_what_is_due_there(chosen):
     ]
     for step in range(10, 50):
         assert every.next(step, stage, 11) == min(s for s in events if s > step)
+
+
+# the first call of several steps
+
+
+def test_a_program_that_rounds_otherwise_is_found_and_not_used(sizes, lines, monkeypatch):
+    def off(*arguments):
+        right = several_function(*arguments)
+
+        def train(carry, batches, key, stage):
+            carry, metrics = right(carry, batches, key, stage)
+            return carry, metrics | {"loss/b": jnp.nextafter(metrics["loss/b"], jnp.inf)}
+
+        return jax.jit(train, static_argnums=3)
+
+    single = run_of(1)
+    single.go()
+    sizes.clear()
+    monkeypatch.setattr(programs, "several_function", off)
+    run = run_of(2)
+    run.go()
+    the_same(single, run)
+    assert sizes.count(2) == 2  # once with the programs of either size of images
+    said = "several steps in a call would be rounded otherwise here: each is a call of its own"
+    assert lines.count(said) == 2
+
+
+@pytest.mark.parametrize(("apart", "alike"), [("", True), ("several", False), ("single", True)])
+def test_what_is_never_twice_the_same_is_not_asked_of_several_steps(apart, alike):
+    """Steps that add 1; those that are `apart` count their own calls in."""
+    calls = itertools.count()
+
+    def one(carry, batch, key, stage):
+        more = next(calls) if apart == "single" else 0
+        return carry._replace(steps=carry.steps + 1 + more), {"loss/a": carry.steps}
+
+    def several(carry, batches, key, stage):
+        for _ in range(2 if apart == "several" else 0):
+            carry = carry._replace(steps=carry.steps + 1)
+        steps = carry.steps + jnp.arange(3)
+        return carry._replace(steps=carry.steps + 3), {"loss/a": steps}
+
+    carry = TrainCarry(new_state({}), {}, jnp.zeros((), jnp.int32), {})
+    rehearsal = Rehearsal(MESH, one, several)
+    carry, metrics, found = rehearsal(carry, [Run.batch(0)] * 3, KEY, Stage(2, 4, 0, 9))
+    assert found == alike
+    if apart != "single":
+        assert int(carry.steps) == 3
+        assert np.asarray(metrics["loss/a"]).tolist() == [0, 1, 2]
+
+
+def test_a_convolution_is_found_wherever_a_program_has_it():
+    image = jnp.zeros((1, 1, 4, 4))
+
+    def convolved(x):
+        return jax.lax.conv(x, jnp.zeros((1, 1, 4, 4)), (1, 1), "SAME")
+
+    def looped(x):
+        return jax.lax.fori_loop(0, 3, lambda index, x: jax.jit(convolved)(x), x)
+
+    def chosen(x):
+        return jax.lax.cond(x.sum() > 0, convolved, lambda x: x, x)
+
+    for function in (convolved, looped, chosen):
+        assert sharing.has_convolution(jax.make_jaxpr(function)(image).jaxpr)
+    assert not sharing.has_convolution(jax.make_jaxpr(jnp.tanh)(image).jaxpr)
+
+
+def test_on_a_cpu_steps_with_convolutions_do_not_share_a_call(sizes, lines):
+    class Convolving(Run):
+        def step(self, state, batch, key, stage):
+            state, metrics = super().step(state, batch, key, stage)
+            image = batch["image"].astype(jnp.float32)
+            found = jax.lax.conv(image, jnp.ones((1, 2, 2, 2)), (1, 1), "SAME")
+            return state, metrics | {"loss/b": found.mean()}
+
+    Convolving(steps_per_call=2).go()
+    assert set(sizes) == {1}
+    said = "config.run.steps_per_call=2: convolutions would be slow and rounded otherwise on a CPU"
+    assert f"{said}, so every step is a call of its own" in lines
 
 
 # steps that are not finite, and signals
@@ -239,11 +319,14 @@ def test_the_carry_is_donated(monkeypatch):
     given = []
     train = Programs.train
 
-    def kept(self, carry, *rest):
-        given.append(carry)
-        return train(self, carry, *rest)
+    def kept(self, carry, batches, key, stage):
+        if len(batches) == 1 or stage in self._rehearsed:  # else it was fetched, to be used again
+            given.append((carry, len(batches)))
+        return train(self, carry, batches, key, stage)
 
     monkeypatch.setattr(Programs, "train", kept)
-    run_of(2).go()
-    for carry in given:
-        assert all(x.is_deleted() for x in jax.tree.leaves(carry.state))
+    # without a best state, which this run would keep where it lies on the devices
+    run_of(2, intervals={**INTERVALS, "quality": Every(0)}).go()
+    assert {count for _, count in given} == {1, 2}
+    for carry, _ in given:
+        assert all(x.is_deleted() for x in jax.tree.leaves(carry))
