@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 TIMED = 0.5  # seconds of training after which it is known how long a step takes
 SAVED = 0.2  # the share of the time of short steps that calls of several are taken to save
 WORTH = 2.0  # times as many seconds as compiling takes have to be saved
+TRIED = 5.0  # seconds of training after which it is known whether steps have become slower
+SLOWER = 1.2  # times as long as before: less may be the work of others on this machine
 
 
 class Pace(NamedTuple):
@@ -31,10 +33,10 @@ class Pace(NamedTuple):
     step: int
     seconds: float  # in training steps
 
-    def each(self, since: "Pace") -> float:
-        """Seconds that a step has taken since then; 0 if less than TIMED is known."""
+    def each(self, since: "Pace", least: float) -> float:
+        """Seconds that a step has taken since then; 0 if these were less than `least` seconds."""
         seconds = self.seconds - since.seconds
-        return seconds / (self.step - since.step) if seconds >= TIMED else 0.0
+        return seconds / (self.step - since.step) if seconds >= least else 0.0
 
 
 class Program(NamedTuple):
@@ -151,7 +153,7 @@ class Sharing:
         left = sum(s.end - max(s.start, pace.step) for s in stages[index:] if s == stage)
 
         def chosen() -> int:
-            each = pace.each(self._since)
+            each = pace.each(self._since, TIMED)
             size = self._calls.best(stage, pace.step, each) if each else 0
             worth = left * each * SAVED >= WORTH * self._program.seconds(stage)
             return size if worth else min(size, 1)
@@ -160,7 +162,7 @@ class Sharing:
         if size == 1:
             self._calls.decide(stage, 1)
         if size > 1:
-            self._pending, self._size, self._before = stage, size, pace.each(self._since)
+            self._pending, self._size, self._before = stage, size, pace.each(self._since, 0.0)
             self._thread.begin(stage)
 
     def _compile(self, stage: Stage) -> None:
@@ -175,10 +177,10 @@ class Sharing:
         """Lets every step be a call of its own again if several in a call have been slower."""
 
         def judged() -> str:
-            each = pace.each(self._since)
-            return ("slower" if each > self._before else "faster") if each else ""
+            each = pace.each(self._since, TRIED)
+            return ("slower" if each > SLOWER * self._before else "as fast") if each else ""
 
-        verdict = cluster.decided("whether several steps in a call are faster", judged)
+        verdict = cluster.decided("whether steps have become slower", judged)
         if verdict == "slower":
             logger.info("steps were faster one by one: each is a call of its own again")
             self._calls.decide(stage, 1)

@@ -46,6 +46,7 @@ def eager(monkeypatch):
     """Programs for calls of up to four steps are compiled wherever a run has steps left."""
     monkeypatch.setattr(sharing, "TIMED", 0.0)
     monkeypatch.setattr(sharing, "WORTH", 0.0)
+    monkeypatch.setattr(sharing, "TRIED", 0.0)
     monkeypatch.setattr(calls, "SHORT", np.inf)
     monkeypatch.setattr(calls, "LONGEST", np.inf)
     monkeypatch.setattr(calls, "LOOKED_AT", 4)
@@ -132,6 +133,20 @@ def test_the_length_is_chosen_where_that_is_worth_it(sizes, lines, eager):
     the_same(single, chosen)
     assert max(sizes) > 1
     assert any(x.startswith("steps are short here: ") for x in lines)
+
+
+@pytest.mark.parametrize(("slower", "taken_back"), [(0.0, True), (np.inf, False)])
+def test_a_choice_that_makes_steps_slower_is_taken_back(
+    lines, eager, monkeypatch, slower, taken_back
+):
+    monkeypatch.setattr(sharing, "SLOWER", slower)
+    intervals = {"log": Every(8)}
+    single, run = (run_of(n, stages=((0, 64),), intervals=intervals) for n in (1, 0))
+    single.go()
+    run.go()
+    the_same(single, run)
+    said = "steps were faster one by one: each is a call of its own again"
+    assert (said in lines) == taken_back
 
 
 def test_a_short_run_compiles_no_second_program(sizes, lines):
