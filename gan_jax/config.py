@@ -94,6 +94,9 @@ RUN = dict(
     sample_count=64,  # images in a grid
     devices=0,  # 0: all
     compile_ahead=True,  # compile for the next batch size or resolution while this one trains
+    # steps that share a call of a program where nothing is due before the last of them; auto: as
+    # many as save time, 1 where steps are long or few
+    steps_per_call="auto",
     workers=-1,  # images decoded at a time; -1: as many as there are cores, 1 if all are in memory
     decoding="auto",  # what decodes them: threads | processes | auto, processes for 8 and more
     save_retries=5,  # how often a save that fails is tried again, with pauses of 1, 2, 4, … s

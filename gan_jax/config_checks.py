@@ -54,6 +54,7 @@ def check(config: ConfigDict) -> None:
         at_least(f"config.{key}", values[key], lowest)
     one_of("config.run.on_nonfinite", config.run.on_nonfinite, ON_NONFINITE)
     one_of("config.run.decoding", config.run.decoding, DECODING)
+    steps_per_call(config)
     for key, value in values.items():
         limit = SEEDS if key in ("seed", "quality.seed") else SIZES
         if isinstance(value, int) and abs(value) >= limit:
@@ -64,6 +65,24 @@ def check(config: ConfigDict) -> None:
                 f"config.restore.{name}={tuple(pair)}: give a source and a glob, such as "
                 "\"('runs/a', '*')\""
             )
+
+
+def steps_per_call(config: ConfigDict) -> int:
+    """config.run.steps_per_call as a number, 0 for auto.
+
+    Raises UserError unless it is "auto" or a whole number of at least 1.
+    """
+    text = config.run.steps_per_call.strip()
+    if text == "auto":
+        return 0
+    # isdigit accepts digits that int does not read
+    count = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 1 <= count < SIZES:
+        raise UserError(
+            f"config.run.steps_per_call={short(text)!r}: write auto, or a whole number of at "
+            "least 1"
+        )
+    return count
 
 
 def check_types(config: ConfigDict, usual: ConfigDict) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax import budgeting, log
+from gan_jax import budgeting, config_checks, log
 from gan_jax import config as configs
 from gan_jax.core import bond, cluster, loop
 from gan_jax.core.best_states import Best, BestStates
@@ -278,6 +278,7 @@ def _job(
         compile_ahead=experiment.config.run.compile_ahead,
         on_nonfinite=experiment.config.run.on_nonfinite,
         nonfinite_limit=experiment.config.run.nonfinite_limit,
+        steps_per_call=config_checks.steps_per_call(experiment.config),
     )
     return job, grid
 

@@ -59,8 +59,19 @@ class Every:
             count = max(round(self.count), 1) if self.count else 0
             return bool(count) and step in stage.ticks and stage.ticks[step] % count == 0
         steps = self.steps(stage, epoch_steps)
-        origin = stage.start if self.unit == "epochs" else 0
-        return bool(steps) and (step - origin) % steps == 0
+        return bool(steps) and (step - self._origin(stage)) % steps == 0
+
+    def next(self, step: int, stage: Stage, epoch_steps: int) -> float:
+        """The first step after `step` with which the interval ends; infinity if there is none."""
+        if self.unit == "ticks":
+            later = (s for s in stage.ticks if s > step and self.due(s, stage, epoch_steps))
+            return min(later, default=math.inf)
+        steps = self.steps(stage, epoch_steps)
+        return step + steps - (step - self._origin(stage)) % steps if steps else math.inf
+
+    def _origin(self, stage: Stage) -> int:
+        """The step from which intervals of this unit are counted."""
+        return stage.start if self.unit == "epochs" else 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,12 @@ class Intervals:
     def exhausted(self, waited: int) -> bool:
         """Whether patience has run out after `waited` evaluations without a better value."""
         return 0 < self.patience <= waited
+
+    def next(self, step: int, stage: Stage, length: int) -> int:
+        """The first step after `step`, at most the last one of its stage, after which anything is
+        due; `length` is the length of an epoch of the stage, in steps."""
+        every = (self.log, self.sample, self.evaluate, self.quality, self.save, Every(1, "epochs"))
+        return int(min(stage.end, *(e.next(step, stage, length) for e in every)))
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ class Job:
         while the stage before it trains.
       on_nonfinite: what is done about a step that is not finite, see `core.nonfinite`.
       nonfinite_limit: how many steps in a row may be skipped.
+      steps_per_call: how many steps a call takes at most, see `core.calls`; 0: as many as are
+        worth compiling a program for, 1 if none are.
     """
 
     system: System
@@ -75,6 +77,7 @@ class Job:
     compile_ahead: bool = True
     on_nonfinite: str = "stop"
     nonfinite_limit: int = 10
+    steps_per_call: int = 1
 
 
 @dataclass(frozen=True)

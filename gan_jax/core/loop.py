@@ -15,6 +15,7 @@ import numpy as np
 from gan_jax.core import cluster
 from gan_jax.core.intervals import Due
 from gan_jax.core.job import Job, Outcome, Progress
+from gan_jax.core.mesh import fetch
 from gan_jax.core.nonfinite import Watch, attempt_key
 from gan_jax.core.preemption import Preemption
 from gan_jax.core.programs import Programs
@@ -36,7 +37,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
     a metric is not finite, before anything of that step is saved, and SaveFailed if a state could
     not be saved.
     """
-    step = int(carry.state.step)
+    step = int(fetch(carry.state.step))
     if job.intervals.exhausted(progress.waited):
         return Outcome("stopped early", step, carry, progress)
     with Preemption() as preemption, Programs(job, preemption) as programs:
@@ -58,8 +59,9 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
 def _train(
     job: Job, programs: Programs, preemption: Preemption, carry: TrainCarry, progress: Progress
 ) -> Outcome:
-    """The steps of all stages that are left."""
-    stages, recorder, step = job.system.stages, job.recorder, int(carry.state.step)
+    """The steps of all stages that are left, in calls of one or several of them, with nothing due
+    before the last step of a call."""
+    stages, recorder, step = job.system.stages, job.recorder, int(fetch(carry.state.step))
     shown, watch = progress, Watch(job, progress)
     key = attempt_key(job.key, progress.rollbacks)
     for index, stage in enumerate(stages):
@@ -75,13 +77,14 @@ def _train(
         programs.enter(index)
         length, begun = job.epoch_steps(stage), step
         recorder.enter(stages, index, length, begun)
-        for step, batch in enumerate(recorder.waiting(job.data("train", stage, begun)), begun + 1):
-            carry, metrics = programs.train(carry, job.mesh.put(batch), key, stage)
+        for step, batches in programs.calls.of(stage, begun):
+            carry, metrics = programs.train(carry, batches, key, stage)
             watch.add(step, metrics)
             _raise_failures(job)
             if step == begun + 1:
                 recorder.first_step(step, metrics)
-                programs.prepare_following(index, carry, batch)
+                with recorder.pause():
+                    programs.begun(index, step, carry, batches[0])
             last, stop = step == stages[-1].end, preemption.now()
             due = Due.at(step, stage, length, job.intervals, last, stop)
             if due.log:
@@ -89,6 +92,8 @@ def _train(
                 recorder.log(step, watch.counted(metrics), due.row)
             recorder.foretell(step, watch.counted(metrics), due.log)
             with recorder.pause():
+                if due.row:
+                    programs.sharing.consider(index, step, recorder.seconds)
                 if due.epoch:
                     carry = _end_epoch(job, watch, step, carry)
                 if due.sample and job.probes.draw:
@@ -104,8 +109,6 @@ def _train(
                     _save(job, watch, step, carry, progress)
             if due.end:
                 return Outcome(due.end, step, carry, shown)
-            if step == stage.end:
-                break
     return Outcome("finished", step, carry, shown)
 
 
@@ -173,7 +176,7 @@ def _offer(
     if rule.metric not in scores:
         return carry, progress
     watch.check(carry)
-    step, value, counts = int(carry.state.step), scores[rule.metric], rule.metric in counted
+    step, value, counts = int(fetch(carry.state.step)), scores[rule.metric], rule.metric in counted
     progress.seconds = job.recorder.seconds
     shown = progress if counts else dataclasses.replace(progress)
     if counts:

@@ -30,6 +30,7 @@ class Mesh:
       splits_state: whether large arrays of the state are split over "fsdp".
       replicated: the sharding of what every device holds whole.
       split: the sharding of a batch, [B, …].
+      split_several: the sharding of several batches, [K, B, …], each split like one.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Mesh:
         self._fsdp, self._least = fsdp, least_mb * 2**20
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.split = NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+        self.split_several = NamedSharding(mesh, PartitionSpec(None, (DATA, FSDP)))
 
     def check(self, stages: tuple[Stage, ...], key: str = "batch size") -> None:
         """Raises UserError if a stage's batch size is not a multiple of the number of devices.
@@ -92,24 +94,41 @@ class Mesh:
     def put(self, batch: PyTree) -> PyTree:
         """This process's rows of a batch, numpy [b, …] in the order of `own_rows`, as global arrays
         [B, …] split along the mesh."""
-        batch = jax.tree.map(np.asarray, batch)
+        return self._put(jax.tree.map(np.asarray, batch), self.split, 0)
+
+    def put_several(self, batches: Sequence[PyTree]) -> PyTree:
+        """K batches, each as for `put`, as global arrays [K, B, …]; every row lies on the device to
+        which `put` takes it."""
+        return self._put(jax.tree.map(lambda *x: np.stack(x), *batches), self.split_several, 1)
+
+    def _put(self, batch: PyTree, place: NamedSharding, axis: int) -> PyTree:
+        """Arrays whose axis number `axis` has this process's rows, as global arrays."""
         if jax.process_count() == 1:
-            return jax.device_put(batch, self.split)
-        return jax.tree.map(self._put, batch)
+            return jax.device_put(batch, place)
 
-    def _put(self, x: np.ndarray) -> jax.Array:
-        count = len(x) * self.size // len(self.split.addressable_devices)
-        own = self.own_rows(count)
+        def spread(x: np.ndarray) -> jax.Array:
+            count = x.shape[axis] * self.size // len(place.addressable_devices)
+            own = self.own_rows(count)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            rows = range(*index[0].indices(count))
-            return x[np.searchsorted(own, rows[0]) :][: len(rows)]
+            def part(index: tuple[slice, ...]) -> np.ndarray:
+                rows = range(*index[axis].indices(count))
+                first = np.searchsorted(own, rows[0])
+                return x[(slice(None),) * axis + (slice(first, first + len(rows)),)]
 
-        return jax.make_array_from_callback((count, *x.shape[1:]), self.split, part)
+            shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+            return jax.make_array_from_callback(shape, place, part)
+
+        return jax.tree.map(spread, batch)
 
     def rows(self, count: int, shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
         """The shape of an array that `put` makes: `count` rows of `shape`, over all devices."""
         return jax.ShapeDtypeStruct((count, *shape), dtype, sharding=self.split)
+
+    def rows_of_several(self, rows: jax.ShapeDtypeStruct, batches: int) -> jax.ShapeDtypeStruct:
+        """The shape of an array that `put_several` makes of so many batches; `rows` is that of one,
+        as `rows` gives it."""
+        shape = (batches, *rows.shape)
+        return jax.ShapeDtypeStruct(shape, rows.dtype, sharding=self.split_several)
 
     def copy(self, tree: PyTree) -> PyTree:
         """The arrays of a tree, copied to every device."""
@@ -253,7 +272,7 @@ def is_here(array: Array) -> bool:
 def gather(array: Array) -> np.ndarray:
     """An array as a whole, on every host; if it is split, all processes have to ask for it."""
     if jax.process_count() == 1 or is_here(array):
-        return np.asarray(array)
+        return np.asarray(jax.device_get(array))
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -18,7 +18,7 @@ from gan_jax.core.train_step import SKIPPED, NonFinite, TrainCarry, check_finite
 
 logger = logging.getLogger(__name__)
 
-RUN_AHEAD = 2  # how many steps may be queued on the devices before the host waits for them
+RUN_AHEAD = 2  # how many calls may be queued on the devices before the host waits for them
 _ATTEMPTS = 2**31 - 2  # folded into the root key for the attempts after a rollback
 
 
@@ -38,7 +38,9 @@ class Watch:
         self._pending: deque[tuple[int, Metrics]] = deque()
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of a step that has been queued, and waits for earlier ones.
+        """Takes the metrics of a call that has been queued, and waits for earlier ones.
+
+        They are arrays [], or [K] of several steps, of which `step` is the last one.
 
         Raises NonFinite if more steps than `nonfinite_limit` have been skipped in a row.
         """
@@ -61,13 +63,18 @@ class Watch:
             self._take()
 
     def _take(self) -> None:
-        step, metrics = self._pending.popleft()
+        last, metrics = self._pending.popleft()
         jax.block_until_ready(metrics)
         if not self._skips:
             return
-        in_a_row = int(metrics[SKIPPED])
-        if not in_a_row:
-            return
+        in_a_row = np.reshape(fetch(metrics[SKIPPED]), -1)  # a number for each step of the call
+        for index in np.flatnonzero(in_a_row):
+            step = last - len(in_a_row) + 1 + int(index)
+            found = {n: np.reshape(v, -1)[index] for n, v in fetch(metrics).items()}
+            self._skipped(step, found, int(in_a_row[index]))
+
+    def _skipped(self, step: int, metrics: dict[str, np.generic], in_a_row: int) -> None:
+        """Counts a step that was skipped, the last one of so many."""
         self._progress.skipped += 1
         what = f"step {step}: {_broken(metrics)} not finite"
         if in_a_row > self._job.nonfinite_limit:
@@ -80,9 +87,9 @@ class Watch:
             logger.warning(f"{what}; it is skipped ({total} so far in this run)")
 
 
-def _broken(metrics: Metrics) -> str:
+def _broken(metrics: dict[str, np.generic]) -> str:
     """The metrics that are not finite, with their verb."""
-    names = [name for name, value in fetch(metrics).items() if not np.isfinite(value).all()]
+    names = [name for name, value in metrics.items() if not np.isfinite(value)]
     if not names:
         return "the weights, or their averages or moments, are"
     return f"{', '.join(sorted(names)[:3])} {'is' if len(names) == 1 else 'are'}"

@@ -2,7 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,7 +14,8 @@ class Program:
     """A jitted function whose last arguments are static and begin with the stage.
 
     A call runs the program that was prepared for its static arguments. If there is none, it calls
-    the jitted function, which compiles on the spot and caches the result.
+    the jitted function, which compiles on the spot and caches the result. `seconds` holds how long
+    that took, by static arguments.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Program:
         self.function, self._arrays, self._compiling = function, arrays, compiling
         self._prepared: dict[tuple, Callable] = {}
         self._met: set[tuple] = set()
+        self.seconds: dict[tuple, float] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         static = arguments[self._arrays :]
@@ -38,14 +41,21 @@ class Program:
         if static in self._met:
             return self.function(*arguments)
         self._met.add(static)
-        with self._compiling():
+        with self._compiling(), self._timed(static):
             return self.function(*arguments)
 
     def prepare(self, *arguments: Any) -> None:
         """Compiles for arguments of these shapes, unless the program is there already."""
         static = arguments[self._arrays :]
         if static not in self._met and static not in self._prepared:
-            self._prepared[static] = self.function.lower(*arguments).compile()
+            with self._timed(static):
+                self._prepared[static] = self.function.lower(*arguments).compile()
+
+    @contextlib.contextmanager
+    def _timed(self, static: tuple) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[static] = time.perf_counter() - began
 
     def forget(self, needed: Callable[[Stage], bool]) -> None:
         """Drops prepared programs of stages that are not needed any more."""
@@ -91,6 +101,10 @@ class Precompile:
             self._prepare(stage)
         except Exception as error:
             self.failure = error
+
+    def busy(self) -> bool:
+        """Whether something is being prepared."""
+        return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
         """Blocks until nothing is being prepared."""

@@ -91,8 +91,11 @@ class Recorder:
 
     def log(self, step: int, metrics: Mapping[str, jax.Array], row: bool = True) -> None:
         """Records the metrics of a step with rates and the time left: as a line and, if `row` is
-        true, as a row."""
-        values = fetch(metrics)
+        true, as a row.
+
+        `metrics` are arrays [], or [K] of the K steps of a call that ends with `step`.
+        """
+        values = {name: value.reshape(-1)[-1] for name, value in fetch(metrics).items()}
         seen = (step - self._logged) * self._stage.batch_size
         self._images, self._logged = self._images + seen, step
         values |= self.console.tick(step, seen, self._until)

@@ -99,6 +99,30 @@ def train_function(
     With `skips`, a step whose metrics or weights are not finite changes nothing but the step's
     number; `SKIPPED` among the metrics is how many there have been in a row.
     """
+    return _jitted(_train_step(system, mesh, skips), system, mesh)
+
+
+def several_function(
+    system: System, mesh: Mesh, skips: bool = False
+) -> Callable[..., tuple[TrainCarry, dict]]:
+    """(carry, batches, root key, stage) → (carry, metrics), jitted; the carry is donated.
+
+    The same as `train_function` called for one batch after the other, in one program. The batches
+    are arrays [K, B, …], as `Mesh.put_several` lays them out, the metrics are arrays [K].
+    """
+    step = _train_step(system, mesh, skips)
+
+    def train(carry: TrainCarry, batches: Batch, root: jax.Array, stage: Stage):
+        def one(carry: TrainCarry, batch: Batch):
+            return step(carry, batch, root, stage)
+
+        return jax.lax.scan(one, carry, batches)
+
+    return _jitted(train, system, mesh)
+
+
+def _train_step(system: System, mesh: Mesh, skips: bool) -> Callable[..., tuple[TrainCarry, dict]]:
+    """The step of `train_function` as a function that is not jitted."""
 
     def train(carry: TrainCarry, batch: Batch, root: jax.Array, stage: Stage):
         # the step before the update is folded in, so all randomness is a function of (seed, step)
@@ -115,6 +139,11 @@ def train_function(
         with mesh.splitting():
             return splitting.placed(new), metrics
 
+    return train
+
+
+def _jitted(train: Callable, system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry, dict]]:
+    """A function of a carry, batches, the root key and a stage, jitted; the carry is donated."""
     # a split state lies where `placed` says
     state = None if mesh.splits_state else mesh.replicated
     return jax.jit(
@@ -145,8 +174,8 @@ def _unless_broken(old: TrainCarry, new: TrainCarry, metrics: dict) -> tuple[Tra
 
 def epoch_means(carry: TrainCarry) -> dict[str, float]:
     """The average of each metric over the steps of the current epoch; NaN if all were skipped."""
-    count = int(carry.steps) or math.nan
-    return {name: float(total) / count for name, total in fetch(carry.sums).items()}
+    sums, steps = fetch((carry.sums, carry.steps))
+    return {name: float(total) / (int(steps) or math.nan) for name, total in sums.items()}
 
 
 def new_epoch(carry: TrainCarry) -> TrainCarry:
@@ -194,7 +223,7 @@ def check_weights(state: TrainState, saved_step: int | None) -> None:
     arrays = _float_arrays(state)
     here = all(map(is_here, jax.tree.leaves(arrays)))
     host = here and jax.default_backend() == "cpu"  # they lie there anyway: nothing is compiled
-    sums = (_sums_on_host if host else _sums_on_devices)(arrays)
+    sums = _sums_on_host(fetch(arrays)) if host else fetch(_sums_on_devices(arrays))
     for name, total in sums.items():
         if not np.isfinite(total):
             raise NonFinite(

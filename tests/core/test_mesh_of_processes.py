@@ -28,6 +28,11 @@ images = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
 batch = mesh.put({"image": images[own], "label": np.arange(16)[own]})
 np.testing.assert_array_equal(gather(batch["image"]), images)
 np.testing.assert_array_equal(gather(batch["label"]), np.arange(16))
+several = mesh.put_several([{"image": images[own]}, {"image": images[own] + 1}])["image"]
+np.testing.assert_array_equal(gather(several), [images, images + 1])
+one = batch["image"].sharding.addressable_devices_indices_map(images.shape)
+two = several.sharding.addressable_devices_indices_map(several.shape)
+assert {device: rows[1] for device, rows in two.items()} == {d: r[0] for d, r in one.items()}
 
 half = Mesh(4, available=order)  # fewer devices than there are: two of each process
 assert half.size == 4 and len(half.split.addressable_devices) == 2

@@ -55,6 +55,8 @@ def test_two_steps_with_finite_flat_metrics(system):
     """In the precision of the test below, with which it shares a compiled step."""
     carry, metrics = system.straight(system.double)
     assert int(carry.state.step) == 2
+    # the step writes where its carry lay: nothing of it is held twice
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(system.given))
     for name, value in metrics.items():
         assert isinstance(name, str)
         assert value.shape == ()

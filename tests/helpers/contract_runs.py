@@ -75,13 +75,15 @@ class Prepared:
         return batch | {k: v.astype(np.float64) for k, v in batch.items() if v.dtype == np.uint8}
 
     def _train(self, devices: int, steps: int, carry, double: bool):
-        """The carry and metrics after `steps` more steps; `carry` is donated."""
+        """The carry and metrics after `steps` more steps; `carry` is donated, as is `given`, which
+        the last of them got."""
         experiment = self.experiments[devices]
         with jax.enable_x64(double):
             begin = int(carry.state.step)
             step = self.step(devices, double)
             for index in range(begin, begin + steps):
                 batch = self._doubles(index) if double else self.batches[index]
+                self.given = carry
                 carry, metrics = step(carry, experiment.mesh.put(batch), experiment.key, self.stage)
             return carry, fetch(metrics)
 

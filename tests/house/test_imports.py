@@ -19,6 +19,7 @@ LOWEST = (
     "growing",
     "log",
     "npz",
+    "patience",
     "splitting",
     "zips",
     "__version__",
