@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from gan_jax import config as configs
 from gan_jax.core.train_step import TrainCarry, train_function
@@ -62,7 +63,7 @@ def equations(jaxpr: Any) -> int:
         if id(jaxpr) in seen:
             return 0
         seen[id(jaxpr)] = jaxpr
-        inner = (sub for eqn in jaxpr.eqns for sub in jax.core.jaxprs_in_params(eqn.params))
+        inner = (sub for eqn in jaxpr.eqns for sub in jaxprs_in_params(eqn.params))
         return len(jaxpr.eqns) + sum(map(count, inner))
 
     return count(jaxpr)
