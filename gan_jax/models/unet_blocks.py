@@ -120,8 +120,8 @@ def traced_once(block: nn.Module, key: Array | None, train: bool, *inputs: Array
     """The result of a bound block's `compute(*inputs, train, key)`.
 
     A U-Net has many blocks with the same options for maps of the same shape. Python runs through
-    `compute` and its derivatives once for all of these, which saves a third of the time before a
-    large network is compiled. With `block.again` the backward pass computes the block again.
+    `compute` and its derivatives once for all of these, which saves a third of the time before the
+    compiler begins. With `block.again` the backward pass computes the block again.
     """
     alone = block.clone(parent=None, name=None)  # equal for all of these blocks
     # the form of a convolution depends on the device, which jax does not know to be an argument

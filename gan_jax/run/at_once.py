@@ -15,7 +15,7 @@ from gan_jax.run.experiment import MOST_IMAGES, MOST_PIXELS, Experiment
 
 USABLE = 0.8  # of a device's memory: what is counted is not exactly what a compiler takes
 MOST = 1024  # images of a call on a device: each call is waited for
-PROBED = 2  # images with which a program is counted; it is counted again with twice as many
+PROBED = 16  # images with which a program is counted; it is counted again with twice as many
 PADDING = 1 / 8  # the share of images that may be made in vain, to fill the last call
 
 

@@ -46,8 +46,8 @@ def test_few_images_are_not_counted(experiment, monkeypatch):
 
 
 def test_as_many_as_there_is_memory_for(experiment):
-    each = (counted(experiment, 40) - counted(experiment, 8)) / 32
-    base = counted(experiment, 8) - 8 * each
+    each = (counted(experiment, 320) - counted(experiment, 64)) / 256
+    base = counted(experiment, 64) - 64 * each
     assert each >= 3 * experiment.facts.resolution**2
     for fitting, chosen in ((1100, 1024), (700, 512), (512.5, 512), (500, 256), (100, 64)):
         room = (base + fitting * each) / at_once.USABLE
