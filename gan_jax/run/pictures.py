@@ -13,7 +13,7 @@ from gan_jax.errors import UserError
 from gan_jax.files import write_bytes
 from gan_jax.growing import tolerated
 from gan_jax.metrics import neighbours
-from gan_jax.report import curves, epochs, grids, page
+from gan_jax.report import epochs, grids, page
 from gan_jax.report.frames import Pictures
 from gan_jax.report.series import read_rows
 from gan_jax.run.experiment import Experiment
@@ -117,6 +117,8 @@ def refresher(
             return
         if not folder.is_dir():  # whoever trains has been told
             return
+        from gan_jax.report import curves  # here: matplotlib takes a third of a second to import
+
         named = f"{folder}: one of curves.png, epochs.csv and report.html"
         with tolerated(named, logger.warning, UserError):
             rows = read_rows(folder / "metrics.jsonl")
