@@ -8,6 +8,7 @@ import numpy as np
 from gan_jax.core.mesh import Mesh, gather
 from gan_jax.core.precompile import Program
 from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
+from gan_jax.errors import is_full_memory
 
 Step = Callable[[TrainState, Batch, Array, Stage], Images]
 ToUint8 = Callable[[Array], Array]  # [-1, 1] → uint8
@@ -22,6 +23,8 @@ class Sampler:
       to_uint8: images in [-1, 1] to uint8.
       chunk: images per call; rounded up to a multiple of the devices.
       compiler_options: options of XLA by name.
+      small: images per call from the first time on that the memory is too small for a chunk; 0:
+        there is no smaller one.
     """
 
     def __init__(
@@ -31,9 +34,10 @@ class Sampler:
         to_uint8: ToUint8,
         chunk: int = 64,
         compiler_options: Mapping[str, str] | None = None,
+        small: int = 0,
     ):
         self.mesh = mesh
-        self.chunk = -(-chunk // mesh.size) * mesh.size
+        self.chunk, self._small = (-(-n // mesh.size) * mesh.size for n in (chunk, small))
         # a constant: the same seed means the same latents in every run
         self.key = mesh.copy(jax.random.key(0))
 
@@ -63,17 +67,33 @@ class Sampler:
         `names` limits which of the system's images are made ("raw", "ema"); () makes all. `done` is
         called after every chunk with the number of images so far.
         """
-        count = len(batch["seed"])
+        count, start = len(batch["seed"]), 0
         parts: list[dict[str, np.ndarray]] = []
-        for start in range(0, count, self.chunk):
-            part = {
-                k: _filled(np.asarray(v)[start : start + self.chunk], self.chunk)
-                for k, v in batch.items()
-            }
-            made = self.program(state, self._spread(part), self.key, stage, tuple(names))
-            parts.append({k: gather(v) for k, v in made.items()})
-            done(min(start + self.chunk, count))
+        while start < count:
+            try:
+                made = self._made(state, batch, stage, tuple(names), start)
+            except jax.errors.JaxRuntimeError as error:
+                if not (is_full_memory(error) and self._may_shrink()):
+                    raise
+                self.chunk = self._small
+                continue
+            parts.append(made)
+            start += self.chunk
+            done(min(start, count))
         return {k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]}
+
+    def _made(
+        self, state: TrainState, batch: Batch, stage: Stage, names: tuple[str, ...], start: int
+    ) -> dict[str, np.ndarray]:
+        """The images of one chunk, from row `start` of a batch on."""
+        end = start + self.chunk
+        part = {k: _filled(np.asarray(v)[start:end], self.chunk) for k, v in batch.items()}
+        made = self.program(state, self._spread(part), self.key, stage, names)
+        return {k: gather(v) for k, v in made.items()}
+
+    def _may_shrink(self) -> bool:
+        """Whether there are smaller chunks; not where other processes would not take part."""
+        return 0 < self._small < self.chunk and jax.process_count() == 1
 
     def names(self, state: TrainState, batch: Batch, stage: Stage) -> tuple[str, ...]:
         """The names of the images that this system makes, such as "ema", without making any."""

@@ -23,6 +23,7 @@ from gan_jax.files import read_json, reason, write_json
 from gan_jax.metrics.metric import PIXELS, MetricOptions
 from gan_jax.metrics.registry import METRICS
 from gan_jax.metrics.sets import spread
+from gan_jax.run import at_once
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
@@ -68,8 +69,20 @@ class Quality:
             self.about |= measure.about
             for remark in measure.remarks:
                 logger.warning(f"note: {remark}")
-        self._sampler = experiment.sampler(min(self._chunk, task.count))
+        few = min(self._chunk, task.count)
+        self._at_once = self._drawn_at_once() if self._of_drawn else few
+        self._sampler = experiment.sampler(self._at_once, fits=self._at_once > few)
         self._noted: set[str] = set()
+
+    def _drawn_at_once(self) -> int:
+        """How many images of the last stage, which are the largest, are sampled at a time. They are
+        measured a few at a time."""
+        few = min(self._chunk, self.count)
+        if not at_once.memory():
+            return few
+        made, batch = self.experiment, self.experiment.sample_batch(range(1))
+        of_call = (made, made.system.sample_step, made.carry.state, batch, made.last)
+        return max(at_once.images(*of_call, wanted=self.count), few)
 
     def prepare(self, state: TrainState, stage: Stage, stopped: Callable[[], bool]) -> None:
         """Prepares what a stage of another resolution needs: statistics and compiled programs.
@@ -117,11 +130,14 @@ class Quality:
     def _drawn(self, state: TrainState, stage: Stage) -> Iterator[tuple[np.ndarray, Batch]]:
         """Batches of sampled images with what they were made from; none if no metric needs them."""
         name, count = "", self.count if self._of_drawn else 0
-        for start in range(0, count, self._chunk):
-            seeds = range(start, min(start + self._chunk, count))
+        for start in range(0, count, self._at_once):
+            seeds = range(start, min(start + self._at_once, count))
             batch = self.experiment.sample_batch(seeds)
             name = name or self._weights(state, batch, stage)
-            yield self._sampler(state, batch, stage, (name,))[name], batch
+            images = self._sampler(state, batch, stage, (name,))[name]
+            for first in range(0, len(images), self._chunk):
+                rows = slice(first, first + self._chunk)
+                yield images[rows], {k: v[rows] for k, v in batch.items()}
 
     def _weights(self, state: TrainState, batch: Batch, stage: Stage) -> str:
         """The name of the weights to sample with: "ema" if there is one, else the first."""

@@ -26,6 +26,7 @@ from gan_jax.run import class_names
 from gan_jax.run import folder as folders
 
 MOST_PIXELS = 2**22  # sampled at once on a device: 64 images of 256 px, 4 of 1024 px
+MOST_IMAGES = 64  # sampled at once where the memory is not counted
 MOST_COLUMNS = 20  # of a grid that has a column for each class
 TITLES = ("input", "output", "target")  # columns of a translation's grid
 
@@ -189,15 +190,18 @@ class Experiment:
             jax.eval_shape(lambda s, b, k: step(s, b, k, self.last), state, batch, self.key)
         )
 
-    def sampler(self, chunk: int = 64, step: Callable | None = None) -> Sampler:
+    def sampler(self, chunk: int = 64, step: Callable | None = None, fits: bool = False) -> Sampler:
         """A sampler that calls the system's sample_step, or a task like it, in chunks of images.
 
-        Chunks of large images are smaller, so that sampling takes no more memory than training.
+        Chunks of large images are smaller, so that sampling takes no more memory than training,
+        unless `fits` says that the memory has been counted (run.at_once). A chunk that does not fit
+        after all is made in the smaller ones.
         """
         most = self.mesh.size * (MOST_PIXELS // self.facts.resolution**2)
-        chunk = max(min(chunk, most), 1)
+        small = max(min(chunk, most, MOST_IMAGES if fits else chunk), 1)
         options = self.system.sampling_options
-        return Sampler(step or self.system.sample_step, self.mesh, to_uint8, chunk, options)
+        step = step or self.system.sample_step
+        return Sampler(step, self.mesh, to_uint8, chunk if fits else small, options, small)
 
     def sample_batch(self, seeds: Sequence[int], classes: Sequence[int | str] = ()) -> Batch:
         """The batch from which images are sampled: `seed` [N], and `label` [N] or pairs of images.

@@ -14,8 +14,8 @@ from gan_jax.core.system import Batch, Facts, PyTree, Stage, TrainState
 from gan_jax.core.train_step import TrainCarry
 from gan_jax.core.validation import EVALUATION, Validator
 from gan_jax.errors import ArgumentError, UserError
+from gan_jax.run import at_once, latent_walk, memory
 from gan_jax.run import folder as folders
-from gan_jax.run import latent_walk, memory
 from gan_jax.run.experiment import Experiment
 
 Seeds = int | Iterable[int] | None  # how many images, or their numbers
@@ -126,9 +126,10 @@ class Model:
         """The images that `step` makes for a batch with `seed` [N]: uint8 [N, H, W, C].
 
         `step` is a system's sample_step or a task like it. About `chunk` images are made at a time,
-        at most 64. `weights` and `progress` are as in `sample`.
+        as far as memory allows. `weights` and `progress` are as in `sample`.
         """
-        sampler = self._sampler(step, min(chunk, 64))
+        of_call = (self.experiment, step, self.state, batch, self.stage)
+        sampler = self._sampler(step, at_once.images(*of_call, wanted=chunk))
         if len(batch["seed"]) <= sampler.chunk:
             progress = unseen
         names = sampler.names(self.state, batch, self.stage)
@@ -303,9 +304,10 @@ class Model:
 
     def _sampler(self, step: Callable, chunk: int) -> Sampler:
         # powers of two, so that a handful of compilations serve every number of seeds
-        size = 1 << (chunk - 1).bit_length()
+        many = chunk > at_once.few(self.experiment, chunk)
+        size = chunk if many else 1 << (chunk - 1).bit_length()
         if (step, size) not in self._samplers:
-            self._samplers[step, size] = self.experiment.sampler(size, step)
+            self._samplers[step, size] = self.experiment.sampler(size, step, many)
         return self._samplers[step, size]
 
 

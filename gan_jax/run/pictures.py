@@ -14,7 +14,7 @@ from gan_jax.files import write_bytes
 from gan_jax.growing import tolerated
 from gan_jax.metrics import neighbours
 from gan_jax.patience import patient
-from gan_jax.report import curves, epochs, grids, page
+from gan_jax.report import epochs, grids, page
 from gan_jax.report.frames import Pictures
 from gan_jax.report.series import read_rows
 from gan_jax.run.experiment import Experiment
@@ -124,6 +124,8 @@ def refresher(
         rows, seconds = [], LAST_SHRINKING if ended else SHRINKING
 
         def write_curves(path: Path) -> None:
+            from gan_jax.report import curves  # here: matplotlib takes long to import
+
             write_bytes(path, curves.draw(rows, {best.metric: best.mode}))
 
         def write_epochs(path: Path) -> None:

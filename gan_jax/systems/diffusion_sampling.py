@@ -14,7 +14,7 @@ from gan_jax.core.seeds import latents_of, noise_of
 from gan_jax.core.system import Array, Batch, Images, Net, PyTree, Stage, Task, TrainState
 from gan_jax.errors import ArgumentError
 from gan_jax.models.unet import NO_CLASS
-from gan_jax.ops import images
+from gan_jax.ops import groups, images
 from gan_jax.ops.diffusion import bound, chain_samplers, guidance, sampling
 from gan_jax.ops.diffusion.noise_schedules import Chain
 from gan_jax.ops.diffusion.processes import Process
@@ -103,11 +103,14 @@ def drawn(
     low = images.to_unit(batch["input"]) if model.networks.upsampler else None
     z = latents_of(batch, key, math.prod(shape)).reshape(-1, *shape)
     noise_at = noise_of(batch["seed"], jax.random.fold_in(key, 1), shape)
-    network, score = networks.conditioned(model.networks, params, label, low), None
-    if guide_by != 1:
-        nothing = jnp.full_like(batch["label"], NO_CLASS)
-        plain = networks.conditioned(model.networks, params, nothing, low)
-        network = guidance.classifier_free(network, plain, guide_by, shape[-1])
+    score = None
+    if guide_by == 1:
+        network = networks.conditioned(model.networks, params, label, low)
+    else:
+        labels = groups.interleaved(label, jnp.full_like(label, NO_CLASS))
+        twice = low if low is None else groups.interleaved(low, low)
+        both = networks.conditioned(model.networks, params, labels, twice)
+        network = guidance.classifier_free(both, guide_by, shape[-1])
     if model.networks.guide:
         classify = networks.classifier(model.networks, nets)
         score = guidance.classifier_score(classify, batch["label"], model.guide_scale)

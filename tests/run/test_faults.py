@@ -18,6 +18,7 @@ from gan_jax.core.state_writer import Gone, SaveFailed
 from gan_jax.core.train_step import NonFinite
 from gan_jax.errors import UserError
 from gan_jax.modes import door
+from gan_jax.report import curves
 from gan_jax.run import claims, memory, missing, pictures
 from gan_jax.run import folder as folders
 from tests.helpers import contract
@@ -331,7 +332,7 @@ def test_a_summary_that_a_kill_prevented_names_the_best_that_only_the_end_had_me
 def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch, lines):
     experiment = SimpleNamespace(config=config(2))
     refresh, drawn = pictures.refresher(experiment, run), []
-    monkeypatch.setattr(pictures.curves, "draw", lambda *args: b"")
+    monkeypatch.setattr(curves, "draw", lambda *args: b"")
     monkeypatch.setattr(pictures.page, "write", lambda *args: drawn.append(args[1].name))
     (run / "epochs.csv").unlink(missing_ok=True)
     with monkeypatch.context() as patch:

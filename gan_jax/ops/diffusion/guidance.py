@@ -9,17 +9,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gan_jax.ops import groups
 from gan_jax.ops.diffusion.processes import NetworkOf
 
 
-def classifier_free(
-    conditional: NetworkOf, plain: NetworkOf, scale: float, channels: int
-) -> NetworkOf:
+def classifier_free(both: NetworkOf, scale: float, channels: int) -> NetworkOf:
     """A network whose output is plain + scale · (conditional - plain) in its first `channels`, and
-    that of the conditional network in the others (Ho & Salimans 2022; scale 1 is no guidance)."""
+    that of the conditional network in the others (Ho & Salimans 2022; scale 1 is no guidance).
+
+    `both` is a network of 2B images: with x [2B, H, W, C] each image comes twice, first with its
+    class and then without one. One pass keeps a device fuller than two, and compiles sooner.
+    """
 
     def network(x: Array, time: Array) -> Array:
-        given, free = conditional(x, time), plain(x, time)
+        joined = both(groups.interleaved(x, x), groups.interleaved(time, time))
+        given, free = groups.parted(joined, 2)
         away = free[..., :channels] + scale * (given[..., :channels] - free[..., :channels])
         return jnp.concatenate([away, given[..., channels:]], axis=-1)
 

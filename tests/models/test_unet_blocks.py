@@ -1,0 +1,80 @@
+"""How the blocks of a U-Net are traced."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import backend
+from gan_jax.models import convolution, unet, unet_blocks
+
+
+def test_blocks_that_are_alike_are_traced_once(monkeypatch):
+    """Three blocks on each side have the same shapes, or two where channels are joined."""
+    seen = []
+    for block in (unet_blocks.ResBlock, unet_blocks.Attention):
+
+        def compute(self, x, *rest, plain=block.compute):
+            seen.append((type(self).__name__, x.shape))
+            return plain(self, x, *rest)
+
+        monkeypatch.setattr(block, "compute", compute)
+    model = ConfigDict(unet.defaults() | unet.TINY)
+    # sizes that no other test has, so that nothing has been traced before
+    model.update(num_channels=12, norm_groups=3, num_res_blocks=3, attention_resolutions=(8,))
+    model.update(num_head_channels=6, remat="blocks")
+    net = unet.unet(model, 8, 1, 1, 0)
+    x, time = jnp.zeros((3, 8, 8, 1)), jnp.zeros(3)
+    params, _ = jax.eval_shape(net.init, jax.random.key(0), x, time)
+    seen.clear()  # weights are made block by block
+
+    def loss(params):
+        return jnp.mean(net.apply(params, {}, x, time, train=True)[0] ** 2)
+
+    jax.eval_shape(jax.grad(loss), params)
+    assert len(seen) == len(set(seen))
+    blocks = [name for name in params if name.startswith(("input", "middle", "output"))]
+    assert len(seen) < len(blocks) / 2
+    again = len(seen)
+    jax.eval_shape(jax.grad(loss), params)
+    assert len(seen) == again
+
+
+def shapes_of(block, x, embedding):
+    """The shapes of a block's weights."""
+    return jax.eval_shape(lambda key: block.init(key, x, embedding, False), jax.random.key(0))
+
+
+def test_programs_for_other_devices_are_traced_anew(monkeypatch):
+    """The form of a convolution depends on the device."""
+    block = unet_blocks.ResBlock(10, groups=5)
+    x, embedding = jnp.zeros((1, 4, 4, 10)), jnp.zeros((1, 3))
+    params = shapes_of(block, x, embedding)
+
+    def program():
+        return str(jax.make_jaxpr(lambda p: block.apply(p, x, embedding, False))(params))
+
+    own = program()
+    assert "custom_vjp" in own
+    with backend.programs_for("tpu"):
+        assert not convolution._explicit("auto")
+        other = program()
+    assert other != own
+    assert program() == own
+
+
+def test_dropout_draws_what_flax_would_draw():
+    block = unet_blocks.ResBlock(8, dropout=0.5, groups=4)
+    random = np.random.RandomState(0)
+    x, embedding = jnp.asarray(random.randn(2, 4, 4, 8)), jnp.asarray(random.randn(2, 3))
+    params = jax.tree.map(
+        lambda s: jnp.asarray(random.randn(*s.shape), s.dtype), shapes_of(block, x, embedding)
+    )
+    rngs = {"dropout": jax.random.key(1)}
+    found = block.apply(params, x, embedding, True, rngs=rngs)
+    expected = block.apply(
+        params, x, embedding, True, rngs=rngs, method=unet_blocks.ResBlock.compute
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    other = block.apply(params, x, embedding, True, rngs={"dropout": jax.random.key(2)})
+    assert np.abs(other - found).max() > 0.1
