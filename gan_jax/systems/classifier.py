@@ -43,6 +43,7 @@ from gan_jax.core.system import (
     changed,
     new_state,
 )
+from gan_jax.models import convolution
 from gan_jax.models.classifier import classifier, identity_classifier
 from gan_jax.models.network import Network
 from gan_jax.models.segmenter import segmenter
@@ -247,6 +248,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         tasks=_tasks(model),
         rates={"classifier": model.optimizer.rate},
         parts=model.microbatches,
+        compiler_options=convolution.compiler_options(training=True),
     )
 
 

@@ -43,6 +43,7 @@ from gan_jax.core.system import (
     changed,
     new_state,
 )
+from gan_jax.models import convolution
 from gan_jax.models import gan as networks
 from gan_jax.models.network import Network
 from gan_jax.ops import augment, images, losses, penalties
@@ -125,6 +126,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         labelled=config.model.conditioning != "none",
         latents=gan.z_dim,
         parts=gan.microbatches,
+        compiler_options=convolution.compiler_options(training=True),
     )
 
 
