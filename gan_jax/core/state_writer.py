@@ -44,8 +44,14 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
     return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
-# orbax logs each error with its traceback, also those that it raises; here each is a line
+def _not_of_its_tasks(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.getMessage()
+
+
+# orbax logs each error with its traceback, also those that it raises; here each is a line. Where
+# one of the writes of a state fails, asyncio logs the errors of the others
 logging.getLogger("absl").addFilter(_not_of_orbax)
+logging.getLogger("asyncio").addFilter(_not_of_its_tasks)
 
 
 def _pass_over_late_writes() -> None:

@@ -2,6 +2,7 @@
 read."""
 
 import errno
+import logging
 import os
 import resource
 import threading
@@ -208,6 +209,14 @@ def test_what_could_not_be_removed_is_swept_in_the_end(tmp_path, monkeypatch):
     assert names(tmp_path / "c") == ["1.removed", "2"]
     states.close()
     assert names(tmp_path / "c") == ["2"]
+
+
+def test_writes_that_fail_beside_the_first_one_are_no_tracebacks(caplog):
+    """asyncio logs them, with the place of the function, when it forgets the task."""
+    place = saved_states.ocp.__file__
+    logging.getLogger("asyncio").error(f"Task exception was never retrieved\ndefined at {place}")
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nsomebody else's")
+    assert [record.message[-15:] for record in caplog.records] == ["somebody else's"]
 
 
 def test_a_state_that_the_disk_did_not_remove_goes_at_the_end(tmp_path, monkeypatch, lines):
