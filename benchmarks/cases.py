@@ -148,7 +148,7 @@ CASES = (
         on_cpu={"batch_size": 32, "model.num_channels": 64, "model.num_res_blocks": 1},
         small={
             "batch_size": 4, "model.num_channels": 32, "model.num_res_blocks": 1,
-            "model.channel_mult": (1, 2), "sampling.steps": "2",
+            "model.channel_mult": (1, 1, 2), "sampling.steps": "2",
         },
     ),
     Case(

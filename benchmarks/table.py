@@ -1,5 +1,6 @@
 """What was measured, as Markdown: one table of cases, and one of details."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,13 +11,14 @@ NONE = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, in plain notation; a dash for None."""
+    """A number with so many significant digits, in plain notation; whole numbers as they are, and a
+    dash for None."""
     if value is None:
         return NONE
-    if value == 0:
-        return "0"
-    magnitude = len(str(int(abs(value)))) if abs(value) >= 1 else 1
-    return f"{value:,.{max(digits - magnitude, 0)}f}"
+    if isinstance(value, int) or value == 0:
+        return f"{value:,.0f}"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{max(decimals, 0)}f}"
 
 
 def _of(case: Mapping[str, Any], *path: str) -> Any:
@@ -73,7 +75,7 @@ def columns(peaks: Mapping[str, float]) -> dict[str, Callable[[Mapping[str, Any]
 
     ours = ("step", "times", "gan_jax")
     return {
-        "images": lambda case: number(_of(case, "step", "images"), 6),
+        "images": lambda case: number(_of(case, "step", "images")),
         "step, ms": _scaled(1e3, *ours, "median"),
         "fastest": _scaled(1e3, *ours, "fastest"),
         "spread": _scaled(1e3, *ours, "spread"),
@@ -81,7 +83,7 @@ def columns(peaks: Mapping[str, float]) -> dict[str, Callable[[Mapping[str, Any]
         "GFLOP": _scaled(1e-9, "step", "operations"),
         "of peak": percent,
         "best PyTorch, ms": fastest_torch,
-        "of PyTorch's time": lambda case: number(against_torch(case, "step"), 3),
+        "of PyTorch's time": lambda case: number(against_torch(case, "step")),
         "step, MB": _scaled(1e-6, "step", "memory"),
         "process, MB": _scaled(1e-6, "compile", "process"),
         "compile, s": _scaled(1, "compile", "cold"),
@@ -92,7 +94,7 @@ def columns(peaks: Mapping[str, float]) -> dict[str, Callable[[Mapping[str, Any]
         "a save holds, ms": _scaled(1e3, "checkpoint", "held", "median"),
         "on disk, s": _scaled(1, "checkpoint", "written", "median"),
         "samples/s": lambda case: number(rate(case, "sample")),
-        "of PyTorch's time ": lambda case: number(against_torch(case, "sample"), 3),
+        "of PyTorch's time ": lambda case: number(against_torch(case, "sample")),
     }
 
 
