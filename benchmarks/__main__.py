@@ -95,7 +95,7 @@ def detailed(detail: Detail, options: argparse.Namespace) -> dict[str, Any]:
     times = timing.race(detail.make(options.small), options.seconds / 4)
     return {
         "title": detail.title,
-        "images": detail.images,
+        "images": 0 if options.small else detail.images,
         "times": {name: found.summary() for name, found in times.items()},
     }
 

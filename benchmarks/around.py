@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from benchmarks import pictures, timing
+from benchmarks.cases import stage_of
 from benchmarks.ours import Ours
 from benchmarks.step import Opened
 from gan_jax import data
@@ -18,7 +19,7 @@ from gan_jax.core import train_step
 from gan_jax.core.checkpoint import Checkpoints
 
 SAVES = 5
-WINDOW = 8  # batches that are timed at a time
+LEAST_READ = 128  # images that are timed at a time, and at least two batches
 
 
 def sample(opened: Opened) -> dict[str, Any]:
@@ -84,18 +85,19 @@ def read(opened: Opened) -> dict[str, Any]:
 
     Batches are decoded, changed and put together as in training, by as many workers as in training.
     """
-    config, stage = opened.case.load(opened.small), opened.step.stage
+    config, stage = opened.case.load(opened.small), stage_of(opened.experiment)
     with tempfile.TemporaryDirectory() as folder:
         config.data.update(pictures.like(config, Path(folder)))
         made = data.make(config.data, workers=config.run.workers, decoding=config.run.decoding)
         batches = made("train", _From(stage.batch_size), 0)
+        count = max(LEAST_READ // stage.batch_size, 2)
 
         def window() -> None:
-            for _ in itertools.islice(batches, WINDOW):
+            for _ in itertools.islice(batches, count):
                 pass
 
-        times = timing.race({"gan_jax": timing.Contender(window)}, opened.seconds)
-    images = WINDOW * stage.batch_size
+        times = timing.race({"gan_jax": timing.Contender(window, repeats=1)}, opened.seconds)
+    images = count * stage.batch_size
     return {"images": images, "times": {"gan_jax": times["gan_jax"].summary()}}
 
 

@@ -23,6 +23,8 @@ FIRST_STEP = "the first step was made"  # the beginning of the line that launch.
 PATIENCE = 1200  # seconds that a process may take
 # intervals of what is not to happen before the first step, or to be prepared for
 NEVER = ("sample_every", "eval_every", "quality_every")
+# a value of validation in place of a metric of samples, for which a network would be trained first
+VALIDATED = {"gan": "val/gen", "progan": "val/wasserstein"}
 
 
 def measure(opened: Opened) -> dict[str, Any]:
@@ -100,8 +102,8 @@ def command(case: Case, small: bool, folder: Path, run: Path) -> list[str]:
         (place / "values.json").write_text(json.dumps(values))
     named = {f"data.{key}": value for key, value in values.items()} | case.values(small)
     named |= {f"run.{key}": "0" for key in NEVER} | {"run.devices": 1}
-    if config.best.metric not in ("val/l1", "val/loss"):
-        named["best.metric"] = "val/loss"
+    if case.system in VALIDATED:
+        named["best.metric"] = VALIDATED[case.system]
     words = [f"--config={case.config}", f"--workdir={run / 'run'}"]
     words += [f"--compilation_cache={folder / 'launch'}"]
     words += [f"--config.{key}={_written(value)}" for key, value in named.items()]

@@ -25,12 +25,14 @@ class Contender:
 
     `call()` may return before the work is done; `wait(result)` returns when what a call returned is
     ready. Several calls may follow each other before one is waited for, as in training. `before` is
-    called before every sample and is not timed.
+    called before every sample and is not timed. `repeats` is how many calls make a sample; 0: as
+    many as take SHORTEST.
     """
 
     call: Callable[[], Any]
     wait: Callable[[Any], None] = _as_it_is
     before: Callable[[], None] = _nothing
+    repeats: int = 0
 
 
 @dataclass
@@ -91,10 +93,10 @@ def race(contenders: Mapping[str, Contender], seconds: float, least: int = 3) ->
 
 
 def _calls(contender: Contender) -> int:
-    """How many calls make a sample of SHORTEST."""
+    """How many calls make a sample."""
     contender.wait(contender.call())
     wall, _ = _sample(contender, 1)
-    return int(np.clip(np.ceil(SHORTEST / max(wall, 1e-9)), 1, MOST_CALLS))
+    return contender.repeats or int(np.clip(np.ceil(SHORTEST / max(wall, 1e-9)), 1, MOST_CALLS))
 
 
 def _sample(contender: Contender, count: int) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """Where and how PyTorch computes: its device, the layout of images, precision and compilation."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,10 +87,3 @@ def quiet(net: torch.nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-
-
-@contextlib.contextmanager
-def on_one_device_type(place: Place):
-    """In this block new tensors lie on the place's device."""
-    with torch.device(place.device):
-        yield

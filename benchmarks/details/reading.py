@@ -48,7 +48,7 @@ def opened(source: str, place: Path, workers: int, way: str = "threads") -> Cont
         for _ in itertools.islice(batches, count):
             pass
 
-    return Contender(partial(take, WINDOW), before=partial(take, AHEAD))
+    return Contender(partial(take, WINDOW), before=partial(take, AHEAD), repeats=1)
 
 
 def shards(workers: int, small: bool) -> dict[str, Contender]:

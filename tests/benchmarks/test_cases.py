@@ -1,5 +1,7 @@
 """The registry of the benchmark: every case can be built and trained, every name is found."""
 
+import functools
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,7 @@ def test_the_command_of_a_case_is_accepted(case, tmp_path, monkeypatch):
     configs.check(config)
     assert config.run.sample_every == "0"
     for key, value in case.values().items():
-        found = configs.flat(config)[key]
+        found = functools.reduce(operator.getitem, key.split("."), config)
         assert tuple(found) == value if isinstance(value, tuple) else found == value, key
 
 

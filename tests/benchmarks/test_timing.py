@@ -47,6 +47,12 @@ def test_short_calls_are_repeated_in_a_sample(monkeypatch):
     assert len(times.calls) == 2
 
 
+def test_how_many_calls_make_a_sample_may_be_said():
+    seen: list[int] = []
+    timing.race({"a": Contender(lambda: seen.append(1), repeats=3)}, seconds=0, least=2)
+    assert len(seen) == 2 + 2 * 3
+
+
 def test_nothing_to_race():
     assert timing.race({}, seconds=10) == {}
 
