@@ -14,6 +14,7 @@ then to restrict all contenders to one core: taskset -c 0 python -m benchmarks â
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import around, cases, commands, machine, step, table, timing
+from benchmarks import agreement, around, cases, commands, machine, step, table, timing
 from benchmarks.cases import Case
 from benchmarks.details import Detail, convolutions, growing, inception, norm, passes, reading, warp
 from gan_jax.errors import UserError, near_miss
@@ -78,7 +79,7 @@ def chosen(options: argparse.Namespace) -> tuple[list[Case], list[Detail]]:
 def measured(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """All parts of a case that are asked for.
 
-    Raises step.Disagreement where PyTorch computes something else.
+    Raises agreement.Disagreement where PyTorch computes something else.
     """
     opened = step.Opened(case, options.seconds, options.small)
     found: dict[str, Any] = {"title": case.title, "system": case.system, "config": case.config}
@@ -131,6 +132,8 @@ def run(options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]) -> 
 
 def main(words: list[str]) -> int:
     """The exit status."""
+    # PyTorch and the processes that are started need memory on the same device
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         options = parsed(words)
         if options.list:
@@ -146,7 +149,7 @@ def main(words: list[str]) -> int:
                 path.with_suffix(".md").write_text(table.markdown(results))
 
         results = run(options, keep)
-    except (UserError, step.Disagreement) as error:
+    except (UserError, agreement.Disagreement) as error:
         told(f"error: {error}")
         return 1
     keep(results)

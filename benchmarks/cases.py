@@ -174,15 +174,19 @@ CASES = (
 
 
 def chosen(words: str, everything: tuple[Any, ...] = CASES) -> tuple[Any, ...]:
-    """The cases that `words`, separated by commas, name by their name or their system; "all": every
-    one. Raises UserError for a word that names none of them."""
+    """The cases that `words`, separated by commas, name by their name or their system, in the order
+    of the words; "all": every one that is left.
+
+    Raises UserError for a word that names none of them.
+    """
     wanted = [word.strip() for word in words.split(",") if word.strip()]
-    if "all" in wanted or not wanted:
-        return everything
     known = [*dict.fromkeys(word for case in everything for word in (case.system, case.name))]
     for word in wanted:
-        if word not in known:
+        if word not in ("all", *known):
             raise UserError(
                 f"--system={word}: accepted are all, {', '.join(known)}{near_miss(word, known)}"
             )
-    return tuple(case for case in everything if {case.system, case.name} & {*wanted})
+    found = (
+        c for word in wanted or ["all"] for c in everything if word in (c.system, c.name, "all")
+    )
+    return tuple({case.name: case for case in found}.values())

@@ -84,16 +84,22 @@ else
   echo "tests: left out, pytest is not installed"
 fi
 
-# 2. the table; it is written after every case
-part bench $((END * 2 / 5)) "$PYTHON" -m benchmarks --parts=step --seconds=3 $small \
-  --json="$out/bench.json" --remark="Measured by jobs/gpu_check.sh."
+# 2. the table; it is written after every case, the most telling ones first
+systems=pix2pix_256,progan_cifar_32,diffusion_32,sngan_32,all
+seconds=3
+if [[ $small ]]; then systems=gan_dense,classifier_28 seconds=0.2; fi
+part bench $((END * 2 / 5)) "$PYTHON" -m benchmarks --system="$systems" --parts=step $small \
+  --seconds="$seconds" --json="$out/bench.json" --remark="Measured by jobs/gpu_check.sh."
 if [[ -f $out/bench.md ]]; then
   cp "$out/bench.md" "$out/bench.json" "$out/results/"
   cat "$out/bench.md"
 fi
 
 # 3. the profile
-part profile $((END / 8)) "$PYTHON" -m benchmarks.profile --out="$out/profile" $small
+systems=pix2pix_256,progan,diffusion_32
+if [[ $small ]]; then systems=dcgan_28; fi
+part profile $((END / 8)) "$PYTHON" -m benchmarks.profile --system="$systems" $small \
+  --out="$out/profile"
 if [[ -f $out/profile/profile.md ]]; then
   cp "$out/profile/profile.md" "$out/profile/profile.json" "$out/results/"
   cat "$out/profile/profile.md"

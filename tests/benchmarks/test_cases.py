@@ -66,7 +66,7 @@ def test_choosing_by_system_and_by_name():
         return [case.name for case in cases.chosen(words)]
 
     assert named("pix2pix") == ["pix2pix_256", "pix2pix_256_b4"]
-    assert named("dcgan_28, warpgan") == ["dcgan_28", "warpgan_64"]
+    assert named("warpgan, dcgan_28,warpgan_64") == ["warpgan_64", "dcgan_28"]
     assert named("all") == named("") == [case.name for case in CASES]
     with pytest.raises(UserError, match="did you mean progan"):
         named("prgan")

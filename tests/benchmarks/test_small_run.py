@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import compare, machine, step
+from benchmarks import agreement, compare, machine
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "folder" / "dense.json"
     words = ["--system=gan_dense", "--parts=step,sample,data,checkpoint", "--small"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "torch_is_here", lambda: False)
+        patch.setattr(agreement, "torch_is_here", lambda: False)
         patch.setattr(machine, "_version", lambda package: "")
         status = bench.main([*words, "--seconds=0", f"--json={path}"])
     return status, json.loads(path.read_text()), path.with_suffix(".md").read_text()
