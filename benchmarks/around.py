@@ -1,9 +1,9 @@
 """What a run does around its steps: sampling, saving, and reading its data."""
 
 import functools
-import itertools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from gan_jax.core import train_step
 from gan_jax.core.checkpoint import Checkpoints
 
 SAVES = 5
-LEAST_READ = 128  # images that are timed at a time, and at least two batches
+SPELLS, SHORTEST_SPELL = 8, 0.05  # samples of reading, and seconds of each at least
 
 
 def sample(opened: Opened) -> dict[str, Any]:
@@ -84,21 +84,29 @@ def read(opened: Opened) -> dict[str, Any]:
     """Images a second of the data of a config, from files of its kind that are made here.
 
     Batches are decoded, changed and put together as in training, by as many workers as in training.
+    The times are those of one image. Batches come in bursts, so a sample is a spell of many.
     """
     config, stage = opened.case.load(opened.small), stage_of(opened.experiment)
+    times, spell = timing.Times(), max(opened.seconds / SPELLS, SHORTEST_SPELL)
     with tempfile.TemporaryDirectory() as folder:
         config.data.update(pictures.like(config, Path(folder)))
         made = data.make(config.data, workers=config.run.workers, decoding=config.run.decoding)
         batches = made("train", _From(stage.batch_size), 0)
-        count = max(LEAST_READ // stage.batch_size, 2)
+        _read_for(batches, spell)  # workers start, and the first images are read from the disk
+        for _ in range(SPELLS):
+            wall, cores, count = _read_for(batches, spell)
+            times.calls.append(wall / (count * stage.batch_size))
+            times.cores.append(cores / (count * stage.batch_size))
+    return {"images": 1, "times": {"gan_jax": times.summary()}}
 
-        def window() -> None:
-            for _ in itertools.islice(batches, count):
-                pass
 
-        times = timing.race({"gan_jax": timing.Contender(window, repeats=1)}, opened.seconds)
-    images = count * stage.batch_size
-    return {"images": images, "times": {"gan_jax": times["gan_jax"].summary()}}
+def _read_for(batches: Iterator[Any], seconds: float) -> tuple[float, float, int]:
+    """(seconds, seconds of processor time, batches) of reading for so long."""
+    began, spent, count = time.perf_counter(), time.process_time(), 0
+    while not count or time.perf_counter() - began < seconds:
+        next(batches)
+        count += 1
+    return time.perf_counter() - began, time.process_time() - spent, count
 
 
 class _From:

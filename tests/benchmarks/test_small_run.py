@@ -35,7 +35,7 @@ def test_figures_are_kept(run):
     assert found["checkpoint"]["bytes"] > 0
     for times in (found["sample"]["times"]["gan_jax"], found["checkpoint"]["held"]):
         assert 0 < times["fastest"] <= times["median"]
-    assert found["data"]["times"]["gan_jax"]["samples"] >= 3
+    assert 0 < found["data"]["times"]["gan_jax"]["median"] < 1
 
 
 def test_the_table_shows_them(run):
