@@ -1,9 +1,10 @@
-"""Whether PyTorch's step computes what ours does: losses of a few steps with the same weights.
+"""Whether PyTorch's step computes what ours does, beginning with the same weights.
 
     python -m benchmarks.agreement --case=dcgan_28
 
-It is the small form of a case that is compared, on a CPU, in float32 and without dropout, whose
-masks two programs cannot share. The contenders are the same code as those that are timed.
+Losses and the norms of gradients of a few steps are compared. It is the small form of a case, on a
+CPU, in float32 and without dropout, whose masks two programs cannot share. The contenders are the
+same code as those that are timed.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from gan_jax.errors import one_line
 ROOT = Path(__file__).parents[1]
 AGREED_STEPS = 2
 CLOSE = dict(rtol=2e-3, atol=2e-4)  # of losses in float32
+CLOSE_NORMS = dict(rtol=1e-2, atol=1e-4)  # of gradients
+NOISE = 0.1  # of weights: as they are initialised, some networks say the same of any image
 
 
 class Disagreement(Exception):
@@ -74,16 +77,16 @@ def forms_of(module: ModuleType) -> dict[str, dict[str, Any]]:
 
 
 def agree(case: Case) -> None:
-    """Compares losses of a few steps on the small form of a case, with the same weights and draws.
+    """Compares a few steps of the small form of a case, with the same weights and draws.
 
-    It has no dropout. All forms of the contender are compared, in each layout. Raises Disagreement.
+    All forms of the contender are compared, in each layout. Raises Disagreement.
     """
     from benchmarks.contenders.place import Place
 
     module = module_of(case)
     with ours.without_dropout():
         experiment = case.agreeing()
-        step = Ours(experiment, stage_of(experiment))
+        step = Ours(experiment, stage_of(experiment), NOISE)
         twins = {}
         for last in (False, True):
             for form, options in forms_of(module).items():
@@ -94,7 +97,11 @@ def agree(case: Case) -> None:
         for number, batch in zip(range(AGREED_STEPS), drawn(step), strict=False):
             found = step.learn(batch)
             for name, twin in twins.items():
+                for trainer in twin.trainers.values():
+                    trainer.norms = []
                 _compare(case, f"{name}, step {number}", found, twin(batch))
+                norms = {n: np.mean(trainer.norms) for n, trainer in twin.trainers.items()}
+                _compare_norms(case, f"{name}, step {number}", found, norms)
 
 
 def _compare(case: Case, where: str, found: dict[str, float], theirs: dict[str, Any]) -> None:
@@ -103,6 +110,17 @@ def _compare(case: Case, where: str, found: dict[str, float], theirs: dict[str, 
             raise Disagreement(
                 f"{case.name}: {loss} is {found[loss]:.6g} here and {float(theirs[loss]):.6g} in "
                 f"{where}"
+            )
+
+
+def _compare_norms(
+    case: Case, where: str, found: dict[str, float], theirs: dict[str, float]
+) -> None:
+    for net, norm in theirs.items():
+        if not np.isclose(norm, found[f"grad_norm/{net}"], **CLOSE_NORMS):
+            raise Disagreement(
+                f"{case.name}: the norm of the gradients of {net} is "
+                f"{found[f'grad_norm/{net}']:.6g} here and {norm:.6g} in {where}"
             )
 
 

@@ -36,12 +36,13 @@ class Ours:
     and again; it lies on the devices.
     """
 
-    def __init__(self, experiment: Experiment, stage: Stage):
+    def __init__(self, experiment: Experiment, stage: Stage, noise: float = 0.02):
+        """`noise`: the standard deviation of what is added to the first weights."""
         self.experiment, self.stage = experiment, stage
         self.pixels = random_batch(experiment, stage)
         self.batch = experiment.mesh.put(self.pixels)
         self.train = train_step.train_function(experiment.system, experiment.mesh)
-        self.carry = _filled(experiment, stage)
+        self.carry = _filled(experiment, stage, noise)
 
     @property
     def images(self) -> int:
@@ -74,13 +75,13 @@ class Ours:
         return {name: float(value) for name, value in metrics.items()}
 
 
-def _filled(experiment: Experiment, stage: Stage) -> train_step.TrainCarry:
-    """The `TrainCarry` at the start of the stage, with a little noise on all weights."""
+def _filled(experiment: Experiment, stage: Stage, noise: float) -> train_step.TrainCarry:
+    """The `TrainCarry` at the start of the stage, with noise on all weights."""
     carry, random = experiment.fresh(), np.random.default_rng(0)
 
     def stirred(leaf: jax.Array) -> np.ndarray:
         found = np.asarray(leaf)
-        return found + random.normal(0, 0.02, found.shape).astype(found.dtype)
+        return found + random.normal(0, noise, found.shape).astype(found.dtype)
 
     nets = {
         name: net.replace(params=experiment.mesh.lay(jax.tree.map(stirred, net.params)))

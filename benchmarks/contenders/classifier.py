@@ -39,7 +39,7 @@ class Step:
         net["drop"], net["order"] = nn.Dropout(0.25), Flat()
         self.net = place.net(net)
         self.classify = place.applied(lambda x: classify(self.net, x))
-        self.trainer = Trainer(config.optim.classifier, self.net, ours.stage)
+        self.trainers = {"classifier": Trainer(config.optim.classifier, self.net, ours.stage)}
         self.pixels = place.array(ours.pixels["image"])
         self.label = place.array(ours.pixels["label"]).long()
 
@@ -51,7 +51,7 @@ class Step:
         """One step on the same images, whatever the batch brings."""
         logits = self.classify(self.place.unit(self.pixels))
         loss = functional.cross_entropy(logits, self.label)
-        self.trainer.step(loss)
+        self.trainers["classifier"].step(loss)
         return values({"loss/classifier": loss})
 
 

@@ -30,7 +30,7 @@ class Step:
         self.share = self.chain.steps / 1000 if rescaled else 1.0  # of the bound's term in the loss
         net = place.net(unet.Network(ours.weights("unet"), config.model))
         self.net, self.denoise = net, place.applied(net.denoise)
-        self.trainer = Trainer(config.optim.unet, net, ours.stage)
+        self.trainers = {"unet": Trainer(config.optim.unet, net, ours.stage)}
         self.pixels = place.array(ours.pixels["image"])
         self.tables = {k: v.to(place.device) for k, v in tables_of(self.chain).items()}
         self.sampled_steps = int(config.sampling.steps)
@@ -58,7 +58,7 @@ class Step:
         mse, vb = loss_terms(at, output, image, x, noise, t)
         vb = self.share * vb
         loss = (mse + vb).mean()
-        self.trainer.step(loss)
+        self.trainers["unet"].step(loss)
         return values({"loss/mse": mse.mean(), "loss/vb": vb.mean(), "loss/unet": loss})
 
     def sample(self, count: int) -> torch.Tensor:

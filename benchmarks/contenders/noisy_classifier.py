@@ -29,7 +29,7 @@ class Step:
         self.tables = {name: table.to(place.device) for name, table in found.items()}
         self.net = place.net(unet.Network(ours.weights("classifier"), config.model))
         self.classify = place.applied(self.net.classify)
-        self.trainer = Trainer(config.optim.classifier, self.net, ours.stage)
+        self.trainers = {"classifier": Trainer(config.optim.classifier, self.net, ours.stage)}
         self.pixels = place.array(ours.pixels["image"])
         self.label = place.array(ours.pixels["label"]).long()
 
@@ -48,7 +48,7 @@ class Step:
         signal, sigma = (self.tables[n][t].view(-1, 1, 1, 1) for n in ("signal", "sigma"))
         logits = self.classify(signal * image + sigma * noise, self.tables["time"][t])
         loss = functional.cross_entropy(logits, self.label)
-        self.trainer.step(loss)
+        self.trainers["classifier"].step(loss)
         return values({"loss/classifier": loss})
 
 

@@ -23,6 +23,7 @@ class Trainer:
         self._of = [v for v in net.state_dict(keep_vars=True).values() if v.is_floating_point()]
         self._decay = self._kept(stage.batch_size)
         self._average = [v.detach().clone() for v in self._of] if self._decay else []
+        self.norms: list[float] | None = None  # of gradients; a list is filled
 
     def _groups(self, net: torch.nn.Module) -> list[dict[str, Any]]:
         """All weights, those without weight decay apart."""
@@ -51,6 +52,9 @@ class Trainer:
 
     def update(self) -> None:
         """One update by the gradients that were computed last."""
+        if self.norms is not None:
+            squares = [p.grad.square().sum() for p in self.weights if p.grad is not None]
+            self.norms.append(float(torch.stack(squares).sum().sqrt()))
         if self._section.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.weights, self._section.clip_norm)
         if self._section.ema_of == "before":
