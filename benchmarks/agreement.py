@@ -2,7 +2,7 @@
 
     python -m benchmarks.agreement --case=dcgan_28
 
-Losses and the norms of gradients of a few steps are compared. It is the small form of a case, on a
+The losses of a few steps and the norms of the first gradients are compared. It is the small form of a case, on a
 CPU, in float32 and without dropout, whose masks two programs cannot share. The contenders are the
 same code as those that are timed.
 """
@@ -101,7 +101,9 @@ def agree(case: Case) -> None:
                     trainer.norms = []
                 _compare(case, f"{name}, step {number}", found, twin(batch))
                 norms = {n: np.mean(trainer.norms) for n, trainer in twin.trainers.items()}
-                _compare_norms(case, f"{name}, step {number}", found, norms)
+                if not number:
+                    # Adam turns the rounding of gradients near 0 into steps as long as any other
+                    _compare_norms(case, f"{name}, step {number}", found, norms)
 
 
 def _compare(case: Case, where: str, found: dict[str, float], theirs: dict[str, Any]) -> None:

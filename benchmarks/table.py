@@ -87,14 +87,14 @@ def columns(peaks: Mapping[str, float]) -> dict[str, Callable[[Mapping[str, Any]
         "step, MB": _scaled(1e-6, "step", "memory"),
         "process, MB": _scaled(1e-6, "compile", "process"),
         "compile, s": _scaled(1, "compile", "cold"),
-        "cached": _scaled(1, "compile", "cached"),
+        "compile again, s": _scaled(1, "compile", "cached"),
         "first step, s": _scaled(1, "compile", "first_step_cold"),
-        "cached ": _scaled(1, "compile", "first_step_cached"),
+        "first step again, s": _scaled(1, "compile", "first_step_cached"),
         "data, images/s": lambda case: number(rate(case, "data")),
         "a save holds, ms": _scaled(1e3, "checkpoint", "held", "median"),
         "on disk, s": _scaled(1, "checkpoint", "written", "median"),
         "samples/s": lambda case: number(rate(case, "sample")),
-        "of PyTorch's time ": lambda case: number(against_torch(case, "sample")),
+        "samples, of PyTorch's time": lambda case: number(against_torch(case, "sample")),
     }
 
 
@@ -114,7 +114,8 @@ def machine(results: Results) -> str:
     """The machine, its peaks and what is missing, in a few lines."""
     words = results["machine"]
     versions = ", ".join(f"{k} {words[k]}" for k in ("jax", "jaxlib", "torch") if k in words)
-    lines = [f"{words['device']}, {words['cores']} cores, {words['system']}; {versions}."]
+    cores = f"{words['cores']} core{'' if words['cores'] == '1' else 's'}"
+    lines = [f"{words['device']}, {cores}, {words['system']}; {versions}."]
     peaks = [f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in results["peaks"].items()]
     if peaks:
         lines.append(f"A large product of matrices: {' and '.join(peaks)}.")

@@ -95,9 +95,11 @@ class Step:
 
     def sample(self, count: int) -> torch.Tensor:
         """`count` images of the generator as pixels, uint8."""
+        self.gen.eval()
         with torch.no_grad():
             z = self.noise(count)
             made = self.draw(z, self.classes(z))
+        self.gen.train()
         return ((made + 1) * 127.5).clamp(0, 255).to(torch.uint8)
 
 
