@@ -2,9 +2,9 @@
 
     python -m benchmarks.agreement --case=dcgan_28
 
-The losses of a few steps and the norms of the first gradients are compared. It is the small form of a case, on a
-CPU, in float32 and without dropout, whose masks two programs cannot share. The contenders are the
-same code as those that are timed.
+The losses of a few steps and the norms of the first gradients are compared. It is the small form of
+a case, on a CPU, in float32 and without dropout, whose masks two programs cannot share. The
+contenders are the same code as those that are timed.
 """
 
 import argparse
