@@ -29,7 +29,6 @@ ROOT = Path(__file__).parents[1]
 AGREED_STEPS = 2
 CLOSE = dict(rtol=2e-3, atol=2e-4)  # of losses in float32
 CLOSE_NORMS = dict(rtol=1e-2, atol=1e-4)  # of gradients
-NOISE = 0.1  # of weights: as they are initialised, some networks say the same of any image
 
 
 class Disagreement(Exception):
@@ -86,7 +85,7 @@ def agree(case: Case) -> None:
     module = module_of(case)
     with ours.without_dropout():
         experiment = case.agreeing()
-        step = Ours(experiment, stage_of(experiment), NOISE)
+        step = Ours(experiment, stage_of(experiment), case.noise)
         twins = {}
         for last in (False, True):
             for form, options in forms_of(module).items():

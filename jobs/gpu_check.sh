@@ -16,6 +16,8 @@
 #   --inception=FILE  weights of the Inception network, for FID; without them it is not measured
 #   --small           tiny networks and data that need no files
 #
+# Relative places are those of the checkout.
+#
 # PYTHON names the interpreter, .venv/bin/python otherwise. The exit status is 1 if a part failed.
 set -uo pipefail
 
