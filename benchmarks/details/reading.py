@@ -5,7 +5,9 @@ brought to 256, by number and kind of workers. The seconds of processor time are
 what worker processes take is not among them. Batches are not flipped or cropped any more.
 """
 
+import contextlib
 import itertools
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -56,9 +58,10 @@ def shards(workers: int, small: bool) -> dict[str, Contender]:
     root, count = folder(), 64 if small else pictures.COUNT
     square = pictures.photos(root / "small", 256, 256, count)
     large = pictures.photos(root / "large", 375, 500, count)
-    store(square, root / "jpg")
-    for encoding in ("webp", "png", "bmp"):
-        store(large, root / encoding, 256, encoding=encoding)
+    with contextlib.redirect_stdout(sys.stderr):  # the tables alone go to stdout
+        store(square, root / "jpg")
+        for encoding in ("webp", "png", "bmp"):
+            store(large, root / encoding, 256, encoding=encoding)
     sets = {"jpg, kept": "jpg", "webp": "webp", "png": "png", "bmp": "bmp"}
     return {name: opened("shards", root / place, workers) for name, place in sets.items()}
 
