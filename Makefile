@@ -1,12 +1,14 @@
-# quickstart · test · soak · lint · docs · bench · bench-inception · bench-pix2pix · bench-progan · bench-diffusion · bench-warpgan:
-# each sets up its own .venv first.
+# quickstart · test · soak · lint · docs · bench: each sets up its own .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 SOAK ?= --seconds=1200 --seed=0 --systems=all
+SYSTEM ?= all
+BENCH_JSON ?= runs/bench.json
+BENCH ?=
 
-.PHONY: quickstart test soak lint docs bench bench-inception bench-pix2pix bench-progan bench-diffusion bench-warpgan
+.PHONY: quickstart test soak lint docs bench
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gan_jax needs Python 3.11 or newer")'
@@ -41,20 +43,6 @@ test: lint
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak $(SOAK)
 
+# All tables, beside PyTorch: docs/performance.md. SYSTEM names systems or cases, such as pix2pix.
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.layers
-
-bench-inception: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.inception
-
-bench-pix2pix: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.pix2pix --layers
-
-bench-progan: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.progan
-
-bench-diffusion: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.diffusion
-
-bench-warpgan: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.warpgan
+	$(BIN)/python -m benchmarks --system=$(SYSTEM) --json=$(BENCH_JSON) $(BENCH)

@@ -22,7 +22,7 @@ from gan_jax import backend
 
 FORMS = ("auto", "native", "explicit")
 # A product of matrices is the faster form for at most this many pixels of the small image, over the
-# batch, and a kernel of at least this size (inputs times outputs); see benchmarks/layers.py
+# batch, and a kernel of at least this size (inputs times outputs): `make bench SYSTEM=unet_layers`
 FEW_PIXELS = 256
 LARGE_KERNEL = 2**16
 FEW_OUTPUTS = 4  # and for the weight gradient of stride 1 with at most this many channels in y
@@ -96,10 +96,10 @@ def compiler_options(training: bool) -> dict[str, str] | None:
     """`compiler_options` for a jitted function of stride-1 convolutions on a CPU; None elsewhere.
 
     jaxlib 0.10 hands every convolution to the library YNNPACK, although XLA's own kernels are 1.3
-    to 7 times as fast on the maps of an Inception network (benchmarks/inception.py). In `training`
-    YNNPACK is also slow at weight gradients of maps of 32 px and more, but fast at sums for biases,
-    so it keeps the sums (benchmarks/progan.py). Steps with small or strided maps are faster without
-    these options.
+    to 7 times as fast on the maps of an Inception network (benchmarks/details/inception.py). In
+    `training` YNNPACK is also slow at weight gradients of maps of 32 px and more, but fast at sums
+    for biases, so it keeps the sums (`make bench SYSTEM=progan`). pix2pix, most of whose maps are
+    small and strided, is faster without these options.
     """
     kept = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE" if training else ""
     options = {"xla_cpu_experimental_ynn_fusion_type": kept}

@@ -81,7 +81,7 @@ def normalized(x: Array, scale: Array, bias: Array, groups: int) -> Array:
 
     Sums over pixels come before those over the channels of a group, and the derivative is written
     out: JAX's own derivative of means over groups takes three times as long on a CPU
-    (benchmarks/diffusion.py).
+    (benchmarks/details/norm.py).
     """
     return _normalize(x, scale, bias, groups)[0]
 

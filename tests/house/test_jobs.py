@@ -1,4 +1,4 @@
-"""The job files for SLURM, Open MPI and Kubernetes, with stand-ins for the schedulers.
+"""The job files for SLURM, Open MPI, Kubernetes and a check on a GPU, with stand-ins for programs.
 
 docs/cluster.md tells what was run with real ones.
 """
@@ -92,3 +92,64 @@ def test_pods_of_kubernetes_find_each_other():
     assert general.workdir.value.startswith(mounts["runs"])
     for rule in job["spec"]["podFailurePolicy"]["rules"]:
         assert rule.get("onExitCodes", {}).get("containerName", "train") == container["name"]
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Runs jobs/gpu_check.sh with an interpreter that notes its words; launch.py ends with `status`
+    there, and pytest is missing. Returns the finished process and the calls of launch.py."""
+
+    def run(*words: str, status: int = 0) -> tuple[subprocess.CompletedProcess, list[str]]:
+        python, calls = tmp_path / "python", tmp_path / "calls"
+        python.write_text(
+            f'#!/bin/bash\necho "$*" >> {calls}\n'
+            f'case "$*" in *launch.py*) exit {status} ;; *import?pytest) exit 1 ;; esac\n'
+        )
+        python.chmod(0o755)
+        command = ["bash", str(JOBS / "gpu_check.sh"), f"--out={tmp_path / 'out'}", *words]
+        variables = {**os.environ, "PYTHON": str(python)}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        return done, [line for line in lines if line.startswith("launch.py")]
+
+    return run
+
+
+@pytest.mark.parametrize(("status", "end"), [(0, 0), (75, 0), (1, 1)])
+def test_a_check_runs_all_parts(check, status, end):
+    done, trainings = check("--small", status=status)
+    assert done.returncode == end, done.stdout + done.stderr
+    assert "tests: left out, pytest is not installed" in done.stdout
+    assert "bench: done" in done.stdout
+    assert "profile: done" in done.stdout
+    said = {0: "done after", 75: "stopped when its time was over", 1: "failed with status 1"}
+    assert f"train_dcgan: {said[status]}" in done.stdout
+    assert len(trainings) == 4
+    for words in trainings:
+        config = parsing.parse(words.split()).general.config.value
+        assert config.data.source == "synthetic"
+    assert ("failed: train_facades" in done.stdout) == (status == 1)
+
+
+def test_a_check_leaves_out_what_has_no_data_and_resumes_the_rest(check, tmp_path):
+    (tmp_path / "data" / "facades").mkdir(parents=True)
+    earlier = tmp_path / "earlier" / "runs" / "facades"
+    earlier.mkdir(parents=True)
+    (earlier / "config.json").write_text("{}")
+    done, trainings = check(f"--data={tmp_path / 'data'}", f"--from={tmp_path / 'earlier'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"sngan: left out, there is no {tmp_path / 'data'}/cifar10.npz (--data)" in done.stdout
+    assert f"facades: goes on from {earlier}" in done.stdout
+    (words,) = trainings
+    config = parsing.parse(words.split()).general.config.value
+    assert config.data.path == str(tmp_path / "data" / "facades")
+    assert (tmp_path / "out" / "results" / "facades" / "config.json").exists()
+
+
+@pytest.mark.parametrize("word", ["--smal", "--minutes=many"])
+def test_a_check_refuses_wrong_words(check, word):
+    done, trainings = check(word)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {word}")
+    assert trainings == []
