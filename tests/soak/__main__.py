@@ -132,7 +132,8 @@ def main(words: list[str] | None = None) -> int:
     pairs = [item.partition(":")[::2] for item in flags.only]
     kinds = [KINDS[name] for name, number in pairs if name in KINDS and not number]
     soak = Soak(place, flags.seed, flags.systems, kinds)
-    soak.these([(KINDS[name], int(number)) for name, number in pairs if number])
+    known = {**KINDS, LONG.name: LONG}
+    soak.these([(known[name], int(number)) for name, number in pairs if number])
     if kinds:
         reserved = LONGEST_RUN if LONG.name in flags.only else 0
         until = time.monotonic() + max(flags.seconds - reserved, 0)
@@ -142,7 +143,7 @@ def main(words: list[str] | None = None) -> int:
             worker.start()
         for worker in workers:
             worker.join()
-    if LONG.name in flags.only:
+    if LONG.name in flags.only:  # by its name alone
         soak.these([(LONG, 0)])  # with the machine for itself
     print(soak.table(), flush=True)
     if soak.findings:
