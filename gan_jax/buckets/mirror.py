@@ -174,8 +174,10 @@ class Mirror:
                         self._index.add(name, listing[name], here[name])
         if everything:
             gone = [name for name in self._known if name not in here and copies.is_copied(name)]
-            seals = [name for name in gone if name.endswith(SUMS)]
-            _together(self.bucket.remove, seals)
+            # no checkpoint outlives a best state that it refers to, nor its seal its files
+            seals = [name for name in gone if state_of(name) and name.endswith(f"/{SUMS}")]
+            for seal in sorted(seals, key=lambda name: _order(state_of(name)), reverse=True):
+                self.bucket.remove(seal)
             _together(self.bucket.remove, [name for name in gone if name not in {*seals}])
             self._known -= {*gone}
             for name in gone:
