@@ -104,7 +104,8 @@ class Claim:
         return ArgumentError(
             "workdir",
             f"={self._bucket.address}: {found.get('who', 'another process')} trains there; wait "
-            f"for it, or name another address. A claim that is not renewed ends after {STALE:.0f} s",
+            "for it, or name another address. A claim that is not renewed for "
+            f"{STALE / 60:.0f} minutes ends",
         )
 
     def close(self) -> None:

@@ -102,8 +102,8 @@ class Mirror:
         never = sum(name not in self._index.entries for name in lost)
         if never:
             logger.warning(
-                f"{self.address}: it was written by another machine since; {never} files in "
-                f"{self.local} that had never been copied to it are removed"
+                f"{self.address}: another machine has written there since; what was made in "
+                f"{self.local} and never copied is removed ({never:,} in all)"
             )
         # a state without its checksums is none
         for name in sorted(lost, key=lambda name: not name.endswith(SUMS)):
@@ -156,12 +156,11 @@ class Mirror:
     def _changed(self, here: dict, everything: bool) -> list[str]:
         """The files that are not as they are in the bucket; of a state all of them, or none."""
         changed = {name for name, about in here.items() if not self._index.is_same(name, about)}
-        states = {state_of(name) for name in changed} if everything else {""}
+        states = {state_of(name) for name in changed} - {""} if everything else set()
         return [
             name
             for name in here
-            if (state_of(name) or name) in {*states, *changed} - {""}
-            and (everything or not state_of(name))
+            if (state_of(name) in states if state_of(name) else name in changed)
         ]
 
     def _push(self, here: dict, changed: list[str], everything: bool) -> int:

@@ -133,8 +133,11 @@ def _last_copy(mirror: Mirror, everything: bool, claim: Claim | None) -> str:
         try:
             if claim:
                 claim.renew()
-            if mirror.push(everything) or everything:
+            count = mirror.push(everything)
+            if everything:
                 logger.info(f"{mirror.address} has everything that is in {mirror.local}")
+            elif count:
+                logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
             return ""
         except UserError as error:
             if pause is None or isinstance(error, Lost):
