@@ -26,8 +26,8 @@ def on_disk(command: parsing.Command) -> Iterator[str]:
     """
     named = [
         flag
-        for name, flag in command.flags.items()
-        if isinstance(flag, absl_flags.Flag) and _names_address(flag) and name not in OWN
+        for flag in (command.flags[name] for name in command.flags)
+        if flag.name not in OWN and _names_address(flag)
     ]
     with contextlib.ExitStack() as opened:
         for flag in named:

@@ -30,11 +30,11 @@ def restore_weights(experiment: Experiment, carry: TrainCarry) -> TrainCarry:
         if not source:
             continue
         key = f"config.restore.{name}"
-        source = syncing.fetched(source)
+        named, source = source, str(syncing.fetched(source))
         _check_networks(experiment, key, source)
         found = arrays(source, name, key)
         params, stats, report = restore.replace(
-            found, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source,
+            found, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, named,
             kind=readers.kind(source, found),
         )  # fmt: skip
         for line in report:

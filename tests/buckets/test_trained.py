@@ -16,6 +16,7 @@ from gan_jax.core.state_writer import Gone
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.run import claims
 from tests.helpers import object_store
+from tests.helpers.object_store import down
 from tests.helpers.waiting import wait_for
 
 RUN = "gs://bucket/runs/a"
@@ -77,10 +78,6 @@ def killed():
     held.close, held.renew = (lambda: None), (lambda: None)
     with contextlib.suppress(KeyboardInterrupt):
         opened.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-
-
-def down(verb, path):
-    raise ConnectionError("no route to host")
 
 
 def test_what_is_trained_is_in_the_bucket_and_comes_from_it(store, elsewhere, lines):

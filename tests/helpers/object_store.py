@@ -83,3 +83,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Store:
     monkeypatch.setattr(claim, "SETTLED", 0.0)
     monkeypatch.setenv("GAN_JAX_CACHE", str(cache))
     return store
+
+
+def down(verb: str, path: str) -> None:
+    """What `Store.fails` may be: nothing can be reached."""
+    raise ConnectionError("no route to host")
