@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from gan_jax.errors import UserError
 from gan_jax.files import reason
 
 PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # the package, and our extra with it
-ANSWER = 60  # seconds that a server may take for an answer
+CONNECTED, ANSWER = 10, 60  # seconds that a server may take for a connection and an answer
 # what tells one content of an object from another, whatever the server calls it
 _TAGS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "mtime", "created")
 
@@ -32,25 +33,27 @@ def file_system(scheme: str) -> Any:
     """The file system of fsspec for "gs" or "s3". Raises UserError if its package is missing."""
     package, extra = PACKAGES[scheme]
     try:
-        importlib.import_module(package)
+        module = importlib.import_module(f"{package}.core")
     except ImportError:
         raise UserError(
             f"{scheme}:// needs the package {package}: pip install 'gan_jax[{extra}]', or pip "
             f"install '.[{extra}]' in a checkout"
         ) from None
-    import fsspec
-
-    return fsspec.filesystem(
-        scheme, use_listings_cache=False, skip_instance_cache=True, **_options(scheme)
-    )
-
-
-def _options(scheme: str) -> dict[str, Any]:
+    logging.getLogger(package).setLevel(logging.CRITICAL)  # what it raises, it logs at length too
+    # by itself, each of them lists from memory what was there before
+    common = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme == "s3":
-        limits = {"connect_timeout": 10, "read_timeout": ANSWER, "retries": {"max_attempts": 3}}
-        return {"config_kwargs": limits}
-    # a server for tests, which knows nobody: the variable is that of Google's own libraries
-    return {"token": "anon"} if os.environ.get("STORAGE_EMULATOR_HOST") else {}
+        retries = {"max_attempts": 3}
+        limits = {"connect_timeout": CONNECTED, "read_timeout": ANSWER, "retries": retries}
+        return module.S3FileSystem(config_kwargs=limits, **common)
+    import aiohttp
+
+    # by itself it waits for an answer for ever
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED, sock_read=ANSWER)
+    if os.environ.get("STORAGE_EMULATOR_HOST"):  # as Google's own libraries: a server for tests
+        common["token"] = "anon"
+    # not the class that asks over gRPC first, for a minute if need be, what kind of bucket it is
+    return module.GCSFileSystem(requests_timeout=limits, **common)
 
 
 class Bucket:
@@ -71,6 +74,8 @@ class Bucket:
             yield
         except UserError:
             raise
+        except FileNotFoundError as error:
+            raise BucketError(f"{self.address} {what} (there is no such bucket)") from error
         except Exception as error:  # each of the packages below has classes of its own
             raise BucketError(f"{self.address} {what} ({reason(error)})") from error
 
