@@ -199,6 +199,30 @@ class Mirror:
             if seal in files:
                 self.bucket.upload(files[seal], seal)
 
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Says to other commands on this machine that a run is trained in the copy, as long as the
+        block lasts."""
+        with contextlib.ExitStack() as opened:
+            with contextlib.suppress(OSError):  # then they read what may change meanwhile
+                self.address.home.mkdir(parents=True, exist_ok=True)
+                file = opened.enter_context(open(self.address.home / ".training", "a"))
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+    def is_trained(self) -> bool:
+        """Whether a run is trained in the copy at this moment."""
+        try:
+            with open(self.address.home / ".training") as file:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def is_newest(self) -> bool:
         """Whether the copy is as new as the bucket, or newer, because a run was trained in it and
         nowhere else since."""

@@ -43,9 +43,9 @@ def fetched(place: Place) -> Place:
 
 
 def _fetch(mirror: Mirror, needed: bool) -> None:
-    # nothing is changed under a run that is trained in the copy
-    newest = mirror.is_newest()
-    if not mirror.fetch(newest) and needed:
+    if mirror.is_trained():  # it is newer than the bucket, and nothing is changed under the run
+        return
+    if not mirror.fetch(mirror.is_newest()) and needed:
         raise BucketError(f"{mirror.address}: there is nothing there")
 
 
@@ -90,7 +90,11 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
             f"{mirror.address}: the run is trained in {mirror.local} and copied every {seconds:g} s"
         )
         _claims[mirror.local] = claim
-        with _copied_back(mirror, claim=claim), _Copying(mirror, claim, seconds):
+        with (
+            mirror.training(),
+            _copied_back(mirror, claim=claim),
+            _Copying(mirror, claim, seconds),
+        ):
             yield str(mirror.local)
     finally:
         _claims.pop(mirror.local, None)

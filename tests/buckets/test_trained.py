@@ -263,8 +263,11 @@ def test_reading_a_run_copies_back_what_was_written_and_no_state(store, elsewher
 def test_reading_changes_nothing_under_a_run_that_is_trained_here(store, elsewhere):
     with syncing.trained(RUN, 60) as place:
         write(place, rows="1")
+        store.put(f"{BELOW}/removed")
         assert syncing.fetched(RUN) == place
         assert read(place) == {"rows": "1"}
+    syncing.fetched(RUN)
+    assert read(place) == {"rows": "1", "removed": "x"}
 
 
 def test_the_claim_is_kept_alive(store, monkeypatch):
