@@ -43,7 +43,7 @@ class Claim:
         self._token, self._over = secrets.token_hex(8), threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self.lost = ""
+        self.lost, self._made = "", False
 
     def take(self) -> bool:
         """Claims the address; returns whether this machine's copy is the newest.
@@ -57,6 +57,7 @@ class Claim:
         if newest:  # a kill between here and `fetched` leaves one of the two in the bucket
             write_json(self._tokens, [found["token"], self._token])
         self._write()
+        self._made = True
         time.sleep(SETTLED)
         found = read(self._bucket) or {}
         if found.get("token") != self._token:
@@ -113,9 +114,10 @@ class Claim:
         self._over.set()
         if self._thread is not None:
             self._thread.join(BEAT)
-        with contextlib.suppress(UserError):
-            self.renew()
-            self._write(over=True)
+        if self._made:
+            with contextlib.suppress(UserError):
+                self.renew()
+                self._write(over=True)
 
 
 def read(bucket: Bucket) -> dict | None:

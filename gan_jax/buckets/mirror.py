@@ -80,6 +80,8 @@ class Mirror:
                 here = copies.files(self.local)
                 if not newest:
                     self._remove_others(wanted, here, strict)
+                for name in {*self._index.entries} - {*objects}:
+                    self._index.drop(name)  # so that it is copied there again
                 lacking = {
                     name: found
                     for name, found in wanted.items()
@@ -188,16 +190,21 @@ class Mirror:
         for name in files:
             states.setdefault(state_of(name), []).append(name)
         self._known |= {*files}
-        _together(lambda name: self.bucket.upload(files[name], name), states.pop("", []))
+        other = states.pop("", [])
+        # that a run beside this one has ended, such as that of a classifier, is read there
+        last = [name for name in other if name.rpartition("/")[2] == "summary.json"]
+        self._upload_all(files, [name for name in other if name not in {*last}])
         # the best states first, which checkpoints refer to; the newest checkpoint last
         for state in sorted(states, key=_order):
             seal = f"{state}/{SUMS}"
             if any(name in self._index.entries for name in states[state]):
                 self.bucket.remove(seal)  # it was there with another content
-            rest = [name for name in states[state] if name != seal]
-            _together(lambda name: self.bucket.upload(files[name], name), rest)
-            if seal in files:
-                self.bucket.upload(files[seal], seal)
+            self._upload_all(files, [name for name in states[state] if name != seal])
+            self._upload_all(files, [name for name in states[state] if name == seal])
+        self._upload_all(files, last)
+
+    def _upload_all(self, files: dict[str, Path], names: list[str]) -> None:
+        _together(lambda name: self.bucket.upload(files[name], name), names)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -234,8 +241,9 @@ class _Other(Exception):
 
 
 def _order(state: str) -> tuple[bool, str, int]:
+    """The order in which states are copied: those of the run itself last."""
     place, _, step = state.rpartition("/")
-    return place.endswith("checkpoints"), place, int(step)
+    return place == "checkpoints", place, int(step)
 
 
 def _together(function: Callable[[str], object], names: Iterable[str]) -> list:

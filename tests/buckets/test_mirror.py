@@ -119,6 +119,33 @@ def test_a_state_that_has_changed_is_copied_anew_as_a_whole(store, elsewhere):
     assert mirror.push() == 0
 
 
+def test_a_run_beside_a_run_ends_when_its_states_are_there(store):
+    """A classifier with a summary and without a state could not be read, nor trained again."""
+    mirror = Mirror(parse(RUN))
+    mirror.fetch()
+    save(mirror.local, 1, 1)
+    save(mirror.local / "classifier", 5, 5)
+    (mirror.local / "classifier/summary.json").write_text("{}")
+    mirror.push()
+    names = [path.removeprefix("bucket/runs/a/") for _, path in store.done]
+    assert names[-1] == "classifier/summary.json"
+    seals = [name for name in names if name.endswith(SEALED)]
+    assert seals[-2:] == [f"classifier/checkpoints/5/{SEALED}", f"checkpoints/1/{SEALED}"]
+
+
+def test_what_was_removed_from_the_bucket_is_copied_again(store):
+    mirror = Mirror(parse(RUN))
+    mirror.fetch()
+    save(mirror.local, 1, 1)
+    mirror.push()
+    names = set(store.below("bucket/runs/a"))
+    store.objects.clear()
+    again = Mirror(parse(RUN))
+    again.fetch(newest=True)
+    again.push()
+    assert set(store.below("bucket/runs/a")) == names
+
+
 def test_work_in_progress_is_not_copied(store):
     mirror = Mirror(parse(RUN))
     mirror.fetch()

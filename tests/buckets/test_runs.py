@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import gan_jax
+from gan_jax import config as configs
 from gan_jax import training
 from gan_jax.buckets import claim
 from gan_jax.buckets.addresses import parse
@@ -164,7 +165,8 @@ def test_data_in_a_bucket(store, tmp_path, lines):
     del store.objects["bucket/data/images.zip"]
     with pytest.raises(UserError, match=r"s3://bucket/data/images\.zip: there is nothing there"):
         gan_jax.evaluate(tmp_path / "run")
-    assert gan_jax.evaluate(tmp_path / "run", data={"path": "s3://bucket/other.zip"})
+    places = configs.places("path=s3://bucket/other.zip")  # as --data says it
+    assert gan_jax.evaluate(tmp_path / "run", data=places)
 
 
 def config_of(made, steps: int):
