@@ -18,6 +18,7 @@ from gan_jax import training
 from gan_jax.buckets import claim
 from gan_jax.buckets.addresses import parse
 from gan_jax.core import loop
+from gan_jax.data import config as config_data
 from gan_jax.errors import UserError
 from tests.helpers import contract, object_store
 from tests.helpers.shell import arrays, assert_same, launch_here, rows
@@ -152,6 +153,7 @@ def images(count: int) -> bytes:
 
 def test_data_in_a_bucket(store, tmp_path, lines):
     """The config keeps the address; an object that has changed is fetched again, and refused."""
+    assert set(config_data.PLACES) == set(configs.DATA_PATHS)
     store.put("bucket/data/images.zip", images(40))
     made = config(1)
     made.data.update(source="folder", path="s3://bucket/data/images.zip")
