@@ -99,6 +99,7 @@ RUN = dict(
     steps_per_call="auto",
     workers=-1,  # images decoded at a time; -1: as many as there are cores, 1 if all are in memory
     decoding="auto",  # what decodes them: threads | processes | auto, processes for 8 and more
+    sync_seconds=60.0,  # between copies of the run's folder to a bucket, if it is in one
     save_retries=5,  # how often a save that fails is tried again, with pauses of 1, 2, 4, … s
     on_nonfinite="stop",  # a step that is not finite: stop | skip | rollback (to a good state)
     nonfinite_limit=10,  # how many steps in a row may be skipped; how often the run may go back

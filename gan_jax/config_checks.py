@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gan_jax.buckets.addresses import is_address
 from gan_jax.errors import ArgumentError, UserError, at_least, one_of, short
 
 DATA_PATHS = (  # keys of `data` that name a place
@@ -32,6 +33,7 @@ BOUNDS = {  # key: lowest accepted value
     "mesh.data": 0,
     "mesh.fsdp": 1,
     "mesh.least_mb": 0,
+    "run.sync_seconds": 1,
     "run.save_retries": 0,
     "run.nonfinite_limit": 1,
     "quality.samples": 2,
@@ -184,7 +186,7 @@ def places(text: str) -> dict[str, str]:
                 f"path=DIR,validation_path=DIR2; accepted keys are {', '.join(DATA_PATHS)}",
             )
         found[name] = os.path.expanduser(place)
-        if not os.path.exists(found[name]):
+        if not is_address(found[name]) and not os.path.exists(found[name]):
             raise ArgumentError(
                 "data", f": {found[name]} does not exist; name where the data are now"
             )

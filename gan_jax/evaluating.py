@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.buckets import syncing
 from gan_jax.core import cluster
 from gan_jax.core.console import ProgressBar
 from gan_jax.errors import ArgumentError
@@ -33,7 +34,7 @@ def evaluate(
     evaluate.json in the run's folder.
 
     Args:
-      workdir: the folder of the run.
+      workdir: the folder of the run, or its address in a bucket, to which evaluate.json is copied.
       state: which one is evaluated, see `load`.
       config: its section `quality` is used in place of the run's, and quality is then always
         measured. An imported run, which has no data, also takes the section `data` from it.
@@ -42,7 +43,18 @@ def evaluate(
 
     Raises UserError for everything a user can get wrong.
     """
-    folder = Path(workdir)
+    with syncing.used(workdir) as folder:
+        return _evaluated(Path(folder), state, config, adjust, data)
+
+
+def _evaluated(
+    folder: Path,
+    state: str,
+    config: ConfigDict | None,
+    adjust: Adjust,
+    data: Mapping[str, str] | None,
+) -> dict[str, float]:
+    """As `evaluate`, of a folder on the disk."""
     logger.info(f"reading the state {state} of {folder}")
     model = load(folder, state, data)
     if config is not None and config.system != model.config.system:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import budgeting, config_checks, log
 from gan_jax import config as configs
+from gan_jax.buckets import syncing
 from gan_jax.core import bond, cluster, loop
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
@@ -60,6 +61,8 @@ class _Run:
 def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str, Any]:
     """Starts the run in `workdir`, or resumes it; returns the contents of summary.json.
 
+    `workdir` may be an address, gs://bucket/path or s3://bucket/path: a copy of it on the disk is
+    trained in, and copied back every `config.run.sync_seconds` and at the end.
     `budget` is a time, such as "30m", "1.5h" or "2d". A few steps are tried then, and `config` is
     changed so that the run ends within that time; a run that is resumed keeps what was chosen.
     `summary["reason"]` is "finished", "stopped early" or "terminated" (by a signal). Raises
@@ -68,17 +71,19 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
     cluster.join()
     main, limit = cluster.is_first(), budgets.parse(budget)
     configs.prepare(config)
-    folder = claims.claim(workdir, lock=main)
-    try:
-        cluster.check_shared(folder)
-        cluster.check_same("config", configs.without_places(config))
-        # a command that is refused before the run has begun leaves no file behind
-        with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
-            return _opened(config, folder, main, limit)
-    except Terminated:
-        return {"reason": "terminated", "step": 0, "workdir": str(folder)}
-    finally:
-        claims.release(folder)
+    cluster.check_on_disk("workdir", workdir)
+    with syncing.trained(workdir, config.run.sync_seconds) as place:
+        folder = claims.claim(place, lock=main)
+        try:
+            cluster.check_shared(folder)
+            cluster.check_same("config", configs.without_places(config))
+            # a command that is refused before the run has begun leaves no file behind
+            with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
+                return _opened(config, folder, main, limit)
+        except Terminated:
+            return {"reason": "terminated", "step": 0, "workdir": str(folder)}
+        finally:
+            claims.release(folder)
 
 
 def _opened(

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed  # the store has no public name
 
+from gan_jax.buckets.addresses import is_address
 from gan_jax.core import bond
 from gan_jax.errors import ArgumentError, UserError
 
@@ -158,6 +159,19 @@ def check_shared(folder: Path) -> None:
     together("the run's folder is shared")
     if is_first():
         (folder / file).unlink(missing_ok=True)
+
+
+def check_on_disk(name: str, place: str | Path) -> None:
+    """Raises ArgumentError of the parameter `name` for an address in a bucket, of which each of
+    several processes would have a copy of its own."""
+    if count() > 1 and is_address(place):
+        error = ArgumentError(
+            name,
+            f"={place}: several processes need one folder that all of them see; name a shared one, "
+            "and copy it to the bucket afterwards",
+        )
+        error.shared = True
+        raise error
 
 
 def check_same(what: str, value: Any) -> None:

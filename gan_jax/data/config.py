@@ -61,6 +61,8 @@ class Options:
     exaggeration: float = 1.0
 
 
+# the options that name a file or folder
+PLACES = ("path", "path_b", "validation_path", "validation_path_b", "train_list", "validation_list")
 NEEDS = {"idx": "path", "npz": "path", "folder": "path", "shards": "path", "tfds": "name"}
 DIGITS = 28  # side of the bundled digits, in pixels
 ACCEPTED = {

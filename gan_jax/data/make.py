@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gan_jax.buckets import syncing
 from gan_jax.data import config as config_data
 from gan_jax.data import gallery, identities, pairs
 from gan_jax.data.config import Options
@@ -90,9 +91,13 @@ def class_names(config: Any) -> tuple[str, ...]:
 
 
 def _located(config: Any) -> Options:
-    """The checked options, in which `path` says where the data are."""
+    """The checked options, in which every place is one on this disk, and `path` says where the data
+    are."""
     options = config_data.read(config)
-    return dataclasses.replace(options, path=places.find(options.path))
+    given = {name: getattr(options, name) for name in config_data.PLACES}
+    fetched = {name: str(syncing.fetched(place)) for name, place in given.items() if place}
+    fetched["path"] = places.find(fetched.get("path", ""))
+    return dataclasses.replace(options, **fetched)
 
 
 class Opening(NamedTuple):

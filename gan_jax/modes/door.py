@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.core import bond
 from gan_jax.errors import NOT_SAVED, OUTSIDE, STOPPED, ArgumentError, UserError, is_full_memory
-from gan_jax.modes import devices, help, parsing, run_folders
+from gan_jax.modes import bucket_flags, devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
 
 
@@ -85,12 +85,12 @@ def run(command: parsing.Command) -> int:
         prepare(config)
     if _needs_folder(command):
         return in_new_folder(command, config)
-    workdir = command.general.workdir.value
-    if bond.current is not None and getattr(command.mode, "ALONE", False):
-        from gan_jax.core import cluster
+    with bucket_flags.on_disk(command) as workdir:
+        if bond.current is not None and getattr(command.mode, "ALONE", False):
+            from gan_jax.core import cluster
 
-        return cluster.decided("the exit status", lambda: command.mode.main(config, workdir))
-    return command.mode.main(config, workdir)
+            return cluster.decided("the exit status", lambda: command.mode.main(config, workdir))
+        return command.mode.main(config, workdir)
 
 
 def _needs_folder(command: parsing.Command) -> bool:

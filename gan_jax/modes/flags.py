@@ -147,7 +147,8 @@ def general(own: FlagValues, argv: list[str] | None = None) -> General:
             own,
             "workdir",
             "",
-            "Folder of the run: states, metrics, samples; empty: training makes one in runs/.",
+            "Folder of the run, or its address, gs://… or s3://…: states, metrics, samples; empty: "
+            "training makes one in runs/.",
         ),
         string(own, "mode", "train", "What to do."),
         choice(

@@ -8,6 +8,7 @@
 from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
+MAKES_RUN = True
 FROM = flags.place(FLAGS, "from", "", "A .pt file in guided-diffusion's names.")
 PARAMETERS = {"source": "from"}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from gan_jax.buckets import syncing
 from gan_jax.core.state_writer import Gone
 from gan_jax.errors import ArgumentError
 from gan_jax.files import check_folder, open_own, opened, read_bytes, reason, sweep
@@ -76,6 +77,8 @@ def check_held(folder: Path) -> None:
     claimed = _claims.get(folder)
     if claimed is None:
         return
+    if lost := syncing.lost(folder):
+        raise Gone(f"{lost}; training stopped")
     if claimed.lease is not None and claimed.lease.lost:
         raise Gone(
             f"{folder}: another process trains there by now, because this one had not shown any "
@@ -185,8 +188,8 @@ def _checked(workdir: str | Path) -> Path:
     if "://" in str(workdir):
         raise ArgumentError(
             "workdir",
-            f"={workdir} is a bucket, not a folder: mount it, or let jobs/tpu_vm.sh copy the run "
-            "to it",
+            f"={workdir} is no folder; addresses in buckets are gs://bucket/path and "
+            "s3://bucket/path",
         )
     try:
         str(workdir).encode()

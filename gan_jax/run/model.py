@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.buckets import syncing
 from gan_jax.core import job, saved_states
 from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Batch, Facts, PyTree, Stage, TrainState
@@ -325,14 +326,14 @@ def load(
     """The model that a run has trained.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, or its address in a bucket, gs://… or s3://…
       state: "newest" checkpoint, "best" state, or a step as text.
       data: where the run's data are now, by keys of config.data such as {"path": "faces.zip"};
         when empty, they are where the run's config says.
 
     Raises UserError when there is no such run or state.
     """
-    folder = Path(workdir)
+    folder = Path(syncing.fetched(workdir))
     stored = folders.read_config(folder)
     config = configs.typed(stored["config"])
     facts = Facts.read(stored["data"]) if "data" in stored else None

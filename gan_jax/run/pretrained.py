@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.buckets import syncing
 from gan_jax.core.system import Facts, System
 from gan_jax.data import config as config_data
 from gan_jax.data import pairs
@@ -93,7 +94,7 @@ def _facts(config: ConfigDict) -> Facts:
     here."""
     options = config_data.read(config.data)
     channels = 1 if options.channels == "grey" else 3
-    sources = (source for source, _ in config.restore.values() if source)
+    sources = (syncing.fetched(source) for source, _ in config.restore.values() if source)
     return Facts(
         options.resolution,
         channels,

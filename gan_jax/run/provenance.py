@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.buckets import addresses
 from gan_jax.core.system import Facts
 from gan_jax.files import read_json, write_json
 from gan_jax.run import config_log
@@ -80,7 +81,8 @@ def command(folder: Path) -> list[str]:
     workdir = _flag(words, "workdir")
     if Path(sys.argv[0]).name != "launch.py" or _flag(words, "mode") not in ("", "train"):
         return []
-    if not workdir or Path(workdir).expanduser().resolve() != Path(folder).resolve():
+    place = Path(addresses.local(workdir)).expanduser() if workdir else None
+    if place is None or place.resolve() != Path(folder).resolve():
         return []  # such as that of the classifier beside a run
     return ["python", sys.argv[0], *words]
 

@@ -21,6 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.buckets import syncing
 from gan_jax.core.system import Facts, Net, TrainState
 from gan_jax.errors import ArgumentError, UserError, argument
 from gan_jax.interop import guided_diffusion, restore, trees
@@ -74,7 +75,7 @@ def adjusted(
         experiment = Experiment(config, facts, model.experiment.home, begun=True)
         return Model(experiment, model.state, model.step, model.stage)
     with argument("classifier"):
-        guide = _Guide.read(classifier, facts.resolution)
+        guide = _Guide.read(syncing.fetched(classifier), facts.resolution)
         scale = 1.0 if classifier_scale is None else classifier_scale
         facts = guide.join(system, config, facts, scale)
         experiment = Experiment(config, facts, model.experiment.home, begun=True)

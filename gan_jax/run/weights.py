@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_jax.buckets import syncing
 from gan_jax.core import optim, saved_states
 from gan_jax.core.mesh import fetch
 from gan_jax.core.train_step import TrainCarry
@@ -29,10 +30,11 @@ def restore_weights(experiment: Experiment, carry: TrainCarry) -> TrainCarry:
         if not source:
             continue
         key = f"config.restore.{name}"
+        named, source = source, str(syncing.fetched(source))
         _check_networks(experiment, key, source)
         found = arrays(source, name, key)
         params, stats, report = restore.replace(
-            found, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, source,
+            found, pattern, fetch(nets[name].params), fetch(nets[name].stats), key, named,
             kind=readers.kind(source, found),
         )  # fmt: skip
         for line in report:
@@ -68,6 +70,7 @@ def arrays(source: str, net: str, key: str) -> dict[str, np.ndarray]:
     Of a state with averaged weights, the average is returned. Raises UserError if there is no such
     source or net, or it cannot be read.
     """
+    source = str(syncing.fetched(source))
     if reader := readers.find(source):
         return reader.arrays(source, net)
     path = Path(source)

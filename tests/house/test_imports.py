@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # that stand below them, and config may import the systems
 LOWEST = (
     "backend",
+    "buckets",
     "errors",
     "files",
     "growing",
@@ -45,6 +46,7 @@ ROOMS = {
     "metrics": {"models", "ops"},
     "interop": {"models", "ops"},
     "core": set(),
+    "buckets": set(),
     "ops": set(),
     "data": set(),
     "report": set(),
@@ -55,6 +57,7 @@ ONLY = {
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
     "pooch": {"data"},
+    "fsspec": {"buckets"},
     "optax": {"core", "systems"},
     "orbax": {"core"},
     "tensorboardX": {"core"},

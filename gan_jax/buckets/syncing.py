@@ -1,0 +1,188 @@
+"""A run whose folder, or data that, lie in a bucket: fetched, used on the disk, and copied back."""
+
+import contextlib
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gan_jax.buckets.addresses import is_address, parse
+from gan_jax.buckets.bucket import BucketError
+from gan_jax.buckets.claim import Claim, Lost
+from gan_jax.buckets.mirror import Mirror
+from gan_jax.errors import NOT_SAVED, UserError, at_least
+
+logger = logging.getLogger(__name__)
+
+Place = str | os.PathLike[str]
+LONGEST_PAUSE = 600.0  # seconds between tries to copy to a bucket that fails
+LAST_TRIES = (1.0, 5.0)  # seconds between the tries at the end
+_claims: dict[Path, Claim] = {}  # of the folders in which this process trains
+
+
+class NotCopied(UserError):
+    """What was made could not be copied to a bucket; the exit status is that of a failed save."""
+
+    status = NOT_SAVED
+
+
+def fetched(place: Place) -> Place:
+    """What `place` names, as something on the disk: an address is fetched into the cache, unless
+    the copy there is the same; any other place is returned as it is.
+
+    Raises UserError if nothing is there, or it cannot be read.
+    """
+    if not is_address(place):
+        return place
+    mirror = Mirror(parse(place))
+    _fetch(mirror, needed=True)
+    return str(mirror.local)
+
+
+def _fetch(mirror: Mirror, needed: bool) -> None:
+    if mirror.is_trained():  # it is newer than the bucket, and nothing is changed under the run
+        return
+    if not mirror.fetch(mirror.is_newest()) and needed:
+        raise BucketError(f"{mirror.address}: there is nothing there")
+
+
+@contextlib.contextmanager
+def used(place: Place, needed: bool = True) -> Iterator[Place]:
+    """Yields `place` as something on the disk, as `fetched` does; files that are written there in
+    the block are copied back when it ends, whether by an error or not.
+
+    With `needed`, something has to be there. Saved states are never copied back, and nothing is
+    removed. Raises UserError as `fetched`, and NotCopied.
+    """
+    if not is_address(place):
+        yield place
+        return
+    mirror = Mirror(parse(place))
+    _fetch(mirror, needed)
+    with _copied_back(mirror, everything=False):
+        yield str(mirror.local)
+
+
+@contextlib.contextmanager
+def trained(workdir: Place, seconds: float) -> Iterator[Place]:
+    """Yields the folder in which a run is trained: `workdir` itself or, for an address, a copy of
+    what is there, which is copied back every `seconds` and at the end.
+
+    Raises ArgumentError that names `workdir` if another machine trains there, UserError if the
+    bucket cannot be reached at the start, and NotCopied if what was trained could not be copied at
+    the end.
+    """
+    if not is_address(workdir):
+        yield workdir
+        return
+    at_least("config.run.sync_seconds", seconds, 1)
+    mirror = Mirror(parse(workdir))
+    claim = Claim(mirror.bucket, mirror.tokens)
+    try:
+        newest = claim.take() and mirror.local.is_dir()
+        mirror.fetch(newest, strict=True)
+        mirror.local.mkdir(parents=True, exist_ok=True)
+        claim.fetched()
+        logger.info(
+            f"{mirror.address}: the run is trained in {mirror.local} and copied every {seconds:g} s"
+        )
+        _claims[mirror.local] = claim
+        with (
+            mirror.training(),
+            _copied_back(mirror, claim=claim),
+            _Copying(mirror, claim, seconds),
+        ):
+            yield str(mirror.local)
+    finally:
+        _claims.pop(mirror.local, None)
+        claim.close()
+
+
+def lost(folder: Path) -> str:
+    """Why this process may not train in a folder any more, in a line; "" if it may, or if the
+    folder is the copy of no address."""
+    claim = _claims.get(folder)
+    return claim.lost if claim else ""
+
+
+@contextlib.contextmanager
+def _copied_back(
+    mirror: Mirror, everything: bool = True, claim: Claim | None = None
+) -> Iterator[None]:
+    """Copies to the bucket when the block ends; an error of the block goes first.
+
+    Raises NotCopied.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        logger.warning(
+            f"{mirror.address} has what had been copied before; the rest is in {mirror.local}"
+        )
+        raise
+    except Exception:
+        if problem := _last_copy(mirror, everything, claim):
+            logger.warning(problem)
+        raise
+    if problem := _last_copy(mirror, everything, claim):
+        raise NotCopied(problem)
+
+
+def _last_copy(mirror: Mirror, everything: bool, claim: Claim | None) -> str:
+    """Copies to the bucket, and tries again if that fails; returns what is wrong then, else ""."""
+    for pause in (*LAST_TRIES, None):
+        try:
+            if claim:
+                claim.renew()
+            count = mirror.push(everything)
+            if everything:
+                logger.info(f"{mirror.address} has everything that is in {mirror.local}")
+            elif count:
+                logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
+            return ""
+        except UserError as error:
+            if pause is None or isinstance(error, Lost):
+                return f"{error}; what could not be copied is in {mirror.local}" + (
+                    "" if isinstance(error, Lost) else ", and the same command copies it"
+                )
+        time.sleep(pause)
+    raise AssertionError("the last pause is None")
+
+
+class _Copying:
+    """Copies a folder to its address now and then, in a thread, as long as a `with` block lasts.
+
+    What fails is a line, and is tried again, each time after a pause that is twice as long.
+    """
+
+    def __init__(self, mirror: Mirror, claim: Claim, seconds: float):
+        self._mirror, self._claim, self._seconds = mirror, claim, seconds
+        self._over = threading.Event()
+
+    def __enter__(self) -> None:
+        work = contextvars.copy_context().run  # lines go where those of this thread go
+        self._thread = threading.Thread(target=work, args=(self._copy,), name="bucket", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._over.set()
+        if kind is None or issubclass(kind, Exception):
+            self._thread.join()
+
+    def _copy(self) -> None:
+        pause = self._seconds
+        while not self._over.wait(pause):
+            try:
+                self._claim.renew()
+                self._mirror.push()
+                pause = self._seconds
+            except Lost as error:
+                logger.warning(f"{error}; nothing more is copied there")
+                return
+            except Exception as error:  # training goes on whatever happens to the copy
+                pause = max(self._seconds, min(2 * pause, LONGEST_PAUSE))
+                said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                logger.warning(f"{said}; copying again in {pause:g} s, and the run goes on")

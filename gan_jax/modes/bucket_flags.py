@@ -1,0 +1,77 @@
+"""Flags that name addresses in buckets, gs:// and s3://: a mode gets places on the disk instead."""
+
+import contextlib
+from collections.abc import Iterator
+
+from absl import flags as absl_flags
+
+from gan_jax.buckets import syncing
+from gan_jax.buckets.addresses import is_address
+from gan_jax.errors import ArgumentError, UserError
+from gan_jax.modes import flags, parsing
+
+MADE = ("out", "save_stats")  # flags that name what a mode makes
+OWN = ("config", "compilation_cache")  # flags that are read elsewhere
+SYNC_SECONDS = 60.0  # of a mode that makes a run without training
+
+
+@contextlib.contextmanager
+def on_disk(command: parsing.Command) -> Iterator[str]:
+    """Replaces the values of a command's flags, as long as the block lasts, by the places of copies
+    on this machine; yields that of --workdir. What the mode writes is copied back at the end.
+
+    An address that `gan_jax.train` gets stays as it is. Raises ArgumentError that names the flag
+    if nothing is there or several processes would each have a copy, NotCopied if what was written
+    could not be copied.
+    """
+    named = [
+        flag
+        for flag in (command.flags[name] for name in command.flags)
+        if flag.name not in OWN and _names_address(flag)
+    ]
+    with contextlib.ExitStack() as opened:
+        for flag in named:
+            if command.name == "train" and flag.name == "workdir":
+                continue
+            _check_alone(flag)
+            before, place = flag.value, _place(command, flag, opened)
+            opened.callback(setattr, flag, "value", before)
+            flag.value = place
+        yield command.general.workdir.value
+
+
+def _names_address(flag: absl_flags.Flag) -> bool:
+    return isinstance(flag.parser, flags.PlaceParser) and any(map(is_address, _parts(flag)))
+
+
+def _parts(flag: absl_flags.Flag) -> list[str]:
+    """The places that a flag names: --workdir of several runs has commas between them."""
+    if flag.name != "workdir" or "," not in flag.value:
+        return [flag.value]
+    return [part.strip() for part in flag.value.split(",")]
+
+
+def _check_alone(flag: absl_flags.Flag) -> None:
+    if flag.name != "workdir" and flag.name not in MADE:
+        return  # each process reads a copy of its own
+    from gan_jax.core import cluster
+
+    for part in _parts(flag):
+        cluster.check_on_disk(flag.name, part)
+
+
+def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.ExitStack) -> str:
+    """Where the copies are that a flag names, until `opened` is closed."""
+    found = []
+    for part in _parts(flag):
+        try:
+            if flag.name == "workdir" and getattr(command.mode, "MAKES_RUN", False):
+                place = syncing.trained(part, SYNC_SECONDS)
+            else:
+                place = syncing.used(part, needed=flag.name not in MADE)
+            found.append(str(opened.enter_context(place)))
+        except ArgumentError:
+            raise
+        except UserError as error:
+            raise ArgumentError(flag.name, f": {error}") from error
+    return ",".join(found)
