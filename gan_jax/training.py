@@ -150,9 +150,10 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         carry, progress = TrainCarry(**tree), Progress(**meta)
         if run.main:
             best.cut(step)
-            states.sweep()
         summary = _finished(run, step, progress)
         if summary is not None:
+            if run.main:
+                states.sweep()
             return summary
         logger.info(f"resuming from step {step}")
         if not rollbacks:

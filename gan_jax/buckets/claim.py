@@ -31,7 +31,7 @@ class Lost(UserError):
 
 
 class Claim:
-    """The claim of this process to an address, from `take` until `close`.
+    """The claim of this process to an address, kept alive from `take` until `close`.
 
     Args:
       bucket: the address.
@@ -62,13 +62,16 @@ class Claim:
         found = read(self._bucket) or {}
         if found.get("token") != self._token:
             raise self._refused(found)
+        # from now on, since fetching may take long
+        self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
+        self._thread.start()
         return newest
 
     def fetched(self) -> None:
-        """Says that this machine's copy is the newest from now on, and keeps the claim alive."""
+        """Says that this machine's copy is the newest from now on. Raises Lost if another process
+        has taken the address over meanwhile."""
+        self.renew()
         write_json(self._tokens, [self._token])
-        self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
-        self._thread.start()
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):

@@ -56,6 +56,7 @@ def files(root: Path) -> dict[str, os.stat_result]:
     """The files of a copy that belong into the bucket, by name; "" is a file at `root` itself.
 
     States are found before all that they refer to: whatever is found later is at least as new.
+    Raises OSError for a folder that cannot be listed: what is in it must not be taken for gone.
     """
     with contextlib.suppress(OSError):
         about = os.stat(root)
@@ -64,7 +65,7 @@ def files(root: Path) -> dict[str, os.stat_result]:
     first = [root / "checkpoints", root / "best"]
     found: dict[str, os.stat_result] = {}
     for top in (*first, root):
-        for folder, folders, names in os.walk(top):
+        for folder, folders, names in os.walk(top, onerror=_told):
             if top == root:
                 folders[:] = [name for name in folders if Path(folder, name) not in first]
             for name in names:
@@ -75,6 +76,11 @@ def files(root: Path) -> dict[str, os.stat_result]:
                     if stat.S_ISREG(about.st_mode) and is_copied(relative):
                         found[relative] = about
     return found
+
+
+def _told(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a folder that is gone meanwhile has no files
+        raise error
 
 
 class Changing(Exception):

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +46,7 @@ class Mirror:
         self._index = copies.Index(address.home / ".index.jsonl")
         self._known: set[str] = set()  # objects that were fetched or uploaded here
         self._writing = threading.Lock()
+        self._check: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -54,6 +57,8 @@ class Mirror:
                 if fcntl:
                     with contextlib.suppress(OSError):
                         fcntl.flock(file, fcntl.LOCK_EX)
+                # other processes may have copied meanwhile
+                self._index = copies.Index(self.address.home / ".index.jsonl")
                 yield
                 self._index.save()
         except OSError as error:
@@ -137,16 +142,18 @@ class Mirror:
             others = [name for name in lacking if name not in {*seals}]
             return all(_together(fetched, others)) and all(_together(fetched, seals))
 
-    def push(self, everything: bool = True) -> int:
+    def push(self, everything: bool = True, check: Callable[[], None] = lambda: None) -> int:
         """Copies files that are new or have changed to the bucket; returns how many.
 
         Args:
-          everything: copies states, too, and removes objects whose files are gone here.
+          everything: copies the run's states, too, and removes objects whose files are gone here.
+          check: called before each group of changes; raises an error if there may be no more.
 
         States come after all that they refer to, each sealed last, and objects are removed when
         everything is there: whenever it is cut off, the bucket holds a whole state if it did
-        before. Raises BucketError.
+        before. Raises BucketError, also if the whole copy is gone.
         """
+        self._check = check
         with self._alone():
             for _ in range(TRIES):
                 here = copies.files(self.local)
@@ -158,7 +165,9 @@ class Mirror:
     def _changed(self, here: dict, everything: bool) -> list[str]:
         """The files that are not as they are in the bucket; of a state all of them, or none."""
         changed = {name for name, about in here.items() if not self._index.is_same(name, about)}
-        states = {state_of(name) for name in changed} - {""} if everything else set()
+        # those of a run beside this one, such as a classifier's, have no other way there
+        own = () if everything else ("checkpoints/", "best/")
+        states = {s for s in map(state_of, changed) if s and not s.startswith(tuple(own))}
         return [
             name
             for name in here
@@ -174,7 +183,12 @@ class Mirror:
                     if name in listing:
                         self._index.add(name, listing[name], here[name])
         if everything:
-            gone = [name for name in self._known if name not in here and copies.is_copied(name)]
+            if not os.path.lexists(self.local):
+                raise BucketError(
+                    f"{self.local} is not there any more; nothing is removed from {self.address}"
+                )
+            self._check()
+            gone = [name for name in self._known if name not in here and self._may_go(name, here)]
             # no checkpoint outlives a best state that it refers to, nor its seal its files
             seals = [name for name in gone if state_of(name) and name.endswith(f"/{SUMS}")]
             for seal in sorted(seals, key=lambda name: _order(state_of(name)), reverse=True):
@@ -184,6 +198,16 @@ class Mirror:
             for name in gone:
                 self._index.drop(name)
         return len(changed)
+
+    def _may_go(self, name: str, here: dict) -> bool:
+        """Whether an object without a file here is removed: no checkpoint goes before another one
+        is whole, and none whose file here was damaged."""
+        state = state_of(name)
+        if not state.startswith("checkpoints/"):
+            return copies.is_copied(name)
+        damaged = f"damaged-{state.rpartition('/')[2]}"
+        sealed = any(n.startswith("checkpoints/") and n.endswith(f"/{SUMS}") for n in here)
+        return sealed and not any(re.match(rf"{damaged}(-\d+)?/", n) for n in here)
 
     def _upload(self, files: dict[str, Path]) -> None:
         states: dict[str, list[str]] = {}
@@ -204,6 +228,8 @@ class Mirror:
         self._upload_all(files, last)
 
     def _upload_all(self, files: dict[str, Path], names: list[str]) -> None:
+        if names:
+            self._check()
         _together(lambda name: self.bucket.upload(files[name], name), names)
 
     @contextlib.contextmanager

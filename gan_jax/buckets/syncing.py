@@ -11,9 +11,9 @@ from pathlib import Path
 
 from gan_jax.buckets.addresses import is_address, parse
 from gan_jax.buckets.bucket import BucketError
-from gan_jax.buckets.claim import Claim, Lost
+from gan_jax.buckets.claim import Claim, Lost, read
 from gan_jax.buckets.mirror import Mirror
-from gan_jax.errors import NOT_SAVED, UserError, at_least
+from gan_jax.errors import NOT_SAVED, ArgumentError, UserError, at_least
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
         return
     at_least("config.run.sync_seconds", seconds, 1)
     mirror = Mirror(parse(workdir))
+    _check_run(mirror)
     claim = Claim(mirror.bucket, mirror.tokens)
     try:
         newest = claim.take() and mirror.local.is_dir()
@@ -99,6 +100,19 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
     finally:
         _claims.pop(mirror.local, None)
         claim.close()
+
+
+def _check_run(mirror: Mirror) -> None:
+    """Raises ArgumentError that names `workdir` if something else than a run is at the address."""
+    if read(mirror.bucket) is not None:
+        return
+    found = mirror.bucket.listing()
+    if found and "config.json" not in found:
+        raise ArgumentError(
+            "workdir",
+            f"={mirror.address}: there are {len(found):,} objects and no run; name a place of its "
+            "own",
+        )
 
 
 def lost(folder: Path) -> str:
@@ -137,7 +151,7 @@ def _last_copy(mirror: Mirror, everything: bool, claim: Claim | None) -> str:
         try:
             if claim:
                 claim.renew()
-            count = mirror.push(everything)
+            count = mirror.push(everything, claim.renew if claim else lambda: None)
             if everything:
                 logger.info(f"{mirror.address} has everything that is in {mirror.local}")
             elif count:
@@ -177,7 +191,7 @@ class _Copying:
         while not self._over.wait(pause):
             try:
                 self._claim.renew()
-                self._mirror.push()
+                self._mirror.push(check=self._claim.renew)
                 pause = self._seconds
             except Lost as error:
                 logger.warning(f"{error}; nothing more is copied there")

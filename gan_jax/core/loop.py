@@ -92,7 +92,7 @@ def _train(
                 recorder.log(step, watch.counted(metrics), due.row)
             recorder.foretell(step, watch.counted(metrics), due.log)
             with recorder.pause():
-                if due.row:
+                if due.row and not due.end:
                     programs.sharing.consider(index, step, recorder.seconds)
                 if due.epoch:
                     carry = _end_epoch(job, watch, step, carry)

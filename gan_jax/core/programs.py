@@ -78,7 +78,8 @@ class Programs:
         if stage in self._rehearsed:
             return self._several(carry, self.job.mesh.put_several(batches), key, stage)
         self._rehearsed.add(stage)
-        carry, metrics, alike = self._rehearsal(carry, batches, key, stage)
+        with self.job.recorder.pause():  # steps that are made twice say nothing about others
+            carry, metrics, alike = self._rehearsal(carry, batches, key, stage)
         self.sharing.rehearsed(stage, alike)
         return carry, metrics
 

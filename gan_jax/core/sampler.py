@@ -76,6 +76,7 @@ class Sampler:
                 if not (is_full_memory(error) and self._may_shrink()):
                     raise
                 self.chunk = self._small
+                self.program.forget(lambda stage: False)  # they are for larger chunks
                 continue
             parts.append(made)
             start += self.chunk

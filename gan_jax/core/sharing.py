@@ -84,6 +84,8 @@ class Sharing:
         wanted = self._job.steps_per_call
         if not wanted or self._calls.size(stage) is not None:
             return
+        if step + wanted > stage.end:
+            return  # too few are left to say anything of a later stage of the same shape
         size = self.given(stage, step)
         if size > 1:
             with self._program.compiling(f"{size} training steps as one program"):

@@ -20,7 +20,10 @@ PADDING = 1 / 8  # the share of images that may be made in vain, to fill the las
 
 
 def memory() -> int:
-    """Bytes that programs may take on each device; 0 if it does not say so."""
+    """Bytes that programs may take on each device; 0 if it does not say so, and with several
+    processes, which have to agree and could not go back to fewer images."""
+    if jax.process_count() > 1:
+        return 0
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
 
 

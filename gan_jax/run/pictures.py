@@ -135,10 +135,12 @@ def refresher(
             page.write(view(folder, rows, not ended), path, small, seconds)
 
         written = {"curves.png": write_curves, "epochs.csv": write_epochs}
-        for name, write in {**written, "report.html": write_page}.items():
+        # reads many files: an error of one that passes would cost all of the page
+        written["report.html"] = patient(write_page)
+        for name, write in written.items():
             with tolerated(str(folder / name), logger.warning, UserError):
                 rows = rows or read_rows(folder / "metrics.jsonl")
-                patient(write)(folder / name)
+                write(folder / name)
         ended_at = time.monotonic()
         earliest = ended_at + (ended_at - began) / DRAWING
 

@@ -1,5 +1,6 @@
 """A copy of a bucket on the disk: what is fetched, and in which order files are copied back."""
 
+import errno
 import json
 import os
 import shutil
@@ -131,6 +132,70 @@ def test_a_run_beside_a_run_ends_when_its_states_are_there(store):
     assert names[-1] == "classifier/summary.json"
     seals = [name for name in names if name.endswith(SEALED)]
     assert seals[-2:] == [f"classifier/checkpoints/5/{SEALED}", f"checkpoints/1/{SEALED}"]
+
+
+def test_what_a_mode_trains_beside_a_run_is_copied_with_its_states(store):
+    """The states of the run itself are left to whoever trains it."""
+    mirror = Mirror(parse(RUN))
+    save(mirror.local, 1, 1)
+    save(mirror.local / "classifier", 5, 5)
+    mirror.push(everything=False)
+    names = store.below("bucket/runs/a")
+    assert f"classifier/checkpoints/5/{SEALED}" in names
+    assert not any(name.startswith(("checkpoints/", "best/")) for name in names)
+
+
+def test_a_copy_that_is_lost_empties_no_bucket(store, monkeypatch):
+    mirror = Mirror(parse(RUN))
+    save(mirror.local, 1, 1)
+    mirror.push()
+    names = set(store.below("bucket/runs/a"))
+    with monkeypatch.context() as patch:
+        listed = os.scandir
+
+        def failing(place):
+            if str(place).endswith("checkpoints"):
+                raise OSError(errno.EIO, "Input/output error")
+            return listed(place)
+
+        patch.setattr(os, "scandir", failing)
+        with pytest.raises(BucketError, match="Input/output error"):
+            mirror.push()
+    shutil.rmtree(mirror.local)
+    with pytest.raises(BucketError, match="is not there any more; nothing is removed"):
+        mirror.push()
+    assert set(store.below("bucket/runs/a")) == names
+
+
+def test_a_checkpoint_goes_when_another_one_is_there_that_was_not_damaged(store):
+    mirror = Mirror(parse(RUN))
+    save(mirror.local, 1, 1)
+    mirror.push()
+    shutil.rmtree(mirror.local / "checkpoints/1")
+    mirror.push()
+    assert f"checkpoints/1/{SEALED}" in store.below("bucket/runs/a")
+    save(mirror.local, 2, 1)
+    save(mirror.local, 3, 1)
+    mirror.push()
+    (mirror.local / "checkpoints/3").rename(mirror.local / "damaged-3")
+    mirror.push()
+    seals = {name for name in store.below("bucket/runs/a") if name.endswith(SEALED)}
+    assert {f"checkpoints/2/{SEALED}", f"checkpoints/3/{SEALED}"} < seals
+    assert f"checkpoints/1/{SEALED}" not in seals
+
+
+def test_nothing_is_copied_once_that_is_not_allowed_any_more(store):
+    mirror, asked = Mirror(parse(RUN)), []
+    save(mirror.local, 1, 1)
+
+    def refused() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise BucketError("taken over")
+
+    with pytest.raises(BucketError, match="taken over"):
+        mirror.push(check=refused)
+    assert sorted(store.below("bucket/runs/a")) == ["metrics.jsonl"]
 
 
 def test_what_was_removed_from_the_bucket_is_copied_again(store):

@@ -142,6 +142,14 @@ def test_an_error_of_the_run_goes_first(store, lines):
     assert "no route to host" in lines[-1]
 
 
+def test_a_run_is_not_begun_among_other_things(store):
+    store.put("bucket/runs/a/photos/1.png")
+    with pytest.raises(ArgumentError, match="there are 1 objects and no run") as refused:
+        train(rows="1")
+    assert refused.value.name == "workdir"
+    assert [*store.below("bucket/runs/a")] == ["photos/1.png"]
+
+
 def test_a_bucket_that_cannot_be_reached_is_no_empty_one(store):
     store.fails = down
     with pytest.raises(BucketError, match=r"gs://bucket/runs/a cannot be read \(no route"):

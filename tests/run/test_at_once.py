@@ -85,3 +85,24 @@ def test_a_chunk_that_does_not_fit_is_made_in_smaller_ones():
     fixed = Sampler(step, Mesh(1), to_uint8, chunk=8)
     with pytest.raises(jax.errors.JaxRuntimeError):
         fixed({}, batch, None)
+
+
+def test_what_was_prepared_for_a_chunk_goes_with_it(monkeypatch):
+    def step(state, batch, key, stage):
+        return {"raw": jnp.zeros((len(batch["seed"]), 1, 1, 1))}
+
+    class OnceFull:
+        def __init__(self, program):
+            self.program, self.forget, self.calls = program, program.forget, 0
+
+        def __call__(self, *arguments):
+            self.calls += 1
+            if self.calls == 1:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+            return self.program(*arguments)
+
+    batch = {"seed": np.arange(10, dtype=np.int32)}
+    sampler = Sampler(step, Mesh(1), to_uint8, chunk=8, small=4)
+    sampler.prepare({}, batch, None)
+    monkeypatch.setattr(sampler, "program", OnceFull(sampler.program))
+    assert sampler({}, batch, None)["raw"].shape == (10, 1, 1, 1)
