@@ -1,18 +1,21 @@
 """Objects below an address, by the packages gcsfs and s3fs, which are imported when one is used."""
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from gan_jax.buckets.addresses import Address
 from gan_jax.errors import UserError
 from gan_jax.files import reason
 
 PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # the package, and our extra with it
+SMALL = 5 * 2**20  # bytes of an object that is sent at once
 CONNECTED, ANSWER = 10, 60  # seconds that a server may take for a connection and an answer
 # what tells one content of an object from another, whatever the server calls it
 _TAGS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "mtime", "created")
@@ -52,8 +55,40 @@ def file_system(scheme: str) -> Any:
     limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED, sock_read=ANSWER)
     if os.environ.get("STORAGE_EMULATOR_HOST"):  # as Google's own libraries: a server for tests
         common["token"] = "anon"
-    # not the class that asks over gRPC first, for a minute if need be, what kind of bucket it is
-    return module.GCSFileSystem(requests_timeout=limits, **common)
+    return _google(module.GCSFileSystem)(requests_timeout=limits, **common)
+
+
+@functools.cache
+def _google(usual: type) -> type:
+    """gcsfs's file system, which sends small objects as they are.
+
+    By itself it puts them into a MIME message whose lines end with a line feed alone: a server that
+    expects a carriage return before it takes one at the end of a binary object for that. The class
+    that gcsfs exports is not used: it asks over gRPC first, for a minute if need be, what kind of
+    bucket it is.
+    """
+
+    class Google(usual):
+        async def _put_file(self, lpath: str, rpath: str, **more: Any) -> None:
+            if 0 < os.path.getsize(lpath) < SMALL:
+                await self._send(rpath, Path(lpath).read_bytes())
+            else:
+                await super()._put_file(lpath, rpath, **more)
+
+        async def _pipe_file(self, path: str, data: bytes, **more: Any) -> None:
+            if 0 < len(data) < SMALL:
+                await self._send(path, data)
+            else:
+                await super()._pipe_file(path, data, **more)
+
+        async def _send(self, path: str, data: bytes) -> None:
+            bucket, key, _ = self.split_path(path)
+            place = f"{self._location}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
+            kind = {"Content-Type": "application/octet-stream"}
+            named = {"uploadType": "media", "name": key}
+            await self._call("POST", place, headers=kind, data=data, json_out=True, **named)
+
+    return Google
 
 
 class Bucket:

@@ -179,9 +179,15 @@ class Mirror:
             with copies.staged(self.local, changed, self.address.home / ".staged") as files:
                 self._upload(files)
                 listing = self.bucket.listing()
-                for name in files:
-                    if name in listing:
-                        self._index.add(name, listing[name], here[name])
+                for name, file in files.items():
+                    if name not in listing:  # removed meanwhile
+                        continue
+                    arrived, sent = listing[name].size, file.stat().st_size
+                    if arrived != sent:
+                        raise BucketError(
+                            f"{self.address}: {arrived:,} of {sent:,} bytes of {name} are there"
+                        )
+                    self._index.add(name, listing[name], here[name])
         if everything:
             if not os.path.lexists(self.local):
                 raise BucketError(

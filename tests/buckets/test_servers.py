@@ -42,6 +42,17 @@ def config(steps: int):
     return made
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b"\n\r", b" ", b"\0", b"\n--==0==--"])
+def test_every_byte_arrives(server, end, tmp_path):
+    """Line ends at the end of binary files are part of them."""
+    bucket, content = Bucket(parse(f"{server}/bytes")), b"\x80\n\r\n" + end
+    (tmp_path / "file").write_bytes(content)
+    bucket.upload(tmp_path / "file", "a/uploaded +ä%.bin")
+    bucket.write("written", content)
+    assert bucket.read("a/uploaded +ä%.bin") == bucket.read("written") == content
+    assert {found.size for found in bucket.listing().values()} == {len(content)}
+
+
 def test_objects(server, tmp_path):
     """All that is asked of a server, on names and sizes of all kinds."""
     bucket = Bucket(parse(f"{server}/objects"))
