@@ -30,16 +30,13 @@ class Flat(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-class Step:
-    """One update."""
+class Classifying:
+    """What steps of classifiers share; `net` is the network, on the device of `place`."""
 
-    def __init__(self, ours: Ours, place: Place):
-        config, self.place = ours.experiment.config, place
-        net = layers.network(ours.weights("classifier"), ours.statistics("classifier"))
-        net["drop"], net["order"] = nn.Dropout(0.25), Flat()
-        self.net = place.net(net)
-        self.classify = place.applied(lambda x: classify(self.net, x))
-        self.trainers = {"classifier": Trainer(config.optim.classifier, self.net, ours.stage)}
+    def __init__(self, ours: Ours, place: Place, net: nn.Module):
+        self.place, self.net = place, net
+        optimizer = ours.experiment.config.optim.classifier
+        self.trainers = {"classifier": Trainer(optimizer, net, ours.stage)}
         self.pixels = place.array(ours.pixels["image"])
         self.label = place.array(ours.pixels["label"]).long()
 
@@ -47,12 +44,25 @@ class Step:
         """Switches dropout off."""
         quiet(self.net)
 
-    def __call__(self, batch: dict[str, np.ndarray] | None = None) -> dict[str, torch.Tensor]:
-        """One step on the same images, whatever the batch brings."""
-        logits = self.classify(self.place.unit(self.pixels))
+    def learn(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One update by the cross entropy of logits [B, K]; the loss."""
         loss = functional.cross_entropy(logits, self.label)
         self.trainers["classifier"].step(loss)
         return values({"loss/classifier": loss})
+
+
+class Step(Classifying):
+    """One update."""
+
+    def __init__(self, ours: Ours, place: Place):
+        net = layers.network(ours.weights("classifier"), ours.statistics("classifier"))
+        net["drop"], net["order"] = nn.Dropout(0.25), Flat()
+        super().__init__(ours, place, place.net(net))
+        self.classify = place.applied(lambda x: classify(self.net, x))
+
+    def __call__(self, batch: dict[str, np.ndarray] | None = None) -> dict[str, torch.Tensor]:
+        """One step on the same images, whatever the batch brings."""
+        return self.learn(self.classify(self.place.unit(self.pixels)))
 
 
 def make(ours: Ours, place: Place) -> Step:

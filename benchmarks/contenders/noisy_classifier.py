@@ -2,20 +2,22 @@
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from benchmarks.contenders import unet
-from benchmarks.contenders.place import Place, quiet
-from benchmarks.contenders.training import Trainer, values
+from benchmarks.contenders.classifier import Classifying
+from benchmarks.contenders.place import Place
 from benchmarks.ours import Ours
 from gan_jax.ops.diffusion import noise_schedules
 
 
-class Step:
+class Step(Classifying):
     """One update of the encoder with an attention pool."""
 
     def __init__(self, ours: Ours, place: Place):
-        config, self.place = ours.experiment.config, place
+        config = ours.experiment.config
+        net = place.net(unet.Network(ours.weights("classifier"), config.model))
+        super().__init__(ours, place, net)
+        self.classify = place.applied(net.classify)
         section = config.discrete
         chain = noise_schedules.chain(
             section.schedule, section.steps, rescale=section.rescale_timesteps
@@ -27,15 +29,6 @@ class Step:
             time=chain.model_times,
         )
         self.tables = {name: table.to(place.device) for name, table in found.items()}
-        self.net = place.net(unet.Network(ours.weights("classifier"), config.model))
-        self.classify = place.applied(self.net.classify)
-        self.trainers = {"classifier": Trainer(config.optim.classifier, self.net, ours.stage)}
-        self.pixels = place.array(ours.pixels["image"])
-        self.label = place.array(ours.pixels["label"]).long()
-
-    def quieten(self) -> None:
-        """Switches dropout off."""
-        quiet(self.net)
 
     def __call__(self, batch: dict[str, np.ndarray] | None = None) -> dict[str, torch.Tensor]:
         """One step; `batch` brings `t` and `noise`."""
@@ -47,9 +40,7 @@ class Step:
             t, noise = self.place.array(batch["t"]).long(), self.place.array(batch["noise"])
         signal, sigma = (self.tables[n][t].view(-1, 1, 1, 1) for n in ("signal", "sigma"))
         logits = self.classify(signal * image + sigma * noise, self.tables["time"][t])
-        loss = functional.cross_entropy(logits, self.label)
-        self.trainers["classifier"].step(loss)
-        return values({"loss/classifier": loss})
+        return self.learn(logits)
 
 
 def make(ours: Ours, place: Place) -> Step:

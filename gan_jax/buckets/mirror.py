@@ -43,10 +43,9 @@ class Mirror:
     def __init__(self, address: Address):
         self.address, self.local, self.bucket = address, address.local, Bucket(address)
         self.tokens = address.home / ".tokens.json"
-        self._index = copies.Index(address.home / ".index.jsonl")
+        self._index: copies.Index  # read whenever this process is alone with the copy
         self._known: set[str] = set()  # objects that were fetched or uploaded here
         self._writing = threading.Lock()
-        self._check: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -153,13 +152,12 @@ class Mirror:
         everything is there: whenever it is cut off, the bucket holds a whole state if it did
         before. Raises BucketError, also if the whole copy is gone.
         """
-        self._check = check
         with self._alone():
             for _ in range(TRIES):
                 here = copies.files(self.local)
                 changed = self._changed(here, everything)
                 with contextlib.suppress(copies.Changing):
-                    return self._push(here, changed, everything)
+                    return self._push(here, changed, everything, check)
         raise BucketError(f"{self.address}: states are removed faster than they can be copied")
 
     def _changed(self, here: dict, everything: bool) -> list[str]:
@@ -174,10 +172,12 @@ class Mirror:
             if (state_of(name) in states if state_of(name) else name in changed)
         ]
 
-    def _push(self, here: dict, changed: list[str], everything: bool) -> int:
+    def _push(
+        self, here: dict, changed: list[str], everything: bool, check: Callable[[], None]
+    ) -> int:
         if changed:
             with copies.staged(self.local, changed, self.address.home / ".staged") as files:
-                self._upload(files)
+                self._upload(files, check)
                 listing = self.bucket.listing()
                 for name, file in files.items():
                     if name not in listing:  # removed meanwhile
@@ -193,7 +193,7 @@ class Mirror:
                 raise BucketError(
                     f"{self.local} is not there any more; nothing is removed from {self.address}"
                 )
-            self._check()
+            check()
             gone = [name for name in self._known if name not in here and self._may_go(name, here)]
             # no checkpoint outlives a best state that it refers to, nor its seal its files
             seals = [name for name in gone if state_of(name) and name.endswith(f"/{SUMS}")]
@@ -215,7 +215,12 @@ class Mirror:
         sealed = any(n.startswith("checkpoints/") and n.endswith(f"/{SUMS}") for n in here)
         return sealed and not any(re.match(rf"{damaged}(-\d+)?/", n) for n in here)
 
-    def _upload(self, files: dict[str, Path]) -> None:
+    def _upload(self, files: dict[str, Path], check: Callable[[], None]) -> None:
+        def upload(names: list[str]) -> None:
+            if names:
+                check()
+            _together(lambda name: self.bucket.upload(files[name], name), names)
+
         states: dict[str, list[str]] = {}
         for name in files:
             states.setdefault(state_of(name), []).append(name)
@@ -223,20 +228,15 @@ class Mirror:
         other = states.pop("", [])
         # that a run beside this one has ended, such as that of a classifier, is read there
         last = [name for name in other if name.rpartition("/")[2] == "summary.json"]
-        self._upload_all(files, [name for name in other if name not in {*last}])
+        upload([name for name in other if name not in {*last}])
         # the best states first, which checkpoints refer to; the newest checkpoint last
         for state in sorted(states, key=_order):
             seal = f"{state}/{SUMS}"
             if any(name in self._index.entries for name in states[state]):
                 self.bucket.remove(seal)  # it was there with another content
-            self._upload_all(files, [name for name in states[state] if name != seal])
-            self._upload_all(files, [name for name in states[state] if name == seal])
-        self._upload_all(files, last)
-
-    def _upload_all(self, files: dict[str, Path], names: list[str]) -> None:
-        if names:
-            self._check()
-        _together(lambda name: self.bucket.upload(files[name], name), names)
+            upload([name for name in states[state] if name != seal])
+            upload([name for name in states[state] if name == seal])
+        upload(last)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

@@ -136,8 +136,8 @@ class SetMetrics(Measure):
         """
         found = self._from_kept(side, until, done)
         if found is None:
-            digest = Digest()
-            batches = digest.passing(until(self._real_batches(side, self.task.rows)))
+            digest, batches = Digest(), until(self._real_batches(side, self.task.rows))
+            batches = digest.passing(batches) if self._kept else batches
             found = self._statistics(batches, self.names, real=True, done=done)
             if self._kept and digest.count == len(self.task.rows):
                 found[INCEPTION] = self._kept.keep(side, digest.mark(), found[INCEPTION])

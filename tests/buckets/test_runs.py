@@ -20,18 +20,11 @@ from gan_jax.buckets.addresses import parse
 from gan_jax.core import loop
 from gan_jax.data import config as config_data
 from gan_jax.errors import UserError
-from tests.helpers import contract, object_store
+from tests.helpers import object_store
+from tests.helpers.dense_run import config
 from tests.helpers.shell import arrays, assert_same, launch_here, rows
 
 RUN = "gs://bucket/runs/a"
-
-
-def config(steps: int, **run):
-    made = contract.load("mlpgan_mnist")
-    made.run.update(steps=str(steps), devices=1, sample_every="1", eval_every="0", **run)
-    made.run.quality_every = "0"
-    made.run.update(save_every="1", log_every="1")
-    return made
 
 
 @pytest.fixture(scope="module")

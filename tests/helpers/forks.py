@@ -6,7 +6,6 @@ Importing takes seconds of a processor, which the tests of processes would spend
 import atexit
 import functools
 import os
-import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,11 +60,6 @@ class Forked:
     def wait(self, seconds: float = 420) -> int:
         """Its exit status; it is ended if it has not ended after so many seconds."""
         return self._process.wait(seconds).status
-
-    def kill(self) -> None:
-        """Ends it and its own children, and waits until it is gone."""
-        self.send_signal(signal.SIGKILL)
-        self.wait()
 
     @property
     def printed(self) -> tuple[str, str]:

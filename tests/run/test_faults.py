@@ -21,18 +21,10 @@ from gan_jax.modes import door
 from gan_jax.report import curves
 from gan_jax.run import claims, memory, missing, pictures
 from gan_jax.run import folder as folders
-from tests.helpers import contract
+from tests.helpers.dense_run import config
 from tests.helpers.shell import arrays, rows
 
 TREE = {"w": np.zeros(3, np.float32)}
-
-
-def config(steps: int, **run):
-    made = contract.load("mlpgan_mnist")
-    made.run.update(steps=str(steps), devices=1, sample_every="1", eval_every="0", **run)
-    made.run.quality_every = "0"
-    made.run.update(save_every="1", log_every="1")
-    return made
 
 
 @pytest.fixture(scope="module")
