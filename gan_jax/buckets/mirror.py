@@ -5,9 +5,11 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from gan_jax.buckets import claim, copies
 from gan_jax.buckets.addresses import Address, is_plain
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 8  # files that are copied at the same time
 TRIES = 5  # how often a copy is begun again because the other side has changed meanwhile
+HOLDING = 100  # tries of 0.01 s to lock a file that another command looks at
 LARGE = 10**7  # bytes that may take long, so that a line is logged first
 
 
@@ -66,33 +69,43 @@ class Mirror:
                 f"({reason(error)}); GAN_JAX_CACHE names another folder for copies"
             ) from error
 
-    def fetch(self, newest: bool = False, strict: bool = False) -> bool:
-        """Brings the copy up to date; returns whether there is anything.
+    def fetch(self, newest: bool = False, begin: Callable[[], None] | None = None) -> bool:
+        """Brings the copy up to date, unless a run is trained in it; returns whether there is
+        anything.
 
         Args:
           newest: the copy is newer than the bucket: only files that it lacks are fetched.
-          strict: files that were never in the bucket are removed, be they a state's or not.
+          begin: begins a training in the copy, when it is up to date and before other commands see
+            it. Files that were never in the bucket are removed then, be they a state's or not.
 
         Raises BucketError, and UserError for objects whose names cannot be those of files here.
         """
         with self._alone():
-            for _ in range(TRIES):
-                objects = self.bucket.listing()
-                _check_names(self.address, objects)
-                wanted = copies.whole(objects)
-                self._known |= {*objects}
-                here = copies.files(self.local)
-                if not newest:
-                    self._remove_others(wanted, here, strict)
-                for name in {*self._index.entries} - {*objects}:
-                    self._index.drop(name)  # so that it is copied there again
-                lacking = {
-                    name: found
-                    for name, found in wanted.items()
-                    if name not in here or not (newest or self._is_same(name, found, here[name]))
-                }
-                if self._download(lacking):
-                    return bool(wanted) or (newest and bool(here))
+            if begin is None and self.is_trained():
+                return True
+            found = self._fetch(newest, strict=begin is not None)
+            if begin is not None:
+                begin()
+            return found
+
+    def _fetch(self, newest: bool, strict: bool) -> bool:
+        for _ in range(TRIES):
+            objects = self.bucket.listing()
+            _check_names(self.address, objects)
+            wanted = copies.whole(objects)
+            self._known |= {*objects}
+            here = copies.files(self.local)
+            if not newest:
+                self._remove_others(wanted, here, strict)
+            for name in {*self._index.entries} - {*objects}:
+                self._index.drop(name)  # so that it is copied there again
+            lacking = {
+                name: found
+                for name, found in wanted.items()
+                if name not in here or not (newest or self._is_same(name, found, here[name]))
+            }
+            if self._download(lacking):
+                return bool(wanted) or (newest and bool(here))
         raise BucketError(f"{self.address} changes faster than it can be copied")
 
     def _is_same(self, name: str, found: Found, about) -> bool:
@@ -246,8 +259,7 @@ class Mirror:
             with contextlib.suppress(OSError):  # then they read what may change meanwhile
                 self.address.home.mkdir(parents=True, exist_ok=True)
                 file = opened.enter_context(open(self.address.home / ".training", "a"))
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _hold(file)
             yield
 
     def is_trained(self) -> bool:
@@ -266,6 +278,16 @@ class Mirror:
         """Whether the copy is as new as the bucket, or newer, because a run was trained in it and
         nowhere else since."""
         return self.local.is_dir() and claim.is_newest(self.bucket, self.tokens)
+
+
+def _hold(file: IO[str]) -> None:
+    """Locks a file that other commands lock for moments only; gives up after a second."""
+    if fcntl is None:
+        return
+    for _ in range(HOLDING):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.01)
 
 
 class _Other(Exception):

@@ -43,7 +43,7 @@ def fetched(place: Place) -> Place:
 
 
 def _fetch(mirror: Mirror, needed: bool) -> None:
-    if mirror.is_trained():  # it is newer than the bucket, and nothing is changed under the run
+    if mirror.is_trained():  # the copy is newer than the bucket; to copy it there may take long
         return
     if not mirror.fetch(mirror.is_newest()) and needed:
         raise BucketError(f"{mirror.address}: there is nothing there")
@@ -84,18 +84,17 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
     claim = Claim(mirror.bucket, mirror.tokens)
     try:
         newest = claim.take() and mirror.local.is_dir()
-        mirror.fetch(newest, strict=True)
-        mirror.local.mkdir(parents=True, exist_ok=True)
-        claim.fetched()
-        logger.info(
-            f"{mirror.address}: the run is trained in {mirror.local} and copied every {seconds:g} s"
-        )
-        _claims[mirror.local] = claim
-        with (
-            mirror.training(),
-            _copied_back(mirror, claim=claim),
-            _Copying(mirror, claim, seconds),
-        ):
+        with contextlib.ExitStack() as opened:
+            mirror.fetch(newest, begin=lambda: opened.enter_context(mirror.training()))
+            mirror.local.mkdir(parents=True, exist_ok=True)
+            claim.fetched()
+            logger.info(
+                f"{mirror.address}: the run is trained in {mirror.local} and copied every "
+                f"{seconds:g} s"
+            )
+            _claims[mirror.local] = claim
+            opened.enter_context(_copied_back(mirror, claim=claim))
+            opened.enter_context(_Copying(mirror, claim, seconds))
             yield str(mirror.local)
     finally:
         _claims.pop(mirror.local, None)

@@ -10,7 +10,7 @@ import pytest
 
 from gan_jax.buckets import claim, syncing
 from gan_jax.buckets.addresses import parse
-from gan_jax.buckets.bucket import BucketError
+from gan_jax.buckets.bucket import Bucket, BucketError
 from gan_jax.buckets.syncing import NotCopied
 from gan_jax.core.state_writer import Gone
 from gan_jax.errors import ArgumentError, UserError
@@ -276,6 +276,27 @@ def test_reading_changes_nothing_under_a_run_that_is_trained_here(store, elsewhe
         assert read(place) == {"rows": "1"}
     syncing.fetched(RUN)
     assert read(place) == {"rows": "1", "removed": "x"}
+
+
+def test_who_reads_while_a_run_is_fetched_waits_and_changes_nothing(store, elsewhere, monkeypatch):
+    train(rows="1")
+    elsewhere("second")
+    download, reader, found = Bucket.download, [], []
+
+    def begun(bucket, *arguments):
+        if not reader:
+            reader.append(threading.Thread(target=lambda: found.append(syncing.fetched(RUN))))
+            reader[0].start()
+            assert not found
+        return download(bucket, *arguments)
+
+    monkeypatch.setattr(Bucket, "download", begun)
+    with syncing.trained(RUN, 60) as place:
+        write(place, state="5")  # a state that no bucket has yet
+        store.put(f"{BELOW}/removed")
+        reader[0].join(60)
+        assert found == [place]
+        assert read(place) == {"rows": "1", "state": "5"}
 
 
 def test_the_claim_is_kept_alive(store, monkeypatch):

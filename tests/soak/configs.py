@@ -144,4 +144,4 @@ def shell(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     result.add("random configs through the shell", [f"{name} {changed}: {f}" for f in faults])
 
 
-KINDS = (Kind("library", 9, library), Kind("shell", 8, shell))
+KINDS = (Kind("library", 9, library), Kind("shell", 13, shell))

@@ -140,4 +140,4 @@ def _trace(folder) -> rules.Rule:
     return rules.Rule(str(folder), "trace")
 
 
-KINDS = (Kind("kill", 40, kill), Kind("kill_import", 3, kill_import), Kind("power", 10, lose_power))
+KINDS = (Kind("kill", 47, kill), Kind("kill_import", 3, kill_import), Kind("power", 10, lose_power))

@@ -1,4 +1,4 @@
-"""20,000 steps of a tiny system: memory, open files, threads and speed stay what they are."""
+"""Some 80,000 steps of a tiny system: memory, open files, threads and speed stay what they are."""
 
 import json
 import os
@@ -10,14 +10,14 @@ import numpy as np
 from tests.soak.cases import Bench, Kind, Result
 from tests.soak.programs import PROGRAMS
 
-STEPS = 20_000
+STEPS = 80_000
 FIFTHS = ((STEPS // 5, 2 * STEPS // 5), (4 * STEPS // 5, STEPS))  # the second and the last
 GROWTH = 1.01  # the last fifth beside the second
 SLOWER = 1.05
-# a row every 100 steps and nothing else that depends on how often something is drawn
+# 200 rows, 10 states and nothing else that depends on how often something is drawn
 SETTINGS = {
-    "run__steps": str(STEPS), "run__log_every": "100", "run__save_every": "2000",
-    "run__sample_every": "0", "run__eval_every": "2000",
+    "run__steps": str(STEPS), "run__log_every": str(STEPS // 200), "run__sample_every": "0",
+    "run__save_every": str(STEPS // 10), "run__eval_every": str(STEPS // 10),
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def long_run(bench: Bench, rng: np.random.Generator, result: Result) -> None:
         if rows and (not seen or rows[-1]["step"] > seen[-1][0]) and (now := _state(process.pid)):
             seen.append((rows[-1]["step"], *now))
     done = process.wait()
-    row, faults = "a run of 20,000 steps", done.faults(0)
+    row, faults = f"a run of {STEPS:,} steps", done.faults(0)
     if faults:
         result.add(row, faults)
         return

@@ -44,4 +44,4 @@ def numbers(bench: Bench, rng: np.random.Generator, result: Result) -> None:
     result.add("weights that overflow", [f"{program.name} {settings}: {f}" for f in faults])
 
 
-KINDS = (Kind("hostile", 10, hostile), Kind("numbers", 2, numbers))
+KINDS = (Kind("hostile", 4, hostile), Kind("numbers", 2, numbers))

@@ -1,0 +1,50 @@
+"""Threads of the program share a few heaps, however many of them come and go."""
+
+import ctypes
+import platform
+import sys
+import threading
+from pathlib import Path
+
+from tests.helpers.forks import Forked
+
+THREADS = 12
+
+
+def print_heaps():
+    """In a process of its own, with a path: how many heaps it has after threads that allocated."""
+    from gan_jax.modes import arenas
+
+    arenas.keep_few()
+    library = ctypes.CDLL(None)
+    library.malloc.restype = library.fopen.restype = ctypes.c_void_p
+    library.malloc.argtypes = [ctypes.c_size_t]
+    met = threading.Barrier(THREADS)
+
+    def allocate():
+        met.wait(60)
+        library.malloc(1000)
+        met.wait(60)  # while all of them live
+
+    threads = [threading.Thread(target=allocate) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    file = ctypes.c_void_p(library.fopen(sys.argv[1].encode(), b"w"))
+    library.malloc_info(0, file)
+    library.fclose(file)
+
+
+def heaps(tmp_path: Path, **environment: str) -> int:
+    path = tmp_path / "heaps.xml"
+    process = Forked(path, call=f"{__name__}:print_heaps", environment=environment)
+    assert process.wait() == 0, process.printed
+    return path.read_text().count("<heap nr=")
+
+
+def test_threads_share_two_heaps_unless_the_environment_says_otherwise(tmp_path):
+    if platform.libc_ver()[0] != "glibc":
+        return  # others have no such heaps
+    assert heaps(tmp_path) == 2
+    assert heaps(tmp_path, MALLOC_ARENA_MAX="5") > 2
