@@ -1,4 +1,4 @@
-"""One compilation cache for the whole test session, and compiled programs freed after each file."""
+"""A compilation cache for the processes that tests start, and programs freed after each file."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ from gan_jax import log
 
 pytest.register_assert_rewrite("tests.helpers")
 
-# before jax is imported anywhere; the same folder for every worker and for subprocesses
+# before jax is imported anywhere; the same folder for the processes of all tests
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"gan_jax_tests_{os.getuid()}")
 )
@@ -19,6 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads wait by spinning
 # eight devices for the tests that compare one with many; processes that tests start see one.
 # Programs run once or twice here: what the compiler saves by optimising less is a third of all, and
 # without the fusion emitters another third (test_progan_system.py needs them).
@@ -69,6 +70,11 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    # tests compile few programs twice: to write what is compiled takes longer than that. Processes
+    # that tests start do, and keep it
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -121,3 +127,4 @@ def _free() -> None:
 
     jax.clear_caches()
     gc.collect()
+    gc.freeze()  # what is left lives until the end: the next file need not look at it again
