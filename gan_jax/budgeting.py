@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
+from gan_jax.core import cluster
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.job import Progress
 from gan_jax.core.system import Stage
@@ -46,13 +46,11 @@ def shortened(
       began: when the budget began to run, as in time.time().
       train: `gan_jax.train`.
 
-    The experiment's config is changed in place. Raises ArgumentError if the budget is too small, or
-    if the run has several processes, which would measure different times.
+    The experiment's config is changed in place. Of several processes all take part, and the times
+    are those of process 0, so that they choose the same. Raises ArgumentError if the budget is too
+    small.
     """
-    if jax.process_count() > 1:
-        raise ArgumentError(
-            "budget", ": a run of several processes cannot choose its length; set config.run.steps"
-        )
+    began = cluster.decided("when the budget began", lambda: began)
 
     def measured() -> trial.Costs:
         measure = _quality(experiment, folder, budget, train)
@@ -61,11 +59,16 @@ def shortened(
             contextlib.closing(Checkpoints(Path(place) / "states", keep=1)) as states,
         ):
             rounds = _rounds(experiment, measure, states, Path(place))
-            found = trial.costs(experiment, rounds, budget.seconds)
+            found = trial.costs(experiment, rounds, budget.seconds, _of_first(time.perf_counter))
         feature_classifier.keep_length(experiment, folder)
         return found
 
-    return budgets.choose(experiment, budget, measured, began, time.time)
+    return budgets.choose(experiment, budget, measured, began, _of_first(time.time))
+
+
+def _of_first(clock: trial.Clock) -> trial.Clock:
+    """A clock that shows every process the times of process 0, if all look as often."""
+    return lambda: cluster.decided("the time", clock)
 
 
 def _rounds(

@@ -62,9 +62,14 @@ def keep_length(experiment: Experiment, folder: Path) -> None:
     """Writes into a run's config how long the classifier in its folder has been trained, if it has:
     less than config.quality.classifier_steps where a budget had to be kept."""
     place = folder / "classifier"
-    if not experiment.config.quality.classifier and folders.read_summary(place):
-        steps = folders.read_config(place)["config"]["run"]["steps"]
-        experiment.config.quality.classifier_steps = steps
+
+    def steps() -> str | None:
+        trained = folders.read_summary(place)
+        return folders.read_config(place)["config"]["run"]["steps"] if trained else None
+
+    own = not experiment.config.quality.classifier
+    if own and (found := cluster.decided("the classifier's steps", steps)):
+        experiment.config.quality.classifier_steps = found
 
 
 def _config(experiment: Experiment) -> ConfigDict:

@@ -46,7 +46,8 @@ def costs(
     """Tries a few steps of each stage, a validation and `rounds`, which have the names in ROUNDS.
 
     The last stage, on which most of the time is spent, comes first, then the first one. The weights
-    are lost. Stages that come after STAGES of the `budget` (seconds) is spent are estimated.
+    are lost. Stages that come after STAGES of the `budget` (seconds) is spent are estimated. Of
+    several processes all take part, and `clock` has to show them the same times.
     """
     logger.info("trying a few steps and an evaluation, to see how long they take here")
     began, steps = clock(), {}

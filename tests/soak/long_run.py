@@ -1,4 +1,4 @@
-"""Some 80,000 steps of a tiny system: memory, open files, threads and speed stay what they are."""
+"""400,000 steps of a tiny system: memory, open files, threads and speed stay what they are."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 from tests.soak.cases import Bench, Kind, Result
 from tests.soak.programs import PROGRAMS
 
-STEPS = 80_000
+STEPS = 400_000
 FIFTHS = ((STEPS // 5, 2 * STEPS // 5), (4 * STEPS // 5, STEPS))  # the second and the last
 GROWTH = 1.01  # the last fifth beside the second
 SLOWER = 1.05
