@@ -50,25 +50,20 @@ def shortened(
     are those of process 0, so that they choose the same. Raises ArgumentError if the budget is too
     small.
     """
-    began = cluster.decided("when the budget began", lambda: began)
 
     def measured() -> trial.Costs:
         measure = _quality(experiment, folder, budget, train)
+        disk = folder if cluster.is_first() else None  # only process 0 writes more than a picture
         with (
-            tempfile.TemporaryDirectory(prefix="trial-", dir=folder) as place,
+            tempfile.TemporaryDirectory(prefix="trial-", dir=disk) as place,
             contextlib.closing(Checkpoints(Path(place) / "states", keep=1)) as states,
         ):
             rounds = _rounds(experiment, measure, states, Path(place))
-            found = trial.costs(experiment, rounds, budget.seconds, _of_first(time.perf_counter))
+            found = trial.costs(experiment, rounds, budget.seconds)
         feature_classifier.keep_length(experiment, folder)
         return found
 
-    return budgets.choose(experiment, budget, measured, began, _of_first(time.time))
-
-
-def _of_first(clock: trial.Clock) -> trial.Clock:
-    """A clock that shows every process the times of process 0, if all look as often."""
-    return lambda: cluster.decided("the time", clock)
+    return budgets.choose(experiment, budget, measured, began, time.time)
 
 
 def _rounds(

@@ -77,6 +77,7 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
         try:
             cluster.check_shared(folder)
             cluster.check_same("config", configs.without_places(config))
+            cluster.check_same("budget", limit)
             # a command that is refused before the run has begun leaves no file behind
             with log.kept_in(folder / "log.txt", (folder / "config.json").exists):
                 return _opened(config, folder, main, limit)

@@ -70,8 +70,8 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    # tests compile few programs twice: to write what is compiled takes longer than that. Processes
-    # that tests start do, and keep it
+    # tests seldom compile a program twice, so that writing programs costs more than reading them
+    # saves. Processes that tests start share many, and keep the cache
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)
@@ -111,6 +111,7 @@ def free_programs():
     """
     yield
     _free()
+    gc.freeze()  # what is left lives until the end: the next file need not look at it again
 
 
 @pytest.fixture(autouse=True)
@@ -127,4 +128,3 @@ def _free() -> None:
 
     jax.clear_caches()
     gc.collect()
-    gc.freeze()  # what is left lives until the end: the next file need not look at it again

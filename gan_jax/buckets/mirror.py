@@ -69,20 +69,22 @@ class Mirror:
                 f"({reason(error)}); GAN_JAX_CACHE names another folder for copies"
             ) from error
 
-    def fetch(self, newest: bool = False, begin: Callable[[], None] | None = None) -> bool:
+    def fetch(self, newest: bool | None = None, begin: Callable[[], None] | None = None) -> bool:
         """Brings the copy up to date, unless a run is trained in it; returns whether there is
         anything.
 
         Args:
-          newest: the copy is newer than the bucket: only files that it lacks are fetched.
-          begin: begins a training in the copy, when it is up to date and before other commands see
-            it. Files that were never in the bucket are removed then, be they a state's or not.
+          newest: the copy is newer than the bucket: only files that it lacks are fetched. None: if
+            `is_newest` says so.
+          begin: called when the copy is up to date, before other commands may use it: a training
+            begins in it. Files that were never in the bucket are removed first.
 
         Raises BucketError, and UserError for objects whose names cannot be those of files here.
         """
         with self._alone():
             if begin is None and self.is_trained():
                 return True
+            newest = self.is_newest() if newest is None else newest
             found = self._fetch(newest, strict=begin is not None)
             if begin is not None:
                 begin()
@@ -254,7 +256,8 @@ class Mirror:
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Says to other commands on this machine that a run is trained in the copy, as long as the
-        block lasts."""
+        block lasts. The copy is a folder then."""
+        self.local.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as opened:
             with contextlib.suppress(OSError):  # then they read what may change meanwhile
                 self.address.home.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,9 @@ def fetched(place: Place) -> Place:
 
 
 def _fetch(mirror: Mirror, needed: bool) -> None:
-    if mirror.is_trained():  # the copy is newer than the bucket; to copy it there may take long
+    if mirror.is_trained():  # it is newer than the bucket. `fetch` would wait while it is copied
         return
-    if not mirror.fetch(mirror.is_newest()) and needed:
+    if not mirror.fetch() and needed:
         raise BucketError(f"{mirror.address}: there is nothing there")
 
 
@@ -86,7 +86,6 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
         newest = claim.take() and mirror.local.is_dir()
         with contextlib.ExitStack() as opened:
             mirror.fetch(newest, begin=lambda: opened.enter_context(mirror.training()))
-            mirror.local.mkdir(parents=True, exist_ok=True)
             claim.fetched()
             logger.info(
                 f"{mirror.address}: the run is trained in {mirror.local} and copied every "

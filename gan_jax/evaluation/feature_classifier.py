@@ -16,7 +16,7 @@ from gan_jax import config as configs
 from gan_jax import log
 from gan_jax.core import cluster
 from gan_jax.errors import UserError
-from gan_jax.run import class_names
+from gan_jax.run import class_names, pictures
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model, load
@@ -53,9 +53,10 @@ def find(experiment: Experiment, folder: Path, train: Train) -> Model:
 
 
 def _found(place: Path, config: ConfigDict) -> tuple[bool, bool]:
-    """Whether a classifier has been trained at `place`, and whether it is the one of `config`."""
+    """Whether a classifier has been trained at `place`, and whether nothing is left to do: it is
+    that of `config`, and no kill came before its curves and its page were drawn."""
     finished = folders.read_summary(place).get("reason") == "finished"
-    return finished, finished and _as_trained(place, config)
+    return finished, finished and _as_trained(place, config) and pictures.are_last(place)
 
 
 def keep_length(experiment: Experiment, folder: Path) -> None:

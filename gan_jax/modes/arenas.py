@@ -14,8 +14,9 @@ def keep_few() -> None:
     glibc gives a new thread a heap of its own, up to eight for each core, and keeps what a thread
     that ended has freed there. States, rows and pictures are written by threads that come and go,
     so a run would grow for as long as new heaps are opened. Does nothing where the environment
-    names a number, or where the C library has no such setting.
+    says how many there are, or where the C library has no such setting.
     """
-    if "MALLOC_ARENA_MAX" not in os.environ:
+    tuned = "arena_max" in os.environ.get("GLIBC_TUNABLES", "")
+    if not tuned and "MALLOC_ARENA_MAX" not in os.environ:
         with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)

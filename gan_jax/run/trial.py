@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gan_jax.core import train_step
+from gan_jax.core import cluster, train_step
 from gan_jax.core.system import Stage
 from gan_jax.core.train_step import TrainCarry
 from gan_jax.core.validation import EVALUATION, Validator
@@ -47,17 +47,17 @@ def costs(
 
     The last stage, on which most of the time is spent, comes first, then the first one. The weights
     are lost. Stages that come after STAGES of the `budget` (seconds) is spent are estimated. Of
-    several processes all take part, and `clock` has to show them the same times.
+    several processes all take part, and all get the times of process 0.
     """
     logger.info("trying a few steps and an evaluation, to see how long they take here")
     began, steps = clock(), {}
     carry = jax.block_until_ready(experiment.fresh())
-    once, compiling = clock() - began, []
+    once, compiling = _since(began, clock), []
     train = train_step.train_function(experiment.system, experiment.mesh)
     stages = tuple(dict.fromkeys(reversed(experiment.system.stages)))
     last, *others = stages
     for stage in (last, *others[-1:], *others[:-1]):
-        if steps and clock() - began > STAGES * budget:
+        if steps and _since(began, clock) > STAGES * budget:
             break
         carry = _entered(experiment, carry, stage)
         carry, first, each = _steps(experiment, train, carry, stage, LONG * budget, clock)
@@ -71,6 +71,11 @@ def costs(
         first, taken[name] = _twice(lambda call=call: call(carry, last), STAGES * budget, clock)
         compiling.append(first - taken[name])
     return Costs(once + sum(compiling), steps, taken)
+
+
+def _since(began: float, clock: Clock) -> float:
+    """Seconds since a moment, by the clock of process 0."""
+    return cluster.decided("the time", lambda: clock() - began)
 
 
 def _entered(experiment: Experiment, carry: TrainCarry, stage: Stage) -> TrainCarry:
@@ -112,9 +117,9 @@ def _steps(
         carry, metrics = train(carry, batch, experiment.key, stage)
         jax.block_until_ready(metrics)
         if count:
-            spent += clock() - began
+            spent += _since(began, clock)
         else:
-            first = clock() - began
+            first = _since(began, clock)
         count += 1
         if spent > long:
             break
@@ -137,7 +142,7 @@ def _twice(call: Callable[[], Any], long: float, clock: Clock) -> tuple[float, f
     while not times or (len(times) < 2 and times[0] <= long):
         began = clock()
         call()
-        times.append(clock() - began)
+        times.append(_since(began, clock))
     return times[0], min(times)
 
 

@@ -281,19 +281,26 @@ def test_reading_changes_nothing_under_a_run_that_is_trained_here(store, elsewhe
 def test_who_reads_while_a_run_is_fetched_waits_and_changes_nothing(store, elsewhere, monkeypatch):
     train(rows="1")
     elsewhere("second")
-    download, reader, found = Bucket.download, [], []
+    download, listing = Bucket.download, Bucket.listing
+    reader, found, changed = [], [], threading.Event()
 
     def begun(bucket, *arguments):
         if not reader:
             reader.append(threading.Thread(target=lambda: found.append(syncing.fetched(RUN))))
             reader[0].start()
-            assert not found
         return download(bucket, *arguments)
 
+    def listed(bucket):
+        if threading.current_thread() in reader:
+            changed.wait(60)
+        return listing(bucket)
+
     monkeypatch.setattr(Bucket, "download", begun)
+    monkeypatch.setattr(Bucket, "listing", listed)
     with syncing.trained(RUN, 60) as place:
         write(place, state="5")  # a state that no bucket has yet
         store.put(f"{BELOW}/removed")
+        changed.set()
         reader[0].join(60)
         assert found == [place]
         assert read(place) == {"rows": "1", "state": "5"}

@@ -13,7 +13,14 @@ from gan_jax import log, training
 from gan_jax.core.mesh import Mesh
 from gan_jax.data.pipeline import Data
 from gan_jax.errors import UserError
-from gan_jax.evaluation import comparison, networks, quality, section, set_metrics
+from gan_jax.evaluation import (
+    comparison,
+    feature_classifier,
+    networks,
+    quality,
+    section,
+    set_metrics,
+)
 from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
 from gan_jax.interop.formats import npz_file
@@ -59,6 +66,31 @@ def trained(network, tmp_path_factory):
 def scores(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: row for row in rows if row["kind"] == "eval"}
+
+
+def test_a_classifier_whose_page_a_kill_prevented_gets_it_and_is_not_trained_again(
+    trained, tmp_path, lines
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    place = run / "classifier"
+    rows = (place / "metrics.jsonl").read_bytes()
+    for name in ("report.html", "curves.png"):
+        (place / name).unlink()
+    half = place / ".report.html.76296cd3ef0ce67a.tmp"
+    half.write_bytes(b"half")
+    experiment = gan_jax.load(run).experiment
+    feature_classifier.find(experiment, run, training.train)
+    assert (place / "report.html").exists()
+    assert (place / "curves.png").exists()
+    assert not half.exists()
+    assert (place / "metrics.jsonl").read_bytes() == rows
+    assert lines == []  # what it has to say was printed when it was trained
+
+    def train(config, folder):
+        raise AssertionError("there is nothing left to do")
+
+    feature_classifier.find(experiment, run, train)
 
 
 def test_values_are_logged_and_the_best_state_follows_one_of_them(trained):

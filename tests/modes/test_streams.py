@@ -232,7 +232,7 @@ def test_an_array_file_where_one_of_named_arrays_is_wanted(tmp_path):
 
 def test_a_run_that_was_stopped_ends_without_teardown(monkeypatch):
     """The soak saw Python's teardown crash on threads that still worked: status -6 for 75."""
-    ends = []
+    ends, kept = [], []
 
     def ended(status):
         def run(main, flags_parser):
@@ -241,6 +241,7 @@ def test_a_run_that_was_stopped_ends_without_teardown(monkeypatch):
         return run
 
     monkeypatch.setattr(door, "make_lasting", lambda: None)
+    monkeypatch.setattr(door.arenas, "keep_few", lambda: kept.append(True))
     monkeypatch.setattr(door.os, "_exit", ends.append)
     for status, cluster in ((75, False), (0, False), (75, True)):
         monkeypatch.setattr(door.app, "run", ended(status))
@@ -248,3 +249,4 @@ def test_a_run_that_was_stopped_ends_without_teardown(monkeypatch):
         with pytest.raises(SystemExit):
             door.enter()
     assert ends == [75]
+    assert kept == [True] * 3  # threads share heaps in every command

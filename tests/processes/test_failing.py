@@ -97,18 +97,22 @@ def test_a_host_without_data_ends_both_with_its_line(tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_processes_with_other_settings_do_not_train(tmp_path):
-    words, seeds = (
-        (*RUN, f"--workdir={tmp_path / 'run'}"),
-        [(f"--config.seed={n}",) for n in (0, 1)],
-    )
-    with launched(*words, own=seeds) as group:
+@pytest.mark.parametrize(
+    ("what", "own"),
+    [
+        ("config", ("--config.seed=0", "--config.seed=1")),
+        ("budget", ("--budget=1h", "--budget=2h")),
+    ],
+)
+def test_processes_with_other_settings_do_not_train(what, own, tmp_path):
+    words = (*RUN, f"--workdir={tmp_path / 'run'}")
+    with launched(*words, own=[(flag,) for flag in own]) as group:
         ended = group.wait()
     assert [process.status for process in ended] == [1, 1]
     for process in ended:
         (line,) = process.errors
         assert "process 1 on" in line
         assert (
-            "was given another config than process 0; give all processes the same command" in line
+            f"was given another {what} than process 0; give all processes the same command" in line
         )
     assert not (tmp_path / "run" / "config.json").exists()

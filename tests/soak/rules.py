@@ -86,7 +86,7 @@ def compiled() -> Path | None:
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
     made = Path(tempfile.gettempdir()) / f"gan_jax_soak_{os.getuid()}_{digest}.so"
     if not made.exists():
-        raw = made.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # each worker asks
+        raw = made.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # workers are threads
         flags = ["-O1", "-fPIC", "-shared", "-fno-builtin"]
         subprocess.run([compiler, *flags, "-o", raw, SOURCE, "-ldl"], check=True)
         os.replace(raw, made)
