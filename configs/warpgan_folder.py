@@ -58,5 +58,5 @@ def laptop(config) -> None:
     config.loss.regularization = 30.0
     for section in (config.optim.gen, config.optim.disc):
         section.lr = 5e-4
-    config.run.update(steps="2500", log_every="50", sample_every="250", eval_every="500")
+    config.run.update(steps="5000", log_every="50", sample_every="500", eval_every="500")
     config.run.update(save_every="500")

@@ -4,6 +4,7 @@ import errno
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 P, T = ParamSpec("P"), TypeVar("T")
@@ -29,3 +30,11 @@ def patient(function: Callable[P, T]) -> Callable[P, T]:
         return function(*args, **kwargs)
 
     return call
+
+
+def is_gone(folder: Path) -> bool:
+    """Whether there is no folder at a path. A disk that does not answer has not lost it."""
+    try:
+        return not folder.is_dir()
+    except OSError:
+        return False

@@ -26,6 +26,7 @@ from gan_jax.core.saved_states import SUMS, checksums, is_held, states_in
 from gan_jax.core.system import PyTree
 from gan_jax.errors import NOT_SAVED, UserError, one_line
 from gan_jax.files import reason, sync_all
+from gan_jax.patience import is_gone
 
 logger = logging.getLogger(__name__)
 
@@ -147,14 +148,19 @@ class StateWriter:
             sweep(self.folder)
 
     def _save(self, step: int, tree: PyTree, meta: dict, after: Callable[[], None]) -> None:
-        """Tries to save until it succeeds or `retries` are used up."""
+        """The thread of a save: however it fails, the training thread is told."""
         try:
             self._first()
+            self._try(step, tree, meta, after)
         except SaveFailed as error:
             self._error = error
-            return
+        except Exception as error:
+            self._error = SaveFailed(self._given_up(step, error))
+
+    def _try(self, step: int, tree: PyTree, meta: dict, after: Callable[[], None]) -> None:
+        """Tries to save until it succeeds; raises SaveFailed when `retries` are used up."""
         size = sum(x.nbytes for x in jax.tree.leaves(tree))
-        if self.complete is not None and not (self.folder / str(self.complete)).is_dir():
+        if self.complete is not None and is_gone(self.folder / str(self.complete)):
             logger.warning(
                 f"{self.folder / str(self.complete)} is gone: it was moved or removed while this "
                 "run trained; new states are saved as ever"
@@ -168,8 +174,7 @@ class StateWriter:
                     after()
                 return
             if isinstance(error, Gone):
-                self._error = error
-                return
+                raise error
             if number <= self._retries:
                 pause = min(2.0 ** (number - 1), LONGEST_PAUSE)
                 logger.warning(
@@ -177,7 +182,7 @@ class StateWriter:
                     f"{pause:.0f} s ({number} of {self._retries})"
                 )
                 _pause(pause)
-        self._error = SaveFailed(self._given_up(step, error))
+        raise SaveFailed(self._given_up(step, error))
 
     def _given_up(self, step: int, error: BaseException) -> str:
         kept = f"{self._title} {self.complete} is kept" if self.complete is not None else ""

@@ -25,6 +25,7 @@ from gan_jax import files
 from gan_jax.errors import UserError
 from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
 from gan_jax.growing import Growing, tolerated
+from gan_jax.patience import is_gone
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Writer:
 
     def close(self) -> None:
         """Brings everything onto the disk; says what cannot be brought there."""
-        if not self.quiet and self.workdir.is_dir():
+        if not self.quiet and not is_gone(self.workdir):
             self._rows.close()
             self._events.close()
 

@@ -13,7 +13,7 @@ from gan_jax.errors import UserError
 from gan_jax.files import write_bytes
 from gan_jax.growing import tolerated
 from gan_jax.metrics import neighbours
-from gan_jax.patience import patient
+from gan_jax.patience import is_gone, patient
 from gan_jax.report import epochs, grids, page
 from gan_jax.report.frames import Pictures
 from gan_jax.report.series import read_rows
@@ -119,7 +119,7 @@ def refresher(
         began = time.monotonic()
         if began < earliest or jax.process_index():
             return
-        if not folder.is_dir():  # whoever trains has been told
+        if is_gone(folder):  # whoever trains has been told
             return
         rows, seconds = [], LAST_SHRINKING if ended else SHRINKING
 

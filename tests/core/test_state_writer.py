@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +176,34 @@ def test_states_that_are_removed_meanwhile_are_missed(tmp_path, lines):
     assert names(tmp_path / "c") == ["2"]
     assert len(lines) == 1
     assert f"{states.folder / '1'} is gone" in lines[0]
+
+
+def test_a_disk_that_does_not_answer_has_not_lost_the_state_before(tmp_path, monkeypatch, lines):
+    states, is_dir = Checkpoints(tmp_path / "c"), Path.is_dir
+    states.save(1, TREE, {})
+    states.wait()
+
+    def unanswered(path):
+        if path == states.folder / "1":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return is_dir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", unanswered)
+        states.save(2, TREE, {})
+        states.wait()
+    assert (lines, names(tmp_path / "c")) == ([], ["1", "2"])
+
+
+def test_no_error_of_a_save_is_lost(tmp_path, capfd):
+    def first():
+        raise RuntimeError("something else")
+
+    states = Checkpoints(tmp_path / "c", first=first)
+    states.save(1, TREE, {})
+    with pytest.raises(SaveFailed, match=r"checkpoint 1 could not be saved .*something else"):
+        states.wait()
+    assert capfd.readouterr().err == ""  # no traceback of a thread
 
 
 def test_a_kill_while_states_go_leaves_nothing_half(tmp_path, monkeypatch):
