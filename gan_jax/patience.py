@@ -38,3 +38,9 @@ def is_gone(folder: Path) -> bool:
         return not folder.is_dir()
     except OSError:
         return False
+
+
+@patient
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file at a path. Raises OSError for a disk that does not answer."""
+    return path.is_file()

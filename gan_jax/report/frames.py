@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from gan_jax.files import opened
+from gan_jax.patience import is_file, patient
 
 MOST_NAMES = 4  # of grids
 MOST_FRAMES = 40  # of a name
@@ -48,7 +49,7 @@ class Pictures:
         work to do after `deadline`, which is a time of time.monotonic().
         """
         try:
-            stat = path.stat()
+            stat = _stat(path)
         except OSError:
             return None
         key = (str(path), stat.st_mtime_ns, stat.st_size, side, most)
@@ -59,10 +60,18 @@ class Pictures:
         return self._made[key]
 
 
+_stat = patient(Path.stat)
+
+
+@patient
+def _read(path: Path) -> Image.Image:
+    with opened(path) as file, Image.open(file, formats=("PNG",)) as image:
+        return image.convert("RGB")
+
+
 def _shrunk(path: Path, side: int, most: int) -> Picture | None:
     try:
-        with opened(path) as file, Image.open(file, formats=("PNG",)) as image:
-            picture = image.convert("RGB")
+        picture = _read(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     while True:
@@ -174,7 +183,7 @@ def listed(folder: Path) -> dict[str, list[tuple[int, Path]]]:
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in folder.glob("*.png"):
         match = re.fullmatch(r"(\d{1,18})_(.+)", path.stem)
-        if match and path.is_file():
+        if match and is_file(path):
             found.setdefault(match[2], []).append((int(match[1]), path))
     usual = {"raw": 0, "ema": 1}
     return {name: sorted(found[name]) for name in sorted(found, key=lambda n: (usual.get(n, 2), n))}

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from gan_jax.patience import is_file
 from gan_jax.report import frames, markup, names, panels, scores, series
 from gan_jax.report.frames import Film, Picture, Pictures
 from gan_jax.report.markup import text
@@ -245,7 +246,7 @@ def other_pictures(folder: Path, pictures: Pictures) -> str:
     paths = [
         path
         for path in sorted(folder.glob("*.png"))
-        if path.stem not in DRAWN_ELSEWHERE and path.is_file()
+        if path.stem not in DRAWN_ELSEWHERE and is_file(path)
     ][:MOST_OTHERS]
     found = [
         figure(small, label(path.stem))

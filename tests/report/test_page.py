@@ -1,5 +1,6 @@
 """The pages of runs: what they show, that nothing is fetched, and that texts stay texts."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_jax import patience
 from gan_jax.errors import UserError
 from gan_jax.modes.actions.report import report
 from gan_jax.report import frames, grids, page
@@ -55,6 +57,30 @@ def test_a_page_fetches_nothing(tmp_path):
     assert "default-src 'none'" in shown.source
     assert "'unsafe-inline'; script-src 'sha256-" in shown.source  # only the page's own script
     assert "http:" not in re.sub(r"http://www.w3.org/2000/svg", "", shown.source)
+
+
+def test_a_disk_that_often_does_not_answer_at_once_costs_no_picture(tmp_path, monkeypatch):
+    run = make(tmp_path / "a")
+    before = page_of(run, tmp_path / "before.html")
+    stat, calls = os.stat, []
+
+    def unsure(path, *arguments, **options):
+        if f"{run / 'samples'}{os.sep}" in str(path):
+            calls.append(path)
+            if len(calls) % 3 == 0:
+                raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(os, "stat", unsure)
+    assert page_of(run, tmp_path / "after.html") == before
+    assert len(calls) > 10
+
+
+def page_of(run: Path, out: Path) -> list[str]:
+    """The addresses in a run's page, pictures among them."""
+    page.write(view(run, rows(), True), out, frames.Pictures())
+    return Parsed(out).addresses
 
 
 def test_the_slider_has_every_grid_and_the_newest_one_only_once(tmp_path):
