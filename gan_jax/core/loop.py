@@ -177,7 +177,7 @@ def _offer(
         return carry, progress
     watch.check(carry)
     step, value, counts = int(fetch(carry.state.step)), scores[rule.metric], rule.metric in counted
-    progress.seconds = job.recorder.seconds
+    progress.seconds, progress.rows = job.recorder.seconds, job.recorder.writer.rows
     shown = progress if counts else dataclasses.replace(progress)
     if counts:
         progress.evaluations += 1

@@ -5,6 +5,8 @@ import signal
 import pytest
 from PIL import Image
 
+from gan_jax.core import saved_states
+from gan_jax.run import folder as folders
 from tests.helpers.shell import (
     TINY,
     arrays,
@@ -47,6 +49,12 @@ def same_history(one, other) -> None:
         assert a == b, name
     assert_same(arrays(one), arrays(other))
     assert_same(arrays(one, "best"), arrays(other, "best"))
+    assert notes_of_best(one) == notes_of_best(other)
+
+
+def notes_of_best(workdir) -> dict:
+    """What the best state says of the run, without the seconds that it took."""
+    return saved_states.read_meta(folders.state_path(workdir, "best")) | {"seconds": None}
 
 
 def test_a_run_killed_twice_ends_bit_identical(straight, tmp_path):
