@@ -73,8 +73,10 @@ def pytest_collection_finish():
     # tests seldom compile a program twice, so that writing programs costs more than reading them
     # saves. Processes that tests start share many, and keep the cache
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # jax asks once, and may have asked during an import
 
 
 @pytest.fixture(autouse=True, scope="session")
