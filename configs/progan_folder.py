@@ -41,12 +41,12 @@ def get_config(variant: str = ""):
 def laptop(config) -> None:
     """Small networks and a short recipe, for two CPU cores. In place."""
     config.data.update(resolution=32, flip=True)
-    config.growth.update(preset="none", training_kimg=16.0, transition_kimg=16.0)
+    config.growth.update(preset="none", training_kimg=48.0, transition_kimg=32.0)
     config.growth.update(batch="4:64,8:32,16:16,32:16")
     config.model.update(fmap_base=512, fmap_max=64)
     config.optim.gen.lr = config.optim.disc.lr = 2e-3
     config.optim.gen.ema_half_life = 5000.0  # images; 0.999 a step remembers too much of few
     config.quality.samples = 512
-    config.run.update(steps="112000 images", sample_every="8000 images", sample_count=36)
-    config.run.update(eval_every="16000 images", quality_every="8000 images")
-    config.run.update(save_every="16000 images")
+    config.run.update(steps="288000 images", sample_every="16000 images", sample_count=36)
+    config.run.update(eval_every="32000 images", quality_every="16000 images")
+    config.run.update(save_every="32000 images")
