@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.core import cluster
 from gan_jax.errors import ArgumentError
 from gan_jax.run import disk_use, feasibility, trial
 from gan_jax.run import folder as folders
@@ -103,8 +102,7 @@ def choose(
     """
     whole = experiment.config.copy_and_resolve_references()
     found = measure()
-    spent = cluster.decided("the time", lambda: clock() - began)
-    left = USED * budget.seconds - spent - found.setup
+    left = USED * budget.seconds - trial.since(began, clock) - found.setup
     often = {
         name: max(disk_use.times(experiment, key.removeprefix("run.")), 1)
         for name, key in ROUNDS.items()

@@ -52,12 +52,12 @@ def costs(
     logger.info("trying a few steps and an evaluation, to see how long they take here")
     began, steps = clock(), {}
     carry = jax.block_until_ready(experiment.fresh())
-    once, compiling = _since(began, clock), []
+    once, compiling = since(began, clock), []
     train = train_step.train_function(experiment.system, experiment.mesh)
     stages = tuple(dict.fromkeys(reversed(experiment.system.stages)))
     last, *others = stages
     for stage in (last, *others[-1:], *others[:-1]):
-        if steps and _since(began, clock) > STAGES * budget:
+        if steps and since(began, clock) > STAGES * budget:
             break
         carry = _entered(experiment, carry, stage)
         carry, first, each = _steps(experiment, train, carry, stage, LONG * budget, clock)
@@ -73,7 +73,7 @@ def costs(
     return Costs(once + sum(compiling), steps, taken)
 
 
-def _since(began: float, clock: Clock) -> float:
+def since(began: float, clock: Clock) -> float:
     """Seconds since a moment, by the clock of process 0."""
     return cluster.decided("the time", lambda: clock() - began)
 
@@ -117,9 +117,9 @@ def _steps(
         carry, metrics = train(carry, batch, experiment.key, stage)
         jax.block_until_ready(metrics)
         if count:
-            spent += _since(began, clock)
+            spent += since(began, clock)
         else:
-            first = _since(began, clock)
+            first = since(began, clock)
         count += 1
         if spent > long:
             break
@@ -142,7 +142,7 @@ def _twice(call: Callable[[], Any], long: float, clock: Clock) -> tuple[float, f
     while not times or (len(times) < 2 and times[0] <= long):
         began = clock()
         call()
-        times.append(_since(began, clock))
+        times.append(since(began, clock))
     return times[0], min(times)
 
 
