@@ -60,6 +60,7 @@ def main(command: parsing.Command) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = run(command)
+        _over()
     except UserError as error:
         fail(parsing.message(error, command), error.status, error.shared)
     except KeyboardInterrupt:
@@ -72,6 +73,18 @@ def main(command: parsing.Command) -> NoReturn:
         where = "this machine" if isinstance(error, MemoryError) else "the device"
         fail(f"out of memory on {where}; give it less at a time, or end other programs", 1)
     sys.exit(status)
+
+
+def _over() -> None:
+    """Lets no signal change the status of a command that has done its work.
+
+    While Python is torn down a signal ends in a traceback, or in the status of a killed process,
+    which a scheduler takes for a failure. Several processes wait for each other there, and have to
+    be stoppable.
+    """
+    if bond.current is None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def run(command: parsing.Command) -> int:
