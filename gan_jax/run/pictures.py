@@ -1,5 +1,6 @@
 """The pictures in a run's folder (real images, sample grids, neighbours, curves) and its page."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -141,6 +142,7 @@ def refresher(
             with tolerated(str(folder / name), logger.warning, UserError):
                 rows = rows or read_rows(folder / "metrics.jsonl")
                 write(folder / name)
+        gc.collect()  # a figure refers to itself, and keeps its pixels until somebody looks
         ended_at = time.monotonic()
         earliest = ended_at + (ended_at - began) / DRAWING
 

@@ -1,11 +1,13 @@
 """What the page of a run shows, collected from the run's folder."""
 
 import fcntl
+import gc
 import json
 import sys
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from gan_jax.run import pictures, provenance
@@ -135,3 +137,15 @@ def test_the_page_is_rewritten_while_training_and_at_the_end(tmp_path):
     assert not page.exists()  # so soon it would take too large a share of the time
     pictures.refresher(experiment, run, ended=True)()
     assert "Finished at step 400 of 400" in Parsed(page).text
+
+
+def test_no_picture_of_curves_stays_in_memory(tmp_path):
+    run, experiment = make(tmp_path / "a"), SimpleNamespace(config=ConfigDict(CONFIG))
+    gc.collect()
+    gc.disable()
+    try:
+        pictures.refresher(experiment, run)()
+        assert (run / "curves.png").exists()
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, Figure)]
+    finally:
+        gc.enable()
