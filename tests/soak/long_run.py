@@ -15,8 +15,11 @@ FIFTHS = ((STEPS // 5, 2 * STEPS // 5), (4 * STEPS // 5, STEPS))  # the second a
 GROWTH = 1.01  # the last fifth beside the second
 SLOWER = 1.05  # beside a loop
 BETWEEN_LOOPS = 1.0  # seconds
-# 200 rows, 10 states and nothing else that depends on how often something is drawn
+# 200 rows, 10 states and nothing else that depends on how often something is drawn. Epochs of 1,024
+# steps: with the eight of `tiny` they would write 50,000 rows, which are read whenever curves are
+# drawn
 SETTINGS = {
+    "data__synthetic_size": "8192",
     "run__steps": str(STEPS), "run__log_every": str(STEPS // 200), "run__sample_every": "0",
     "run__save_every": str(STEPS // 10), "run__eval_every": str(STEPS // 10),
 }  # fmt: skip
