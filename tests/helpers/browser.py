@@ -174,7 +174,8 @@ def page(program: str) -> Iterator[Page]:
     """A page of a browser that ends with the block."""
     reads, to = os.pipe()
     back, writes = os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    # a process of the browser's own may still write there when the first one has ended
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # the protocol's pipes are the file descriptors 3 and 4 of the browser
         words = [program, *SWITCHES, f"--user-data-dir={profile}", "about:blank"]
         pipes = f'exec "$@" 3</dev/fd/{reads} 4>/dev/fd/{writes}'
