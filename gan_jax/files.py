@@ -277,10 +277,10 @@ def sync_all(folder: Path, inside: bool = True) -> None:
 def sweep(folder: Path) -> None:
     """Removes the temporary files that writes have left in a folder when they were killed."""
     with contextlib.suppress(OSError):  # such as a folder that does not exist
-        for names in _temporary_names(folder).values():
+        for names in patient(_temporary_names)(folder).values():
             for name in names:
                 with contextlib.suppress(OSError):
-                    _remove_if_abandoned(folder / name)
+                    patient(_remove_if_abandoned)(folder / name)
 
 
 def open_own(path: str | os.PathLike[str], mode: str, buffering: int = -1) -> Any:

@@ -13,6 +13,7 @@ from gan_jax.core import cluster, state_writer
 from gan_jax.core.saved_states import best_states_in, read_meta, states_in
 from gan_jax.core.state_writer import StateWriter
 from gan_jax.core.system import PyTree
+from gan_jax.patience import patient
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class BestStates:
             states = states_in(self.folder / f"stage{at}")
             past = [step for step in states if resumable is not None and step <= resumable]
             needed = {self._best(states), self._best({step: states[step] for step in past})}
+            # one that the disk does not give may be the best
+            needed |= {step for step, path in states.items() if _value(path) is None}
             for step in states.keys() - needed:
                 state_writer.remove(states[step])
 
@@ -96,6 +99,8 @@ class BestStates:
         chosen: tuple[int, float] | None = None
         for step in sorted(states):
             value = _value(states[step])
+            if value is None:
+                continue
             if self.rule.better(value, None if chosen is None else chosen[1]):
                 chosen = step, value
         return max(states, default=None) if chosen is None else chosen[0]
@@ -128,14 +133,17 @@ class BestStates:
         """Waits until everything is on disk, and removes what is not needed any more."""
         self.wait()
         with contextlib.suppress(OSError):  # then the next start of the run does it
-            self._settle()
+            patient(self._settle)()
         for writer in self._writers.values():
             writer.close()
 
 
-def _value(folder: Path) -> float:
-    """The metric's value for which a state was saved as the best; NaN if it cannot be read."""
+def _value(folder: Path) -> float | None:
+    """The metric's value for which a state was saved as the best; NaN if nothing there says it, and
+    None if the disk does not answer."""
     try:
         return float(read_meta(folder)["best_value"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return math.nan
+    except OSError:
+        return None

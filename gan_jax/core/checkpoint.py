@@ -14,6 +14,7 @@ from gan_jax.core import cluster, state_writer
 from gan_jax.core.saved_states import Damaged, read, states_in, verify
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
+from gan_jax.patience import patient
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Checkpoints:
     def sweep(self) -> None:
         """Removes older states that a save has left: they were being read, or the disk refused."""
         with contextlib.suppress(OSError):  # then the next save does it
-            self._prune()
+            patient(self._prune)()
 
     def raise_failure(self) -> None:
         """Raises SaveFailed if a state could not be saved, so that training ends soon."""

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE = 60.0  # seconds between two tries
 PATIENCE = 120.0  # seconds that a try may take, and besides
 SLOWEST = 2e6  # bytes a second
+SWEEPS = 4  # tries to remove what is left over, and a look at what they left
 # names until a state is complete (orbax's are those of earlier revisions), and while it goes
 _LEFT_OVER = re.compile(r"[0-9]+\.(unfinished|removed|orbax-checkpoint-tmp).*")
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")  # in the messages of TensorStore
@@ -307,11 +308,22 @@ def _take_away(state: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what saves and removals have left in a folder that a kill interrupted."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _LEFT_OVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+    """Removes what saves and removals have left in a folder that a kill or the disk interrupted.
+
+    An error that passes leaves nothing: it is tried SWEEPS times.
+    """
+    for _ in range(SWEEPS):
+        with contextlib.suppress(OSError):
+            left = [path for path in folder.iterdir() if _is_left_over(path)]
+            for path in left:
                 shutil.rmtree(path, ignore_errors=True)
+            if not left:
+                return
+
+
+def _is_left_over(path: Path) -> bool:
+    named = _LEFT_OVER.fullmatch(path.name) is not None
+    return named and path.is_dir() and not path.is_symlink()
 
 
 def clear(folder: Path, step: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_jax.core import saved_states, state_writer
+from gan_jax.core import best_states, saved_states, state_writer
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.state_writer import Gone, SaveFailed
@@ -240,6 +240,33 @@ def test_what_could_not_be_removed_is_swept_in_the_end(tmp_path, monkeypatch):
     assert names(tmp_path / "c") == ["2"]
 
 
+def test_errors_that_pass_while_the_end_sweeps_leave_nothing(tmp_path, monkeypatch):
+    """One while the folder is read, and one while something in it is removed."""
+    folder, errors = tmp_path / "c", {"iterdir": [STALE], "rmtree": [STALE]}
+    states = Checkpoints(folder)
+    states.save(1, TREE, {})
+    states.wait()
+    for step in (3, 5):
+        (folder / f"{step}.unfinished-1" / "state").mkdir(parents=True)
+    iterdir, rmtree = Path.iterdir, state_writer.shutil.rmtree
+
+    def read(path):
+        if path == folder and errors["iterdir"]:
+            raise errors["iterdir"].pop()
+        return iterdir(path)
+
+    def remove(path, ignore_errors):
+        if errors["rmtree"]:
+            errors["rmtree"].pop()
+        else:
+            rmtree(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(Path, "iterdir", read)
+    monkeypatch.setattr(state_writer.shutil, "rmtree", remove)
+    states.close()
+    assert (errors, names(folder)) == ({"iterdir": [], "rmtree": []}, ["1"])
+
+
 def test_writes_that_fail_beside_the_first_one_are_no_tracebacks(caplog):
     """asyncio logs them, with the place of the function, when it forgets the task."""
     place = saved_states.ocp.__file__
@@ -317,3 +344,23 @@ def test_the_best_state_of_a_kill_is_still_there(tmp_path, lines):
     resumed.cut(8)
     assert names(folder) == ["7"]
     assert resumed.path(0).name == "7"
+
+
+def test_a_best_state_that_the_disk_does_not_give_is_not_removed(tmp_path, monkeypatch):
+    best = BestStates(tmp_path / "best", Best("val/loss"))
+    best.save(0, 2, TREE, {"best_value": 1.0})
+    best.wait()
+    read, silent = best_states.read_meta, [tmp_path / "best" / "stage0" / "2"]
+
+    def meta(folder):
+        if folder in silent:
+            raise STALE
+        return read(folder)
+
+    monkeypatch.setattr(best_states, "read_meta", meta)
+    best.save(0, 4, TREE, {"best_value": 3.0})
+    best.wait()
+    assert names(tmp_path / "best" / "stage0") == ["2", "4"]
+    silent.clear()
+    best.close()
+    assert names(tmp_path / "best" / "stage0") == ["2"]
