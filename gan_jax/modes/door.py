@@ -18,9 +18,10 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+from gan_jax import heaps
 from gan_jax.core import bond
 from gan_jax.errors import NOT_SAVED, OUTSIDE, STOPPED, ArgumentError, UserError, is_full_memory
-from gan_jax.modes import arenas, bucket_flags, devices, help, parsing, run_folders
+from gan_jax.modes import bucket_flags, devices, help, parsing, run_folders
 from gan_jax.modes.streams import make_lasting
 
 
@@ -29,7 +30,7 @@ def enter() -> None:
     # XLA and TensorStore log to stderr what a person running a training does not need
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     make_lasting()
-    arenas.keep_few()
+    heaps.keep_few()
     try:
         app.run(main, flags_parser=parse)
     except SystemExit as end:

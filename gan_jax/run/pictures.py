@@ -1,6 +1,5 @@
 """The pictures in a run's folder (real images, sample grids, neighbours, curves) and its page."""
 
-import gc
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from gan_jax.core.system import Stage, TrainState
 from gan_jax.errors import UserError
 from gan_jax.files import write_bytes
 from gan_jax.growing import tolerated
+from gan_jax.heaps import give_back
 from gan_jax.metrics import neighbours
 from gan_jax.patience import is_gone, patient
 from gan_jax.report import epochs, grids, page
@@ -142,7 +142,7 @@ def refresher(
             with tolerated(str(folder / name), logger.warning, UserError):
                 rows = rows or read_rows(folder / "metrics.jsonl")
                 write(folder / name)
-        gc.collect()  # a figure refers to itself, and keeps its pixels until somebody looks
+        give_back()  # a figure refers to itself, and would keep its pixels
         ended_at = time.monotonic()
         earliest = ended_at + (ended_at - began) / DRAWING
 

@@ -18,6 +18,7 @@ LOWEST = (
     "errors",
     "files",
     "growing",
+    "heaps",
     "log",
     "npz",
     "patience",

@@ -241,7 +241,7 @@ def test_a_run_that_was_stopped_ends_without_teardown(monkeypatch):
         return run
 
     monkeypatch.setattr(door, "make_lasting", lambda: None)
-    monkeypatch.setattr(door.arenas, "keep_few", lambda: kept.append(True))
+    monkeypatch.setattr(door.heaps, "keep_few", lambda: kept.append(True))
     monkeypatch.setattr(door.os, "_exit", ends.append)
     for status, cluster in ((75, False), (0, False), (75, True)):
         monkeypatch.setattr(door.app, "run", ended(status))

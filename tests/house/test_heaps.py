@@ -1,4 +1,4 @@
-"""Threads of the program share a few heaps, however many of them come and go."""
+"""Threads of the program share a few heaps, which give back what is not used any more."""
 
 import ctypes
 import platform
@@ -13,9 +13,9 @@ THREADS = 12
 
 def print_heaps():
     """In a process of its own, with a path: how many heaps it has after threads that allocated."""
-    from gan_jax.modes import arenas
+    from gan_jax import heaps
 
-    arenas.keep_few()
+    heaps.keep_few()
     library = ctypes.CDLL(None)
     library.malloc.restype = library.fopen.restype = ctypes.c_void_p
     library.malloc.argtypes = [ctypes.c_size_t]
@@ -48,3 +48,35 @@ def test_threads_share_two_heaps_unless_the_environment_says_otherwise(tmp_path)
         return  # others have no such heaps
     assert heaps(tmp_path) == 2
     assert heaps(tmp_path, MALLOC_ARENA_MAX="5") > 2
+
+
+def print_memory():
+    """In a process of its own, with a path: its resident pages with much memory that was freed
+    between two small pieces that are kept, and after it has been given back."""
+    from gan_jax import heaps
+
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    pieces = []
+    for _ in range(2000):
+        pieces.append(ctypes.c_void_p(library.malloc(50_000)))
+        ctypes.memset(pieces[-1], 1, 50_000)
+    for piece in pieces[1:-1]:
+        library.free(piece)
+    before = resident()
+    heaps.give_back()
+    Path(sys.argv[1]).write_text(f"{before} {resident()}")
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def test_what_was_freed_goes_back_to_the_system(tmp_path):
+    if platform.libc_ver()[0] != "glibc":
+        return
+    path = tmp_path / "pages"
+    process = Forked(path, call=f"{__name__}:print_memory", environment={})
+    assert process.wait() == 0, process.printed
+    before, after = map(int, path.read_text().split())
+    assert before - after > 20_000  # of the 24,400 pages that were freed

@@ -1,7 +1,9 @@
-"""How many heaps the threads of a process share."""
+"""The heaps ("arenas") of the C library's allocator, which a process that runs for weeks fills and
+leaves again and again."""
 
 import contextlib
 import ctypes
+import gc
 import os
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -9,7 +11,7 @@ ARENAS = 2
 
 
 def keep_few() -> None:
-    """Lets the C library's allocator keep few heaps ("arenas"), as MALLOC_ARENA_MAX does.
+    """Lets the threads of this process share few heaps, as MALLOC_ARENA_MAX does.
 
     glibc gives a new thread a heap of its own, up to eight for each core, and keeps what a thread
     that ended has freed there. States, rows and pictures are written by threads that come and go,
@@ -20,3 +22,14 @@ def keep_few() -> None:
     if not tuned and "MALLOC_ARENA_MAX" not in os.environ:
         with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> None:
+    """Frees objects that only refer to each other, and gives unused memory to the system.
+
+    For after work that needs much memory and is seldom done. Python looks for such objects when it
+    happens to have made many others, and glibc gives back what lies at the end of a heap only.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
