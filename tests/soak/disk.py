@@ -14,15 +14,17 @@ FAILED = 74  # exit status of a run that its disk has stopped
 DENSE = {"run__steps": "30", "run__save_every": "1", "run__sample_every": "2",
          "run__eval_every": "2"}  # fmt: skip
 STATES = ("checkpoints/*", "best/*")
-# what may fail for good without an end to training, and what of it is then not compared
+# what may fail for good without an end to training, and what of it is then not compared; a run may
+# have trained a classifier, with a folder like its own
 LOGS = {
     "metrics.jsonl": r"metrics\.jsonl|epochs\.csv",
     "events/*": "events",
     "log.txt": r"log\.txt",
     "samples/*": r"samples/.*|events|report\.html",  # the page shows the grids
-    "*curves.png*": r"\.?curves\.png.*",  # with temporary files that could not be removed
-    "*epochs.csv*": r"\.?epochs\.csv.*",
-    "*report.html*": r"\.?report\.html.*",
+    # with temporary files that could not be removed
+    "*curves.png*": r"(classifier/)?\.?curves\.png.*",
+    "*epochs.csv*": r"(classifier/)?\.?epochs\.csv.*",
+    "*report.html*": r"(classifier/)?\.?report\.html.*",
 }
 # what the next command draws again, and what is not compared then: rows may never have been written
 DRAWN = {
