@@ -87,23 +87,21 @@ class BestStates:
         stages = {at for at, _ in best_states_in(self.folder)} if stage is None else {stage}
         for at in stages:
             states = states_in(self.folder / f"stage{at}")
-            past = [step for step in states if resumable is not None and step <= resumable]
-            needed = {self._best(states), self._best({step: states[step] for step in past})}
+            values = _values(states)  # read once: the disk may answer otherwise the next time
+            past = [step for step in values if resumable is not None and step <= resumable]
+            needed = {self._best(values), self._best({step: values[step] for step in past})}
             # one that the disk does not give may be the best
-            needed |= {step for step, path in states.items() if _value(path) is None}
+            needed |= {step for step, value in values.items() if value is None}
             for step in states.keys() - needed:
                 state_writer.remove(states[step])
 
-    def _best(self, states: Mapping[int, Path]) -> int | None:
+    def _best(self, values: Mapping[int, float | None]) -> int | None:
         """The step of the best of these states; without a value that can be read, the last."""
         chosen: tuple[int, float] | None = None
-        for step in sorted(states):
-            value = _value(states[step])
-            if value is None:
-                continue
-            if self.rule.better(value, None if chosen is None else chosen[1]):
+        for step, value in sorted(values.items()):
+            if value is not None and self.rule.better(value, chosen and chosen[1]):
                 chosen = step, value
-        return max(states, default=None) if chosen is None else chosen[0]
+        return max(values, default=None) if chosen is None else chosen[0]
 
     def path(self, stage: int) -> Path | None:
         """The folder of a stage's best state, None where there is none yet."""
@@ -111,7 +109,7 @@ class BestStates:
         def best() -> int | None:
             if stage in self._writers:
                 self._writers[stage].wait()
-            return self._best(states_in(self.folder / f"stage{stage}"))
+            return self._best(_values(states_in(self.folder / f"stage{stage}")))
 
         step = cluster.decided("the best state", best)
         return None if step is None else self.folder / f"stage{stage}" / str(step)
@@ -136,6 +134,10 @@ class BestStates:
             patient(self._settle)()
         for writer in self._writers.values():
             writer.close()
+
+
+def _values(states: Mapping[int, Path]) -> dict[int, float | None]:
+    return {step: _value(path) for step, path in states.items()}
 
 
 def _value(folder: Path) -> float | None:

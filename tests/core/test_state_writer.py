@@ -346,15 +346,17 @@ def test_the_best_state_of_a_kill_is_still_there(tmp_path, lines):
     assert resumed.path(0).name == "7"
 
 
-def test_a_best_state_that_the_disk_does_not_give_is_not_removed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("errors", [1, 100])
+def test_a_best_state_that_the_disk_does_not_give_is_not_removed(tmp_path, monkeypatch, errors):
+    """Whether it answers again in the middle of the look at the states, or only later."""
     best = BestStates(tmp_path / "best", Best("val/loss"))
     best.save(0, 2, TREE, {"best_value": 1.0})
     best.wait()
-    read, silent = best_states.read_meta, [tmp_path / "best" / "stage0" / "2"]
+    read, silent = best_states.read_meta, [STALE] * errors
 
     def meta(folder):
-        if folder in silent:
-            raise STALE
+        if folder.name == "2" and silent:
+            raise silent.pop()
         return read(folder)
 
     monkeypatch.setattr(best_states, "read_meta", meta)

@@ -1,10 +1,10 @@
 """A signal that arrives when the command has done its work."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
+
+from tests.helpers.shell import python
 
 ENDING = """
 import atexit, os, sys
@@ -25,7 +25,6 @@ enter()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_teardown_changes_neither_status_nor_output(number):
-    code = ENDING.format(number=int(number))
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ended = python(ENDING.format(number=int(number)))
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "quickstart" in ended.stdout
