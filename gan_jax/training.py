@@ -201,7 +201,8 @@ def _disk_failed(error: OSError, folder: Path) -> SaveFailed:
 def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:
     """Draws the last pictures of a run, unless somebody wants it to end at once."""
     if kind is None or issubclass(kind, Exception):
-        pictures.refresher(run.experiment, run.folder, ended=True)()
+        pictures.refresher(run.experiment.config.best, run.folder, ended=True)()
+        feature_classifier.draw_missed(run.folder)
 
 
 def _states(run: _Run) -> tuple[Checkpoints, BestStates]:
@@ -248,8 +249,9 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     more = "steps" if over else "patience"
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
     summaries.show(summary)
-    if run.main and not pictures.are_last(run.folder):  # a kill came before they were drawn
-        pictures.refresher(experiment, run.folder, ended=True)()
+    if run.main:
+        pictures.draw_missed(experiment.config.best, run.folder)
+        feature_classifier.draw_missed(run.folder)
     return summary
 
 
@@ -261,7 +263,7 @@ def _job(
     start_from_best = _best_reader(experiment)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
-    refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
+    refresh = pictures.refresher(experiment.config.best, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     check = functools.partial(claims.check_held, folder)
     writer = Writer(folder, step, save_grid, not run.main, check)
@@ -335,8 +337,7 @@ def _concluded(
         with tolerated(str(run.folder / "neighbours.png"), logger.warning):
             grid.save_neighbours(run.folder, outcome.carry.state, stage)
     summary = summaries.summary(experiment, run.folder, outcome, began)
-    skipped = experiment.data.skipped
-    if skipped:
+    if skipped := experiment.data.skipped:
         logger.warning(f"{skipped} images could not be read; others took their place")
     if run.main:
         with tolerated(str(run.folder / "summary.json"), logger.warning):
@@ -353,8 +354,7 @@ def _best_reader(experiment: Experiment) -> Callable[[Path, TrainCarry], TrainCa
     """
     if not experiment.config.best.get("start_from_best"):
         return None
-    measured = experiment.measures_quality or experiment.data.sizes["validation"]
-    if not measured:
+    if not (experiment.measures_quality or experiment.data.sizes["validation"]):
         raise UserError(
             "config.best.start_from_best: nothing is measured in this run; set "
             "config.run.quality_every"

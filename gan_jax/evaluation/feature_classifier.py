@@ -23,6 +23,7 @@ from gan_jax.run.model import Model, load
 
 logger = logging.getLogger(__name__)
 
+BEST = {"metric": "val/accuracy", "mode": "max"}
 Train = Callable[[ConfigDict, Path], dict]  # as `gan_jax.train`
 
 
@@ -59,6 +60,14 @@ def _found(place: Path, config: ConfigDict) -> tuple[bool, bool]:
     return finished, finished and _as_trained(place, config) and pictures.are_last(place)
 
 
+def draw_missed(folder: Path) -> None:
+    """Draws the last pictures of the classifier in a run's folder, if it is trained and they are
+    not there."""
+    place = folder / "classifier"
+    if folders.read_summary(place).get("reason") == "finished":
+        pictures.draw_missed(BEST, place)
+
+
 def keep_length(experiment: Experiment, folder: Path) -> None:
     """Writes into a run's config how long the classifier in its folder has been trained, if it has:
     less than config.quality.classifier_steps where a budget had to be kept."""
@@ -82,7 +91,7 @@ def _config(experiment: Experiment) -> ConfigDict:
         if own.data.pairs == "upscale":  # the large images of these pairs are what is measured
             own.data.pairs = "none"
     own.seed, own.model.width = config.seed, config.quality.classifier_width
-    own.best.update(metric="val/accuracy", mode="max")
+    own.best.update(BEST)
     each = jax.process_count()  # every process takes part with the same number of devices
     own.batch_size = max(min(own.batch_size, experiment.facts.train_size) // each, 1) * each
     own.run.update(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -101,19 +101,26 @@ def are_last(folder: Path) -> bool:
         return False
 
 
+def draw_missed(best: Mapping[str, str], folder: Path) -> None:
+    """Draws the last pictures of a run that is over, unless they are there: a kill may have come
+    before they were drawn, or the disk may not have taken them. `best` is as for `refresher`."""
+    if not are_last(folder):
+        refresher(best, folder, ended=True)()
+
+
 def refresher(
-    experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
+    best: Mapping[str, str], folder: Path, wait: float = 0.0, ended: bool = False
 ) -> Callable[[], None]:
     """A function that redraws curves.png, with the best value of the chosen metric marked, and
     rewrites epochs.csv and report.html.
 
-    What cannot be written is said in a line and done the next time; it keeps nothing else from
-    being written. It does nothing within the first `wait` seconds, nor while that would take more
+    `best` has the name of that metric and its mode, "min" or "max", as `config.best` has. What
+    cannot be written is said in a line and done the next time; it keeps nothing else from being
+    written. The function does nothing within the first `wait` seconds, nor while it would take more
     than a small share (DRAWING) of the time since it was last done. `ended` says that training is
     over. Only one of a run's processes writes.
     """
-    best, earliest = experiment.config.best, time.monotonic() + wait
-    small = Pictures()
+    earliest, small = time.monotonic() + wait, Pictures()
 
     def refresh() -> None:
         nonlocal earliest
@@ -127,10 +134,10 @@ def refresher(
         def write_curves(path: Path) -> None:
             from gan_jax.report import curves  # here: matplotlib takes long to import
 
-            write_bytes(path, curves.draw(rows, {best.metric: best.mode}))
+            write_bytes(path, curves.draw(rows, {best["metric"]: best["mode"]}))
 
         def write_epochs(path: Path) -> None:
-            epochs.write(path, rows, (best.metric, best.mode))
+            epochs.write(path, rows, (best["metric"], best["mode"]))
 
         def write_page(path: Path) -> None:
             page.write(view(folder, rows, not ended), path, small, seconds)

@@ -93,6 +93,21 @@ def test_a_classifier_whose_page_a_kill_prevented_gets_it_and_is_not_trained_aga
     feature_classifier.find(experiment, run, train)
 
 
+def test_the_same_command_draws_what_a_finished_run_and_its_classifier_lack(
+    trained, network, tmp_path, lines
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    names = [a + b for a in ("", "classifier/") for b in ("report.html", "curves.png")]
+    for name in names:
+        (run / name).unlink()
+    training.train(gan(network), run)
+    assert any("already finished at step 6" in line for line in lines)
+    made = [(run / name).stat().st_mtime_ns for name in names]
+    training.train(gan(network), run)
+    assert [(run / name).stat().st_mtime_ns for name in names] == made
+
+
 def test_values_are_logged_and_the_best_state_follows_one_of_them(trained):
     folder, lines = trained
     found = scores(folder)

@@ -322,8 +322,8 @@ def test_a_summary_that_a_kill_prevented_names_the_best_that_only_the_end_had_me
 
 
 def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch, lines):
-    experiment = SimpleNamespace(config=config(2))
-    refresh, drawn = pictures.refresher(experiment, run), []
+    best = config(2).best
+    refresh, drawn = pictures.refresher(best, run), []
     monkeypatch.setattr(curves, "draw", lambda *args: b"")
     monkeypatch.setattr(pictures.page, "write", lambda *args: drawn.append(args[1].name))
     (run / "epochs.csv").unlink(missing_ok=True)
@@ -332,7 +332,7 @@ def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch,
         refresh()
     assert (len(lines), drawn) == (1, ["report.html"])  # the others are
     assert "curves.png cannot be written" in lines[0]
-    pictures.refresher(experiment, run)()
+    pictures.refresher(best, run)()
     assert (len(lines), drawn) == (1, ["report.html", "report.html"])
     assert (run / "curves.png").exists()
 
@@ -341,5 +341,5 @@ def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch,
         raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(pictures.page, "write", once)
-    pictures.refresher(experiment, run)()
+    pictures.refresher(best, run)()
     assert (len(lines), drawn[2:]) == (1, ["again"])  # an error that passes costs nothing

@@ -4,11 +4,9 @@ import fcntl
 import gc
 import json
 import sys
-from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from gan_jax.run import pictures, provenance
 from gan_jax.run.view import view
@@ -127,24 +125,24 @@ def test_the_command_line_that_trains_here(tmp_path, monkeypatch, words, kept):
 
 
 def test_the_page_is_rewritten_while_training_and_at_the_end(tmp_path):
-    run, experiment = make(tmp_path / "a"), SimpleNamespace(config=ConfigDict(CONFIG))
+    run, best = make(tmp_path / "a"), CONFIG["best"]
     page = run / "report.html"
-    refresh = pictures.refresher(experiment, run)
+    refresh = pictures.refresher(best, run)
     refresh()
     assert "Training step 400 of 400" in Parsed(page).text
     page.unlink()
     refresh()
     assert not page.exists()  # so soon it would take too large a share of the time
-    pictures.refresher(experiment, run, ended=True)()
+    pictures.refresher(best, run, ended=True)()
     assert "Finished at step 400 of 400" in Parsed(page).text
 
 
 def test_no_picture_of_curves_stays_in_memory(tmp_path):
-    run, experiment = make(tmp_path / "a"), SimpleNamespace(config=ConfigDict(CONFIG))
+    run, best = make(tmp_path / "a"), CONFIG["best"]
     gc.collect()
     gc.disable()
     try:
-        pictures.refresher(experiment, run)()
+        pictures.refresher(best, run)()
         assert (run / "curves.png").exists()
         assert not [kept for kept in gc.get_objects() if isinstance(kept, Figure)]
     finally:
