@@ -9,10 +9,10 @@ from typing import ParamSpec, TypeVar
 
 P, T = ParamSpec("P"), TypeVar("T")
 PAUSES = (0.05, 0.5)  # seconds between tries
-# a server that has restarted, a cable, a signal, a file of somebody else that is gone now: the same
-# call may succeed a moment later
+# a server that has restarted, a cable, a signal, a file of somebody else that is gone now, a file
+# system that is mounted anew: the same call may succeed a moment later
 PASSING = (errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EINTR, errno.EAGAIN, errno.ENOSPC)
-PASSING += (errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+PASSING += (errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS)
 
 
 def patient(function: Callable[P, T]) -> Callable[P, T]:

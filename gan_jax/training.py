@@ -201,7 +201,7 @@ def _disk_failed(error: OSError, folder: Path) -> SaveFailed:
 def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:
     """Draws the last pictures of a run, unless somebody wants it to end at once."""
     if kind is None or issubclass(kind, Exception):
-        pictures.refresher(run.experiment.config.best, run.folder, ended=True)()
+        pictures.Refresher(run.experiment.config.best, run.folder, ended=True)()
         feature_classifier.draw_missed(run.folder)
 
 
@@ -263,7 +263,7 @@ def _job(
     start_from_best = _best_reader(experiment)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
-    refresh = pictures.refresher(experiment.config.best, folder, pictures.FIRST_DRAWING)
+    refresh = pictures.Refresher(experiment.config.best, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     check = functools.partial(claims.check_held, folder)
     writer = Writer(folder, step, save_grid, not run.main, check)

@@ -3,22 +3,18 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-from gan_jax import files
 
 KINDS = ("epoch", "eval")
 
 
-def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best: tuple) -> None:
-    """Writes epochs.csv from the rows of metrics.jsonl; nothing if no epoch has ended yet.
+def table(rows: Iterable[Mapping[str, Any]], best: tuple[str, str]) -> bytes | None:
+    """The content of epochs.csv from the rows of metrics.jsonl; None if no epoch has ended yet.
 
     There is a line for each epoch or evaluation: `epoch`, `step`, the averages over the epoch
     (`loss/gen`), the scores (`val/l1`), and `best`, which is "yes" for the best value of the metric
-    `best[0]`: the lowest if `best[1]` is "min", else the highest. The file is written whole or not
-    at all.
+    `best[0]`: the lowest if `best[1]` is "min", else the highest.
     """
     lines: dict[int, dict[str, Any]] = {}
     for row in rows:
@@ -27,18 +23,18 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], best:
             lines.setdefault(int(row["step"]), {}).update(kept)
     names = sorted({name for line in lines.values() for name in line} - {"epoch", "step"})
     if not names:
-        return
+        return None
     metric, mode = best
     found = {s: v for s, v in ((s, _number(line.get(metric))) for s, line in lines.items())
              if v is not None}  # fmt: skip
     chosen = (min if mode == "min" else max)(found, key=found.get, default=None)
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["epoch", "step", *names, "best"])
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "step", *names, "best"])
     for step, line in sorted(lines.items()):
         values = [line.get(name, "") for name in ("epoch", "step", *names)]
-        table.writerow([*values, "yes" if step == chosen else ""])
-    files.write_bytes(path, text.getvalue().encode("utf-8", "replace"))
+        writer.writerow([*values, "yes" if step == chosen else ""])
+    return text.getvalue().encode("utf-8", "replace")
 
 
 def _number(value: Any) -> float | None:

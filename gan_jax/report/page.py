@@ -32,13 +32,16 @@ REALS_BYTES = 250_000
 MOST_SETTINGS = 1000
 
 
-def write(
-    view: RunView,
-    out: str | os.PathLike[str],
-    pictures: Pictures | None = None,
-    seconds: float | None = None,
-) -> None:
-    """Writes the page of a run to the file `out`; the page stays below 5 MB.
+def write(view: RunView, out: str | os.PathLike[str]) -> None:
+    """Writes the page of a run, as `made` makes it, to the .html file `out`.
+
+    Raises ArgumentError of "out" if the file cannot be written.
+    """
+    markup.write(out, made(view))
+
+
+def made(view: RunView, pictures: Pictures | None = None, seconds: float | None = None) -> bytes:
+    """The page of a run, which stays below 5 MB.
 
     It shows, as far as they exist: what the run is and how it goes on; the sample grids with a
     slider over the steps, beside real images; scores; curves; other pictures of the folder; the
@@ -46,12 +49,9 @@ def write(
 
     Args:
       view: what is shown.
-      out: the .html file.
       pictures: remembers small pictures between pages of the same run.
       seconds: roughly how long pictures may be made small; older grids that are not ready by then
         are left out. None: as long as it takes.
-
-    Raises ArgumentError of "out" if the file cannot be written.
     """
     pictures = pictures or Pictures()
     films = frames.films(view.folder / "samples", pictures, seconds)
@@ -68,7 +68,7 @@ def write(
     ]
     body = f"{header(view, sections)}\n<main>\n{''.join(filter(None, sections))}\n</main>"
     data = {"curves-data": drawn, "frames-data": film_data(films)}
-    markup.write(out, markup.document(view.name, body, data))
+    return markup.document(view.name, body, data)
 
 
 def header(view: RunView, sections: Iterable[str]) -> str:

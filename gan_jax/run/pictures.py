@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -17,7 +17,7 @@ from gan_jax.metrics import neighbours
 from gan_jax.patience import is_gone, patient
 from gan_jax.report import epochs, grids, page
 from gan_jax.report.frames import Pictures
-from gan_jax.report.series import read_rows
+from gan_jax.report.series import Row, read_rows
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.view import view
 
@@ -89,7 +89,7 @@ class SampleGrid:
 
 
 def are_last(folder: Path) -> bool:
-    """Whether what a `refresher` makes has been made after summary.json, and so for the last
+    """Whether what a `Refresher` makes has been made after summary.json, and so for the last
     time."""
     names = {"curves.png", "report.html"}
     try:
@@ -103,54 +103,64 @@ def are_last(folder: Path) -> bool:
 
 def draw_missed(best: Mapping[str, str], folder: Path) -> None:
     """Draws the last pictures of a run that is over, unless they are there: a kill may have come
-    before they were drawn, or the disk may not have taken them. `best` is as for `refresher`."""
+    before they were drawn, or the disk may not have taken them. `best` is as for `Refresher`."""
     if not are_last(folder):
-        refresher(best, folder, ended=True)()
+        Refresher(best, folder, ended=True)()
 
 
-def refresher(
-    best: Mapping[str, str], folder: Path, wait: float = 0.0, ended: bool = False
-) -> Callable[[], None]:
-    """A function that redraws curves.png, with the best value of the chosen metric marked, and
-    rewrites epochs.csv and report.html.
+class Refresher:
+    """Redraws curves.png, with the best value of the chosen metric marked, and rewrites epochs.csv
+    and report.html, whenever it is called.
 
-    `best` has the name of that metric and its mode, "min" or "max", as `config.best` has. What
-    cannot be written is said in a line and done the next time; it keeps nothing else from being
-    written. The function does nothing within the first `wait` seconds, nor while it would take more
-    than a small share (DRAWING) of the time since it was last done. `ended` says that training is
-    over. Only one of a run's processes writes.
+    What cannot be written is done the next time, and said in a line the first time; it keeps
+    nothing else from being written. Only one of a run's processes writes.
+
+    Args:
+      best: the name of the metric and its mode, "min" or "max", as `config.best` has them.
+      folder: the run's.
+      wait: a call does nothing within the first `wait` seconds, nor while drawing would take more
+        than a small share (DRAWING) of the time since it was last done.
+      ended: whether training is over.
     """
-    earliest, small = time.monotonic() + wait, Pictures()
 
-    def refresh() -> None:
-        nonlocal earliest
+    def __init__(
+        self, best: Mapping[str, str], folder: Path, wait: float = 0.0, ended: bool = False
+    ):
+        self._best, self._folder, self._ended = best, folder, ended
+        self._earliest, self._small = time.monotonic() + wait, Pictures()
+        self._failing: set[str] = set()
+
+    def __call__(self) -> None:
+        """Draws, if it is time."""
         began = time.monotonic()
-        if began < earliest or jax.process_index():
+        if began < self._earliest or jax.process_index():
             return
-        if is_gone(folder):  # whoever trains has been told
+        if is_gone(self._folder):  # whoever trains has been told
             return
-        rows, seconds = [], LAST_SHRINKING if ended else SHRINKING
-
-        def write_curves(path: Path) -> None:
-            from gan_jax.report import curves  # here: matplotlib takes long to import
-
-            write_bytes(path, curves.draw(rows, {best["metric"]: best["mode"]}))
-
-        def write_epochs(path: Path) -> None:
-            epochs.write(path, rows, (best["metric"], best["mode"]))
-
-        def write_page(path: Path) -> None:
-            page.write(view(folder, rows, not ended), path, small, seconds)
-
-        written = {"curves.png": write_curves, "epochs.csv": write_epochs}
-        # reads many files: an error of one that passes would cost all of the page
-        written["report.html"] = patient(write_page)
-        for name, write in written.items():
-            with tolerated(str(folder / name), logger.warning, UserError):
-                rows = rows or read_rows(folder / "metrics.jsonl")
-                write(folder / name)
+        rows: list[Row] = []
+        made = {"curves.png": self._curves, "epochs.csv": self._epochs, "report.html": self._page}
+        for name, make in made.items():
+            problems: list[str] = []
+            with tolerated(str(self._folder / name), problems.append, UserError):
+                rows = rows or read_rows(self._folder / "metrics.jsonl")
+                if (content := make(rows)) is not None:
+                    write_bytes(self._folder / name, content)
+            if problems and name not in self._failing:
+                logger.warning(problems[0])
+            (self._failing.add if problems else self._failing.discard)(name)
         give_back()  # a figure refers to itself, and would keep its pixels
-        ended_at = time.monotonic()
-        earliest = ended_at + (ended_at - began) / DRAWING
+        ended = time.monotonic()
+        self._earliest = ended + (ended - began) / DRAWING
 
-    return refresh
+    def _curves(self, rows: list[Row]) -> bytes:
+        from gan_jax.report import curves  # here: matplotlib takes long to import
+
+        return curves.draw(rows, {self._best["metric"]: self._best["mode"]})
+
+    def _epochs(self, rows: list[Row]) -> bytes | None:
+        return epochs.table(rows, (self._best["metric"], self._best["mode"]))
+
+    @patient  # it reads many files: an error of one that passes would cost all of the page
+    def _page(self, rows: list[Row]) -> bytes:
+        seconds = LAST_SHRINKING if self._ended else SHRINKING
+        return page.made(view(self._folder, rows, not self._ended), self._small, seconds)

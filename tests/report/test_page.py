@@ -79,7 +79,7 @@ def test_a_disk_that_often_does_not_answer_at_once_costs_no_picture(tmp_path, mo
 
 def page_of(run: Path, out: Path) -> list[str]:
     """The addresses in a run's page, pictures among them."""
-    page.write(view(run, rows(), True), out, frames.Pictures())
+    page.write(view(run, rows(), True), out)
     return Parsed(out).addresses
 
 
@@ -260,7 +260,7 @@ def test_what_there_is_no_time_for_is_left_to_the_next_page(tmp_path):
     """So no page holds up training for more than a moment; the newest grids are always there."""
     run, pictures, steps = make(tmp_path / "a"), frames.Pictures(), []
     for seconds in (-1.0, None):
-        page.write(view(run), run / "report.html", pictures, seconds)
+        (run / "report.html").write_bytes(page.made(view(run), pictures, seconds))
         steps.append(Parsed(run / "report.html").data["frames-data"]["steps"])
     assert steps == [[400], [0, 200, 400]]
 

@@ -323,23 +323,38 @@ def test_a_summary_that_a_kill_prevented_names_the_best_that_only_the_end_had_me
 
 def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch, lines):
     best = config(2).best
-    refresh, drawn = pictures.refresher(best, run), []
+    refresh, drawn = pictures.Refresher(best, run), []
+    monkeypatch.setattr(pictures, "DRAWING", 1e9)  # as often as it is called
     monkeypatch.setattr(curves, "draw", lambda *args: b"")
-    monkeypatch.setattr(pictures.page, "write", lambda *args: drawn.append(args[1].name))
-    (run / "epochs.csv").unlink(missing_ok=True)
+    monkeypatch.setattr(pictures.page, "made", lambda *args: drawn.append("page") or b"")
+    for name in ("curves.png", "report.html"):
+        (run / name).unlink()
+    real = pictures.write_bytes
+
+    def refuse_curves(path, data):
+        return full() if path.name == "curves.png" else real(path, data)
+
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "write_bytes", full)
+        patch.setattr(pictures, "write_bytes", refuse_curves)
         refresh()
-    assert (len(lines), drawn) == (1, ["report.html"])  # the others are
-    assert "curves.png cannot be written" in lines[0]
-    pictures.refresher(best, run)()
-    assert (len(lines), drawn) == (1, ["report.html", "report.html"])
+        assert (run / "report.html").exists()  # the others are written
+        refresh()
+    (said,) = lines  # once, however often it fails
+    assert "curves.png cannot be written (No space left on device)" in said
+    refresh()
+    assert (len(lines), len(drawn)) == (1, 3)
     assert (run / "curves.png").exists()
 
-    def once(*args):
-        monkeypatch.setattr(pictures.page, "write", lambda *args: drawn.append("again"))
-        raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(pictures.page, "write", once)
-    pictures.refresher(best, run)()
-    assert (len(lines), drawn[2:]) == (1, ["again"])  # an error that passes costs nothing
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EROFS])
+def test_an_error_that_passes_while_the_page_is_made_costs_nothing(run, monkeypatch, lines, number):
+    (run / "report.html").unlink()
+    real = pictures.page.made
+
+    def once(*args):
+        monkeypatch.setattr(pictures.page, "made", real)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pictures.page, "made", once)
+    pictures.Refresher(config(2).best, run)()
+    assert ((run / "report.html").exists(), lines) == (True, [])

@@ -127,13 +127,13 @@ def test_the_command_line_that_trains_here(tmp_path, monkeypatch, words, kept):
 def test_the_page_is_rewritten_while_training_and_at_the_end(tmp_path):
     run, best = make(tmp_path / "a"), CONFIG["best"]
     page = run / "report.html"
-    refresh = pictures.refresher(best, run)
+    refresh = pictures.Refresher(best, run)
     refresh()
     assert "Training step 400 of 400" in Parsed(page).text
     page.unlink()
     refresh()
     assert not page.exists()  # so soon it would take too large a share of the time
-    pictures.refresher(best, run, ended=True)()
+    pictures.Refresher(best, run, ended=True)()
     assert "Finished at step 400 of 400" in Parsed(page).text
 
 
@@ -142,7 +142,7 @@ def test_no_picture_of_curves_stays_in_memory(tmp_path):
     gc.collect()
     gc.disable()
     try:
-        pictures.refresher(best, run)()
+        pictures.Refresher(best, run)()
         assert (run / "curves.png").exists()
         assert not [kept for kept in gc.get_objects() if isinstance(kept, Figure)]
     finally:
