@@ -65,8 +65,9 @@ class Ended:
             found.append(f"{self.said} instead of {accepted}")
         elif "Traceback" in self.out + self.err:
             found.append(f"a traceback: {self.said}")
-        elif self.status in (1, 2, 74) and len(self.err.splitlines()) != 1:
-            found.append(f"{len(self.err.splitlines())} lines of error: {self.said}")
+        elif self.status in (1, 2, 74) and len(lines := self.err.splitlines()) != 1:
+            first = " | ".join(line.strip()[:200] for line in lines[:4])
+            found.append(f"{len(lines)} lines of error, which begin: {first}; {self.said}")
         return found
 
 
