@@ -43,7 +43,7 @@ def evaluate(
 
     Raises UserError for everything a user can get wrong.
     """
-    with syncing.used(workdir) as folder:
+    with syncing.used(workdir, writes=cluster.is_first()) as folder:
         return _evaluated(Path(folder), state, config, adjust, data)
 
 

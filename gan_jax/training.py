@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import budgeting, config_checks, log
 from gan_jax import config as configs
-from gan_jax.buckets import syncing
-from gan_jax.core import bond, cluster, loop
+from gan_jax.core import bond, cluster, loop, shared_folder
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.console import Console, timed
@@ -71,11 +70,10 @@ def train(config: ConfigDict, workdir: str | Path, budget: str = "") -> dict[str
     cluster.join()
     main, limit = cluster.is_first(), budgets.parse(budget)
     configs.prepare(config)
-    cluster.check_on_disk("workdir", workdir)
-    with syncing.trained(workdir, config.run.sync_seconds) as place:
+    with shared_folder.trained(workdir, config.run.sync_seconds) as place:
         folder = claims.claim(place, lock=main)
         try:
-            cluster.check_shared(folder)
+            shared_folder.check_shared(folder)
             cluster.check_same("config", configs.without_places(config))
             cluster.check_same("budget", limit)
             # a command that is refused before the run has begun leaves no file behind
@@ -94,6 +92,7 @@ def _opened(
     began = time.time()
     try:
         with memory.explained(config, memory.of_training):
+            shared_folder.bring(folder / "config.json", folder / "quality.json")
             budgets.resume(folder, config, budget)
             stored = folders.check(folder, config)
             experiment = Experiment(config, begun=stored)
@@ -361,6 +360,7 @@ def _best_reader(experiment: Experiment) -> Callable[[Path, TrainCarry], TrainCa
         )
 
     def read_best(path: Path, carry: TrainCarry) -> TrainCarry:
+        shared_folder.bring(path)
         tree, meta = read(path, experiment.shapes())
         value = f"{experiment.config.best.metric} {meta['best_value']:.4f}"
         logger.info(

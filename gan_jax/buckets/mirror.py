@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gan_jax.buckets import claim, copies
 from gan_jax.buckets.addresses import Address, is_plain
@@ -69,7 +69,12 @@ class Mirror:
                 f"({reason(error)}); GAN_JAX_CACHE names another folder for copies"
             ) from error
 
-    def fetch(self, newest: bool | None = None, begin: Callable[[], None] | None = None) -> bool:
+    def fetch(
+        self,
+        newest: bool | None = None,
+        begin: Callable[[], None] | None = None,
+        only: Iterable[str] = (),
+    ) -> bool:
         """Brings the copy up to date, unless a run is trained in it; returns whether there is
         anything.
 
@@ -78,6 +83,7 @@ class Mirror:
             `is_newest` says so.
           begin: called when the copy is up to date, before other commands may use it: a training
             begins in it. Files that were never in the bucket are removed first.
+          only: names of files and folders; nothing else is fetched or removed. (): everything.
 
         Raises BucketError, and UserError for objects whose names cannot be those of files here.
         """
@@ -85,18 +91,21 @@ class Mirror:
             if begin is None and self.is_trained():
                 return True
             newest = self.is_newest() if newest is None else newest
-            found = self._fetch(newest, strict=begin is not None)
+            found = self._fetch(newest, begin is not None, tuple(only))
             if begin is not None:
                 begin()
             return found
 
-    def _fetch(self, newest: bool, strict: bool) -> bool:
+    def _fetch(self, newest: bool, strict: bool, only: tuple[str, ...]) -> bool:
+        def asked(names: dict[str, Any]) -> dict[str, Any]:
+            return {k: v for k, v in names.items() if not only or _is_within(k, only)}
+
         for _ in range(TRIES):
             objects = self.bucket.listing()
             _check_names(self.address, objects)
-            wanted = copies.whole(objects)
+            wanted = asked(copies.whole(objects))
             self._known |= {*objects}
-            here = copies.files(self.local)
+            here = asked(copies.files(self.local))
             if not newest:
                 self._remove_others(wanted, here, strict)
             for name in {*self._index.entries} - {*objects}:
@@ -291,6 +300,10 @@ def _hold(file: IO[str]) -> None:
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         time.sleep(0.01)
+
+
+def _is_within(name: str, places: Iterable[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}/") for place in places)
 
 
 class _Other(Exception):

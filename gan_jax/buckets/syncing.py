@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 Place = str | os.PathLike[str]
 LONGEST_PAUSE = 600.0  # seconds between tries to copy to a bucket that fails
 LAST_TRIES = (1.0, 5.0)  # seconds between the tries at the end
-_claims: dict[Path, Claim] = {}  # of the folders in which this process trains
+_trained: dict[Path, tuple[Mirror, Claim]] = {}  # of the folders in which this process trains
 
 
 class NotCopied(UserError):
@@ -50,9 +50,9 @@ def _fetch(mirror: Mirror, needed: bool) -> None:
 
 
 @contextlib.contextmanager
-def used(place: Place, needed: bool = True) -> Iterator[Place]:
+def used(place: Place, needed: bool = True, writes: bool = True) -> Iterator[Place]:
     """Yields `place` as something on the disk, as `fetched` does; files that are written there in
-    the block are copied back when it ends, whether by an error or not.
+    the block are copied back when it ends, whether by an error or not, if this process `writes`.
 
     With `needed`, something has to be there. Saved states are never copied back, and nothing is
     removed. Raises UserError as `fetched`, and NotCopied.
@@ -62,7 +62,7 @@ def used(place: Place, needed: bool = True) -> Iterator[Place]:
         return
     mirror = Mirror(parse(place))
     _fetch(mirror, needed)
-    with _copied_back(mirror, everything=False):
+    with _copied_back(mirror, everything=False) if writes else contextlib.nullcontext():
         yield str(mirror.local)
 
 
@@ -91,12 +91,12 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
                 f"{mirror.address}: the run is trained in {mirror.local} and copied every "
                 f"{seconds:g} s"
             )
-            _claims[mirror.local] = claim
+            _trained[mirror.local] = mirror, claim
             opened.enter_context(_copied_back(mirror, claim=claim))
             opened.enter_context(_Copying(mirror, claim, seconds))
             yield str(mirror.local)
     finally:
-        _claims.pop(mirror.local, None)
+        _trained.pop(mirror.local, None)
         claim.close()
 
 
@@ -116,8 +116,13 @@ def _check_run(mirror: Mirror) -> None:
 def lost(folder: Path) -> str:
     """Why this process may not train in a folder any more, in a line; "" if it may, or if the
     folder is the copy of no address."""
-    claim = _claims.get(folder)
-    return claim.lost if claim else ""
+    return _trained[folder][1].lost if folder in _trained else ""
+
+
+def copy_now(folder: Path) -> None:
+    """Copies a folder in which this process trains to its address. Raises NotCopied."""
+    if problem := _copied(*_trained[folder], everything=True):
+        raise NotCopied(problem)
 
 
 @contextlib.contextmanager
@@ -136,31 +141,32 @@ def _copied_back(
         )
         raise
     except Exception:
-        if problem := _last_copy(mirror, everything, claim):
+        if problem := _copied(mirror, claim, everything, log=True):
             logger.warning(problem)
         raise
-    if problem := _last_copy(mirror, everything, claim):
+    if problem := _copied(mirror, claim, everything, log=True):
         raise NotCopied(problem)
 
 
-def _last_copy(mirror: Mirror, everything: bool, claim: Claim | None) -> str:
+def _copied(mirror: Mirror, claim: Claim | None, everything: bool, log: bool = False) -> str:
     """Copies to the bucket, and tries again if that fails; returns what is wrong then, else ""."""
     for pause in (*LAST_TRIES, None):
         try:
             if claim:
                 claim.renew()
             count = mirror.push(everything, claim.renew if claim else lambda: None)
-            if everything:
-                logger.info(f"{mirror.address} has everything that is in {mirror.local}")
-            elif count:
-                logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
-            return ""
         except UserError as error:
             if pause is None or isinstance(error, Lost):
                 return f"{error}; what could not be copied is in {mirror.local}" + (
                     "" if isinstance(error, Lost) else ", and the same command copies it"
                 )
-        time.sleep(pause)
+            time.sleep(pause)
+            continue
+        if log and everything:
+            logger.info(f"{mirror.address} has everything that is in {mirror.local}")
+        elif log and count:
+            logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
+        return ""
     raise AssertionError("the last pause is None")
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gan_jax.core import cluster, state_writer
+from gan_jax.core import cluster, shared_folder, state_writer
 from gan_jax.core.saved_states import Damaged, read, states_in, verify
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
@@ -100,6 +100,7 @@ class Checkpoints:
         step = cluster.decided("the state to restore", lambda: self._newest_good(damaged))
         if step is None:
             return None
+        shared_folder.bring(self.folder / str(step))
         tree, meta = read(self.folder / str(step), shapes, verified=True)
         cluster.decided("damaged states moved", lambda: self._set_aside(damaged))
         self.saved_step = self._writer.complete = step

@@ -9,25 +9,20 @@ import contextlib
 import ctypes
 import itertools
 import json
-import secrets
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 from jax._src import distributed  # the store has no public name
 
-from gan_jax.buckets.addresses import is_address
 from gan_jax.core import bond
 from gan_jax.errors import ArgumentError, UserError
 
 T = TypeVar("T")
 
-SEEING = 10.0  # seconds until a file that one host has written is seen by the others
 LOOK = 1000  # milliseconds after which a process that waits can be interrupted
 LONGEST = 30 * 24 * 3600 * 1000  # milliseconds; a process that will never come ends all, see `bond`
 _numbers = itertools.count()
@@ -36,6 +31,11 @@ _numbers = itertools.count()
 def is_first() -> bool:
     """Whether this process is the one that prints and writes. No device is opened for that."""
     return distributed.global_state.process_id == 0
+
+
+def rank() -> int:
+    """The number of this process among those that compute together, from 0 on."""
+    return distributed.global_state.process_id
 
 
 def count() -> int:
@@ -108,6 +108,17 @@ def decided(what: str, decide: Callable[[], T]) -> T:
     return result
 
 
+def all_agree(what: str, value: bool) -> bool:
+    """Whether the value is true in every process; `what` names it."""
+    if count() == 1:
+        return value
+    key = f"gan_jax/all_agree/{next(_numbers)}"
+    if not is_first():
+        _write(f"{key}/{rank()}", value)
+    others = range(1, count())
+    return decided(what, lambda: all([value, *(json.loads(_read(f"{key}/{n}")) for n in others)]))
+
+
 def same(what: str, values: dict[str, float]) -> dict[str, float]:
     """The numbers of process 0 by name, in every process; `what` names them."""
     if count() == 1:
@@ -143,64 +154,12 @@ def _error(text: str, status: int, name: str) -> UserError:
     return error
 
 
-def check_shared(folder: Path) -> None:
-    """Raises ArgumentError, naming `workdir`, in a process that does not see what process 0 writes
-    into the folder, which exists there."""
-    if count() == 1:
-        return
-    host, file = decided("a file in the run's folder", lambda: _left_in(folder))
-    if not is_first() and not _sees(folder / file):
-        raise ArgumentError(
-            "workdir",
-            f"={folder}: process {distributed.global_state.process_id} on {socket.gethostname()} "
-            f"does not see what process 0 on {host} writes there; name a folder on a file system "
-            "that all hosts share",
-        )
-    together("the run's folder is shared")
-    if is_first():
-        (folder / file).unlink(missing_ok=True)
-
-
-def check_on_disk(name: str, place: str | Path) -> None:
-    """Raises ArgumentError of the parameter `name` for an address in a bucket, of which each of
-    several processes would have a copy of its own."""
-    if count() > 1 and is_address(place):
-        error = ArgumentError(
-            name,
-            f"={place}: several processes need one folder that all of them see; name a shared one, "
-            "and copy it to the bucket afterwards",
-        )
-        error.shared = True
-        raise error
-
-
 def check_same(what: str, value: Any) -> None:
     """Raises UserError in a process whose value, one of JSON, is not that of process 0: with other
     settings a process would compute something else, or wait where the others do not."""
     own = json.dumps(value, sort_keys=True)
     if decided(f"the {what}", lambda: own) != own:
         raise UserError(
-            f"process {distributed.global_state.process_id} on {socket.gethostname()} was given "
+            f"process {rank()} on {socket.gethostname()} was given "
             f"another {what} than process 0; give all processes the same command"
         )
-
-
-def _left_in(folder: Path) -> tuple[str, str]:
-    """Writes a file into a folder; returns the name of this host, and that of the file."""
-    name = f".shared.{secrets.token_hex(8)}.tmp"  # swept if a kill leaves it
-    try:
-        (folder / name).touch()
-    except OSError as error:
-        reason = error.strerror or error
-        raise ArgumentError("workdir", f"={folder} cannot be written ({reason})") from None
-    return socket.gethostname(), name
-
-
-def _sees(file: Path) -> bool:
-    """Whether a file is there; network file systems may show it a little later."""
-    end = time.monotonic() + SEEING
-    while not file.exists():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True

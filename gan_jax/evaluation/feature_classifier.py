@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configs
 from gan_jax import log
-from gan_jax.core import cluster
+from gan_jax.core import cluster, shared_folder
 from gan_jax.errors import UserError
 from gan_jax.run import class_names, pictures
 from gan_jax.run import folder as folders
@@ -50,6 +50,7 @@ def find(experiment: Experiment, folder: Path, train: Train) -> Model:
             summary = train(config, place)
         if summary["reason"] == "terminated":
             raise Terminated("stopped by a signal while the classifier was trained; run it again")
+    shared_folder.bring(place)
     return _fitting(load(place), experiment)
 
 

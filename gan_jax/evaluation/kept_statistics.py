@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.core import cluster
+from gan_jax.core import cluster, shared_folder
 from gan_jax.errors import UserError
 from gan_jax.evaluation import real_statistics
 from gan_jax.growing import tolerated
@@ -84,6 +84,7 @@ class Kept:
 
     def read(self, side: int) -> Statistics:
         """What is kept, after `mark` has named it. Raises UserError if it cannot be read."""
+        shared_folder.bring(self.path(side))
         moments, rows, _ = statistics.read(self.path(side))
         return self._of(self.path(side), moments, rows)
 

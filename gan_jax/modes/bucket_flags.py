@@ -20,9 +20,9 @@ def on_disk(command: parsing.Command) -> Iterator[str]:
     """Replaces the values of a command's flags, as long as the block lasts, by the places of copies
     on this machine; yields that of --workdir. What the mode writes is copied back at the end.
 
-    An address that `gan_jax.train` gets stays as it is. Raises ArgumentError that names the flag
-    if nothing is there or several processes would each have a copy, NotCopied if what was written
-    could not be copied.
+    An address that `gan_jax.train` gets stays as it is. Of several processes each has a copy, and
+    the first one writes. Raises ArgumentError that names the flag if nothing is there, NotCopied if
+    what was written could not be copied.
     """
     named = [
         flag
@@ -33,7 +33,6 @@ def on_disk(command: parsing.Command) -> Iterator[str]:
         for flag in named:
             if command.name == "train" and flag.name == "workdir":
                 continue
-            _check_alone(flag)
             before, place = flag.value, _place(command, flag, opened)
             opened.callback(setattr, flag, "value", before)
             flag.value = place
@@ -51,24 +50,17 @@ def _parts(flag: absl_flags.Flag) -> list[str]:
     return [part.strip() for part in flag.value.split(",")]
 
 
-def _check_alone(flag: absl_flags.Flag) -> None:
-    if flag.name != "workdir" and flag.name not in MADE:
-        return  # each process reads a copy of its own
-    from gan_jax.core import cluster
-
-    for part in _parts(flag):
-        cluster.check_on_disk(flag.name, part)
-
-
 def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.ExitStack) -> str:
     """Where the copies are that a flag names, until `opened` is closed."""
+    from gan_jax.core import cluster, shared_folder  # here: they import jax
+
     found = []
     for part in _parts(flag):
         try:
             if flag.name == "workdir" and getattr(command.mode, "MAKES_RUN", False):
-                place = syncing.trained(part, SYNC_SECONDS)
+                place = shared_folder.trained(part, SYNC_SECONDS)
             else:
-                place = syncing.used(part, needed=flag.name not in MADE)
+                place = syncing.used(part, flag.name not in MADE, cluster.is_first())
             found.append(str(opened.enter_context(place)))
         except ArgumentError:
             raise

@@ -35,7 +35,7 @@ def check(folder: Path, config: ConfigDict) -> bool:
     try:
         found = changed(folder, config)
     except UserError:
-        if has_states(folder):
+        if cluster.decided("whether there is a state", lambda: has_states(folder)):
             raise
         logger.info(f"{folder}: the run that began here has no saved state; this one replaces it")
         if cluster.is_first():
@@ -161,7 +161,9 @@ def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Pat
     cluster. Raises what `read` raises, and UserError as `state_path`.
     """
     if jax.process_count() > 1:
-        path = Path(cluster.decided("the state", lambda: str(state_path(folder, state))))
+        own = Path(folder).resolve()  # each host may have a copy of its own
+        named = cluster.decided("the state", lambda: _within(own, state_path(folder, state)))
+        path = own / named
         try:
             with saved_states.held(path):
                 return path, read(path)
@@ -185,6 +187,11 @@ def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Pat
         time.sleep(pause)
     path = state_path(folder, state)
     return path, read(path)
+
+
+def _within(folder: Path, path: Path) -> str:
+    """The path from the folder on; the path itself if a link leads out of the folder."""
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def state_path(folder: Path, state: str = "newest") -> Path:

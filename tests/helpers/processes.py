@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -76,26 +76,31 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(
-    arguments: Sequence[Sequence[object]], call: str = DOOR, **environment: str
+    arguments: Sequence[Sequence[object]],
+    call: str = DOOR,
+    environments: Sequence[Mapping[str, str]] = (),
+    **environment: str,
 ) -> Iterator[Group]:
     """Starts the processes of one cluster; none of them outlives the block.
 
     Args:
       arguments: those of each process, by rank.
       call: "module:function", which reads sys.argv; by default launch.py.
+      environments: what is added to that of each process, by rank.
       environment: added to that of every process.
     """
     port, processes = free_port(), []
     flags = f"{one_device_flags()} --xla_force_host_platform_device_count={DEVICES}"
     try:
         for rank, words in enumerate(arguments):
-            own = {
+            member = {
                 "XLA_FLAGS": flags.strip(),
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
                 "JAX_NUM_PROCESSES": str(len(arguments)),
                 "JAX_PROCESS_ID": str(rank),
             }
-            processes.append(Forked(*words, call=call, environment={**own, **environment}))
+            member |= {**environment, **(environments[rank] if environments else {})}
+            processes.append(Forked(*words, call=call, environment=member))
         yield Group(processes)
     finally:
         for process in processes:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import log
-from gan_jax.core import cluster
+from gan_jax.core import cluster, shared_folder
 from gan_jax.core.best_states import Best, BestStates
 from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.mesh import Mesh
@@ -91,12 +91,12 @@ def main() -> None:
     # in a file: process 1 prints nothing
     found = json.dumps(deciding(rank) | saving(folder, rank))
     (folder / f"found-{rank}.json").write_text(found)
-    cluster.SEEING = 0.2
-    cluster.check_shared(folder)
+    shared_folder.SEEING = 0.2
+    shared_folder.check_shared(folder)
     own = folder / str(rank)  # as if each host had a disk of its own under this name
     own.mkdir()
     try:
-        cluster.check_shared(own)
+        shared_folder.check_shared(own)
     except UserError as error:
         door.fail(str(error), error.status)
     cluster.together("never reached")

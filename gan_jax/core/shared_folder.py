@@ -1,0 +1,143 @@
+"""The folder of a run for all processes of a cluster: one that all of them see or, where the run
+lives in a bucket, a copy on each host.
+
+Process 0 alone writes there. What another process reads is brought to its copy before, by way of
+the bucket.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gan_jax.buckets import syncing
+from gan_jax.buckets.addresses import is_address, parse
+from gan_jax.buckets.mirror import Mirror
+from gan_jax.core import cluster
+from gan_jax.core.saved_states import states_in
+from gan_jax.errors import ArgumentError
+
+SEEING = 10.0  # seconds until a file that one host has written is seen by the others
+Place = str | os.PathLike[str]
+
+
+class _Copies:
+    """The copies of a run's folder on several hosts."""
+
+    def __init__(self, mirror: Mirror, is_first_ones: bool):
+        self.folder, self._mirror = mirror.local.resolve(), mirror
+        self._is_first_ones = is_first_ones  # this process sees what process 0 writes
+
+    def bring(self, paths: tuple[Path, ...]) -> None:
+        """As the function `bring`."""
+        names = [Path(path).resolve().relative_to(self.folder).as_posix() for path in paths]
+        cluster.decided("the run is copied", lambda: syncing.copy_now(self._mirror.local))
+        if not self._is_first_ones:
+            for path in paths:
+                _remove_other_states(path)
+            self._mirror.fetch(newest=False, only=names)
+        cluster.together("the copies are read")  # which process 0 may change from now on
+
+
+_copies: _Copies | None = None  # of the run that this process trains, if there are several
+
+
+@contextlib.contextmanager
+def trained(workdir: Place, seconds: float) -> Iterator[Place]:
+    """Yields the folder in which a run is trained, as `syncing.trained` does; each of several
+    processes gets that of its host.
+
+    All of them return when the bucket has everything. Raises what `syncing.trained` raises, in
+    every process.
+    """
+    global _copies
+    if cluster.count() == 1 or not is_address(workdir):
+        with syncing.trained(workdir, seconds) as place:
+            yield place
+        return
+    mirror = Mirror(parse(workdir))
+    with contextlib.ExitStack() as opened:
+
+        def fetched() -> None:
+            opened.enter_context(syncing.trained(workdir, seconds))
+
+        cluster.decided("the copy of the run", fetched)
+        seen, _ = _sees_what_is_written(mirror.local)
+        shared = cluster.all_agree("all see the copy", seen)
+        _copies = None if shared else _Copies(mirror, seen)
+        try:
+            yield str(mirror.local)
+        finally:
+            _copies = None
+        cluster.decided("the run is in the bucket", opened.close)
+
+
+def bring(*paths: Path) -> None:
+    """Brings files and folders of the run's folder, as process 0 has them at this moment, to the
+    copies of the other hosts.
+
+    All processes take part. Where all of them see one folder there is nothing to do. Of saved
+    states a copy keeps the one that is brought. Raises NotCopied if the bucket does not take them,
+    BucketError if it does not give them.
+    """
+    if _copies is not None:
+        _copies.bring(paths)
+
+
+def check_shared(folder: Path) -> None:
+    """Raises ArgumentError, naming `workdir`, in a process that does not see what process 0 writes
+    into the folder, which exists there, unless each host has a copy."""
+    if cluster.count() == 1 or (_copies and folder.resolve().is_relative_to(_copies.folder)):
+        return
+    seen, host = _sees_what_is_written(folder)
+    if not seen:
+        raise ArgumentError(
+            "workdir",
+            f"={folder}: process {cluster.rank()} on {socket.gethostname()} does not see what "
+            f"process 0 on {host} writes there; name a folder that all hosts share, or gs://… or "
+            "s3://…",
+        )
+
+
+def _sees_what_is_written(folder: Path) -> tuple[bool, str]:
+    """Whether this process sees what process 0 writes into the folder, which exists there, and the
+    name of that one's host."""
+    host, file = cluster.decided("a file in the run's folder", lambda: _left_in(folder))
+    seen = cluster.is_first() or _sees(folder / file)
+    cluster.together("the run's folder is seen")
+    if cluster.is_first():
+        (folder / file).unlink(missing_ok=True)
+    return seen, host
+
+
+def _left_in(folder: Path) -> tuple[str, str]:
+    """Writes a file into a folder; returns the name of this host, and that of the file."""
+    name = f".shared.{secrets.token_hex(8)}.tmp"  # swept if a kill leaves it
+    try:
+        (folder / name).touch()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArgumentError("workdir", f"={folder} cannot be written ({reason})") from None
+    return socket.gethostname(), name
+
+
+def _sees(file: Path) -> bool:
+    """Whether a file is there; network file systems may show it a little later."""
+    end = time.monotonic() + SEEING
+    while not file.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _remove_other_states(path: Path) -> None:
+    """Removes the states beside one; does nothing for anything else."""
+    if path.name.isdecimal():
+        for other in states_in(path.parent).values():
+            if other.name != path.name:
+                shutil.rmtree(other, ignore_errors=True)
