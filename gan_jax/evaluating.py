@@ -8,8 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
-from gan_jax.buckets import syncing
-from gan_jax.core import cluster
+from gan_jax.core import cluster, shared_folder
 from gan_jax.core.console import ProgressBar
 from gan_jax.errors import ArgumentError
 from gan_jax.evaluation import table
@@ -43,7 +42,7 @@ def evaluate(
 
     Raises UserError for everything a user can get wrong.
     """
-    with syncing.used(workdir, writes=cluster.is_first()) as folder:
+    with shared_folder.used(workdir) as folder:
         return _evaluated(Path(folder), state, config, adjust, data)
 
 

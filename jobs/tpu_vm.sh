@@ -16,12 +16,13 @@ TYPE=${TYPE:-v4-8}                        # accelerator type
 VERSION=${VERSION:-tpu-ubuntu2204-base}   # image; v5e v2-alpha-tpuv5-lite, v6e v2-alpha-tpuv6e
 SPOT=${SPOT:-1}                           # 1: cheaper, but may be preempted at any time
 CONFIG=${CONFIG:-configs/dcgan_mnist.py}
-WORKDIR=${WORKDIR:-runs/tpu}              # gs://bucket/folder (one host), or a path on the VM
+WORKDIR=${WORKDIR:-runs/tpu}              # gs://bucket/folder, or a path on the VM
 NFS=${NFS:-}                              # server:/share, mounted on every host at /mnt/share
 PYTHON=${PYTHON:-3.12}                    # the image's own Python is too old
 DELETE=${DELETE:-0}                       # 1: delete the VM when the run has finished
 POLL_SECONDS=${POLL_SECONDS:-60}
 SYNC_SECONDS=${SYNC_SECONDS:-300}         # time between copies to gs://
+CLAIM_SECONDS=${CLAIM_SECONDS:-300}       # a lost slice keeps its address in the bucket for so long
 CREATE_TRIES=${CREATE_TRIES:-30}          # capacity may be unavailable for a while
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -71,7 +72,7 @@ install() {
     python3 -m pip install --quiet --user uv
     uv=$HOME/.local/bin/uv
     $uv venv --quiet --allow-existing --python '"$PYTHON"' .venv
-    $uv pip install --quiet -e ".[tpu]"'
+    $uv pip install --quiet -e ".[tpu,gcs]"'
   if [[ -n $NFS ]]; then
     on all "mountpoint -q /mnt/share || { sudo apt-get -qq update; sudo apt-get -qq install -y nfs-common
       sudo mkdir -p /mnt/share; sudo mount -t nfs '$NFS' /mnt/share; sudo chmod 777 /mnt/share; }"
@@ -122,9 +123,9 @@ main() {
   while true; do
     make_vm
     hosts=$(count_hosts)
-    if [[ $hosts -gt 1 && $WORKDIR != /mnt/share/* ]]; then
-      fail "$TYPE has $hosts hosts and WORKDIR=$WORKDIR is not common to them; set NFS=server:/share" \
-        "and a WORKDIR under /mnt/share"
+    if [[ $hosts -gt 1 && $WORKDIR != /mnt/share/* && $WORKDIR != gs://* ]]; then
+      fail "$TYPE has $hosts hosts and WORKDIR=$WORKDIR is not common to them; name gs://bucket/folder," \
+        "or set NFS=server:/share and a WORKDIR under /mnt/share"
     fi
     if [[ $(poll) != running ]]; then
       install
@@ -133,7 +134,9 @@ main() {
     follow
     case $FOUND in
       0) break ;;
-      gone | "$AGAIN") echo "stopped ($FOUND); starting again from the newest checkpoint" ;;
+      gone | "$AGAIN")
+        echo "stopped ($FOUND); starting again from the newest checkpoint"
+        if [[ $FOUND == gone && $hosts -gt 1 && $WORKDIR == gs://* ]]; then sleep "$CLAIM_SECONDS"; fi ;;
       *) on 0 'tail -n 20 log' || true; exit "$FOUND" ;;
     esac
   done
@@ -154,11 +157,12 @@ upload() {
 on_worker() {
   local folder=$WORKDIR flags=() status=0 copier="" run
   cd "$ROOT"
-  if [[ $WORKDIR == gs://* ]]; then
+  if [[ $WORKDIR == gs://* && ${HOSTS:?} -gt 1 ]]; then  # launch.py gives each host a copy
+    flags+=(--config.run.sync_seconds="$SYNC_SECONDS")
+  elif [[ $WORKDIR == gs://* ]]; then  # copied from outside, and so after a kill of launch.py, too
     folder=$HOME/run
     mkdir -p "$folder"
-    # launch.py writes only to file systems. A folder that is empty in the bucket means a new run, but
-    # a bucket that does not answer does not
+    # a folder that is empty in the bucket means a new run, but a bucket that does not answer does not
     gcloud storage ls "gs://$(cut -d/ -f3 <<< "$WORKDIR")" > /dev/null || finish 1
     if gcloud storage ls "$WORKDIR/config.json" > /dev/null 2>&1; then
       gcloud storage rsync --recursive "$WORKDIR" "$folder" || finish 1

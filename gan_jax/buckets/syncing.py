@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 Place = str | os.PathLike[str]
 LONGEST_PAUSE = 600.0  # seconds between tries to copy to a bucket that fails
 LAST_TRIES = (1.0, 5.0)  # seconds between the tries at the end
-_trained: dict[Path, tuple[Mirror, Claim]] = {}  # of the folders in which this process trains
+# of the copies that this process changes; those in which it trains have a claim
+_open: dict[Path, tuple[Mirror, Claim | None]] = {}
 
 
 class NotCopied(UserError):
@@ -62,8 +63,18 @@ def used(place: Place, needed: bool = True, writes: bool = True) -> Iterator[Pla
         return
     mirror = Mirror(parse(place))
     _fetch(mirror, needed)
-    with _copied_back(mirror, everything=False) if writes else contextlib.nullcontext():
+    if not writes:
         yield str(mirror.local)
+        return
+    before = _open.get(mirror.local)
+    try:
+        _open[mirror.local] = before or (mirror, None)
+        with _copied_back(mirror):
+            yield str(mirror.local)
+    finally:
+        _open.pop(mirror.local)
+        if before:
+            _open[mirror.local] = before
 
 
 @contextlib.contextmanager
@@ -91,12 +102,12 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
                 f"{mirror.address}: the run is trained in {mirror.local} and copied every "
                 f"{seconds:g} s"
             )
-            _trained[mirror.local] = mirror, claim
-            opened.enter_context(_copied_back(mirror, claim=claim))
+            _open[mirror.local] = mirror, claim
+            opened.enter_context(_copied_back(mirror, claim))
             opened.enter_context(_Copying(mirror, claim, seconds))
             yield str(mirror.local)
     finally:
-        _trained.pop(mirror.local, None)
+        _open.pop(mirror.local, None)
         claim.close()
 
 
@@ -116,19 +127,21 @@ def _check_run(mirror: Mirror) -> None:
 def lost(folder: Path) -> str:
     """Why this process may not train in a folder any more, in a line; "" if it may, or if the
     folder is the copy of no address."""
-    return _trained[folder][1].lost if folder in _trained else ""
+    _, claim = _open.get(folder, (None, None))
+    return claim.lost if claim else ""
 
 
 def copy_now(folder: Path) -> None:
-    """Copies a folder in which this process trains to its address. Raises NotCopied."""
-    if problem := _copied(*_trained[folder], everything=True):
+    """Copies what this process has changed, in a folder of `trained` or `used`, to its address.
+
+    Raises NotCopied.
+    """
+    if problem := _copied(*_open[folder]):
         raise NotCopied(problem)
 
 
 @contextlib.contextmanager
-def _copied_back(
-    mirror: Mirror, everything: bool = True, claim: Claim | None = None
-) -> Iterator[None]:
+def _copied_back(mirror: Mirror, claim: Claim | None = None) -> Iterator[None]:
     """Copies to the bucket when the block ends; an error of the block goes first.
 
     Raises NotCopied.
@@ -141,20 +154,23 @@ def _copied_back(
         )
         raise
     except Exception:
-        if problem := _copied(mirror, claim, everything, log=True):
+        if problem := _copied(mirror, claim, log=True):
             logger.warning(problem)
         raise
-    if problem := _copied(mirror, claim, everything, log=True):
+    if problem := _copied(mirror, claim, log=True):
         raise NotCopied(problem)
 
 
-def _copied(mirror: Mirror, claim: Claim | None, everything: bool, log: bool = False) -> str:
-    """Copies to the bucket, and tries again if that fails; returns what is wrong then, else ""."""
+def _copied(mirror: Mirror, claim: Claim | None, log: bool = False) -> str:
+    """Copies to the bucket, and tries again if that fails; returns what is wrong then, else "".
+
+    Without a claim no states are copied, and nothing is removed.
+    """
     for pause in (*LAST_TRIES, None):
         try:
             if claim:
                 claim.renew()
-            count = mirror.push(everything, claim.renew if claim else lambda: None)
+            count = mirror.push(bool(claim), claim.renew if claim else lambda: None)
         except UserError as error:
             if pause is None or isinstance(error, Lost):
                 return f"{error}; what could not be copied is in {mirror.local}" + (
@@ -162,7 +178,7 @@ def _copied(mirror: Mirror, claim: Claim | None, everything: bool, log: bool = F
                 )
             time.sleep(pause)
             continue
-        if log and everything:
+        if log and claim:
             logger.info(f"{mirror.address} has everything that is in {mirror.local}")
         elif log and count:
             logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")

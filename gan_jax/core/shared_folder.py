@@ -11,7 +11,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gan_jax.buckets import syncing
@@ -29,12 +29,16 @@ class _Copies:
     """The copies of a run's folder on several hosts."""
 
     def __init__(self, mirror: Mirror, is_first_ones: bool):
-        self.folder, self._mirror = mirror.local.resolve(), mirror
+        self._mirror, self._folder = mirror, mirror.local.resolve()
         self._is_first_ones = is_first_ones  # this process sees what process 0 writes
 
-    def bring(self, paths: tuple[Path, ...]) -> None:
+    def hold(self, path: Path) -> bool:
+        """Whether the path is in the copy of this host."""
+        return Path(path).resolve().is_relative_to(self._folder)
+
+    def bring(self, paths: list[Path]) -> None:
         """As the function `bring`."""
-        names = [Path(path).resolve().relative_to(self.folder).as_posix() for path in paths]
+        names = [Path(path).resolve().relative_to(self._folder).as_posix() for path in paths]
         cluster.decided("the run is copied", lambda: syncing.copy_now(self._mirror.local))
         if not self._is_first_ones:
             for path in paths:
@@ -43,36 +47,55 @@ class _Copies:
         cluster.together("the copies are read")  # which process 0 may change from now on
 
 
-_copies: _Copies | None = None  # of the run that this process trains, if there are several
+_open: list[_Copies] = []
 
 
-@contextlib.contextmanager
-def trained(workdir: Place, seconds: float) -> Iterator[Place]:
+def trained(workdir: Place, seconds: float) -> contextlib.AbstractContextManager[Place]:
     """Yields the folder in which a run is trained, as `syncing.trained` does; each of several
     processes gets that of its host.
 
     All of them return when the bucket has everything. Raises what `syncing.trained` raises, in
     every process.
     """
-    global _copies
+    return _on_all_hosts(workdir, lambda: syncing.trained(workdir, seconds))
+
+
+def used(workdir: Place) -> contextlib.AbstractContextManager[Place]:
+    """The same for a run that is read, and into whose folder small files may be written, as
+    `syncing.used` has it."""
+    return _on_all_hosts(workdir, lambda: syncing.used(workdir), read=True)
+
+
+@contextlib.contextmanager
+def _on_all_hosts(
+    workdir: Place,
+    fetched: Callable[[], contextlib.AbstractContextManager[Place]],
+    read: bool = False,
+) -> Iterator[Place]:
+    """Yields the folder that `fetched` gives to process 0, or a copy on the host of this process,
+    which has all that is in the bucket if it is to be `read`."""
     if cluster.count() == 1 or not is_address(workdir):
-        with syncing.trained(workdir, seconds) as place:
+        with fetched() as place:
             yield place
         return
     mirror = Mirror(parse(workdir))
     with contextlib.ExitStack() as opened:
 
-        def fetched() -> None:
-            opened.enter_context(syncing.trained(workdir, seconds))
+        def begin() -> None:
+            opened.enter_context(fetched())
 
-        cluster.decided("the copy of the run", fetched)
+        cluster.decided("the copy of the run", begin)
         seen, _ = _sees_what_is_written(mirror.local)
-        shared = cluster.all_agree("all see the copy", seen)
-        _copies = None if shared else _Copies(mirror, seen)
+        copies = _Copies(mirror, seen)
+        if not cluster.all_agree("all see the copy", seen):
+            _open.append(copies)
         try:
+            if read and not seen:
+                mirror.fetch()
             yield str(mirror.local)
         finally:
-            _copies = None
+            if copies in _open:
+                _open.remove(copies)
         cluster.decided("the run is in the bucket", opened.close)
 
 
@@ -84,14 +107,15 @@ def bring(*paths: Path) -> None:
     states a copy keeps the one that is brought. Raises NotCopied if the bucket does not take them,
     BucketError if it does not give them.
     """
-    if _copies is not None:
-        _copies.bring(paths)
+    for copies in list(_open):
+        if held := [path for path in paths if copies.hold(path)]:
+            copies.bring(held)
 
 
 def check_shared(folder: Path) -> None:
     """Raises ArgumentError, naming `workdir`, in a process that does not see what process 0 writes
     into the folder, which exists there, unless each host has a copy."""
-    if cluster.count() == 1 or (_copies and folder.resolve().is_relative_to(_copies.folder)):
+    if cluster.count() == 1 or any(copies.hold(folder) for copies in _open):
         return
     seen, host = _sees_what_is_written(folder)
     if not seen:

@@ -57,10 +57,12 @@ def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.E
     found = []
     for part in _parts(flag):
         try:
-            if flag.name == "workdir" and getattr(command.mode, "MAKES_RUN", False):
+            if flag.name != "workdir":
+                place = syncing.used(part, flag.name not in MADE, cluster.is_first())
+            elif getattr(command.mode, "MAKES_RUN", False):
                 place = shared_folder.trained(part, SYNC_SECONDS)
             else:
-                place = syncing.used(part, flag.name not in MADE, cluster.is_first())
+                place = shared_folder.used(part)
             found.append(str(opened.enter_context(place)))
         except ArgumentError:
             raise

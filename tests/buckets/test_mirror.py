@@ -264,6 +264,18 @@ def test_only_what_has_changed_is_fetched(store):
     assert (mirrors.Path(folder) / "a.png").read_bytes() == b"A.png"
 
 
+def test_some_files_and_folders_alone(store):
+    for name in ("a.png", "b/c.png", "b2.png", "d/e.png"):
+        store.put(f"bucket/images/{name}", name.encode())
+    mirror = Mirror(parse("gs://bucket/images"))
+    mirror.fetch(only=["b", "none"])
+    assert [p.name for p in mirror.local.iterdir()] == ["b"]
+    mirror.fetch()
+    del store.objects["bucket/images/b/c.png"], store.objects["bucket/images/d/e.png"]
+    mirror.fetch(only=["b", "a.png"])
+    assert sorted(p.name for p in mirror.local.rglob("*.png")) == ["a.png", "b2.png", "e.png"]
+
+
 def test_a_single_object_keeps_its_ending(store):
     store.put("bucket/my images.zip", b"zip")
     file = syncing.fetched("gs://bucket/my images.zip")

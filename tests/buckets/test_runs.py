@@ -1,13 +1,11 @@
 """Runs and data in buckets, as people use them: train, resume elsewhere, sample, report, data."""
 
-import contextlib
 import io
 import json
 import shutil
 import zipfile
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -175,14 +173,3 @@ def test_weights_of_a_run_in_a_bucket(stored, tmp_path, lines):
     made.restore.gen = (RUN, "*")
     training.train(made, tmp_path / "run")
     assert any(line.startswith(f"config.restore.gen: 4 arrays from {RUN}: ") for line in lines)
-
-
-def test_several_processes_need_a_folder(store, monkeypatch, tmp_path):
-    from gan_jax.core import cluster
-
-    monkeypatch.setattr(cluster, "count", lambda: 2)
-    with contextlib.suppress(AttributeError):
-        monkeypatch.setattr(cluster, "join", lambda: None)
-    with pytest.raises(UserError, match="workdir=gs://bucket/runs/a: several processes need"):
-        training.train(config(1), RUN)
-    assert jax.process_count() == 1

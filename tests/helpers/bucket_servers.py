@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,8 @@ def s3(patch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # what a server of this process had before is what a new one has
+    urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", data=b"", timeout=60).close()
     patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         patch.setenv(name, "test")

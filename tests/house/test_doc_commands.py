@@ -68,7 +68,7 @@ def test_commands_are_found():
     assert any(
         "runs/cats --config=configs/diffusion_lsun.py:cat" in c for c in found("diffusion.md")
     )
-    assert "--distributed --config=configs/dcgan_mnist.py --workdir=/mnt/share/runs/a" in found(
+    assert "--distributed --config=configs/dcgan_mnist.py --workdir=gs://my-bucket/runs/a" in found(
         "tpu_vm.md"
     )
     assert sum(len(doc_commands.commands(page)) for page in PAGES) > 100

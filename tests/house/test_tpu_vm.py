@@ -130,10 +130,21 @@ def test_preempted_vm_is_made_again_and_the_run_comes_from_the_bucket(cloud):
 
 def test_several_hosts_need_a_common_folder(cloud):
     hosts = {"HOST_LIST": "10.0.0.1;10.0.0.2"}
-    done = run(cloud, "0", WORKDIR="gs://bucket/runs/a", **hosts)
+    done = run(cloud, "0", WORKDIR="runs/a", **hosts)
     assert done.returncode == 1
     assert "2 hosts" in done.stderr
     assert not (cloud / "launched").exists()
+
+
+def test_several_hosts_share_a_bucket(cloud):
+    """launch.py itself copies there, and waits for the claim of a slice that was lost."""
+    more = {"HOST_LIST": "10.0.0.1;10.0.0.2", "CLAIM_SECONDS": "0", "SYNC_SECONDS": "60"}
+    done = run(cloud, "75 preempted 0", WORKDIR="gs://bucket/runs/a", **more)
+    assert done.returncode == 0, done.stderr
+    assert len(launched(cloud)) == 3
+    for call in launched(cloud):
+        assert "--workdir=gs://bucket/runs/a --config.run.sync_seconds=60 --distributed" in call
+    assert not calls(cloud, "rsync")
 
 
 def test_a_host_of_several_joins_the_others(cloud):

@@ -9,7 +9,8 @@ import pytest
 import gan_jax
 from gan_jax import config as configs
 from gan_jax import log, training
-from gan_jax.core import saved_states
+from gan_jax.core import saved_states, shared_folder
+from gan_jax.core.checkpoint import Checkpoints
 from gan_jax.core.mesh import fetch
 from gan_jax.errors import UserError
 from gan_jax.interop import pytorch_gan
@@ -180,6 +181,24 @@ def test_mistakes(source, tmp_path):
     wider.restore.gen = (str(source[0]), "deconv_0/*")
     with pytest.raises(UserError, match=r"other shapes: deconv_0/\w+ is \("):
         first(wider)
+
+
+def test_a_best_state_and_the_newest_one_are_brought_to_other_hosts_before_they_are_read(
+    tmp_path, monkeypatch
+):
+    made = configs.load_file(ROOT / "configs" / "progan_mnist.py", "tiny")
+    made.run.update(steps="3", quality_every="0", sample_every="0", eval_every="1")
+    made.best.metric = "val/gen"
+    experiment, brought = Experiment(made), []
+    monkeypatch.setattr(shared_folder, "bring", lambda *paths: brought.extend(paths))
+    monkeypatch.setattr(training, "read", lambda path, shapes: ({}, {"best_value": 1.0}))
+    monkeypatch.setattr(training, "TrainCarry", lambda **tree: brought[-1])
+    assert training._best_reader(experiment)(tmp_path / "7", None) == tmp_path / "7"
+    states = Checkpoints(tmp_path / "checkpoints")
+    states.save(3, {"w": np.zeros(2, np.float32)}, {})
+    states.close()
+    states.restore_newest({"w": jax.ShapeDtypeStruct((2,), np.float32)})
+    assert brought == [tmp_path / "7", tmp_path / "checkpoints" / "3"]
 
 
 def test_a_model_has_as_many_devices_of_one_process_as_of_another(monkeypatch):
