@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 CODE = re.compile(r"<code>.*?</code>", re.S)
-IN_CODE = re.compile(r"(--[\w.]{1,28})(?![^<]*>)")  # outside of tags
+# flags, and configs with a variant such as gan_folder:laptop, outside of tags
+IN_CODE = re.compile(r"(--[\w.]{1,28}|(?<![\w/.:])\w{1,20}:\w{1,12}(?![\w,]))(?![^<]*>)")
 FLAG = re.compile(r"(?<![\w`-])(--[a-z][\w.]*(?:=[\w.]*\w)?)")
 
 
@@ -36,7 +37,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """The page with marks around the flags in its code, so that no line ends after a flag's --."""
+    """The page with marks around flags and variants in its code, where no line is broken."""
     return CODE.sub(lambda code: IN_CODE.sub(r'<span class="whole">\1</span>', code[0]), html)
 
 

@@ -73,6 +73,15 @@ def test_the_python_api_is_on_its_page(site):
         assert f'id="gan_jax.{name}"' in page
 
 
+def test_no_line_of_code_breaks_within_a_flag_or_a_variant(hooks):
+    html = "<p>a:b</p><td><code>gan_folder:laptop --seed=1 gs://a/b configs/x.py:tiny</code></td>"
+    shown = hooks.on_page_content(html, None, None, None)
+    assert shown == (
+        '<p>a:b</p><td><code><span class="whole">gan_folder:laptop</span> '
+        '<span class="whole">--seed</span>=1 gs://a/b configs/x.py:tiny</code></td>'
+    )
+
+
 def test_links_out_of_docs(hooks):
     """They lead to the repository if it has an address; without one their text remains."""
     text = "See [`gan.py`](../gan_jax/systems/gan.py), [data](data.md) and ![a](quickstart.png)."
