@@ -102,7 +102,7 @@ def _quality(
     """
 
     def trained(config: ConfigDict, place: Path) -> dict[str, Any]:
-        begun = folders.has_states(place)
+        begun = folders.is_begun(place)
         return train(config, place, "" if begun else budget.part(CLASSIFIER))
 
     if not experiment.measures_quality:

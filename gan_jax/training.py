@@ -297,9 +297,8 @@ def _probes(run: _Run, grid: pictures.SampleGrid | None, first: Stage) -> Probes
     if grid is None:
         return Probes()
     experiment, folder = run.experiment, run.folder
-    measure = None
-    if experiment.measures_quality:
-        measure = quality_of(experiment, folder, first)
+    measure = quality_of(experiment, folder, first) if experiment.measures_quality else None
+    if measure:
         with tolerated(str(folder / "quality.json"), logger.warning):
             quality.remember(folder, measure.about, write=run.main)
 
@@ -335,7 +334,8 @@ def _concluded(
         stage = outcome.progress.stage_of(experiment.system.stages)
         with tolerated(str(run.folder / "neighbours.png"), logger.warning):
             grid.save_neighbours(run.folder, outcome.carry.state, stage)
-    summary = summaries.summary(experiment, run.folder, outcome, began)
+    own = (experiment, run.folder, outcome, began)
+    summary = cluster.decided("the summary", lambda: summaries.summary(*own))
     if skipped := experiment.data.skipped:
         logger.warning(f"{skipped} images could not be read; others took their place")
     if run.main:

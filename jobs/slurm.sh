@@ -17,7 +17,7 @@
 set -euo pipefail
 
 CONFIG=${CONFIG:-configs/dcgan_mnist.py}
-WORKDIR=${WORKDIR:-runs/slurm}            # on a file system that all nodes share
+WORKDIR=${WORKDIR:-runs/slurm}            # shared by all nodes, or in a bucket
 PYTHON=${PYTHON:-.venv/bin/python}
 
 AGAIN=75                                  # launch.py's exit status after a signal: the state is saved

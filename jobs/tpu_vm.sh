@@ -22,7 +22,6 @@ PYTHON=${PYTHON:-3.12}                    # the image's own Python is too old
 DELETE=${DELETE:-0}                       # 1: delete the VM when the run has finished
 POLL_SECONDS=${POLL_SECONDS:-60}
 SYNC_SECONDS=${SYNC_SECONDS:-300}         # time between copies to gs://
-CLAIM_SECONDS=${CLAIM_SECONDS:-300}       # a lost slice keeps its address in the bucket for so long
 CREATE_TRIES=${CREATE_TRIES:-30}          # capacity may be unavailable for a while
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -134,9 +133,7 @@ main() {
     follow
     case $FOUND in
       0) break ;;
-      gone | "$AGAIN")
-        echo "stopped ($FOUND); starting again from the newest checkpoint"
-        if [[ $FOUND == gone && $hosts -gt 1 && $WORKDIR == gs://* ]]; then sleep "$CLAIM_SECONDS"; fi ;;
+      gone | "$AGAIN") echo "stopped ($FOUND); starting again from the newest checkpoint" ;;
       *) on 0 'tail -n 20 log' || true; exit "$FOUND" ;;
     esac
   done
@@ -159,7 +156,7 @@ on_worker() {
   cd "$ROOT"
   if [[ $WORKDIR == gs://* && ${HOSTS:?} -gt 1 ]]; then  # launch.py gives each host a copy
     flags+=(--config.run.sync_seconds="$SYNC_SECONDS")
-  elif [[ $WORKDIR == gs://* ]]; then  # copied from outside, and so after a kill of launch.py, too
+  elif [[ $WORKDIR == gs://* ]]; then  # copied here, and so after a kill of launch.py as well
     folder=$HOME/run
     mkdir -p "$folder"
     # a folder that is empty in the bucket means a new run, but a bucket that does not answer does not

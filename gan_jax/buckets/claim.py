@@ -7,6 +7,7 @@ copy is the newest: as long as it is that of this machine, nobody else has train
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -18,9 +19,12 @@ from gan_jax.buckets.bucket import Bucket
 from gan_jax.errors import NOT_SAVED, ArgumentError, UserError
 from gan_jax.files import parse_json, read_json, write_json
 
+logger = logging.getLogger(__name__)
+
 NAME = ".claim.json"
 BEAT = 60.0  # seconds
 STALE = 300.0
+LOOKING = 5.0  # seconds between looks at a claim whose owner may live
 SETTLED = 1.0  # seconds after which a second one that claimed at the same moment can be seen
 
 
@@ -48,12 +52,14 @@ class Claim:
     def take(self) -> bool:
         """Claims the address; returns whether this machine's copy is the newest.
 
-        Raises ArgumentError that names `workdir` if another process has claimed it.
+        Where it is not clear whether the process that has claimed it still lives, it waits for its
+        next sign of life, at most until the claim is STALE. Raises ArgumentError that names
+        `workdir` if another process has claimed it.
         """
         found = read(self._bucket)
         newest = bool(found) and found.get("token") in _known(self._tokens)
         if found and _is_held(found, newest):
-            raise self._refused(found)
+            self._await_end(found, newest)
         if newest:  # a kill between here and `fetched` leaves one of the two in the bucket
             write_json(self._tokens, [found["token"], self._token])
         self._write()
@@ -66,6 +72,27 @@ class Claim:
         self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
         self._thread.start()
         return newest
+
+    def _await_end(self, found: dict, own: bool) -> None:
+        """Waits until a claim belongs to nobody any more; raises ArgumentError if its owner lives.
+
+        A machine that was lost gives nothing back, and the same command given again, by a scheduler
+        for example, has to go on.
+        """
+        if own and _is_alive(found):
+            raise self._refused(found)
+        end = time.monotonic() + STALE
+        logger.info(
+            f"{self._bucket.address}: {found.get('who', 'another process')} has not said that it "
+            f"has ended; waiting for a sign of life, at most {STALE / 60:.0f} minutes"
+        )
+        while _is_held(found, own) and time.monotonic() < end:
+            time.sleep(LOOKING)
+            now = read(self._bucket) or {"over": True}
+            if now.get("token") != found.get("token") or now.get("renewed") != found["renewed"]:
+                if not now.get("over"):
+                    raise self._refused(now)
+                return
 
     def fetched(self) -> None:
         """Says that this machine's copy is the newest from now on. Raises Lost if another process
@@ -155,14 +182,22 @@ def _is_held(found: dict, own: bool) -> bool:
     renewed = found.get("renewed")
     if found.get("over") or not isinstance(renewed, int | float):
         return False
-    pid = found.get("pid")
-    if own and found.get("host") == socket.gethostname() and isinstance(pid, int) and pid > 0:
-        if pid == os.getpid():  # an earlier run of this process; its folder has a lock besides
-            return False
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except (OSError, OverflowError):
-            pass
+    if own and _is_alive(found) is False:
+        return False
     return time.time() - renewed < STALE
+
+
+def _is_alive(found: dict) -> bool | None:
+    """Whether the process that a claim names runs on this machine; None if that cannot be said."""
+    pid = found.get("pid")
+    if found.get("host") != socket.gethostname() or not (isinstance(pid, int) and pid > 0):
+        return None
+    if pid == os.getpid():  # an earlier run of this process; its folder has a lock besides
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return None
+    return True

@@ -165,6 +165,21 @@ class Mirror:
             others = [name for name in lacking if name not in {*seals}]
             return all(_together(fetched, others)) and all(_together(fetched, seals))
 
+    def drop_states_beside(self, state: str) -> None:
+        """Removes, of the states in the folder of one, the others that were ever in the bucket."""
+        with self._alone():
+            place = state.rpartition("/")[0]
+            others = [
+                name
+                for name in copies.files(self.local)
+                if state_of(name).rpartition("/")[0] == place
+                and state_of(name) != state
+                and name in self._index.entries
+            ]
+            for name in sorted(others, key=lambda name: not name.endswith(SUMS)):
+                copies.remove(self.local, name)
+                self._index.drop(name)
+
     def push(self, everything: bool = True, check: Callable[[], None] = lambda: None) -> int:
         """Copies files that are new or have changed to the bucket; returns how many.
 

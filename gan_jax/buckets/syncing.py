@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gan_jax.buckets.addresses import is_address, parse
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 Place = str | os.PathLike[str]
 LONGEST_PAUSE = 600.0  # seconds between tries to copy to a bucket that fails
 LAST_TRIES = (1.0, 5.0)  # seconds between the tries at the end
+TRIES = (1.0, 5.0, 15.0, 60.0, 120.0)  # the same while a run goes on, which waits for it
 # of the copies that this process changes; those in which it trains have a claim
 _open: dict[Path, tuple[Mirror, Claim | None]] = {}
 
@@ -66,15 +67,14 @@ def used(place: Place, needed: bool = True, writes: bool = True) -> Iterator[Pla
     if not writes:
         yield str(mirror.local)
         return
-    before = _open.get(mirror.local)
+    own = mirror, None
+    _open.setdefault(mirror.local, own)
     try:
-        _open[mirror.local] = before or (mirror, None)
         with _copied_back(mirror):
             yield str(mirror.local)
     finally:
-        _open.pop(mirror.local)
-        if before:
-            _open[mirror.local] = before
+        if _open.get(mirror.local) is own:
+            del _open[mirror.local]
 
 
 @contextlib.contextmanager
@@ -136,8 +136,19 @@ def copy_now(folder: Path) -> None:
 
     Raises NotCopied.
     """
-    if problem := _copied(*_open[folder]):
+    if problem := _copied(*_open[folder], tries=TRIES):
         raise NotCopied(problem)
+
+
+def fetch_now(mirror: Mirror, names: Iterable[str]) -> None:
+    """Brings files and folders of a copy up to date. Raises BucketError, after TRIES."""
+    for pause in TRIES:
+        try:
+            mirror.fetch(newest=False, only=names)
+            return
+        except BucketError:
+            time.sleep(pause)
+    mirror.fetch(newest=False, only=names)
 
 
 @contextlib.contextmanager
@@ -161,12 +172,14 @@ def _copied_back(mirror: Mirror, claim: Claim | None = None) -> Iterator[None]:
         raise NotCopied(problem)
 
 
-def _copied(mirror: Mirror, claim: Claim | None, log: bool = False) -> str:
+def _copied(
+    mirror: Mirror, claim: Claim | None, log: bool = False, tries: Sequence[float] = LAST_TRIES
+) -> str:
     """Copies to the bucket, and tries again if that fails; returns what is wrong then, else "".
 
     Without a claim no states are copied, and nothing is removed.
     """
-    for pause in (*LAST_TRIES, None):
+    for pause in (*tries, None):
         try:
             if claim:
                 claim.renew()

@@ -75,7 +75,8 @@ class BestStates:
             self._writers[stage] = StateWriter(place, "best state", self._retries, self._check)
         writer = self._writers[stage]
         writer.wait()
-        if step not in states_in(writer.folder):
+        there = cluster.decided("a best state", lambda: step in states_in(writer.folder))
+        if not there:
             writer.save(step, tree, meta, functools.partial(self._settle, stage))
 
     def _settle(self, stage: int | None = None) -> None:

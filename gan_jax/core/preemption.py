@@ -103,13 +103,16 @@ class Preemption:
         """Says what happens next; runs in a thread of its own."""
         self._heard += 1
         if self._heard == 1 and not (self._idle and _leave):
-            logger.info("stopping after this step, with the state saved; once more to quit at once")
-            if bond.current is not None:
-                bond.current.ask()
+            self._answer_first()
         elif _leave is not None:
             rest = "nothing is lost" if self._idle else "the newest saved state is kept"
             logger.info(f"stopped at once: {rest}")
             _leave(f"stopped at once by a signal: {rest}")
+
+    def _answer_first(self) -> None:
+        logger.info("stopping after this step, with the state saved; once more to quit at once")
+        if bond.current is not None:
+            bond.current.ask()
 
     @contextlib.contextmanager
     def nothing_to_save(self) -> Iterator[None]:
@@ -129,6 +132,17 @@ class Preemption:
         if bond.current is None:
             return self.asked
         return cluster.decided("whether to stop", lambda: bond.current.stopping)
+
+
+class Finishing(Preemption):
+    """The same for what comes last, such as a copy to a bucket: the first signal changes nothing.
+
+    The machines of a cluster get their signals at different moments, and what one of them does last
+    is done for all.
+    """
+
+    def _answer_first(self) -> None:
+        logger.info("copying what is left, and then stopping; once more to quit at once")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ the bucket.
 import contextlib
 import os
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from gan_jax.buckets import syncing
 from gan_jax.buckets.addresses import is_address, parse
 from gan_jax.buckets.mirror import Mirror
 from gan_jax.core import cluster
-from gan_jax.core.saved_states import states_in
+from gan_jax.core.preemption import Finishing
 from gan_jax.errors import ArgumentError
 
 SEEING = 10.0  # seconds until a file that one host has written is seen by the others
@@ -36,15 +35,16 @@ class _Copies:
         """Whether the path is in the copy of this host."""
         return Path(path).resolve().is_relative_to(self._folder)
 
-    def bring(self, paths: list[Path]) -> None:
+    def bring(self, paths: list[Path]) -> bool:
         """As the function `bring`."""
         names = [Path(path).resolve().relative_to(self._folder).as_posix() for path in paths]
         cluster.decided("the run is copied", lambda: syncing.copy_now(self._mirror.local))
         if not self._is_first_ones:
-            for path in paths:
-                _remove_other_states(path)
-            self._mirror.fetch(newest=False, only=names)
+            for name in names:
+                self._mirror.drop_states_beside(name)
+            syncing.fetch_now(self._mirror, names)
         cluster.together("the copies are read")  # which process 0 may change from now on
+        return not self._is_first_ones
 
 
 _open: list[_Copies] = []
@@ -57,59 +57,87 @@ def trained(workdir: Place, seconds: float) -> contextlib.AbstractContextManager
     All of them return when the bucket has everything. Raises what `syncing.trained` raises, in
     every process.
     """
-    return _on_all_hosts(workdir, lambda: syncing.trained(workdir, seconds))
+    return _on_all_hosts(workdir, lambda: syncing.trained(workdir, seconds), _with_copies)
 
 
 def used(workdir: Place) -> contextlib.AbstractContextManager[Place]:
     """The same for a run that is read, and into whose folder small files may be written, as
     `syncing.used` has it."""
-    return _on_all_hosts(workdir, lambda: syncing.used(workdir), read=True)
+
+    def with_whole_copies(mirror: Mirror) -> contextlib.AbstractContextManager[None]:
+        return _with_copies(mirror, whole=True)
+
+    return _on_all_hosts(workdir, lambda: syncing.used(workdir), with_whole_copies)
+
+
+def made(place: Place) -> contextlib.AbstractContextManager[Place]:
+    """The same for a place into which process 0 alone writes, and that nobody reads."""
+    return _on_all_hosts(place, lambda: syncing.used(place, needed=False))
 
 
 @contextlib.contextmanager
 def _on_all_hosts(
-    workdir: Place,
-    fetched: Callable[[], contextlib.AbstractContextManager[Place]],
-    read: bool = False,
+    place: Place,
+    on_disk: Callable[[], contextlib.AbstractContextManager[Place]],
+    shared: Callable[[Mirror], contextlib.AbstractContextManager[None]] | None = None,
 ) -> Iterator[Place]:
-    """Yields the folder that `fetched` gives to process 0, or a copy on the host of this process,
-    which has all that is in the bucket if it is to be `read`."""
-    if cluster.count() == 1 or not is_address(workdir):
-        with fetched() as place:
-            yield place
+    """Yields the copy of an address on the host of this process, or any other place as it is.
+
+    Process 0 opens it by `on_disk`, and all close it together. Where there are several processes,
+    the block is within `shared`.
+    """
+    if not is_address(place):
+        with on_disk() as same:
+            yield same
         return
-    mirror = Mirror(parse(workdir))
+    mirror = Mirror(parse(place))
     with contextlib.ExitStack() as opened:
 
         def begin() -> None:
-            opened.enter_context(fetched())
+            opened.enter_context(on_disk())
 
-        cluster.decided("the copy of the run", begin)
-        seen, _ = _sees_what_is_written(mirror.local)
-        copies = _Copies(mirror, seen)
-        if not cluster.all_agree("all see the copy", seen):
-            _open.append(copies)
-        try:
-            if read and not seen:
-                mirror.fetch()
+        cluster.decided("the copy", begin)
+        several = shared is not None and cluster.count() > 1
+        with shared(mirror) if several else contextlib.nullcontext():
             yield str(mirror.local)
-        finally:
-            if copies in _open:
-                _open.remove(copies)
-        cluster.decided("the run is in the bucket", opened.close)
+        with Finishing():
+            cluster.decided("everything is in the bucket", opened.close)
 
 
-def bring(*paths: Path) -> None:
+@contextlib.contextmanager
+def _with_copies(mirror: Mirror, whole: bool = False) -> Iterator[None]:
+    """In this block `bring` serves the copies of the hosts that do not see that of process 0; they
+    begin with all that is in the bucket if they are to be `whole`."""
+    seen, _ = _sees_what_is_written(mirror.local)
+    if cluster.all_agree("all see the copy", seen):
+        yield
+        return
+    copies = _Copies(mirror, seen)
+    _open.append(copies)
+    try:
+        if whole:
+            if not seen:
+                mirror.fetch()
+            cluster.together("the copies are there")  # two processes of a host may share one
+        yield
+    finally:
+        _open.remove(copies)
+
+
+def bring(*paths: Path) -> bool:
     """Brings files and folders of the run's folder, as process 0 has them at this moment, to the
-    copies of the other hosts.
+    copies of the other hosts; returns whether this process has such a copy, and not the files of
+    process 0.
 
-    All processes take part. Where all of them see one folder there is nothing to do. Of saved
-    states a copy keeps the one that is brought. Raises NotCopied if the bucket does not take them,
-    BucketError if it does not give them.
+    All processes take part. Where all of them see one folder there is nothing to do. Of the states
+    that were in the bucket a copy keeps the one that is brought. Raises NotCopied if the bucket
+    does not take the files, BucketError if it does not give them, each after minutes.
     """
+    fetched = False
     for copies in list(_open):
         if held := [path for path in paths if copies.hold(path)]:
-            copies.bring(held)
+            fetched = copies.bring(held)
+    return fetched
 
 
 def check_shared(folder: Path) -> None:
@@ -157,11 +185,3 @@ def _sees(file: Path) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-def _remove_other_states(path: Path) -> None:
-    """Removes the states beside one; does nothing for anything else."""
-    if path.name.isdecimal():
-        for other in states_in(path.parent).values():
-            if other.name != path.name:
-                shutil.rmtree(other, ignore_errors=True)

@@ -109,10 +109,11 @@ class StateWriter:
         self._retries, self._check, self._first = retries, check, first
         self._thread: threading.Thread | None = None
         self._error: SaveFailed | None = None
-        self.complete: int | None = max(states_in(folder), default=None)
-        # of the processes of a cluster the first one writes
+        # of the processes of a cluster the first one writes, and others may have an old copy
         self._writes = jax.process_index() == 0
+        self.complete: int | None = None
         if self._writes:
+            self.complete = max(states_in(folder), default=None)
             sweep(folder)
 
     def save(self, step: int, tree: PyTree, meta: dict, after: Callable[[], None]) -> None:

@@ -57,8 +57,10 @@ def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.E
     found = []
     for part in _parts(flag):
         try:
-            if flag.name != "workdir":
-                place = syncing.used(part, flag.name not in MADE, cluster.is_first())
+            if flag.name in MADE:
+                place = shared_folder.made(part)
+            elif flag.name != "workdir":
+                place = syncing.used(part, writes=cluster.is_first())
             elif getattr(command.mode, "MAKES_RUN", False):
                 place = shared_folder.trained(part, SYNC_SECONDS)
             else:
@@ -67,5 +69,7 @@ def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.E
         except ArgumentError:
             raise
         except UserError as error:
-            raise ArgumentError(flag.name, f": {error}") from error
+            named = ArgumentError(flag.name, f": {error}")
+            named.status, named.shared = error.status, error.shared
+            raise named from error
     return ",".join(found)

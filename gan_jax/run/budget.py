@@ -66,7 +66,7 @@ def resume(folder: Path, config: ConfigDict, budget: Budget | None) -> None:
     does nothing for a folder without a saved state. Raises ArgumentError for another budget than
     the run began with.
     """
-    if not (folder / "config.json").exists() or not folders.has_states(folder):
+    if not folders.is_begun(folder) or not (folder / "config.json").exists():
         return
     stored = folders.read_config(folder).get("budget") or {}
     if budget and stored.get("text") != budget.text:

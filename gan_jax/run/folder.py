@@ -1,6 +1,7 @@
 """A run's folder: which config it holds, and which states can be read."""
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,18 +33,23 @@ def check(folder: Path, config: ConfigDict) -> bool:
     A run that broke before its first state was saved is replaced, whatever its config was: there is
     nothing of it to go on from. Otherwise raises a UserError as `changed` does.
     """
+    begun = is_begun(folder)
     try:
         found = changed(folder, config)
     except UserError:
-        if cluster.decided("whether there is a state", lambda: has_states(folder)):
+        if begun:
             raise
         logger.info(f"{folder}: the run that began here has no saved state; this one replaces it")
-        if cluster.is_first():
-            (folder / "quality.json").unlink(missing_ok=True)
+        (folder / "quality.json").unlink(missing_ok=True)  # each process in its copy
         return False
     if found:
         logger.info(f"changed since this run began: {_listed(found)}")
     return found is not None
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run has a saved state, as process 0 sees it; all processes take part."""
+    return cluster.decided("whether the run has begun", lambda: has_states(folder))
 
 
 def has_states(folder: Path) -> bool:
@@ -169,7 +175,8 @@ def read_state(folder: Path, state: str, read: Callable[[Path], T]) -> tuple[Pat
                 return path, read(path)
         except FileNotFoundError:
             raise UserError(
-                f"{path} was removed by the run while it was read; give the same command again"
+                f"{path} is not on {socket.gethostname()}: the run has removed it while it was "
+                "read, or has not copied it to its bucket; give the same command again"
             ) from None
     for pause in READING:
         path = None

@@ -19,7 +19,8 @@ from tests.helpers.shell import arrays, assert_same
 def server(request):
     """The address of a bucket."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(claim, "SETTLED", 0.0)
+        for name, seconds in (("SETTLED", 0.0), ("BEAT", 0.2), ("LOOKING", 0.1)):
+            patch.setattr(claim, name, seconds)
         with getattr(bucket_servers, request.param)(patch) as address:
             yield address
 

@@ -157,9 +157,11 @@ def test_a_bucket_that_cannot_be_reached_is_no_empty_one(store):
 
 
 def test_two_machines_do_not_train_one_run(store, elsewhere, monkeypatch):
+    for name in ("BEAT", "LOOKING"):
+        monkeypatch.setattr(claim, name, 0.02)
     with syncing.trained(RUN, 60):
         elsewhere("second")
-        with pytest.raises(ArgumentError, match=r"process .* on first trains there") as raised:
+        with pytest.raises(ArgumentError, match=r"process .* on .* trains there") as raised:
             train(rows="2")
         assert raised.value.name == "workdir"
         elsewhere("first")
@@ -168,12 +170,30 @@ def test_two_machines_do_not_train_one_run(store, elsewhere, monkeypatch):
     with killed() as place:
         write(place, rows="3")
     elsewhere("third")
-    with pytest.raises(ArgumentError, match="on second trains there"):
-        train()
     told = json.loads(store.objects[CLAIM])
     told["renewed"] -= claim.STALE
     store.put(CLAIM, json.dumps(told).encode())
     assert read(train()) == {"rows": "2"}
+
+
+def test_a_machine_that_was_lost_is_waited_for_until_its_claim_is_stale(
+    store, elsewhere, monkeypatch, lines
+):
+    """The same command, given again at once on a new machine, goes on."""
+    train(rows="2")
+    with killed() as place:
+        write(place, rows="3")
+    monkeypatch.setattr(claim, "LOOKING", 0.02)
+    monkeypatch.setattr(claim, "STALE", 0.5)
+    elsewhere("second")
+    told = json.loads(store.objects[CLAIM])
+    told["renewed"] = time.time()
+    store.put(CLAIM, json.dumps(told).encode())
+    began = time.monotonic()
+    assert read(train()) == {"rows": "2"}
+    assert time.monotonic() - began > 0.4
+    waits = "on first has not said that it has ended; waiting for a sign of life"
+    assert any(waits in line for line in lines)
 
 
 def test_two_that_claim_at_one_moment(store, monkeypatch):

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from gan_jax.core import preemption
-from gan_jax.core.preemption import Preemption, whole_process
+from gan_jax.core.preemption import Finishing, Preemption, whole_process
 from tests.helpers.waiting import wait_for
 
 
@@ -46,6 +46,14 @@ def test_one_signal_asks_for_the_end_of_the_run(number, said, left):
     assert left == []
     assert signal.getsignal(number) is before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_while_the_last_copy_is_made_changes_nothing(number, said, left):
+    with whole_process(75), Finishing():
+        os.kill(os.getpid(), number)
+        said("copying what is left, and then stopping; once more to quit at once")
+    assert left == []
 
 
 def test_the_answer_does_not_wait_for_the_main_thread(said):

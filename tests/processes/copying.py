@@ -9,5 +9,5 @@ from gan_jax.modes import door
 
 
 def main() -> None:
-    shared_folder.SEEING, claim.SETTLED = 0.2, 0.0
+    shared_folder.SEEING, claim.SETTLED, claim.LOOKING = 0.2, 0.0, 0.1
     door.enter()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_jax.buckets import copies, syncing
+from gan_jax.buckets import claim, copies, syncing
 from gan_jax.buckets.addresses import parse
 from gan_jax.buckets.bucket import Bucket
 from tests.helpers import bucket_servers
@@ -52,7 +52,9 @@ def undisturbed(tmp_path_factory) -> Path:
 def on_machines(*caches: Path, words: Sequence[str] = RUN, **flags: str):
     """Two processes, each with the disk of a machine of its own."""
     words = [*words, *(f"--{name}={value}" for name, value in flags.items())]
-    own = [{"GAN_JAX_CACHE": str(cache)} for cache in caches]
+    # processes are forked from one that may be older than the server
+    reached = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    own = [{"GAN_JAX_CACHE": str(cache), **reached} for cache in caches]
     return started([words] * len(caches), f"{copying.__name__}:main", own)
 
 
@@ -111,6 +113,7 @@ def test_several_machines_read_a_run_in_a_bucket_and_the_first_one_writes(
 
 def test_a_place_in_which_somebody_trains_is_refused_in_both(server, tmp_path, monkeypatch):
     address = f"{server}/runs/c"
+    monkeypatch.setattr(claim, "BEAT", 0.1)
     monkeypatch.setenv("GAN_JAX_CACHE", str(tmp_path / "other"))
     with (
         syncing.trained(address, 60),
