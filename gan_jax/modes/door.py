@@ -122,7 +122,9 @@ def in_new_folder(command: parsing.Command, config: ConfigDict) -> int:
     starts them again has to find the same folder. Raises ArgumentError that names `workdir`.
     """
     if bond.current is not None:
-        error = ArgumentError("workdir", " is missing: name a folder that all processes share, or gs://… or s3://…")
+        error = ArgumentError(
+            "workdir", " is missing: name a folder that all processes share, or gs://… or s3://…"
+        )
         error.shared = True
         raise error
     try:
