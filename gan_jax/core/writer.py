@@ -24,7 +24,7 @@ from tensorboardX.proto.event_pb2 import Event
 from gan_jax import files
 from gan_jax.errors import UserError
 from gan_jax.files import open_own, parse_json, read_bytes, reason, write_bytes
-from gan_jax.growing import Growing, tolerated
+from gan_jax.growing import Growing
 from gan_jax.patience import is_gone
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,7 @@ class Writer:
         self._check, self.rows = check, 0  # rows of metrics.jsonl
         if quiet:
             return
-        self.samples = self.workdir / "samples"
-        with tolerated(str(self.samples), logger.warning):
-            self.samples.mkdir(parents=True, exist_ok=True)
+        self.samples = self.workdir / "samples"  # made for the first grid
         self._unsaved: deque[tuple[int, str, np.ndarray]] = deque()
         metrics, events = self.workdir / "metrics.jsonl", self.workdir / "events"
         self.rows = cut_rows(metrics, step)

@@ -7,6 +7,7 @@ from gan_jax.core.job import Progress
 from gan_jax.core.saved_states import best_states_in
 from gan_jax.errors import UserError
 from gan_jax.report.series import read_rows
+from gan_jax.run import spacing
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -
         )
     if not any(folder.glob("events/events.out.tfevents.*")):
         found.append("the event files in events/, so that TensorBoard's curves begin here")
-    if experiment.system.sample_step is not None and not (folder / "samples").is_dir():
+    if _is_sampled(experiment, step) and not (folder / "samples").is_dir():
         found.append("samples/ with the grids so far")
     if experiment.measures_quality and not (folder / "quality.json").exists():
         found.append("quality.json, so that nothing says what earlier scores were measured with")
@@ -50,6 +51,14 @@ def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -
             f"{progress.best_value:.4f}, so that there is none until a better one comes"
         )
     return found
+
+
+def _is_sampled(experiment: Experiment, step: int) -> bool:
+    """Whether a run has drawn a grid up to a step."""
+    if experiment.system.sample_step is None:
+        return False
+    first, every = experiment.system.stages[0], spacing.intervals(experiment).sample
+    return every.next(0, first, experiment.data.epoch_steps(first)) <= step
 
 
 def _rows(folder: Path, step: int) -> int:

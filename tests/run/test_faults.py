@@ -21,6 +21,7 @@ from gan_jax.modes import door
 from gan_jax.report import curves
 from gan_jax.run import claims, memory, missing, pictures
 from gan_jax.run import folder as folders
+from gan_jax.run.experiment import Experiment
 from tests.helpers.dense_run import config
 from tests.helpers.shell import arrays, rows
 
@@ -79,6 +80,16 @@ def test_a_run_goes_back_to_its_newest_good_state_and_says_what_it_misses(
     assert [row["step"] for row in rows(run) if row["kind"] == "train"] == [3]
     meta = saved_states.read_meta(folders.state_path(run))
     assert (meta["rollbacks"], meta["skipped"]) == (1, 0)
+
+
+def test_grids_are_missing_only_once_they_have_been_drawn(run):
+    """A bucket keeps no empty folder, and a run that goes on from there is not to be alarmed."""
+    shutil.rmtree(run / "samples")
+    made = config(8)
+    made.run.sample_every = "3"
+    experiment = Experiment(made)
+    told = [missing.parts(run, step, Progress(), experiment) for step in (2, 3)]
+    assert told == [[], ["samples/ with the grids so far"]]
 
 
 def attempts(monkeypatch, policy: str) -> tuple[list[int], str]:
