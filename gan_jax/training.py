@@ -181,6 +181,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         except NonFinite as error:
             error.rollbacks = progress.rollbacks
             raise
+        shared_folder.finish(folder)
         job.recorder.console.close()
         return _concluded(run, outcome, grid, began)
 
@@ -241,9 +242,8 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
         raise UserError(f"{steps} ends before step {step}, where this run is already; raise it")
     over = step >= experiment.last.end
     summary = cluster.decided("the summary", lambda: folders.read_summary(run.folder))
-    ended = over or run.intervals.exhausted(progress.waited)
     concluded = summary.get("step") == step and summary.get("reason") != "terminated"
-    if not (ended and concluded):
+    if not (concluded and (over or run.intervals.exhausted(progress.waited))):
         return None
     more = "steps" if over else "patience"
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")

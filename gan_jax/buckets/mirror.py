@@ -160,14 +160,22 @@ class Mirror:
                     return True
                 return False
 
-            # last what makes a state of a folder
+            # pictures are newer than the summary, and last comes what makes a state of a folder
+            first = [name for name in lacking if name.rpartition("/")[2] == "summary.json"]
             seals = [name for name in lacking if state_of(name) and name.endswith(f"/{SUMS}")]
-            others = [name for name in lacking if name not in {*seals}]
-            return all(_together(fetched, others)) and all(_together(fetched, seals))
+            others = [name for name in lacking if name not in {*first, *seals}]
+            return all(all(_together(fetched, names)) for names in (first, others, seals))
 
     def drop_states_beside(self, state: str) -> None:
-        """Removes, of the states in the folder of one, the others that were ever in the bucket."""
+        """Removes, of the states in the folder of one, the others that were ever in the bucket.
+
+        It does nothing for the name of anything else, nor while a run is trained in the copy.
+        """
+        if not state_of(f"{state}/"):
+            return
         with self._alone():
+            if self.is_trained():
+                return
             place = state.rpartition("/")[0]
             others = [
                 name

@@ -79,6 +79,8 @@ class Preemption:
         self._watcher = _Watcher(self._answer)
 
     def __enter__(self) -> "Preemption":
+        if self._before:
+            return self
         for number in SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._ask)
@@ -93,6 +95,7 @@ class Preemption:
             self._watcher.__exit__()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before = {}
 
     def _ask(self, number: int, frame: object) -> None:
         if self.asked and number == signal.SIGINT:
@@ -138,8 +141,13 @@ class Finishing(Preemption):
     """The same for what comes last, such as a copy to a bucket: the first signal changes nothing.
 
     The machines of a cluster get their signals at different moments, and what one of them does last
-    is done for all.
+    is done for all. A second signal raises KeyboardInterrupt.
     """
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
     def _answer_first(self) -> None:
         logger.info("copying what is left, and then stopping; once more to quit at once")

@@ -48,6 +48,7 @@ class _Copies:
 
 
 _open: list[_Copies] = []
+_ends: dict[Path, Finishing] = {}  # of the copies in which something is trained or made
 
 
 def trained(workdir: Place, seconds: float) -> contextlib.AbstractContextManager[Place]:
@@ -98,10 +99,14 @@ def _on_all_hosts(
 
         cluster.decided("the copy", begin)
         several = shared is not None and cluster.count() > 1
-        with shared(mirror) if several else contextlib.nullcontext():
-            yield str(mirror.local)
-        with Finishing():
-            cluster.decided("everything is in the bucket", opened.close)
+        with contextlib.ExitStack() as end:
+            end.push(finishing := Finishing())  # which `finish` enters, or else the last copy
+            end.callback(_ends.pop, mirror.local, None)
+            _ends[mirror.local] = finishing
+            with shared(mirror) if several else contextlib.nullcontext():
+                yield str(mirror.local)
+            with finishing:
+                cluster.decided("everything is in the bucket", opened.close)
 
 
 @contextlib.contextmanager
@@ -122,6 +127,13 @@ def _with_copies(mirror: Mirror, whole: bool = False) -> Iterator[None]:
         yield
     finally:
         _open.remove(copies)
+
+
+def finish(folder: Path) -> None:
+    """From here on, until what is in the copy `folder` of an address is in the bucket, a first
+    signal changes nothing."""
+    if folder in _ends:
+        _ends[folder].__enter__()
 
 
 def bring(*paths: Path) -> bool:

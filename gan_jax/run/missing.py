@@ -1,13 +1,15 @@
 """What of a run's folder is gone when the run resumes."""
 
+import contextlib
 import logging
 from pathlib import Path
 
+from gan_jax.core.intervals import Every
 from gan_jax.core.job import Progress
 from gan_jax.core.saved_states import best_states_in
 from gan_jax.errors import UserError
 from gan_jax.report.series import read_rows
-from gan_jax.run import spacing
+from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -
         )
     if not any(folder.glob("events/events.out.tfevents.*")):
         found.append("the event files in events/, so that TensorBoard's curves begin here")
-    if _is_sampled(experiment, step) and not (folder / "samples").is_dir():
+    if _is_sampled(folder, experiment, step) and not (folder / "samples").is_dir():
         found.append("samples/ with the grids so far")
     if experiment.measures_quality and not (folder / "quality.json").exists():
         found.append("quality.json, so that nothing says what earlier scores were measured with")
@@ -53,11 +55,14 @@ def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -
     return found
 
 
-def _is_sampled(experiment: Experiment, step: int) -> bool:
-    """Whether a run has drawn a grid up to a step."""
+def _is_sampled(folder: Path, experiment: Experiment, step: int) -> bool:
+    """Whether a run has drawn a grid up to a step, as its config was before it goes on."""
     if experiment.system.sample_step is None:
         return False
-    first, every = experiment.system.stages[0], spacing.intervals(experiment).sample
+    text = experiment.config.run.sample_every
+    with contextlib.suppress(UserError, KeyError, TypeError):
+        text = folders.read_config(folder)["config"]["run"]["sample_every"]
+    first, every = experiment.system.stages[0], Every.parse(text, "config.run.sample_every")
     return every.next(0, first, experiment.data.epoch_steps(first)) <= step
 
 

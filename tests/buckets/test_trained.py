@@ -183,9 +183,18 @@ def test_a_machine_that_was_lost_is_waited_for_until_its_claim_is_stale(
     train(rows="2")
     with killed() as place:
         write(place, rows="3")
-    monkeypatch.setattr(claim, "LOOKING", 0.02)
-    monkeypatch.setattr(claim, "STALE", 0.5)
+    for name, seconds in (("LOOKING", 0.02), ("BEAT", 0.05), ("STALE", 0.5)):
+        monkeypatch.setattr(claim, name, seconds)
     elsewhere("second")
+    asked = []
+
+    def fails(verb, path):  # now and then
+        if verb == "read" and path.endswith(claim.NAME):
+            asked.append(path)
+            if len(asked) == 3:
+                raise OSError("no route to the host")
+
+    store.fails = fails
     told = json.loads(store.objects[CLAIM])
     told["renewed"] = time.time()
     store.put(CLAIM, json.dumps(told).encode())

@@ -56,6 +56,15 @@ def test_one_signal_while_the_last_copy_is_made_changes_nothing(number, said, le
     assert left == []
 
 
+def test_a_second_signal_while_the_last_copy_is_made_ends_it(said):
+    """Also where the process has another purpose, as in a mode that copies what it has made."""
+    with Finishing():
+        os.kill(os.getpid(), signal.SIGTERM)
+        said("once more to quit at once")
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_the_answer_does_not_wait_for_the_main_thread(said):
     """Between these two lines no handler of Python runs, as while a program compiles."""
     blocked = {signal.SIGTERM}

@@ -3,6 +3,9 @@
 `tests/processes/test_copies.py` has two of them.
 """
 
+import os
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -41,15 +44,22 @@ def names(mirror: Mirror) -> set[str]:
 def test_a_copy_keeps_the_state_that_is_brought_and_what_was_never_copied(store):
     for name in ("checkpoints/1", "checkpoints/2", "other/checkpoints/1"):
         state(store, name)
+    for name in ("config.json", "quality.json", "classifier/config.json"):
+        store.put(f"{BELOW}/{name}")
     mirror = Mirror(parse(RUN))
     mirror.fetch()
     own = mirror.local / "checkpoints" / "3"
     own.mkdir()
     (own / SUMS).write_text("never copied")
     mirror.drop_states_beside("checkpoints/2")
-    assert names(mirror) == {"checkpoints/2", "checkpoints/3", "other/checkpoints"}
-    mirror.drop_states_beside("config.json")
-    assert names(mirror) == {"checkpoints/2", "checkpoints/3", "other/checkpoints"}
+    left = {"checkpoints/2", "checkpoints/3", "other/checkpoints", "classifier/config.json"}
+    assert names(mirror) == left
+    for name in ("config.json", "classifier", "checkpoints"):
+        mirror.drop_states_beside(name)
+    with mirror.training():
+        Mirror(parse(RUN)).drop_states_beside("checkpoints/3")
+    assert names(mirror) == left
+    assert {p.name for p in mirror.local.glob("*.json")} == {"config.json", "quality.json"}
 
 
 def failing(store, times: int, wanted: str):
@@ -92,6 +102,29 @@ def test_a_bucket_that_fails_for_a_while_is_waited_for_on_both_sides(store, paus
     (object_store.Path(place) / "config.json").unlink()
     with pytest.raises(BucketError, match="no route"):
         syncing.fetch_now(Mirror(parse(RUN)), ["config.json"])
+
+
+def test_after_the_last_step_a_first_signal_costs_nothing_of_the_copy(store):
+    """Another machine may be told to stop while this one draws the last pictures."""
+    before = signal.getsignal(signal.SIGTERM)
+    with shared_folder.trained(RUN, 3600) as place:
+        shared_folder.finish(object_store.Path(place) / "classifier")  # trained on the way
+        assert signal.getsignal(signal.SIGTERM) is before
+        shared_folder.finish(object_store.Path(place))
+        os.kill(os.getpid(), signal.SIGTERM)
+        (object_store.Path(place) / "curves.png").write_text("drawn")
+    assert store.below(BELOW)["curves.png"] == b"drawn"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert shared_folder._ends == {}
+
+
+def test_pictures_that_were_fetched_are_newer_than_the_summary(store):
+    """So a machine that fetches a finished run need not draw them again."""
+    for name in ("curves.png", "report.html", "summary.json"):
+        store.put(f"{BELOW}/{name}")
+    local = object_store.Path(syncing.fetched(RUN))
+    ended = (local / "summary.json").stat().st_mtime_ns
+    assert all(p.stat().st_mtime_ns >= ended for p in local.iterdir())
 
 
 def test_reading_and_training_at_the_same_time(store):

@@ -1,6 +1,7 @@
 """Runs whose folder loses parts, is moved, is read meanwhile, or whose memory is full."""
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -87,9 +88,14 @@ def test_grids_are_missing_only_once_they_have_been_drawn(run):
     shutil.rmtree(run / "samples")
     made = config(8)
     made.run.sample_every = "3"
+    stored = folders.read_config(run)
+    stored["config"]["run"]["sample_every"] = "3"
+    (run / "config.json").write_text(json.dumps(stored))
     experiment = Experiment(made)
     told = [missing.parts(run, step, Progress(), experiment) for step in (2, 3)]
     assert told == [[], ["samples/ with the grids so far"]]
+    made.run.sample_every = "1"  # from the resume on: none has been drawn before
+    assert missing.parts(run, 2, Progress(), Experiment(made)) == []
 
 
 def attempts(monkeypatch, policy: str) -> tuple[list[int], str]:
