@@ -69,7 +69,8 @@ def argument(*names: str, otherwise: str = "") -> Iterator[None]:
     """Turns a UserError that is raised in its block into an ArgumentError.
 
     The error gets the one of `names` with which its message begins, or else the name `otherwise`;
-    if that is "", an error without such a name is raised as it is.
+    if that is "", an error without such a name is raised as it is. Its status stays, and so does
+    whether all processes have it.
     """
     try:
         yield
@@ -80,10 +81,16 @@ def argument(*names: str, otherwise: str = "") -> Iterator[None]:
             rest = str(error).removeprefix(name)
             # the name of a file may begin like the argument's
             if rest != str(error) and rest[:1] in ("=", ":", " "):
-                raise ArgumentError(name, rest) from error
+                raise _renamed(error, name, rest) from error
         if otherwise:
-            raise ArgumentError(otherwise, f": {error}") from error
+            raise _renamed(error, otherwise, f": {error}") from error
         raise
+
+
+def _renamed(error: UserError, name: str, message: str) -> ArgumentError:
+    named = ArgumentError(name, message)
+    named.status, named.shared = error.status, error.shared
+    return named
 
 
 def nearest(word: Any, accepted: Iterable[Any]) -> str:

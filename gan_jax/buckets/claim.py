@@ -44,6 +44,7 @@ class Claim:
 
     def __init__(self, bucket: Bucket, tokens: Path):
         self._bucket, self._tokens = bucket, tokens
+        self._host = socket.gethostname()
         self._token, self._over = secrets.token_hex(8), threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -131,9 +132,9 @@ class Claim:
 
     def _write(self, over: bool = False) -> None:
         values = {
-            "who": f"process {os.getpid()} on {socket.gethostname()}",
+            "who": f"process {os.getpid()} on {self._host}",
             "token": self._token,
-            "host": socket.gethostname(),
+            "host": self._host,
             "pid": os.getpid(),
             "renewed": time.time(),
             "over": over,
@@ -197,12 +198,18 @@ def _is_held(found: dict, own: bool) -> bool:
 
 
 def _is_alive(found: dict) -> bool | None:
-    """Whether the process that a claim names runs on this machine; None if that cannot be said."""
-    pid = found.get("pid")
+    """As `is_alive`, but for a claim of this process: it is of an earlier run, whose folder has a
+    lock besides."""
+    alive = is_alive(found)
+    return False if alive and found["pid"] == os.getpid() else alive
+
+
+def is_alive(found: dict) -> bool | None:
+    """Whether the process with the `pid` and on the `host` that a file names runs on this machine;
+    None if that cannot be said."""
+    pid = found.get("pid") if os.name == "posix" else None
     if found.get("host") != socket.gethostname() or not (isinstance(pid, int) and pid > 0):
         return None
-    if pid == os.getpid():  # an earlier run of this process; its folder has a lock besides
-        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -135,8 +135,11 @@ class Mirror:
                 f"{self.address}: another machine has written there since; what was made in "
                 f"{self.local} and never copied is removed ({never:,} in all)"
             )
-        # a state without its checksums is none
-        for name in sorted(lost, key=lambda name: not name.endswith(SUMS)):
+        self._remove(lost)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Removes files of the copy, first what makes a state of a folder."""
+        for name in sorted(names, key=lambda name: not name.endswith(SUMS)):
             copies.remove(self.local, name)
             self._index.drop(name)
 
@@ -177,16 +180,13 @@ class Mirror:
             if self.is_trained():
                 return
             place = state.rpartition("/")[0]
-            others = [
+            self._remove(
                 name
                 for name in copies.files(self.local)
                 if state_of(name).rpartition("/")[0] == place
                 and state_of(name) != state
                 and name in self._index.entries
-            ]
-            for name in sorted(others, key=lambda name: not name.endswith(SUMS)):
-                copies.remove(self.local, name)
-                self._index.drop(name)
+            )
 
     def push(self, everything: bool = True, check: Callable[[], None] = lambda: None) -> int:
         """Copies files that are new or have changed to the bucket; returns how many.

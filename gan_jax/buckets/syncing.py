@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from gan_jax.buckets.addresses import is_address, parse
 from gan_jax.buckets.bucket import BucketError
@@ -18,6 +19,7 @@ from gan_jax.errors import NOT_SAVED, ArgumentError, UserError, at_least
 logger = logging.getLogger(__name__)
 
 Place = str | os.PathLike[str]
+T = TypeVar("T")
 LONGEST_PAUSE = 600.0  # seconds between tries to copy to a bucket that fails
 LAST_TRIES = (1.0, 5.0)  # seconds between the tries at the end
 TRIES = (1.0, 5.0, 15.0, 60.0, 120.0)  # the same while a run goes on, which waits for it
@@ -142,13 +144,17 @@ def copy_now(folder: Path) -> None:
 
 def fetch_now(mirror: Mirror, names: Iterable[str]) -> None:
     """Brings files and folders of a copy up to date. Raises BucketError, after TRIES."""
-    for pause in TRIES:
+    _tried(lambda: mirror.fetch(newest=False, only=names), TRIES)
+
+
+def _tried(action: Callable[[], T], pauses: Sequence[float]) -> T:
+    """What `action` returns; where the bucket fails it is tried again after each of the pauses."""
+    for pause in pauses:
         try:
-            mirror.fetch(newest=False, only=names)
-            return
+            return action()
         except BucketError:
             time.sleep(pause)
-    mirror.fetch(newest=False, only=names)
+    return action()
 
 
 @contextlib.contextmanager
@@ -179,24 +185,23 @@ def _copied(
 
     Without a claim no states are copied, and nothing is removed.
     """
-    for pause in (*tries, None):
-        try:
-            if claim:
-                claim.renew()
-            count = mirror.push(bool(claim), claim.renew if claim else lambda: None)
-        except UserError as error:
-            if pause is None or isinstance(error, Lost):
-                return f"{error}; what could not be copied is in {mirror.local}" + (
-                    "" if isinstance(error, Lost) else ", and the same command copies it"
-                )
-            time.sleep(pause)
-            continue
-        if log and claim:
-            logger.info(f"{mirror.address} has everything that is in {mirror.local}")
-        elif log and count:
-            logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
-        return ""
-    raise AssertionError("the last pause is None")
+
+    def copy() -> int:
+        if claim:
+            claim.renew()
+        return mirror.push(bool(claim), claim.renew if claim else lambda: None)
+
+    try:
+        count = _tried(copy, tries)
+    except UserError as error:
+        return f"{error}; what could not be copied is in {mirror.local}" + (
+            "" if isinstance(error, Lost) else ", and the same command copies it"
+        )
+    if log and claim:
+        logger.info(f"{mirror.address} has everything that is in {mirror.local}")
+    elif log and count:
+        logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
+    return ""
 
 
 class _Copying:

@@ -95,7 +95,6 @@ class Preemption:
             self._watcher.__exit__()
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
 
     def _ask(self, number: int, frame: object) -> None:
         if self.asked and number == signal.SIGINT:

@@ -48,7 +48,7 @@ class _Copies:
 
 
 _open: list[_Copies] = []
-_ends: dict[Path, Finishing] = {}  # of the copies in which something is trained or made
+_ends: dict[Path, Finishing] = {}  # of the copies that this process has opened
 
 
 def trained(workdir: Place, seconds: float) -> contextlib.AbstractContextManager[Place]:
@@ -100,13 +100,13 @@ def _on_all_hosts(
         cluster.decided("the copy", begin)
         several = shared is not None and cluster.count() > 1
         with contextlib.ExitStack() as end:
-            end.push(finishing := Finishing())  # which `finish` enters, or else the last copy
+            _ends[mirror.local] = Finishing()
+            end.push(_ends[mirror.local])  # which `finish` enters
             end.callback(_ends.pop, mirror.local, None)
-            _ends[mirror.local] = finishing
             with shared(mirror) if several else contextlib.nullcontext():
                 yield str(mirror.local)
-            with finishing:
-                cluster.decided("everything is in the bucket", opened.close)
+            finish(mirror.local)
+            cluster.decided("everything is in the bucket", opened.close)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from absl import flags as absl_flags
 
 from gan_jax.buckets import syncing
 from gan_jax.buckets.addresses import is_address
-from gan_jax.errors import ArgumentError, UserError
+from gan_jax.errors import argument
 from gan_jax.modes import flags, parsing
 
 MADE = ("out", "save_stats")  # flags that name what a mode makes
@@ -56,20 +56,14 @@ def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.E
 
     found = []
     for part in _parts(flag):
-        try:
-            if flag.name in MADE:
-                place = shared_folder.made(part)
-            elif flag.name != "workdir":
-                place = syncing.used(part, writes=cluster.is_first())
-            elif getattr(command.mode, "MAKES_RUN", False):
-                place = shared_folder.trained(part, SYNC_SECONDS)
-            else:
-                place = shared_folder.used(part)
+        if flag.name in MADE:
+            place = shared_folder.made(part)
+        elif flag.name != "workdir":
+            place = syncing.used(part, writes=cluster.is_first())
+        elif getattr(command.mode, "MAKES_RUN", False):
+            place = shared_folder.trained(part, SYNC_SECONDS)
+        else:
+            place = shared_folder.used(part)
+        with argument(otherwise=flag.name):
             found.append(str(opened.enter_context(place)))
-        except ArgumentError:
-            raise
-        except UserError as error:
-            named = ArgumentError(flag.name, f": {error}")
-            named.status, named.shared = error.status, error.shared
-            raise named from error
     return ",".join(found)

@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from gan_jax.buckets.claim import is_alive
 from gan_jax.files import read_json, replacing, write_bytes
 
 BEAT = 10.0  # seconds
@@ -114,14 +115,8 @@ def _read(path: Path) -> dict | None:
 def _is_stale(path: Path, found: dict) -> bool:
     """Whether the owner of a lease is gone: it has not renewed it, or it was of this machine and
     its process has ended."""
-    pid = found.get("pid") if os.name == "posix" else None
-    if found.get("host") == socket.gethostname() and isinstance(pid, int) and pid > 0:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        except (OSError, OverflowError):
-            pass
+    if is_alive(found) is False:
+        return True
     try:
         renewed = os.stat(path).st_mtime
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gan_jax.errors import ArgumentError, UserError, argument, one_of
+from gan_jax.errors import NOT_SAVED, ArgumentError, UserError, argument, one_of
 from gan_jax.modes import parsing
 
 
@@ -36,3 +36,14 @@ def test_a_parameter_of_another_name_is_told_by_its_flag():
             parsing.message(ArgumentError(name, " is missing"), command) == f"--{flag} is missing"
         )
         assert set(command.mode.PARAMETERS.values()) <= set(command.flags)
+
+
+def test_an_error_that_gets_a_name_keeps_its_status_and_whose_it_is():
+    failed = UserError("the bucket does not answer")
+    failed.status, failed.shared = NOT_SAVED, True
+    with (
+        pytest.raises(ArgumentError, match=r"^out: the bucket does not answer$") as caught,
+        argument(otherwise="out"),
+    ):
+        raise failed
+    assert (caught.value.status, caught.value.shared) == (NOT_SAVED, True)

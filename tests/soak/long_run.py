@@ -53,7 +53,7 @@ def long_run(bench: Bench, rng: np.random.Generator, result: Result) -> None:
         return
     # TensorStore ends its five threads when it was idle for half a minute, and begins new ones for
     # the next save: whatever is not given back raises the least number as well
-    measures = {"memory": _median, "open files": min, "threads": min}
+    measures = {"memory": _median, "open files": _median, "threads": min}
     for place, (name, measure) in enumerate(measures.items(), start=1):
         early, late = (measure(s[place] for s in seen if a < s[0] <= b) for a, b in parts)
         grown = late > early * GROWTH and late > early + (1 if place > 1 else 0)
