@@ -25,7 +25,18 @@ import jax
 
 from benchmarks import agreement, around, cases, commands, machine, step, table, timing
 from benchmarks.cases import Case
-from benchmarks.details import Detail, convolutions, growing, inception, norm, passes, reading, warp
+from benchmarks.details import (
+    Detail,
+    attention,
+    convolutions,
+    growing,
+    inception,
+    norm,
+    onednn,
+    passes,
+    reading,
+    warp,
+)
 from gan_jax.errors import UserError, near_miss
 
 Part = Callable[[step.Opened], dict[str, Any]]
@@ -37,11 +48,8 @@ PARTS: dict[str, Part] = {
     "checkpoint": around.checkpoint,
 }
 DETAILS_PART = "details"
-DETAILS: tuple[Detail, ...] = tuple(
-    detail
-    for module in (convolutions, norm, warp, inception, growing, passes, reading)
-    for detail in module.DETAILS
-)
+MODULES = (convolutions, onednn, norm, attention, warp, inception, growing, passes, reading)
+DETAILS: tuple[Detail, ...] = tuple(detail for module in MODULES for detail in module.DETAILS)
 PEAK_SECONDS = 2.0
 
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from gan_jax import backend
 from gan_jax.core import train_step
 from gan_jax.core.system import Stage
 from gan_jax.run.experiment import Experiment
@@ -91,9 +92,11 @@ def _filled(experiment: Experiment, stage: Stage, noise: float) -> train_step.Tr
     return carry._replace(state=carry.state.replace(nets=nets, step=begun))
 
 
-def operations(program: jax.stages.Compiled) -> float:
-    """Floating point operations of a compiled program, as XLA counts them; 0 where it does not."""
-    costs = program.cost_analysis() or {}
+def operations(step: Ours) -> float:
+    """Floating point operations of a step, as XLA counts them before it compiles; 0 where it does
+    not."""
+    with backend.plain_programs():  # XLA counts only what it computes itself
+        costs = step.experiment.lowered_step(step.stage).cost_analysis() or {}
     return float(costs.get("flops", 0.0))
 
 

@@ -10,7 +10,9 @@ from benchmarks import agreement, machine, ours, timing
 from benchmarks.agreement import forms_of, module_of
 from benchmarks.cases import Case, stage_of
 from benchmarks.ours import Ours
+from gan_jax import backend
 from gan_jax.errors import one_line
+from gan_jax.ops import onednn
 from gan_jax.run.experiment import Experiment
 
 HALF = "bfloat16"
@@ -77,6 +79,16 @@ class Opened:
         step.compile()
         return step
 
+    def plain(self) -> Ours | None:
+        """Our step without oneDNN's convolutions, compiled, where they are in use."""
+        if not onednn.in_use():
+            return None
+        experiment = self.case.experiment(self.small)
+        step = Ours(experiment, stage_of(experiment))
+        with backend.plain_programs():
+            step.compile()
+        return step
+
 
 def measure(opened: Opened) -> dict[str, Any]:
     """The part "step": times of all contenders, and our step's operations and memory."""
@@ -88,10 +100,12 @@ def measure(opened: Opened) -> dict[str, Any]:
     contenders |= {name: timing.Contender(twin, twin.place.wait) for name, twin in twins.items()}
     if (halved := opened.halved()) is not None:
         contenders[f"gan_jax, {HALF}"] = _ready(halved)
+    if (plain := opened.plain()) is not None:
+        contenders["gan_jax, without oneDNN"] = _ready(plain)
     times = timing.race(contenders, opened.seconds)
     return {
         "images": step.images,
-        "operations": ours.operations(program),
+        "operations": ours.operations(step),
         "memory": ours.memory(program),
         "times": {name: found.summary() for name, found in times.items()},
         "left_out": opened.left_out,

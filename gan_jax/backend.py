@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 _other: ContextVar[str] = ContextVar("other", default="")
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 
 def kind() -> str:
@@ -28,3 +29,19 @@ def programs_for(other: str) -> Iterator[None]:
         yield
     finally:
         _other.reset(before)
+
+
+def plain() -> bool:
+    """Whether programs hold operations of XLA alone."""
+    return _plain.get()
+
+
+@contextlib.contextmanager
+def plain_programs() -> Iterator[None]:
+    """Within this block programs that are traced hold operations of XLA alone, which it can count,
+    split over devices and write for other machines."""
+    before = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(before)

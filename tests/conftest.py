@@ -19,6 +19,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# numbers of the tests are XLA's; tests of oneDNN switch it on
+os.environ.setdefault("GAN_JAX_ONEDNN", "0")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads wait by spinning
 # eight devices for the tests that compare one with many; processes that tests start see one.
 # Programs run once or twice here: what the compiler saves by optimising less is a third of all, and

@@ -1,4 +1,4 @@
-"""A convolution of kernel 4, stride 2 and padding 1 in PyTorch, forward and backward."""
+"""A convolution of padding 1 in PyTorch, forward and backward."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from benchmarks.contenders.place import Place, places
 
 
 def call(
-    transposed: bool, given: tuple[np.ndarray, ...], channels_last: bool
+    transposed: bool, given: tuple[np.ndarray, ...], channels_last: bool, strides: int = 2
 ) -> Callable[[], tuple[torch.Tensor, ...]]:
     """A call for (output, gradients of input and kernel) of `given`: input, kernel and the gradient
     of the output, as ours have them."""
@@ -24,7 +24,7 @@ def call(
     forward = functional.conv_transpose2d if transposed else functional.conv2d
 
     def both() -> tuple[torch.Tensor, ...]:
-        y = forward(x, weight, None, 2, 1)
+        y = forward(x, weight, None, strides, 1)
         return y, *torch.autograd.grad(y, (x, weight), pull)
 
     return both

@@ -39,7 +39,7 @@ def jax_features(params, pixels: np.ndarray, options: bool = True):
         return inception.apply(params, x, ("2048",))["2048"]
 
     run = jax.jit(
-        features, compiler_options=convolution.compiler_options(training=False) if options else None
+        features, compiler_options=convolution.compiler_options(products=False) if options else None
     )
     return lambda: np.asarray(run(params, pixels))
 

@@ -56,7 +56,7 @@ def _ours(function, backward: bool, given, pull):
         y, back = jax.vjp(lambda *inputs: function(*inputs, GROUPS), *inputs)
         return y, back(pull)
 
-    options = convolution.compiler_options(training=True)
+    options = convolution.compiler_options(products=True)
     run = jax.jit(both if backward else forward, compiler_options=options)
     return partial(run, *jax.device_put((pull, *given)))
 

@@ -46,7 +46,7 @@ def samplers(small: bool) -> dict[str, Contender]:
         return Contender(partial(draw, state, batch, other.last, ("raw",)))
 
     return {
-        "bare passes": passes(convolution.compiler_options(training=False)),
+        "bare passes": passes(convolution.compiler_options(products=True)),
         "bare passes, XLA's choice": passes(None),
         "ancestral": sampled("ancestral"),
         "dpm++": sampled("dpm++"),

@@ -190,9 +190,9 @@ class Sharing:
 
 
 def has_convolution(jaxpr: jax.extend.core.Jaxpr) -> bool:
-    """Whether a traced program, or one that it calls, has a convolution."""
+    """Whether a traced program, or one that it calls, has a convolution, XLA's or oneDNN's."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        if equation.primitive.name in ("conv_general_dilated", "ffi_call"):
             return True
         for value in jax.tree.leaves(equation.params, is_leaf=_is_program):
             if _is_program(value) and has_convolution(getattr(value, "jaxpr", value)):

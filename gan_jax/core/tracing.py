@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.extend
 
-from gan_jax import splitting
+from gan_jax import backend, splitting
 from gan_jax.core.system import System
 
 
@@ -30,19 +30,22 @@ def functions_once(system: System) -> System:
 def once(function: Callable) -> Callable:
     """The same function of arrays and, as its last argument, a stage.
 
-    Only a mesh that splits the state has a trace of its own, since it is named in there.
+    Only a mesh that splits the state has a trace of its own, since it is named in there, and each
+    form of programs.
     """
 
-    def of_mesh(*arguments: Any, mesh: splitting.Mesh | None) -> Any:
+    def of_mesh(*arguments: Any, mesh: splitting.Mesh | None, form: tuple[str, bool]) -> Any:
         return function(*arguments)
 
-    # the mesh is an argument so that jax keeps the traces apart
-    jitted = jax.jit(of_mesh, static_argnums=-1, static_argnames="mesh")
+    # mesh and form are arguments so that jax keeps the traces apart
+    jitted = jax.jit(of_mesh, static_argnums=-1, static_argnames=("mesh", "form"))
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
         *arrays, stage = arguments
-        found = jitted.trace(*jax.tree.map(_shape, arrays), stage, mesh=splitting.mesh())
+        form = backend.kind(), backend.plain()
+        shapes = jax.tree.map(_shape, arrays)
+        found = jitted.trace(*shapes, stage, mesh=splitting.mesh(), form=form)
         values = jax.extend.core.jaxpr_as_fun(found.jaxpr)(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(found.out_info), values)
 

@@ -129,7 +129,7 @@ def perceptual(names: Sequence[str], file: str, key: str):
     if file and mark in lpips_files.KNOWN:
         cache.keep(cached, lambda: npz_file.write_npz(cached, params))
     apply = jax.jit(
-        lpips_network(kind).apply, compiler_options=convolution.compiler_options(training=False)
+        lpips_network(kind).apply, compiler_options=convolution.compiler_options(products=False)
     )
     params = jax.device_put(params)
     name = f"{lpips_files.KNOWN.get(mark, f'unknown {kind}')} ({mark})"

@@ -78,7 +78,7 @@ def of_inception(
         functools.partial(_taps, how),
         static_argnums=2,
         out_shardings=mesh.split,
-        compiler_options=convolution.compiler_options(training=False),
+        compiler_options=convolution.compiler_options(products=False),
     )
 
     def extract(images: Images, taps: Sequence[str]) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gan_jax import backend
+from gan_jax.ops import onednn
 
 FORMS = ("auto", "native", "explicit")
 # A product of matrices is the faster form for at most this many pixels of the small image, over the
@@ -36,6 +37,8 @@ class Geometry(NamedTuple):
     image: tuple[int, int]  # height and width of the large image
     taps: tuple[int, int]  # height and width of the kernel
     swapped: bool = False  # the kernel's last two axes are those of a transposed convolution
+    foreign: bool = False  # oneDNN computes it if that is faster; here, where jax sees it as part
+    # of what it has traced
 
 
 def conv(x: Array, kernel: Array, strides: int, padding: int, form: str = "auto") -> Array:
@@ -46,7 +49,8 @@ def conv(x: Array, kernel: Array, strides: int, padding: int, form: str = "auto"
     """
     x, kernel = _promote(x, kernel)
     if _explicit(form):
-        return _shrink(Geometry(strides, padding, x.shape[1:3], kernel.shape[:2]), x, kernel)
+        seen = Geometry(strides, padding, x.shape[1:3], kernel.shape[:2], foreign=onednn.in_use())
+        return _shrink(seen, x, kernel)
     sides = ((padding, padding), (padding, padding))
     return lax.conv_general_dilated(
         x, kernel, (strides, strides), sides, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -73,7 +77,8 @@ def conv_transpose(
             (n - 1) * strides - 2 * padding + k + output_padding
             for n, k in zip(x.shape[1:3], taps, strict=True)
         )
-        return _grow(Geometry(strides, padding, image, taps, swapped=True), x, kernel)
+        seen = Geometry(strides, padding, image, taps, swapped=True, foreign=onednn.in_use())
+        return _grow(seen, x, kernel)
     sides = [(k - 1 - padding, k - 1 - padding + output_padding) for k in taps]
     return lax.conv_general_dilated(
         x, kernel[::-1, ::-1], (1, 1), sides, (strides, strides),
@@ -92,16 +97,16 @@ def _explicit(form: str) -> bool:
     return form == "explicit" or (form == "auto" and backend.kind() == "cpu")
 
 
-def compiler_options(training: bool) -> dict[str, str] | None:
+def compiler_options(products: bool) -> dict[str, str] | None:
     """`compiler_options` for a jitted function of stride-1 convolutions on a CPU; None elsewhere.
 
     jaxlib 0.10 hands every convolution to the library YNNPACK, although XLA's own kernels are 1.3
-    to 7 times as fast on the maps of an Inception network (benchmarks/details/inception.py). In
-    `training` YNNPACK is also slow at weight gradients of maps of 32 px and more, but fast at sums
-    for biases, so it keeps the sums (`make bench SYSTEM=progan`). pix2pix, most of whose maps are
-    small and strided, is faster without these options.
+    to 7 times as fast on the maps of an Inception network (benchmarks/details/inception.py), and
+    at weight gradients of maps of 32 px and more. With `products` YNNPACK keeps the products of
+    matrices and the sums, such as those for biases (`make bench SYSTEM=progan`) and of attention.
+    pix2pix, most of whose maps are small and strided, is faster without these options.
     """
-    kept = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE" if training else ""
+    kept = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE" if products else ""
     options = {"xla_cpu_experimental_ynn_fusion_type": kept}
     return options if backend.kind() == "cpu" and _known(**options) else None
 
@@ -123,7 +128,7 @@ def _known(**options: str) -> bool:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _shrink(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """y: the convolution."""
-    s, p, image, taps, swapped = geometry
+    s, p, image, taps, swapped, _ = geometry
     size = tuple((n + 2 * p - k) // s + 1 for n, k in zip(image, taps, strict=True))
     if _few(x.shape[0], size, *kernel.shape[2:]):
         columns, kernel = _columns(geometry, x, size), _flat(kernel)  # [taps, pixels, I]
@@ -133,6 +138,8 @@ def _shrink(geometry: Geometry, x: Array, kernel: Array) -> Array:
             1, len(kernel), lambda t, y: y + columns[t] @ matrix(t), columns[0] @ matrix(0)
         )
         return y.reshape(x.shape[0], *size, -1)
+    if problem := _problem("forward", geometry, x, size, kernel.shape):
+        return onednn.convolve(problem, x, kernel)
     layout = ("NHWC", "HWOI" if swapped else "HWIO", "NHWC")
     return _correlate(x, kernel, [(p, p), (p, p)], layout, strides=s)
 
@@ -140,11 +147,13 @@ def _shrink(geometry: Geometry, x: Array, kernel: Array) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _grow(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """x: the transposed convolution."""
-    s, p, image, taps, swapped = geometry
+    s, p, image, taps, swapped, _ = geometry
     if _few(y.shape[0], y.shape[1:3], *kernel.shape[2:]):
         pixels = jnp.broadcast_to(_rows(y), (kernel.shape[0] * kernel.shape[1], *_rows(y).shape))
         columns = jnp.einsum("tno,toi->tni" if swapped else "tno,tio->tni", pixels, _flat(kernel))
         return _fold(geometry, columns, y.shape[:3])
+    if problem := _problem("data", geometry, y, y.shape[1:3], kernel.shape):
+        return onednn.convolve(problem, y, kernel)
     if s > 1 and all(k % s == 0 and (n + 2 * p) % s == 0 for n, k in zip(image, taps, strict=True)):
         return _grow_phases(geometry, y, kernel)
     sides = []
@@ -158,12 +167,16 @@ def _grow(geometry: Geometry, y: Array, kernel: Array) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _taps(geometry: Geometry, x: Array, y: Array) -> Array:
     """kernel: the weight gradient, a convolution over the batch whose window is the small image."""
-    s, p, image, taps, swapped = geometry
+    s, p, image, taps, swapped, _ = geometry
     if _few(y.shape[0], y.shape[1:3], x.shape[3], y.shape[3]):
         columns = _columns(geometry, x, y.shape[1:3])
         pixels = jnp.broadcast_to(_rows(y), (columns.shape[0], *_rows(y).shape))
         pair = (pixels, columns) if swapped else (columns, pixels)
         return jnp.einsum("tni,tno->tio", *pair).reshape(*taps, pair[0].shape[2], -1)
+    features = (x.shape[3], y.shape[3])
+    size = (*taps, *(features[::-1] if swapped else features))
+    if problem := _problem("weights", geometry, x, y.shape[1:3], size):
+        return onednn.convolve(problem, x, y)
     if s == 1 and y.shape[3] <= FEW_OUTPUTS:
         kernel = _taps_of_few_outputs(geometry, x, y)
         return kernel.swapaxes(2, 3) if swapped else kernel
@@ -173,6 +186,23 @@ def _taps(geometry: Geometry, x: Array, y: Array) -> Array:
     ]
     layout = ("CHWN", "IHWO", "HWCN" if swapped else "HWNC")
     return _correlate(x, y, sides, layout, window_dilation=s)
+
+
+def _problem(
+    kind: onednn.Kind,
+    geometry: Geometry,
+    image: Array,
+    small: tuple[int, int],
+    kernel: tuple[int, ...],
+) -> onednn.Problem | None:
+    """What oneDNN is to compute; None if it is not. `image` is x or y, `small` the size of y,
+    `kernel` a shape."""
+    inputs, outputs = kernel[2:][::-1] if geometry.swapped else kernel[2:]
+    found = onednn.Problem(
+        kind, image.dtype.name, image.shape[0], geometry.image, inputs, small, outputs,
+        geometry.taps, geometry.strides, geometry.padding, geometry.swapped,
+    )  # fmt: skip
+    return found if geometry.foreign and onednn.takes(found) else None
 
 
 def _flat(kernel: Array) -> Array:
@@ -188,7 +218,7 @@ def _rows(y: Array) -> Array:
 def _taps_of_few_outputs(geometry: Geometry, x: Array, y: Array) -> Array:
     """`_taps` for stride 1 and few channels in y: y is copied once for each tap, so that a single
     product of matrices over all pixels of x is left."""
-    _, p, _, taps, _ = geometry
+    _, p, _, taps, *_ = geometry
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     free = [n - m for n, m in zip(x.shape[1:3], y.shape[1:3], strict=True)]
     moved = [
@@ -203,7 +233,7 @@ def _taps_of_few_outputs(geometry: Geometry, x: Array, y: Array) -> Array:
 def _grow_phases(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """`_grow` without zeros between the pixels of y: one convolution of stride 1 computes the s*s
     phases of x as channels, which are then put in their places."""
-    s, p, image, (kh, kw), swapped = geometry
+    s, p, image, (kh, kw), swapped, _ = geometry
     kernel = kernel.swapaxes(2, 3) if swapped else kernel
     inputs, outputs = kernel.shape[2:]
     split = kernel.reshape(kh // s, s, kw // s, s, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)
@@ -224,7 +254,7 @@ def _few(batch: int, size: tuple[int, ...], inputs: int, outputs: int) -> bool:
 def _columns(geometry: Geometry, x: Array, size: tuple[int, ...]) -> Array:
     """The pixel that each tap of the kernel reads for each pixel of the small image:
     [kh*kw, B*h*w, I]."""
-    s, p, _, taps, _ = geometry
+    s, p, _, taps, *_ = geometry
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     batch, _, _, features = x.shape
     ends = [(n - 1) * s + 1 for n in size]
@@ -239,7 +269,7 @@ def _columns(geometry: Geometry, x: Array, size: tuple[int, ...]) -> Array:
 def _fold(geometry: Geometry, columns: Array, small: tuple[int, ...]) -> Array:
     """The transpose of `_columns`: [kh*kw, B*h*w, I] added up into [B, *image, I]; `small` is
     (B, h, w)."""
-    s, p, image, taps, _ = geometry
+    s, p, image, taps, *_ = geometry
     size, zero = small[1:], jnp.zeros((), columns.dtype)
     # as large as the padded image, output padding included
     full = [max(n + 2 * p, (m - 1) * s + k) for n, m, k in zip(image, size, taps, strict=True)]

@@ -16,6 +16,7 @@ from gan_jax import config as configs
 from gan_jax.buckets import addresses
 from gan_jax.core.system import Facts
 from gan_jax.files import read_json, write_json
+from gan_jax.ops import onednn
 from gan_jax.run import config_log
 
 PACKAGES = (
@@ -99,9 +100,9 @@ def _flag(words: list[str], name: str) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages on which results depend; "unknown" for one that
-    is not installed as a package."""
+    is not installed as a package. oneDNN's is among them where it computes convolutions."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, onednn.PACKAGE) if onednn.in_use() else PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

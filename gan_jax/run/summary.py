@@ -17,6 +17,7 @@ from gan_jax.core.best_states import Best
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
 from gan_jax.errors import UserError
+from gan_jax.ops import onednn
 from gan_jax.report import series
 from gan_jax.run.experiment import Experiment
 
@@ -29,7 +30,8 @@ def announce(experiment: Experiment) -> None:
     """Logs, before the first step, the data, devices, sizes of networks and learning rates."""
     devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
     logger.info(f"data: {experiment.data.description}")
-    logger.info(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}")
+    library = ", convolutions by oneDNN" if onednn.in_use() else ""
+    logger.info(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}{library}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))

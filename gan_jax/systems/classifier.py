@@ -248,7 +248,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         tasks=_tasks(model),
         rates={"classifier": model.optimizer.rate},
         parts=model.microbatches,
-        compiler_options=convolution.compiler_options(training=True),
+        compiler_options=convolution.compiler_options(products=True),
     )
 
 

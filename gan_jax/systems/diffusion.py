@@ -331,8 +331,8 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         labelled=nets.by_class or nets.guide is not None,
         latents=sampling.latents(drawing),
         parts=diffusion.microbatches,
-        compiler_options=convolution.compiler_options(training=True),
-        sampling_options=convolution.compiler_options(training=False),
+        compiler_options=convolution.compiler_options(products=True),
+        sampling_options=convolution.compiler_options(products=True),
     )
 
 

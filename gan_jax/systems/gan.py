@@ -126,7 +126,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         labelled=config.model.conditioning != "none",
         latents=gan.z_dim,
         parts=gan.microbatches,
-        compiler_options=convolution.compiler_options(training=True),
+        compiler_options=convolution.compiler_options(products=True),
     )
 
 

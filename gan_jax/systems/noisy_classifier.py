@@ -311,7 +311,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         tasks={"features": Task(partial(features, model), "logits of images without noise")},
         rates={"classifier": model.optimizer.rate},
         parts=model.microbatches,
-        compiler_options=convolution.compiler_options(training=True),
+        compiler_options=convolution.compiler_options(products=True),
     )
 
 

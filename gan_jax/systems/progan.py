@@ -147,7 +147,7 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         latents=gan.latents,
         parts=gan.microbatches,
         notices=progan_schedule.notices(config, gan.stages),
-        compiler_options=convolution.compiler_options(training=True),
+        compiler_options=convolution.compiler_options(products=True),
     )
 
 

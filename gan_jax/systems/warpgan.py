@@ -119,8 +119,8 @@ def make(config, facts: Facts, changes: Changes = UNCHANGED) -> System:
         latents=gan.style_size,
         parts=gan.microbatches,
         notices=notices(config),
-        compiler_options=convolution.compiler_options(training=True),
-        sampling_options=convolution.compiler_options(training=False),
+        compiler_options=convolution.compiler_options(products=True),
+        sampling_options=convolution.compiler_options(products=False),
     )
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from gan_jax import backend
@@ -78,3 +79,33 @@ def test_dropout_draws_what_flax_would_draw():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     other = block.apply(params, x, embedding, True, rngs={"dropout": jax.random.key(2)})
     assert np.abs(other - found).max() > 0.1
+
+
+@pytest.mark.parametrize("order", unet_blocks.ORDERS)
+def test_attention_is_the_softmax_of_its_definition(order):
+    """Values and gradients, in float64; logits of thousands do not overflow."""
+    rng = np.random.default_rng(0)
+    qkv, pull = rng.normal(size=(2, 5, 3 * 6)), rng.normal(size=(2, 5, 6))
+    qkv[1] *= 40
+
+    def by_definition(qkv):
+        parts = qkv.reshape(2, 5, *((2, 3, 3) if order == "legacy" else (3, 2, 3)))
+        q, k, v = (parts[:, :, :, i] if order == "legacy" else parts[:, :, i] for i in range(3))
+        weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k) / 3**0.5, axis=-1)
+        return jnp.einsum("bhts,bshd->bthd", weights, v).reshape(2, 5, 6)
+
+    with jax.enable_x64(True):
+        found, back = jax.vjp(lambda x: unet_blocks.attention(x, 2, order), jnp.asarray(qkv))
+        expected, back_expected = jax.vjp(by_definition, jnp.asarray(qkv))
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(back(pull)[0], back_expected(pull)[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_attention_in_half_precision_does_not_overflow(dtype):
+    """4096 equal weights on values of 100, whose undivided sum is beyond float16."""
+    qkv = jnp.zeros((1, 4096, 3), dtype).at[..., 2].set(100)
+    found = jax.jit(lambda x: unet_blocks.attention(x, 1, "legacy"))(qkv)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.astype(np.float32), 100)

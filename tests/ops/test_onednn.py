@@ -1,0 +1,264 @@
+"""oneDNN's convolutions are those of XLA, and are used only where they can be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_jax import backend
+from gan_jax.models import convolution
+from gan_jax.ops import onednn
+from tests.helpers.shell import launch, python
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.uname().machine != "x86_64",
+    reason="the package has no files for this machine",
+)
+
+# batch, side, inputs, outputs, taps, strides, padding, output padding of the transposed convolution
+SHAPES = (
+    (2, 6, 8, 24, (3, 3), 1, 1, 0),
+    (2, 7, 3, 16, (4, 4), 2, 1, 0),
+    (1, 6, 20, 5, (2, 3), 1, 1, 0),
+    (2, 5, 16, 4, (5, 5), 2, 2, 1),
+    (1, 4, 16, 16, (1, 1), 1, 0, 0),
+)
+
+
+@pytest.fixture
+def switched_on(monkeypatch):
+    """oneDNN computes every convolution, as on a machine with one device."""
+    monkeypatch.setenv(onednn.SWITCH, "1")
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(onednn, "LEAST", 0)
+    monkeypatch.setattr(onednn, "FEW_CHANNELS", 0)
+    assert onednn.in_use()
+
+
+@pytest.fixture
+def not_loaded(monkeypatch, tmp_path):
+    """Nothing has been compiled or loaded yet, nor is after the test."""
+    monkeypatch.setenv(onednn.SWITCH, "1")
+    monkeypatch.setenv("GAN_JAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    onednn.library.cache_clear()
+    yield
+    onednn.library.cache_clear()
+
+
+def numbers(*shape: int, seed: int = 0, dtype=np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def problem(kind: str = "forward", **other) -> onednn.Problem:
+    usual = dict(
+        dtype="float32", batch=4, image=(16, 16), inputs=32, small=(16, 16), outputs=32,
+        taps=(3, 3), strides=1, padding=1, swapped=False,
+    )  # fmt: skip
+    return onednn.Problem(kind, **{**usual, **other})
+
+
+def with_derivatives(function):
+    """The function of (x, kernel) with its derivatives of the first and second order, jitted."""
+
+    def first(x, kernel):
+        return jax.grad(lambda *a: jnp.sum(function(*a) ** 3), (0, 1))(x, kernel)
+
+    def second(x, kernel):
+        def squares(*given):
+            return sum(jnp.sum(g**2) for g in first(*given))
+
+        return jax.grad(squares, (0, 1))(x, kernel)
+
+    return jax.jit(lambda *a: (function(*a), first(*a), second(*a)))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_results_of_xla(switched_on, shape, transposed):
+    batch, side, inputs, outputs, taps, strides, padding, more = shape
+    given = numbers(batch, side, side, inputs), numbers(*taps, inputs, outputs, seed=1) / 8
+
+    def function(x, kernel):
+        if transposed:
+            return convolution.conv_transpose(x, kernel, strides, padding, more, "explicit")
+        return convolution.conv(x, kernel, strides, padding, "explicit")
+
+    ours = with_derivatives(function)
+    program = str(jax.make_jaxpr(ours)(*given))
+    assert "ffi_call" in program
+    assert "conv_general_dilated" not in program
+    with backend.plain_programs():
+        plain = with_derivatives(lambda *a: function(*a))
+        assert "ffi_call" not in str(jax.make_jaxpr(plain)(*given))
+        expected = plain(*given)
+    for here, there in zip(jax.tree.leaves(ours(*given)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=3e-6 * np.abs(there).max())
+
+
+def test_several_at_a_time(switched_on):
+    """Under vmap, over images as well as kernels."""
+    x, kernels = numbers(3, 2, 6, 6, 4), numbers(3, 3, 3, 4, 8, seed=1)
+
+    def one(x, kernel):
+        return convolution.conv(x, kernel, 1, 1, "explicit")
+
+    found = jax.jit(jax.vmap(one))(x, kernels)
+    expected = [one(*pair) for pair in zip(x, kernels, strict=True)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_half_precision_has_sums_in_single_precision(switched_on):
+    """4608 ones: a sum in bfloat16 would stay at 256."""
+    one = problem(dtype="bfloat16", inputs=512, padding=0, small=(14, 14))
+    if not onednn.implementation(one):
+        pytest.skip("this processor has no instructions for bfloat16")
+    x, kernel = jnp.ones((4, 16, 16, 512), jnp.bfloat16), jnp.ones((3, 3, 512, 32), jnp.bfloat16)
+    found = jax.jit(lambda *a: onednn.convolve(one, *a))(x, kernel)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, np.full((4, 14, 14, 32), 4608, found.dtype))
+
+
+def test_the_same_bits_again_and_in_any_batch(switched_on):
+    x, kernel = numbers(8, 16, 16, 64), numbers(3, 3, 64, 64, seed=1)
+
+    def function(x, kernel):
+        return convolution.conv(x, kernel, 1, 1, "explicit")
+
+    run, slope = jax.jit(function), jax.jit(jax.grad(lambda *a: jnp.sum(function(*a) ** 2), 1))
+    whole, gradient = run(x, kernel), slope(x, kernel)
+    for _ in range(3):
+        np.testing.assert_array_equal(run(x, kernel), whole)
+        np.testing.assert_array_equal(slope(x, kernel), gradient)
+    np.testing.assert_array_equal(run(x[:1], kernel), whole[:1])
+    np.testing.assert_array_equal(run(x[3:6], kernel), whole[3:6])
+
+
+def test_what_xla_keeps(monkeypatch):
+    monkeypatch.setenv(onednn.SWITCH, "1")
+    assert onednn.takes(problem())
+    assert onednn.takes(problem("weights", inputs=64, outputs=3))
+    assert not onednn.takes(problem(batch=1, inputs=8, outputs=8))
+    assert not onednn.takes(problem(dtype="float64"))
+    assert not onednn.takes(problem(dtype="float16"))
+    assert not onednn.takes(problem(taps=(4, 4), image=(17, 17), outputs=3))
+    assert not onednn.takes(problem("data", taps=(4, 4), image=(17, 17), inputs=3, outputs=512))
+    # no image of this size has a result of that one
+    assert not onednn.takes(problem(small=(40, 40)))
+
+
+def test_where_it_is_not_in_use(monkeypatch):
+    monkeypatch.setenv(onednn.SWITCH, "1")
+    assert not onednn.in_use()  # the session has eight devices
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert onednn.in_use()
+    with backend.programs_for("tpu"):
+        assert not onednn.in_use()
+    with backend.plain_programs():
+        assert not onednn.in_use()
+    monkeypatch.setenv(onednn.SWITCH, "0")
+    assert not onednn.in_use()
+
+
+def test_without_the_package(not_loaded, monkeypatch, caplog):
+    monkeypatch.setattr(onednn, "LIBRARY", "libmissing.so")
+    assert not onednn.in_use()
+    assert not caplog.text
+
+
+def test_without_a_compiler(not_loaded, monkeypatch, caplog):
+    monkeypatch.setattr(onednn, "COMPILERS", ("no-such-compiler",))
+    assert not onednn.in_use()
+    assert not onednn.in_use()
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "note: onednn-cpu-gomp is installed but cannot be used: there is no C++ compiler "
+        "(no-such-compiler)"
+    )
+
+
+def test_what_the_compiler_says(not_loaded, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(onednn, "SOURCE", tmp_path / "wrong.cc")
+    onednn.SOURCE.write_text("this is no program")
+    assert not onednn.in_use()
+    assert "error:" in caplog.text
+    assert "\n" not in caplog.records[-1].getMessage()
+    assert not [*tmp_path.rglob("*.so")]
+
+
+PROGRAM = """
+import jax, jax.numpy as jnp, os, pathlib
+from gan_jax.models import convolution
+from gan_jax.ops import onednn
+
+assert onednn.in_use()
+x, kernel = jnp.full((2, 16, 16, 32), 0.3), jnp.full((3, 3, 32, 32), 0.7)
+run = jax.jit(lambda x, kernel: convolution.conv(x, kernel, 1, 1))
+assert "ffi_call" in str(jax.make_jaxpr(run)(x, kernel))
+print(float(run(x, kernel).sum()))
+"""
+
+
+def test_a_damaged_file_in_the_cache(tmp_path):
+    """It is made again; processes of their own, since each loads the file once."""
+    environment = {onednn.SWITCH: "1", "GAN_JAX_CACHE": str(tmp_path)}
+    first = python(PROGRAM, environment=environment)
+    assert first.returncode == 0, first.stderr
+    (made,) = (tmp_path / "onednn").iterdir()
+    whole = made.read_bytes()
+    made.write_bytes(b"not a library")
+    second = python(PROGRAM, environment=environment)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == first.stdout
+    assert len(made.read_bytes()) == len(whole)
+
+
+def test_programs_of_an_earlier_process(tmp_path):
+    """jax keeps compiled programs in a folder; those with a convolution of oneDNN as well."""
+    environment = {
+        onednn.SWITCH: "1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    first = python(PROGRAM, environment=environment)
+    assert first.returncode == 0, first.stderr
+    kept = {p.name for p in tmp_path.glob("*-cache")}
+    assert kept
+    second = python(PROGRAM, environment=environment)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == first.stdout
+    assert {p.name for p in tmp_path.glob("*-cache")} == kept
+
+
+def test_a_run_says_so_and_goes_on_with_the_same_bits(tmp_path):
+    """Six steps, and four with two more after a resume."""
+    words = ["--config=configs/dcgan_mnist.py:tiny", "--config.batch_size=64"]
+    words += ["--config.model.gen.width=32", "--config.model.disc.width=32"]
+    words += ["--config.run.log_every=1", "--config.run.eval_every=0"]
+
+    def run(folder: str, steps: int) -> subprocess.CompletedProcess:
+        where = [f"--workdir={tmp_path / folder}", f"--config.run.steps={steps}"]
+        done = launch(*words, *where, environment={onednn.SWITCH: "1"})
+        assert done.returncode == 0, done.stderr
+        return done
+
+    assert "convolutions by oneDNN" in run("whole", 6).stdout
+    run("parted", 4)
+    run("parted", 6)
+    versions = json.loads((tmp_path / "whole" / "config.json").read_text())["versions"]
+    assert versions["onednn-cpu-gomp"] == "2023.2.0"
+    whole, parted = (_losses(tmp_path / name) for name in ("whole", "parted"))
+    assert [*whole] == [1, 2, 3, 4, 5, 6]
+    assert parted == whole
+
+
+def _losses(folder: Path) -> dict[int, tuple[float, float]]:
+    """Both losses of each step of a run."""
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {r["step"]: (r["loss/gen"], r["loss/disc"]) for r in rows if "loss/gen" in r}
