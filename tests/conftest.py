@@ -1,6 +1,7 @@
 """A compilation cache for the processes that tests start, and programs freed after each file."""
 
 import gc
+import importlib
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from gan_jax import log
 
 pytest.register_assert_rewrite("tests.helpers")
+xla_flags = importlib.import_module("tests.helpers.xla_flags")
 
 # before jax is imported anywhere; the same folder for the processes of all tests
 os.environ.setdefault(
@@ -22,13 +24,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # numbers of the tests are XLA's; tests of oneDNN switch it on
 os.environ.setdefault("GAN_JAX_ONEDNN", "0")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads wait by spinning
-# eight devices for the tests that compare one with many; processes that tests start see one.
-# Programs run once or twice here: what the compiler saves by optimising less is a third of all, and
-# without the fusion emitters another third (test_progan_system.py needs them).
+# eight devices for the tests that compare one with many; processes that tests start see one
 FLAGS = [
     "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
+    *xla_flags.FAST_COMPILING,
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
 for flag in FLAGS:

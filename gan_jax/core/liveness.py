@@ -147,9 +147,11 @@ class _Flat:
         """What the body of a loop, or the larger branch, takes beside its arguments and results."""
         name, params = equation.primitive.name, equation.params
         if name == "scan":
-            kept = params["num_consts"]
-            rows = kept + params["num_carry"]
             body = params["jaxpr"].jaxpr
+            # constants and then the carry look inside as they do outside, rows lose an axis; in the
+            # results the carry comes first
+            rows = sum(map(_as_outside, body.invars, equation.invars))
+            kept = rows - sum(map(_as_outside, body.outvars, equation.outvars))
             slices = sum(
                 math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in body.invars[rows:]
             )
@@ -319,3 +321,8 @@ def _reuse(live: dict[int, int], dying: list[int], wanted: int) -> int:
         if live[number] <= wanted - freed:
             freed += live.pop(number)
     return freed
+
+
+def _as_outside(inner: Any, outer: Any) -> bool:
+    """Whether an array of a loop's body has as many axes as the one of the loop itself."""
+    return inner.aval.ndim == outer.aval.ndim

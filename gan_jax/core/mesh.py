@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 
 import jax
 import numpy as np
-from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from gan_jax import splitting
+from gan_jax.core.alike import split_alike
 from gan_jax.core.system import Array, PyTree, Stage
 from gan_jax.errors import UserError
 
@@ -250,7 +250,7 @@ def split_as(rows: Array, drawn: PyTree) -> PyTree:
     row = rows[(slice(None), *(0,) * (rows.ndim - 1))]
 
     def tied(x: Array) -> Array:
-        return shard_alike(x, jax.lax.broadcast_in_dim(row, x.shape, (0,)).astype(x.dtype))[0]
+        return split_alike(x, jax.lax.broadcast_in_dim(row, x.shape, (0,)).astype(x.dtype))
 
     return jax.tree.map(tied, drawn)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.helpers.xla_flags import FAST_COMPILING
 from tests.soak import rules
 from tests.soak.fork_server import FIRST_WORDS, Command
 
@@ -27,7 +28,7 @@ ENVIRONMENT = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "OPENBLAS_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    "XLA_FLAGS": " ".join(FAST_COMPILING),
     "PYTHONPATH": str(ROOT),
 }
 

@@ -22,6 +22,7 @@ from gan_jax.models import progan as networks
 from gan_jax.ops import penalties, progressive_growing
 from gan_jax.run.experiment import Experiment
 from gan_jax.systems import progan, progan_schedule
+from tests.helpers import xla_flags
 from tests.helpers.shell import arrays, assert_same
 
 FACTS = Facts(16, 1, 4, 64, 16)
@@ -48,7 +49,7 @@ def emitters():
     """XLA's fusion emitters, which it has by default and this test session does not: without them a
     run of 5 steps and one of 14, two programs, round the steps they share differently."""
     options = progan.convolution.compiler_options
-    on = {"xla_cpu_use_fusion_emitters": True}
+    on = {xla_flags.EMITTERS: True} if xla_flags.OPTIONAL_EMITTERS else {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             progan.convolution, "compiler_options", lambda **how: (options(**how) or {}) | on
