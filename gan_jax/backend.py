@@ -38,8 +38,9 @@ def plain() -> bool:
 
 @contextlib.contextmanager
 def plain_programs() -> Iterator[None]:
-    """Within this block programs that are traced hold operations of XLA alone, which it can count,
-    split over devices and write for other machines."""
+    """Within this block programs that are traced hold operations of XLA alone, which it can count
+    and split over devices. jax must not find an earlier trace of the same function: what is traced
+    here is a new function, or has `plain` among its static arguments."""
     before = _plain.set(True)
     try:
         yield

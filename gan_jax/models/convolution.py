@@ -37,8 +37,7 @@ class Geometry(NamedTuple):
     image: tuple[int, int]  # height and width of the large image
     taps: tuple[int, int]  # height and width of the kernel
     swapped: bool = False  # the kernel's last two axes are those of a transposed convolution
-    foreign: bool = False  # oneDNN computes it if that is faster; here, where jax sees it as part
-    # of what it has traced
+    foreign: bool = False  # oneDNN may compute it; kept here so that jax's traces depend on it
 
 
 def conv(x: Array, kernel: Array, strides: int, padding: int, form: str = "auto") -> Array:

@@ -38,7 +38,8 @@ def keep(jax, chosen: str, several: bool) -> None:
         if several or jax.config.jax_compilation_cache_dir:
             return
         folder = default_folder(os.environ)
-        problem = _made(folder) or _bounded(folder.parent)
+        problem = "there is no home folder" if not folder.is_absolute() else ""
+        problem = problem or _made(folder) or _bounded(folder.parent)
         chosen = str(folder)
     else:
         problem = "" if "://" in chosen else _made(Path(chosen))
@@ -49,7 +50,8 @@ def keep(jax, chosen: str, several: bool) -> None:
 
 
 def default_folder(environment: Mapping[str, str]) -> Path:
-    """The folder for this kind of machine below the user's cache folder."""
+    """The folder for this kind of machine below the user's cache folder; a relative path if there
+    is no home folder."""
     caches = environment.get("XDG_CACHE_HOME", "")
     parent = Path(caches) if os.path.isabs(caches) else Path(os.path.expanduser("~/.cache"))
     return parent / "gan_jax" / f"compiled-{_machine()}"

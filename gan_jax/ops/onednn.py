@@ -8,13 +8,12 @@ backward by weights the weight gradient. XLA calls them through onednn.cc, which
 import contextlib
 import ctypes
 import hashlib
+import importlib.metadata
 import logging
 import math
 import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -31,12 +30,13 @@ from gan_jax.files import cache_folder, write_bytes
 logger = logging.getLogger(__name__)
 
 TARGET = "gan_jax_convolve"  # the operation's name in XLA's programs
-SWITCH = "GAN_JAX_ONEDNN"  # the variable of the environment that is 0 where XLA computes all
-PACKAGE = "onednn-cpu-gomp"
+SWITCH = "GAN_JAX_ONEDNN"  # the variable of the environment that is OFF where XLA computes all
+OFF = ("0", "false", "no", "off")
+PACKAGE, HEADERS, VERSION = "onednn-cpu-gomp", "onednn-devel-cpu-gomp", "2023.2.0"
 SOURCE = Path(__file__).with_suffix(".cc")
 LIBRARY = "libdnnl.so.3"
 COMPILERS = ("c++", "g++", "clang++")
-PATIENCE = 120  # seconds that the compiler may take, which needs four
+COMPILER_SECONDS = 120  # at most; it needs about four
 SPINS = "10000"  # how often a thread of oneDNN looks for more work before it sleeps
 
 # Floating point operations: with fewer, XLA has done its work before oneDNN's threads are awake.
@@ -117,7 +117,7 @@ def in_use() -> bool:
     Not if it is not installed or switched off, or if programs are for another device than a single
     CPU: XLA cannot split an operation that it does not know.
     """
-    if backend.plain() or os.environ.get(SWITCH, "1") == "0":
+    if backend.plain() or os.environ.get(SWITCH, "").lower() in OFF:
         return False
     here = backend.kind() == jax.default_backend() == "cpu" and jax.device_count() == 1
     return here and library() is not None
@@ -126,7 +126,7 @@ def in_use() -> bool:
 def convolve(problem: Problem, first: Array, second: Array) -> Array:
     """The result of a problem: y of (x, kernel), x of (y, kernel), or the kernel of (x, y)."""
     result = jax.ShapeDtypeStruct(problem.shape, jnp.dtype(problem.dtype))
-    call = jax.ffi.ffi_call(TARGET, result, vmap_method="sequential")
+    call = jax.ffi.ffi_call(TARGET, result, vmap_method="expand_dims")
     return call(first, second, problem=problem.numbers)
 
 
@@ -141,53 +141,96 @@ def implementation(problem: Problem) -> str:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """onednn.cc, compiled and registered with XLA; None where the package is not installed.
+    """onednn.cc, compiled and registered with XLA; None where the packages are not installed.
 
-    A line says why it cannot be compiled or loaded, if so; XLA then computes everything. Threads of
-    oneDNN would wait actively for more work, which holds up XLA's, so they may do so only for
-    microseconds; OMP_WAIT_POLICY and GOMP_SPINCOUNT of the environment go before that.
+    A line says why they cannot be used, if so; XLA then computes everything. Threads of oneDNN
+    would wait actively for more work, which holds up XLA's, so they may do so for microseconds
+    only; OMP_WAIT_POLICY and GOMP_SPINCOUNT of the environment go before that. This has no effect
+    if another library has loaded OpenMP before.
     """
-    root = Path(sysconfig.get_path("data"))
-    headers = [root / "include", Path(jax.ffi.include_dir())]
-    found = root / "lib" / LIBRARY
-    if not sys.platform.startswith("linux") or not found.is_file():
-        return None
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-        os.environ["GOMP_SPINCOUNT"] = SPINS
     try:
-        opened = _compiled(found, headers)
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or error
-        reason = " ".join(str(reason).split())[:300]
-        logger.warning(f"note: {PACKAGE} is installed but cannot be used: {reason}")
+        binary, headers = _installed(PACKAGE, LIBRARY), _installed(HEADERS, "dnnl.hpp")
+        if not binary:
+            return None
+        if not headers:
+            raise OSError(f"its headers are missing: pip install {HEADERS}=={VERSION}")
+        if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+            os.environ["GOMP_SPINCOUNT"] = SPINS
+        opened = _compiled(binary[0], headers[0].parent.parent.parent)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = " ".join(str(getattr(error, "stderr", None) or error).split())[:300]
+        logger.warning(
+            f"note: {PACKAGE} is installed but cannot be used, so XLA computes convolutions "
+            f"({SWITCH}=0: without this line): {reason}"
+        )
         return None
     handler = jax.ffi.pycapsule(opened.gan_jax_convolve)
     jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
     return opened
 
 
-def _compiled(found: Path, headers: list[Path]) -> ctypes.CDLL:
-    """onednn.cc as a library, compiled unless the user's cache folder has it whole.
+def _installed(package: str, name: str) -> list[Path]:
+    """The files of this name that belong to a package, the longest path first; [] without it.
+
+    Raises OSError for another version of the package.
+    """
+    try:
+        found = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    if found.version != VERSION:
+        raise OSError(f"{package} {found.version} is there, and version {VERSION} is needed")
+    paths = [Path(found.locate_file(f)).resolve() for f in found.files or () if f.name == name]
+    return sorted(paths, key=lambda path: -len(path.parts))
+
+
+def _compiled(binary: Path, headers: Path) -> ctypes.CDLL:
+    """onednn.cc as a library: that in the user's cache folder, if it is whole, else a new one.
 
     Raises:
-      OSError: there is no compiler, or a file cannot be written.
+      OSError, RuntimeError: there is no compiler, or no folder for files.
       subprocess.SubprocessError: the compiler failed or took too long.
     """
-    linked = [f"-L{found.parent}", f"-l:{found.name}", f"-Wl,-rpath,{found.parent}"]
-    options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", *(f"-I{path}" for path in headers)]
+    linked = [f"-L{binary.parent}", f"-l:{binary.name}", f"-Wl,-rpath,{binary.parent}"]
+    places = [f"-I{headers}", f"-I{jax.ffi.include_dir()}"]
+    options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", *places]
     made_of = repr((SOURCE.read_text(), options, linked, jax.lib.__version__))
-    target = cache_folder() / "onednn" / f"{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    if target.is_file():
-        with contextlib.suppress(OSError):
-            return ctypes.CDLL(str(target))
+    kept = _Kept(hashlib.sha256(made_of.encode()).hexdigest()[:16])
+    if (opened := kept.opened()) is not None:
+        return opened
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise OSError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
-    target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("compiling gan_jax/ops/onednn.cc, once for this machine")
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / target.name
+        made = Path(folder) / "onednn.so"
         command = [compiler, *options, str(SOURCE), "-o", str(made), *linked]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
-        write_bytes(target, made.read_bytes())  # at once: another process may do the same
-    return ctypes.CDLL(str(target))
+        how = dict(check=True, capture_output=True, text=True, errors="replace")
+        subprocess.run(command, timeout=COMPILER_SECONDS, **how)
+        kept.keep(made.read_bytes())
+        return ctypes.CDLL(str(made))
+
+
+class _Kept:
+    """A library in the user's cache folder, with the checksum of its file beside it: the system
+    ends a process that loads half a library."""
+
+    def __init__(self, name: str):
+        folder = cache_folder() / "onednn"
+        self._library, self._checksum = folder / f"{name}.so", folder / f"{name}.sha256"
+
+    def opened(self) -> ctypes.CDLL | None:
+        """The library; None if it is not there, not whole or another user's."""
+        with contextlib.suppress(OSError):
+            found = self._library.read_bytes()
+            own = self._library.stat().st_uid == os.getuid()
+            if own and hashlib.sha256(found).hexdigest() == self._checksum.read_text():
+                return ctypes.CDLL(str(self._library))
+        return None
+
+    def keep(self, made: bytes) -> None:
+        """Writes both files, if that is possible."""
+        with contextlib.suppress(OSError):
+            self._library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_bytes(self._library, made)
+            write_bytes(self._checksum, hashlib.sha256(made).hexdigest().encode())

@@ -42,6 +42,17 @@ def test_the_folder_of_the_user(monkeypatch, tmp_path, asked):
     assert str(compiled.default_folder(os.environ)).startswith(f"{tmp_path}/home/.cache/")
 
 
+def test_no_home_folder(monkeypatch, tmp_path, asked, caplog):
+    """As in a container whose user is not in its list: nothing is written to a folder named ~."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compiled.os.path, "expanduser", lambda path: path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    keep()
+    assert not asked
+    assert "there is no home folder" in caplog.text
+    assert not [*tmp_path.iterdir()]
+
+
 def test_processors_do_not_share_programs(monkeypatch, tmp_path):
     first = compiled.default_folder({})
     assert compiled.default_folder({}) == first

@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 
 from gan_jax import backend
+from gan_jax import config as configs
+from gan_jax.core import sharing
+from gan_jax.core.system import Facts
 from gan_jax.models import convolution
 from gan_jax.ops import onednn
+from gan_jax.run import trial
+from gan_jax.run.experiment import Experiment
 from tests.helpers.shell import launch, python
 
 pytestmark = pytest.mark.skipif(
@@ -102,16 +107,32 @@ def test_the_results_of_xla(switched_on, shape, transposed):
         np.testing.assert_allclose(here, there, rtol=0, atol=3e-6 * np.abs(there).max())
 
 
-def test_several_at_a_time(switched_on):
-    """Under vmap, over images as well as kernels."""
-    x, kernels = numbers(3, 2, 6, 6, 4), numbers(3, 3, 3, 4, 8, seed=1)
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), ((0, 1), (0, None))], ids=str)
+@pytest.mark.parametrize("derivative", [False, True])
+def test_several_at_a_time(switched_on, axes, derivative):
+    """Under vmap, over images, kernels and both, and twice over images."""
+    nested = isinstance(axes[0], tuple)
+    lead = [(3, 2) if nested else (3,) if axis is not None else () for axis in axes]
+    x = numbers(*(lead[0]), 2, 6, 6, 4)
+    kernel = numbers(*((3,) if nested else lead[1]), 3, 3, 4, 8, seed=1)
 
-    def one(x, kernel):
+    def plain(x, kernel):
         return convolution.conv(x, kernel, 1, 1, "explicit")
 
-    found = jax.jit(jax.vmap(one))(x, kernels)
-    expected = [one(*pair) for pair in zip(x, kernels, strict=True)]
-    np.testing.assert_array_equal(found, expected)
+    def cubes(x, kernel):
+        return jnp.sum(plain(x, kernel) ** 3)
+
+    one = jax.grad(cubes, (0, 1)) if derivative else plain
+
+    several = jax.vmap(one, (0, None) if nested else axes)
+    if nested:
+        several = jax.vmap(several, (0, 0))
+    assert "ffi_call" in str(jax.make_jaxpr(several)(x, kernel))
+    found = jax.jit(several)(x, kernel)
+    with backend.plain_programs():
+        expected = jax.jit(lambda *a: several(*a))(x, kernel)
+    for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=3e-6 * np.abs(there).max())
 
 
 def test_half_precision_has_sums_in_single_precision(switched_on):
@@ -123,6 +144,15 @@ def test_half_precision_has_sums_in_single_precision(switched_on):
     found = jax.jit(lambda *a: onednn.convolve(one, *a))(x, kernel)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(found, np.full((4, 14, 14, 32), 4608, found.dtype))
+    x, kernel = numbers(2, 6, 6, 16), numbers(3, 3, 16, 24, seed=1) / 16
+
+    def function(x, kernel):
+        y = convolution.conv(x, kernel, 1, 1, "explicit")
+        return y, jax.grad(lambda k: jnp.sum(convolution.conv(x, k, 1, 1, "explicit") ** 2))(kernel)
+
+    half = jax.jit(function)(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    for here, there in zip(half, function(x, kernel), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=0.02 * np.abs(there).max())
 
 
 def test_the_same_bits_again_and_in_any_batch(switched_on):
@@ -162,12 +192,13 @@ def test_where_it_is_not_in_use(monkeypatch):
         assert not onednn.in_use()
     with backend.plain_programs():
         assert not onednn.in_use()
-    monkeypatch.setenv(onednn.SWITCH, "0")
-    assert not onednn.in_use()
+    for word in ("0", "off", "False"):
+        monkeypatch.setenv(onednn.SWITCH, word)
+        assert not onednn.in_use()
 
 
 def test_without_the_package(not_loaded, monkeypatch, caplog):
-    monkeypatch.setattr(onednn, "LIBRARY", "libmissing.so")
+    monkeypatch.setattr(onednn, "PACKAGE", "no-such-package")
     assert not onednn.in_use()
     assert not caplog.text
 
@@ -178,9 +209,22 @@ def test_without_a_compiler(not_loaded, monkeypatch, caplog):
     assert not onednn.in_use()
     (record,) = caplog.records
     assert record.getMessage() == (
-        "note: onednn-cpu-gomp is installed but cannot be used: there is no C++ compiler "
-        "(no-such-compiler)"
+        "note: onednn-cpu-gomp is installed but cannot be used, so XLA computes convolutions "
+        "(GAN_JAX_ONEDNN=0: without this line): there is no C++ compiler (no-such-compiler)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HEADERS", "no-such-package", "pip install no-such-package==2023.2.0"),
+        ("VERSION", "1.0", "onednn-cpu-gomp 2023.2.0 is there, and version 1.0 is needed"),
+    ],
+)
+def test_other_packages(not_loaded, monkeypatch, caplog, name, value, said):
+    monkeypatch.setattr(onednn, name, value)
+    assert not onednn.in_use()
+    assert said in caplog.text
 
 
 def test_what_the_compiler_says(not_loaded, monkeypatch, caplog, tmp_path):
@@ -210,13 +254,80 @@ def test_a_damaged_file_in_the_cache(tmp_path):
     environment = {onednn.SWITCH: "1", "GAN_JAX_CACHE": str(tmp_path)}
     first = python(PROGRAM, environment=environment)
     assert first.returncode == 0, first.stderr
-    (made,) = (tmp_path / "onednn").iterdir()
+    (made,) = (tmp_path / "onednn").glob("*.so")
     whole = made.read_bytes()
-    made.write_bytes(b"not a library")
+    made.write_bytes(whole[: len(whole) // 2])
     second = python(PROGRAM, environment=environment)
     assert second.returncode == 0, second.stderr
     assert second.stdout == first.stdout
     assert len(made.read_bytes()) == len(whole)
+    before = made.stat().st_mtime_ns
+    third = python(PROGRAM, environment=environment)
+    assert third.stdout.splitlines() == first.stdout.splitlines()[1:]
+    assert made.stat().st_mtime_ns == before
+
+
+OTHER_PROCESSORS = """
+import os, sys
+import jax, jax.numpy as jnp, numpy as np
+from gan_jax import backend
+from gan_jax.models import convolution
+from gan_jax.ops import onednn
+
+onednn.LEAST = onednn.FEW_CHANNELS = 0
+x = jax.random.normal(jax.random.key(0), (16, 33, 33, 1))
+kernel = jax.random.normal(jax.random.key(1), (5, 5, 1, 64))
+
+def functions():
+    def loss(x, kernel):
+        parts = [jnp.sum(convolution.conv(x * i, kernel, 2, 2) ** 2) for i in range(1, 13)]
+        return sum(parts)
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+run = functions()
+assert "ffi_call" in str(jax.make_jaxpr(run)(x, kernel))
+before = len(os.listdir("/proc/self/task"))
+found = jax.block_until_ready(run(x, kernel))
+more = len(os.listdir("/proc/self/task")) - before
+with backend.plain_programs():
+    expected = functions()(x, kernel)
+for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(here, there, rtol=0, atol=1e-5 * np.abs(there).max())
+assert more <= 8, f"{more} threads of OpenMP"
+"""
+
+
+@pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2", "SSE41"])
+def test_older_processors_and_many_at_a_time(instructions):
+    """oneDNN has other programs for each set of instructions. The twelve convolutions do not depend
+    on each other, so that XLA begins several; OpenMP's threads are as many as for one."""
+    environment = {
+        onednn.SWITCH: "1", "ONEDNN_MAX_CPU_ISA": instructions,
+        "OMP_NUM_THREADS": "8", "NPROC": "8",
+    }  # fmt: skip
+    done = python(OTHER_PROCESSORS, environment=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_reads_programs_sees_it(switched_on, monkeypatch):
+    """The work of a step is counted without it, and no convolution of it goes into a loop."""
+    config = configs.load_file("dcgan_mnist", "tiny")
+    config.update_from_flattened_dict({"run.devices": 1, "batch_size": 8})
+    facts = Facts(28, 1, 10, 100, 10)
+    made = Experiment(config, facts._replace(resolution=config.data.resolution))
+    given = numbers(1, 8, 8, 4), numbers(3, 3, 4, 4)
+    program = jax.make_jaxpr(lambda x, k: convolution.conv(x, k, 1, 1))(*given)
+    assert "conv_general_dilated" not in str(program)
+    assert sharing.has_convolution(program.jaxpr)
+    step = made.lowered_step(made.last)
+    assert onednn.TARGET in step.as_text()
+    counted = trial._work(made, made.last)
+    assert onednn.TARGET in made.lowered_step(made.last).as_text()
+    monkeypatch.setenv(onednn.SWITCH, "0")
+    plain = Experiment(config, made.facts)
+    assert onednn.TARGET not in plain.lowered_step(plain.last).as_text()
+    assert counted == trial._work(plain, plain.last)
+    assert counted > 1.5 * float(step.cost_analysis()["flops"])
 
 
 def test_programs_of_an_earlier_process(tmp_path):
