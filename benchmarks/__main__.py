@@ -38,6 +38,7 @@ from benchmarks.details import (
     warp,
 )
 from gan_jax.errors import UserError, near_miss
+from gan_jax.ops import onednn as onednn_switch
 
 Part = Callable[[step.Opened], dict[str, Any]]
 PARTS: dict[str, Part] = {
@@ -65,6 +66,11 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="tiny networks, to try it out")
     parser.add_argument("--json", default="", help="file for all figures; the tables lie beside it")
     parser.add_argument("--remark", default="", help="a sentence about this run, for the table")
+    parser.add_argument(
+        "--onednn",
+        action="store_true",
+        help="gan_jax with oneDNN's convolutions beside gan_jax without them, and no PyTorch",
+    )
     parser.add_argument("--list", action="store_true", help="only list what can be measured")
     options = parser.parse_args(words)
     options.parts = [part.strip() for part in options.parts.split(",") if part.strip()]
@@ -148,6 +154,11 @@ def main(words: list[str]) -> int:
             for entry in (*cases.CASES, *DETAILS):
                 print(f"{entry.name:24s} {entry.system:18s} {entry.title}")
             return 0
+        # both use OpenMP, which lets threads sleep sooner if there are more than cores: where
+        # oneDNN computes in this process, PyTorch takes up to twice as long
+        os.environ[onednn_switch.SWITCH] = "1" if options.onednn else "0"
+        if options.onednn and not onednn_switch.in_use():
+            raise UserError("--onednn: oneDNN is not in use here; see docs/how_to/install.md")
 
         def keep(results: dict[str, Any]) -> None:
             if options.json:

@@ -15,6 +15,7 @@ from benchmarks import machine
 from gan_jax import config as configs
 from gan_jax.core.system import Facts, Stage
 from gan_jax.errors import UserError, near_miss
+from gan_jax.ops import onednn
 from gan_jax.run.experiment import Experiment
 
 Changes = Mapping[str, Any]  # values of config keys, such as "model.gen.width"
@@ -83,8 +84,8 @@ def stage_of(experiment: Experiment) -> Stage:
 
 
 def torch_is_here() -> bool:
-    """Whether PyTorch is installed."""
-    return importlib.util.find_spec("torch") is not None
+    """Whether PyTorch is installed, and not slowed down by oneDNN in this process."""
+    return importlib.util.find_spec("torch") is not None and not onednn.in_use()
 
 
 GAN_LOSSES = ("loss/gen", "loss/disc")

@@ -113,7 +113,8 @@ def markdown(results: Results) -> str:
 def machine(results: Results) -> str:
     """The machine, its peaks and what is missing, in a few lines."""
     words = results["machine"]
-    versions = ", ".join(f"{k} {words[k]}" for k in ("jax", "jaxlib", "torch") if k in words)
+    libraries = ("jax", "jaxlib", "torch", "onednn")
+    versions = ", ".join(f"{name} {words[name]}" for name in libraries if name in words)
     cores = f"{words['cores']} core{'' if words['cores'] == '1' else 's'}"
     lines = [f"{words['device']}, {cores}, {words['system']}; {versions}."]
     peaks = [f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in results["peaks"].items()]
@@ -121,7 +122,9 @@ def machine(results: Results) -> str:
         lines.append(f"A large product of matrices: {' and '.join(peaks)}.")
     if results["small"]:
         lines.append("The networks are small ones, to try the benchmark out: --small.")
-    if "torch" not in words:
+    if "onednn" in words:
+        lines.append("PyTorch is left out, which oneDNN would slow down in the same process.")
+    elif "torch" not in words:
         lines.append(
             "PyTorch is not installed, so gan_jax was timed alone: "
             "pip install -r benchmarks/requirements-bench.txt"

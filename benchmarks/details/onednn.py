@@ -1,4 +1,4 @@
-"""Convolutions of U-Nets by oneDNN, beside XLA's own and PyTorch's."""
+"""Convolutions of U-Nets beside PyTorch's, or with --onednn by oneDNN beside XLA's own."""
 
 from functools import partial
 

@@ -12,35 +12,35 @@ from jax.extend.core import Primitive
 from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
 
-_numbers = itertools.count()  # of groups: no two in a program may be the same
+_numbers = itertools.count()  # of groups
 
 
 def split_alike(x: Array, y: Array) -> Array:
     """x, split over the devices as y is, which has the same shape; nothing else changes."""
-    return _tie.bind(x, y)
+    return _tie.bind(x, y)[0]
 
 
 _tie = Primitive("shard_alike")
-_tie.def_impl(lambda x, y: x)
-_tie.def_abstract_eval(lambda x, y: x)
+_tie.multiple_results = True  # as a view of both: see gan_jax.core.liveness
+_tie.def_impl(lambda x, y: [x, y])
+_tie.def_abstract_eval(lambda x, y: [x, y])
 
 
 def _lowered(context: mlir.LoweringRuleContext, x, y):
-    if jax.config.jax_use_shardy_partitioner:  # the older partitioner does not know groups
+    if jax.config.jax_use_shardy_partitioner:  # the older partitioner is told nothing
         group = next(_numbers)
         sdy.sharding_group(x, group)
         sdy.sharding_group(y, group)
-    return [x]
+    return [x, y]
 
 
 def _derivative(values, tangents):
-    (x, y), (slope, _) = values, tangents
-    return split_alike(x, y), slope
+    return _tie.bind(*values), [*tangents]
 
 
 def _batched(values, axes):
-    (x, y), (axis, other) = values, axes
-    return (split_alike(x, y) if axis == other else x), axis
+    tied = axes[0] == axes[1]
+    return (_tie.bind(*values) if tied else [*values]), [*axes]
 
 
 mlir.register_lowering(_tie, _lowered)

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -39,14 +40,15 @@ COMPILERS = ("c++", "g++", "clang++")
 COMPILER_SECONDS = 120  # at most; it needs about four
 SPINS = "10000"  # how often a thread of oneDNN looks for more work before it sleeps
 
-# Floating point operations: with fewer, XLA has done its work before oneDNN's threads are awake.
-# The reasons for this and the next number: `make bench SYSTEM=onednn`
-LEAST = 2**21
-FEW_CHANNELS = 4
+# Floating point operations, those for a single image where images are computed: with fewer, XLA
+# has done its work before oneDNN's threads are awake
+LEAST = 2**17
 
 Kind = Literal["forward", "data", "weights"]
 KINDS = ("forward", "data", "weights")
 DTYPES = ("float32", "bfloat16")
+
+_loading = threading.Lock()
 
 
 class Problem(NamedTuple):
@@ -99,16 +101,20 @@ class Problem(NamedTuple):
 
 
 def takes(problem: Problem) -> bool:
-    """Whether oneDNN is faster than XLA at this problem, if it is in use."""
-    if problem.operations < LEAST or problem.dtype not in DTYPES or _thin(problem):
+    """Whether oneDNN computes a problem where it is in use."""
+    if problem.dtype not in DTYPES or not _worth(problem):
         return False
     return implementation(problem).partition(":")[0] not in ("", "ref")
 
 
-def _thin(problem: Problem) -> bool:
-    """Whether few channels come from a kernel with an even side, where XLA is faster."""
-    few = problem.kind != "weights" and problem.shape[-1] <= FEW_CHANNELS
-    return few and problem.taps[0] % 2 == 0
+def _worth(problem: Problem) -> bool:
+    """Whether oneDNN was found to be faster than XLA at such a problem.
+
+    Steps of networks of kernels with even sides (pix2pix, DCGAN) are not faster with it
+    (docs/performance.md). Of an image the answer is the same in any batch, and so are its bits.
+    """
+    of_images = 1 if problem.kind == "weights" else problem.batch
+    return problem.operations // of_images >= LEAST and problem.taps[0] % 2 == 1
 
 
 def in_use() -> bool:
@@ -139,8 +145,14 @@ def implementation(problem: Problem) -> str:
     return ask(numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))).decode()
 
 
-@cache
 def library() -> ctypes.CDLL | None:
+    """What `_loaded` gives, which threads that trace programs may ask for at the same time."""
+    with _loading:
+        return _loaded()
+
+
+@cache
+def _loaded() -> ctypes.CDLL | None:
     """onednn.cc, compiled and registered with XLA; None where the packages are not installed.
 
     A line says why they cannot be used, if so; XLA then computes everything. Threads of oneDNN
@@ -208,7 +220,7 @@ def _compiled(binary: Path, headers: Path) -> ctypes.CDLL:
         how = dict(check=True, capture_output=True, text=True, errors="replace")
         subprocess.run(command, timeout=COMPILER_SECONDS, **how)
         kept.keep(made.read_bytes())
-        return ctypes.CDLL(str(made))
+        return kept.opened() or ctypes.CDLL(str(made))
 
 
 class _Kept:
@@ -224,7 +236,8 @@ class _Kept:
         with contextlib.suppress(OSError):
             found = self._library.read_bytes()
             own = self._library.stat().st_uid == os.getuid()
-            if own and hashlib.sha256(found).hexdigest() == self._checksum.read_text():
+            checksum = hashlib.sha256(found).hexdigest().encode()
+            if own and checksum == self._checksum.read_bytes():
                 return ctypes.CDLL(str(self._library))
         return None
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from gan_jax.core import liveness
+from gan_jax.core.mesh import split_as
 
 N = 64
 ARRAY = N * N * 4  # bytes of one [N, N] in float32
@@ -132,3 +133,15 @@ def test_gradients_are_told_from_activations():
     assert found.arguments == 9 * ARRAY
     assert found.examples >= 8 * ARRAY
     assert found.weights <= ARRAY
+
+
+def test_an_array_that_is_tied_to_the_batch_is_not_counted_twice():
+    def step(tie):
+        def made(x, key):
+            drawn = jax.random.normal(key, x.shape)
+            drawn = split_as(x, drawn) if tie else drawn
+            return jnp.sum(jnp.square(x + drawn) * jnp.sum(drawn))
+
+        return peak(made, jnp.zeros((32, 8, 8, 3)), jax.random.key(0)).examples
+
+    assert step(True) == step(False)

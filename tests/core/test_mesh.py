@@ -164,3 +164,16 @@ def test_placed_and_whole_are_about_the_mesh_of_the_block():
     assert split.sharding.spec == P("fsdp")
     assert copied.sharding.spec == P()
     assert all(same is x for same in both(x))
+
+
+def test_a_tie_changes_no_number():
+    """Nor a derivative, one by one and several at a time."""
+    rows, drawn = jnp.arange(12.0).reshape(4, 3), jnp.linspace(1, 2, 4)
+
+    def loss(drawn):
+        return jnp.sum(jnp.square(split_as(rows, drawn)))
+
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(drawn), 2 * drawn)
+    np.testing.assert_allclose(loss(drawn), jnp.sum(drawn**2), rtol=1e-6)
+    found = jax.vmap(loss)(jnp.stack([drawn, 2 * drawn]))
+    np.testing.assert_allclose(found[1], 4 * loss(drawn), rtol=1e-6)
