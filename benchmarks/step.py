@@ -74,19 +74,20 @@ class Opened:
         """Our step in bfloat16, compiled, on GPUs and TPUs."""
         if not machine.accelerated() or "dtype" not in self.case.load(self.small).model:
             return None
-        experiment = self.case.experiment(self.small, model__dtype=HALF)
-        step = Ours(experiment, stage_of(experiment))
-        step.compile()
-        return step
+        return self._another(model__dtype=HALF)
 
     def plain(self) -> Ours | None:
         """Our step without oneDNN's convolutions, compiled, where they are in use."""
         if not onednn.in_use():
             return None
-        experiment = self.case.experiment(self.small)
-        step = Ours(experiment, stage_of(experiment))
         with backend.plain_programs():
-            step.compile()
+            return self._another()
+
+    def _another(self, **changes: Any) -> Ours:
+        """A step of its own, compiled; `changes` as for `Case.load`."""
+        experiment = self.case.experiment(self.small, **changes)
+        step = Ours(experiment, stage_of(experiment))
+        step.compile()
         return step
 
 

@@ -6,7 +6,9 @@ would need there. Networks and steps take forms that suit their device, so they 
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from typing import Any
 
 _other: ContextVar[str] = ContextVar("other", default="")
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -21,14 +23,9 @@ def kind() -> str:
     return jax.default_backend()
 
 
-@contextlib.contextmanager
-def programs_for(other: str) -> Iterator[None]:
+def programs_for(other: str) -> AbstractContextManager[None]:
     """Within this block `kind` is `other`: what is traced is a program for such a device."""
-    before = _other.set(other)
-    try:
-        yield
-    finally:
-        _other.reset(before)
+    return _within(_other, other)
 
 
 def plain() -> bool:
@@ -36,13 +33,22 @@ def plain() -> bool:
     return _plain.get()
 
 
-@contextlib.contextmanager
-def plain_programs() -> Iterator[None]:
+def plain_programs() -> AbstractContextManager[None]:
     """Within this block programs that are traced hold operations of XLA alone, which it can count
     and split over devices. jax must not find an earlier trace of the same function: what is traced
-    here is a new function, or has `plain` among its static arguments."""
-    before = _plain.set(True)
+    here is a new function, or has `form` among its static arguments."""
+    return _within(_plain, True)
+
+
+def form() -> tuple[str, bool]:
+    """What a trace depends on beside its arguments: `kind` and `plain`."""
+    return kind(), plain()
+
+
+@contextlib.contextmanager
+def _within(variable: ContextVar, value: Any) -> Iterator[None]:
+    before = variable.set(value)
     try:
         yield
     finally:
-        _plain.reset(before)
+        variable.reset(before)

@@ -4,13 +4,16 @@ A detail makes its contenders, which agree on their results before they are time
 those of benchmarks.contenders, where it is installed and computes on a CPU.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from benchmarks.cases import torch_is_here
 from benchmarks.timing import Contender
+from gan_jax.models import convolution
 
 
 class Detail(NamedTuple):
@@ -35,3 +38,19 @@ def beside_torch() -> bool:
 def timed(call: Callable[[], object]) -> Contender:
     """A call of JAX, whose result may still be computed when it returns."""
     return Contender(call, jax.block_until_ready)
+
+
+def trained(function: Callable, backward: bool, given: Sequence[np.ndarray], pull: np.ndarray):
+    """A call, compiled like a training step, for the output (y,) of `function(*given)`, with
+    `backward` also for the gradients: (y, *gradients), where `pull` is that of y."""
+
+    def forward(pull, *inputs):
+        return (function(*inputs),)
+
+    def both(pull, *inputs):
+        y, back = jax.vjp(function, *inputs)
+        return y, *back(pull)
+
+    options = convolution.compiler_options(products=True)
+    run = jax.jit(both if backward else forward, compiler_options=options)
+    return functools.partial(run, *jax.device_put((pull, *given)))

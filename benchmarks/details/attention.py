@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.details import Detail, beside_torch, timed
+from benchmarks.details import Detail, beside_torch, timed, trained
 from benchmarks.timing import Contender
-from gan_jax.models import convolution
 from gan_jax.models.unet_blocks import attention
 
 SIZE, HEADS = (32, 256, 384), 4  # tokens [B, T, 3C] of diffusion_32's maps of 16 px
@@ -30,9 +29,10 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
     random = np.random.default_rng(0)
     qkv = random.normal(size=(batch, tokens, wide)).astype(np.float32)
     pull = random.normal(size=(batch, tokens, wide // 3)).astype(np.float32)
+    ways = {"gan_jax": attention, "in the order of the formula": by_definition}
     calls = {
-        "gan_jax": _ours(attention, backward, qkv, pull),
-        "in the order of the formula": _ours(by_definition, backward, qkv, pull),
+        name: trained(partial(way, heads=HEADS, order="legacy"), backward, [qkv], pull)
+        for name, way in ways.items()
     }
     found = {name: timed(call) for name, call in calls.items()}
     results = {name: [np.asarray(a) for a in call()] for name, call in calls.items()}
@@ -46,21 +46,6 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
         for here, there in zip(results["gan_jax"], result, strict=True):
             np.testing.assert_allclose(there, here, rtol=1e-3, atol=1e-3, err_msg=name)
     return found
-
-
-def _ours(function, backward: bool, qkv: np.ndarray, pull: np.ndarray):
-    """A call, compiled like a training step."""
-
-    def forward(qkv, pull):
-        return (function(qkv, HEADS, "legacy"),)
-
-    def both(qkv, pull):
-        y, back = jax.vjp(lambda x: function(x, HEADS, "legacy"), qkv)
-        return y, *back(pull)
-
-    options = convolution.compiler_options(products=True)
-    run = jax.jit(both if backward else forward, compiler_options=options)
-    return partial(run, *jax.device_put((qkv, pull)))
 
 
 DETAILS = tuple(

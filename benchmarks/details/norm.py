@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.details import Detail, beside_torch, timed
+from benchmarks.details import Detail, beside_torch, timed, trained
 from benchmarks.timing import Contender
-from gan_jax.models import convolution
 from gan_jax.models.unet_blocks import normalized
 
 SIZE = (32, 32 * 32, 64)  # [B, H·W, C] of the larger maps of a step
@@ -29,8 +28,8 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
     given = tuple(random.normal(size=s).astype(np.float32) for s in (size, size[2:], size[2:]))
     pull = random.normal(size=size).astype(np.float32)
     calls = {
-        "gan_jax": _ours(normalized, backward, given, pull),
-        "by groups": _ours(by_groups, backward, given, pull),
+        "gan_jax": trained(partial(normalized, groups=GROUPS), backward, given, pull),
+        "by groups": trained(partial(by_groups, groups=GROUPS), backward, given, pull),
     }
     found = {name: timed(call) for name, call in calls.items()}
     expected = [np.asarray(a) for a in jax.tree.leaves(calls["gan_jax"]())]
@@ -44,21 +43,6 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
         for here, there in zip(expected, result, strict=True):
             np.testing.assert_allclose(there, here, rtol=1e-3, atol=1e-2, err_msg=name)
     return found
-
-
-def _ours(function, backward: bool, given, pull):
-    """A call, compiled like a training step."""
-
-    def forward(pull, *inputs):
-        return function(*inputs, GROUPS)
-
-    def both(pull, *inputs):
-        y, back = jax.vjp(lambda *inputs: function(*inputs, GROUPS), *inputs)
-        return y, back(pull)
-
-    options = convolution.compiler_options(products=True)
-    run = jax.jit(both if backward else forward, compiler_options=options)
-    return partial(run, *jax.device_put((pull, *given)))
 
 
 DETAILS = tuple(

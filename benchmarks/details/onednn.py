@@ -2,10 +2,9 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 
-from benchmarks.details import Detail, beside_torch, timed
+from benchmarks.details import Detail, beside_torch, timed, trained
 from benchmarks.timing import Contender
 from gan_jax import backend
 from gan_jax.models import convolution
@@ -21,12 +20,13 @@ def make(shape: tuple[int, ...], small: bool) -> dict[str, Contender]:
     random = np.random.default_rng(0)
     sizes = ((batch, size, size, inputs), (3, 3, inputs, outputs), (batch, size, size, outputs))
     given = tuple(random.normal(size=s).astype(np.float32) for s in sizes)
-    call = _ours(given)
+    *inputs, pull = given
+    call = trained(_convolved, True, inputs, pull)
     expected = np.asarray(call()[0])
     found = {"gan_jax": timed(call)}
     if onednn.in_use():
         with backend.plain_programs():
-            plain = _ours(given)
+            plain = trained(lambda *a: _convolved(*a), True, inputs, pull)
             np.testing.assert_allclose(plain()[0], expected, rtol=1e-3, atol=1e-3)
         found["gan_jax, without oneDNN"] = timed(plain)
     if beside_torch():
@@ -39,15 +39,8 @@ def make(shape: tuple[int, ...], small: bool) -> dict[str, Contender]:
     return found
 
 
-def _ours(given: tuple[np.ndarray, ...]):
-    """A call, compiled like a training step."""
-
-    def both(x, kernel, pull):
-        y, back = jax.vjp(lambda *a: convolution.conv(*a, 1, 1), x, kernel)
-        return y, back(pull)
-
-    run = jax.jit(both, compiler_options=convolution.compiler_options(products=True))
-    return partial(run, *jax.device_put(given))
+def _convolved(x, kernel):
+    return convolution.conv(x, kernel, 1, 1)
 
 
 DETAILS = tuple(

@@ -43,9 +43,8 @@ def once(function: Callable) -> Callable:
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
         *arrays, stage = arguments
-        form = backend.kind(), backend.plain()
         shapes = jax.tree.map(_shape, arrays)
-        found = jitted.trace(*shapes, stage, mesh=splitting.mesh(), form=form)
+        found = jitted.trace(*shapes, stage, mesh=splitting.mesh(), form=backend.form())
         values = jax.extend.core.jaxpr_as_fun(found.jaxpr)(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(found.out_info), values)
 

@@ -137,7 +137,7 @@ def _shrink(geometry: Geometry, x: Array, kernel: Array) -> Array:
             1, len(kernel), lambda t, y: y + columns[t] @ matrix(t), columns[0] @ matrix(0)
         )
         return y.reshape(x.shape[0], *size, -1)
-    if problem := _problem("forward", geometry, x, size, kernel.shape):
+    if problem := _problem("forward", geometry, x, size, _features(geometry, kernel)):
         return onednn.convolve(problem, x, kernel)
     layout = ("NHWC", "HWOI" if swapped else "HWIO", "NHWC")
     return _correlate(x, kernel, [(p, p), (p, p)], layout, strides=s)
@@ -151,7 +151,7 @@ def _grow(geometry: Geometry, y: Array, kernel: Array) -> Array:
         pixels = jnp.broadcast_to(_rows(y), (kernel.shape[0] * kernel.shape[1], *_rows(y).shape))
         columns = jnp.einsum("tno,toi->tni" if swapped else "tno,tio->tni", pixels, _flat(kernel))
         return _fold(geometry, columns, y.shape[:3])
-    if problem := _problem("data", geometry, y, y.shape[1:3], kernel.shape):
+    if problem := _problem("data", geometry, y, y.shape[1:3], _features(geometry, kernel)):
         return onednn.convolve(problem, y, kernel)
     if s > 1 and all(k % s == 0 and (n + 2 * p) % s == 0 for n, k in zip(image, taps, strict=True)):
         return _grow_phases(geometry, y, kernel)
@@ -172,9 +172,7 @@ def _taps(geometry: Geometry, x: Array, y: Array) -> Array:
         pixels = jnp.broadcast_to(_rows(y), (columns.shape[0], *_rows(y).shape))
         pair = (pixels, columns) if swapped else (columns, pixels)
         return jnp.einsum("tni,tno->tio", *pair).reshape(*taps, pair[0].shape[2], -1)
-    features = (x.shape[3], y.shape[3])
-    size = (*taps, *(features[::-1] if swapped else features))
-    if problem := _problem("weights", geometry, x, y.shape[1:3], size):
+    if problem := _problem("weights", geometry, x, y.shape[1:3], (x.shape[3], y.shape[3])):
         return onednn.convolve(problem, x, y)
     if s == 1 and y.shape[3] <= FEW_OUTPUTS:
         kernel = _taps_of_few_outputs(geometry, x, y)
@@ -187,16 +185,21 @@ def _taps(geometry: Geometry, x: Array, y: Array) -> Array:
     return _correlate(x, y, sides, layout, window_dilation=s)
 
 
+def _features(geometry: Geometry, kernel: Array) -> tuple[int, int]:
+    """The channels of x and of y."""
+    return kernel.shape[:1:-1] if geometry.swapped else kernel.shape[2:]
+
+
 def _problem(
     kind: onednn.Kind,
     geometry: Geometry,
     image: Array,
     small: tuple[int, int],
-    kernel: tuple[int, ...],
+    features: tuple[int, int],
 ) -> onednn.Problem | None:
     """What oneDNN is to compute; None if it is not. `image` is x or y, `small` the size of y,
-    `kernel` a shape."""
-    inputs, outputs = kernel[2:][::-1] if geometry.swapped else kernel[2:]
+    `features` the channels of x and of y."""
+    inputs, outputs = features
     found = onednn.Problem(
         kind, image.dtype.name, image.shape[0], geometry.image, inputs, small, outputs,
         geometry.taps, geometry.strides, geometry.padding, geometry.swapped,

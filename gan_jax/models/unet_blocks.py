@@ -17,7 +17,6 @@ from jax.nn import initializers
 from gan_jax import backend
 from gan_jax.models.layers import Conv, Dense, average_pool, upsample
 from gan_jax.models.precision import single
-from gan_jax.ops import onednn
 
 ORDERS = ("legacy", "new")
 ZERO = {"kernel_init": initializers.zeros, "bias_init": initializers.zeros}
@@ -125,9 +124,8 @@ def traced_once(block: nn.Module, key: Array | None, train: bool, *inputs: Array
     compiler begins. With `block.again` the backward pass computes the block again.
     """
     alone = block.clone(parent=None, name=None)  # equal for all of these blocks
-    # the form of a convolution depends on these, which jax does not know to be arguments
-    form = backend.kind(), onednn.in_use()
-    return _computed(alone, train, form, block.variables, key, *inputs)
+    # convolutions depend on the form of programs, which jax does not know to be an argument
+    return _computed(alone, train, backend.form(), block.variables, key, *inputs)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -215,8 +213,8 @@ def attention(qkv: Array, heads: int, order: str) -> Array:
     """softmax(q kᵀ / √d) v of tokens [B, T, 3C] → [B, T, C].
 
     The weights of the softmax are divided by their sum after the product, where there are fewer
-    numbers; with that and with the heads before the tokens a CPU takes a fifteenth of the time
-    (`make bench SYSTEM=attention`).
+    numbers. With that and with the heads before the tokens a CPU takes a fifteenth of the time, and
+    two thirds with gradients (`make bench SYSTEM=attention`).
     """
     batch, tokens, wide = qkv.shape
     depth = wide // 3 // heads

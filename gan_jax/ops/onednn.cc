@@ -57,6 +57,13 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
+// Memory of the library's own belongs to the thread that makes a program; it is to take ours.
+dnnl::primitive_attr OurScratch() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
 // What computes a problem, or copies a kernel, with the memory that it needs meanwhile.
 struct Program {
   dnnl::primitive primitive;
@@ -93,8 +100,7 @@ class Convolution {
     ours_ = memory::desc(kernel, type, steps);
     const Dims strides{p[kStrides], p[kStrides]}, padding{p[kPadding], p[kPadding]};
     const auto direct = dnnl::algorithm::convolution_direct;
-    dnnl::primitive_attr attributes;  // memory of the library's own belongs to one thread
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::primitive_attr attributes = OurScratch();
     const dnnl::convolution_forward::primitive_desc forward(
         Engine(), dnnl::prop_kind::forward_training, direct, large_, any, small_, strides, padding,
         padding, attributes);
@@ -153,11 +159,9 @@ class Convolution {
     if (program_.primitive) return;
     copied_ = theirs_ != ours_;
     if (copied_) {
-      dnnl::primitive_attr attributes;
-      attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
       const bool out = kind_ == kWeights;
       const dnnl::reorder::primitive_desc copy(Engine(), out ? theirs_ : ours_, Engine(),
-                                               out ? ours_ : theirs_, attributes);
+                                               out ? ours_ : theirs_, OurScratch());
       copy_ = Program::Of(copy, dnnl::reorder(copy));
     }
     program_ = make_();

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ import numpy as np
 from jax import Array
 
 from gan_jax import backend
-from gan_jax.files import cache_folder, write_bytes
+from gan_jax.files import cache_folder, reason, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ SWITCH = "GAN_JAX_ONEDNN"  # the variable of the environment that is OFF where X
 OFF = ("0", "false", "no", "off")
 PACKAGE, HEADERS, VERSION = "onednn-cpu-gomp", "onednn-devel-cpu-gomp", "2023.2.0"
 SOURCE = Path(__file__).with_suffix(".cc")
-LIBRARY = "libdnnl.so.3"
+LIBRARY, HEADER = "/libdnnl.so.3", "/oneapi/dnnl/dnnl.hpp"
 COMPILERS = ("c++", "g++", "clang++")
 COMPILER_SECONDS = 120  # at most; it needs about four
 SPINS = "10000"  # how often a thread of oneDNN looks for more work before it sleeps
@@ -45,7 +45,7 @@ SPINS = "10000"  # how often a thread of oneDNN looks for more work before it sl
 LEAST = 2**17
 
 Kind = Literal["forward", "data", "weights"]
-KINDS = ("forward", "data", "weights")
+KINDS = get_args(Kind)
 DTYPES = ("float32", "bfloat16")
 
 _loading = threading.Lock()
@@ -161,19 +161,18 @@ def _loaded() -> ctypes.CDLL | None:
     if another library has loaded OpenMP before.
     """
     try:
-        binary, headers = _installed(PACKAGE, LIBRARY), _installed(HEADERS, "dnnl.hpp")
-        if not binary:
+        binary, header = _installed(PACKAGE, LIBRARY), _installed(HEADERS, HEADER)
+        if binary is None:
             return None
-        if not headers:
+        if header is None:
             raise OSError(f"its headers are missing: pip install {HEADERS}=={VERSION}")
         if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
             os.environ["GOMP_SPINCOUNT"] = SPINS
-        opened = _compiled(binary[0], headers[0].parent.parent.parent)
+        opened = _compiled(binary, header.parents[2])
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(getattr(error, "stderr", None) or error).split())[:300]
         logger.warning(
             f"note: {PACKAGE} is installed but cannot be used, so XLA computes convolutions "
-            f"({SWITCH}=0: without this line): {reason}"
+            f"({SWITCH}=0: without this line): {reason(error)}"
         )
         return None
     handler = jax.ffi.pycapsule(opened.gan_jax_convolve)
@@ -181,27 +180,27 @@ def _loaded() -> ctypes.CDLL | None:
     return opened
 
 
-def _installed(package: str, name: str) -> list[Path]:
-    """The files of this name that belong to a package, the longest path first; [] without it.
+def _installed(package: str, ending: str) -> Path | None:
+    """The file of a package whose path ends so; None without it.
 
     Raises OSError for another version of the package.
     """
     try:
         found = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
-        return []
+        return None
     if found.version != VERSION:
         raise OSError(f"{package} {found.version} is there, and version {VERSION} is needed")
-    paths = [Path(found.locate_file(f)).resolve() for f in found.files or () if f.name == name]
-    return sorted(paths, key=lambda path: -len(path.parts))
+    paths = (f for f in found.files or () if f.as_posix().endswith(ending))
+    return next((Path(found.locate_file(path)).resolve() for path in paths), None)
 
 
 def _compiled(binary: Path, headers: Path) -> ctypes.CDLL:
     """onednn.cc as a library: that in the user's cache folder, if it is whole, else a new one.
 
     Raises:
-      OSError, RuntimeError: there is no compiler, or no folder for files.
-      subprocess.SubprocessError: the compiler failed or took too long.
+      OSError, RuntimeError: there is no compiler, it failed, or there is no folder for files.
+      subprocess.SubprocessError: the compiler took too long.
     """
     linked = [f"-L{binary.parent}", f"-l:{binary.name}", f"-Wl,-rpath,{binary.parent}"]
     places = [f"-I{headers}", f"-I{jax.ffi.include_dir()}"]
@@ -217,8 +216,10 @@ def _compiled(binary: Path, headers: Path) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "onednn.so"
         command = [compiler, *options, str(SOURCE), "-o", str(made), *linked]
-        how = dict(check=True, capture_output=True, text=True, errors="replace")
-        subprocess.run(command, timeout=COMPILER_SECONDS, **how)
+        how = dict(capture_output=True, text=True, errors="replace", timeout=COMPILER_SECONDS)
+        done = subprocess.run(command, **how)
+        if done.returncode:
+            raise RuntimeError(f"{compiler}: {done.stderr}")
         kept.keep(made.read_bytes())
         return kept.opened() or ctypes.CDLL(str(made))
 
