@@ -5,13 +5,14 @@
     python -m benchmarks --system=pix2pix,diffusion_32 --parts=step,sample --seconds=20
     python -m benchmarks --small           tries all of it out with tiny networks
 
-Contenders run in turn in one process, so that a busy machine favours none of them; before, their
-losses must agree for the same weights and draws. docs/performance.md explains the table. If other
-programs are running, PyTorch's threads wait for each other, up to tens of times as long. It is fair
-then to restrict all contenders to one core: taskset -c 0 python -m benchmarks …
+Contenders run in turn, PyTorch's in a process of their own, so that a busy machine favours none of
+them; before, their losses must agree for the same weights and draws. docs/performance.md explains
+the table. If other programs are running, PyTorch's threads wait for each other, up to tens of times
+as long. It is fair then to restrict all contenders to one core: taskset -c 0 python -m benchmarks …
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -23,8 +24,8 @@ from typing import Any
 
 import jax
 
-from benchmarks import agreement, around, cases, commands, machine, step, table, timing
-from benchmarks.cases import Case
+from benchmarks import apart, around, cases, commands, machine, step, table, timing
+from benchmarks.cases import Case, torch_is_here
 from benchmarks.details import (
     Detail,
     attention,
@@ -35,10 +36,10 @@ from benchmarks.details import (
     onednn,
     passes,
     reading,
+    theirs,
     warp,
 )
 from gan_jax.errors import UserError, near_miss
-from gan_jax.ops import onednn as onednn_switch
 
 Part = Callable[[step.Opened], dict[str, Any]]
 PARTS: dict[str, Part] = {
@@ -66,11 +67,6 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="tiny networks, to try it out")
     parser.add_argument("--json", default="", help="file for all figures; the tables lie beside it")
     parser.add_argument("--remark", default="", help="a sentence about this run, for the table")
-    parser.add_argument(
-        "--onednn",
-        action="store_true",
-        help="gan_jax with oneDNN's convolutions beside gan_jax without them, and no PyTorch",
-    )
     parser.add_argument("--list", action="store_true", help="only list what can be measured")
     options = parser.parse_args(words)
     options.parts = [part.strip() for part in options.parts.split(",") if part.strip()]
@@ -93,21 +89,27 @@ def chosen(options: argparse.Namespace) -> tuple[list[Case], list[Detail]]:
 def measured(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """All parts of a case that are asked for.
 
-    Raises agreement.Disagreement where PyTorch computes something else.
+    Raises UserError where PyTorch computes something else.
     """
-    opened = step.Opened(case, options.seconds, options.small)
     found: dict[str, Any] = {"title": case.title, "system": case.system, "config": case.config}
-    for part in options.parts:
-        if part in PARTS:
-            told(f"{case.name}: {part}")
-            found[part] = PARTS[part](opened)
+    with contextlib.closing(step.Opened(case, options.seconds, options.small)) as opened:
+        for part in options.parts:
+            if part in PARTS:
+                told(f"{case.name}: {part}")
+                found[part] = PARTS[part](opened)
     return found
 
 
 def detailed(detail: Detail, options: argparse.Namespace) -> dict[str, Any]:
     """A row of the second table."""
     told(f"{detail.name}: {detail.title}")
-    times = timing.race(detail.make(options.small), options.seconds / 4)
+    with contextlib.ExitStack() as stack:
+        contenders = dict(detail.make(options.small))
+        if detail.torch and torch_is_here() and not machine.accelerated():
+            process = apart.Apart(theirs, detail.make, options.small)
+            stack.enter_context(contextlib.closing(process))
+            contenders |= process.contenders()[0]
+        times = timing.race(contenders, options.seconds / 4)
     return {
         "title": detail.title,
         "images": 0 if options.small else detail.images,
@@ -154,11 +156,6 @@ def main(words: list[str]) -> int:
             for entry in (*cases.CASES, *DETAILS):
                 print(f"{entry.name:24s} {entry.system:18s} {entry.title}")
             return 0
-        # both use OpenMP, which lets threads sleep sooner if there are more than cores: where
-        # oneDNN computes in this process, PyTorch takes up to twice as long
-        os.environ[onednn_switch.SWITCH] = "1" if options.onednn else "0"
-        if options.onednn and not onednn_switch.in_use():
-            raise UserError("--onednn: oneDNN is not in use here; see docs/how_to/install.md")
 
         def keep(results: dict[str, Any]) -> None:
             if options.json:
@@ -168,7 +165,7 @@ def main(words: list[str]) -> int:
                 path.with_suffix(".md").write_text(table.markdown(results))
 
         results = run(options, keep)
-    except (UserError, agreement.Disagreement) as error:
+    except UserError as error:
         told(f"error: {error}")
         return 1
     keep(results)

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import cases, machine, ours
 from benchmarks.cases import Case, stage_of, torch_is_here
 from benchmarks.ours import Ours
-from gan_jax.errors import one_line
+from gan_jax.errors import UserError, one_line
 
 ROOT = Path(__file__).parents[1]
 AGREED_STEPS = 2
@@ -31,7 +31,7 @@ CLOSE = dict(rtol=2e-3, atol=2e-4)  # of losses in float32
 CLOSE_NORMS = dict(rtol=1e-2, atol=1e-4)  # of gradients
 
 
-class Disagreement(Exception):
+class Disagreement(UserError):
     """Two programs that should compute the same do not."""
 
 

@@ -1,6 +1,5 @@
 """What a run does around its steps: sampling, saving, and reading its data."""
 
-import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ def sample(opened: Opened) -> dict[str, Any]:
 
     {} for a system that makes no images.
     """
-    step, count = opened.step, min(opened.case.sampled, 8 if opened.small else 10**6)
+    step, count = opened.step, opened.case.drawn(opened.small)
     experiment = step.experiment
     if experiment.system.sample_step is None:
         return {}
@@ -36,19 +35,9 @@ def sample(opened: Opened) -> dict[str, Any]:
     def ours() -> dict[str, np.ndarray]:
         return draw(step.carry.state, batch, experiment.last, ("raw",))
 
-    contenders = {"gan_jax": timing.Contender(ours)}
-    contenders |= {
-        name: timing.Contender(functools.partial(_on_host, twin, count))
-        for name, twin in opened.twins.items()
-        if hasattr(twin, "sample")
-    }
+    contenders = {"gan_jax": timing.Contender(ours), **opened.twins("sample")}
     times = timing.race(contenders, opened.seconds)
     return {"images": count, "times": {name: found.summary() for name, found in times.items()}}
-
-
-def _on_host(twin: Any, count: int) -> np.ndarray:
-    """Images of a PyTorch contender."""
-    return twin.sample(count).cpu().numpy()
 
 
 def _sampling_batch(step: Ours, count: int) -> dict[str, np.ndarray]:

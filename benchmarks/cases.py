@@ -15,10 +15,11 @@ from benchmarks import machine
 from gan_jax import config as configs
 from gan_jax.core.system import Facts, Stage
 from gan_jax.errors import UserError, near_miss
-from gan_jax.ops import onednn
 from gan_jax.run.experiment import Experiment
 
 Changes = Mapping[str, Any]  # values of config keys, such as "model.gen.width"
+
+SMALL_SAMPLE = 8  # images drawn at a time with --small
 
 DIGITS = Facts(28, 1, 10, 9000, 1000)
 # one class is drawn, so that other programs can know the classes of our fakes
@@ -58,6 +59,10 @@ class Case:
         here = {} if machine.accelerated() else self.on_cpu
         return {**self.changes, **here, **(self.small if small else {})}
 
+    def drawn(self, small: bool = False) -> int:
+        """How many images are drawn at a time on this run of the benchmark."""
+        return min(self.sampled, SMALL_SAMPLE) if small else self.sampled
+
     def load(self, small: bool = False, **more: Any) -> ConfigDict:
         """The config; `more` are further values, with "__" in place of a dot."""
         found = configs.load_file(self.config)
@@ -84,8 +89,8 @@ def stage_of(experiment: Experiment) -> Stage:
 
 
 def torch_is_here() -> bool:
-    """Whether PyTorch is installed, and not slowed down by oneDNN in this process."""
-    return importlib.util.find_spec("torch") is not None and not onednn.in_use()
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
 
 
 GAN_LOSSES = ("loss/gen", "loss/disc")

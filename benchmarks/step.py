@@ -1,30 +1,31 @@
-"""The training step of a case beside PyTorch's: agreement first, then times, work and memory."""
+"""The training step of a case beside PyTorch's: times, work and memory."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from benchmarks import agreement, machine, ours, timing
-from benchmarks.agreement import forms_of, module_of
-from benchmarks.cases import Case, stage_of
+from benchmarks import apart, machine, ours, timing, twins
+from benchmarks.apart import Distant
+from benchmarks.cases import Case, stage_of, torch_is_here
 from benchmarks.ours import Ours
 from gan_jax import backend
-from gan_jax.errors import one_line
 from gan_jax.ops import onednn
 from gan_jax.run.experiment import Experiment
 
 HALF = "bfloat16"
+PLAIN = "gan_jax, without oneDNN"
 
 
 class Opened:
-    """A case that is being measured: our step and PyTorch's, made when they are first needed."""
+    """A case that is being measured: our step, and the process of PyTorch's contenders."""
 
     def __init__(self, case: Case, seconds: float, small: bool = False):
         """`seconds`: how long the contenders of a part run in turn."""
         self.case, self.seconds, self.small = case, seconds, small
-        self.left_out: dict[str, str] = {}  # contenders that cannot run here, with the reason
+        # contenders that cannot run here, with the reason
+        self.left_out: Mapping[str, str] = {}
 
     @functools.cached_property
     def experiment(self) -> Experiment:
@@ -32,43 +33,35 @@ class Opened:
         return self.case.experiment(self.small)
 
     @functools.cached_property
-    def agree(self) -> Callable[[], None]:
-        """Returns when the contenders are known to agree; on a GPU they are compared meanwhile."""
-        return agreement.started(self.case)
-
-    @functools.cached_property
     def step(self) -> Ours:
         """Our step; nothing of it is compiled."""
         return Ours(self.experiment, stage_of(self.experiment))
 
     @functools.cached_property
-    def twins(self) -> dict[str, Any]:
-        """The PyTorch steps by their names, which begin with our weights; {} without PyTorch.
+    def _apart(self) -> apart.Apart | None:
+        """The process of PyTorch's contenders, which begins when it is first asked for."""
+        if not (self.case.contender and torch_is_here()):
+            return None
+        return apart.Apart(twins.made, self.case, self.small)
 
-        Each is called once, which is when torch.compile fails if it does. Of the forms of a module
-        only the usual one is compiled.
+    def begin(self) -> None:
+        """Lets PyTorch's contenders be made meanwhile."""
+        _ = self._apart
+
+    def twins(self, part: str) -> dict[str, Distant]:
+        """PyTorch's contenders for a part by their names; {} without PyTorch.
+
+        Raises UserError if they compute something else than ours.
         """
-        module, found = module_of(self.case), {}
-        if module is None:
-            return found
-        self.agree()
-        from benchmarks.contenders.place import places
+        if self._apart is None:
+            return {}
+        found, self.left_out = self._apart.contenders()
+        return {name: distant for (of, name), distant in found.items() if of == part}
 
-        for place in places():
-            forms = {"": {}} if place.compiled else forms_of(module)
-            for form, options in forms.items():
-                name = ", ".join(filter(None, (place.name, form)))
-                try:
-                    twin = module.make(self.step, place, **options)
-                    twin()
-                    place.wait()
-                except Exception as error:  # of many kinds: what torch.compile cannot do
-                    if not place.compiled:
-                        raise
-                    self.left_out[name] = one_line(str(error))[:200]
-                    continue
-                found[name] = twin
-        return found
+    def close(self) -> None:
+        """Ends the process of PyTorch's contenders."""
+        if self._apart is not None:
+            self._apart.close()
 
     def halved(self) -> Ours | None:
         """Our step in bfloat16, compiled, on GPUs and TPUs."""
@@ -93,16 +86,14 @@ class Opened:
 
 def measure(opened: Opened) -> dict[str, Any]:
     """The part "step": times of all contenders, and our step's operations and memory."""
-    if module_of(opened.case) is not None:
-        _ = opened.agree  # on a GPU they are compared while ours is compiled
+    opened.begin()  # they are made while ours is compiled
     step = opened.step
-    program, twins = step.compile(), opened.twins
-    contenders = {"gan_jax": _ready(step)}
-    contenders |= {name: timing.Contender(twin, twin.place.wait) for name, twin in twins.items()}
+    program = step.compile()
+    contenders = {"gan_jax": _ready(step), **opened.twins("step")}
     if (halved := opened.halved()) is not None:
         contenders[f"gan_jax, {HALF}"] = _ready(halved)
     if (plain := opened.plain()) is not None:
-        contenders["gan_jax, without oneDNN"] = _ready(plain)
+        contenders[PLAIN] = _ready(plain)
     times = timing.race(contenders, opened.seconds)
     return {
         "images": step.images,

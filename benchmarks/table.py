@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.step import best
+from benchmarks.step import PLAIN, best
 
 Results = Mapping[str, Any]  # as the JSON holds them, see benchmarks/__main__.py
 NONE = "–"
@@ -49,7 +49,13 @@ def share(case: Mapping[str, Any], peaks: Mapping[str, float]) -> float | None:
 
 def against_torch(case: Mapping[str, Any], part: str, half: bool = False) -> float | None:
     """Our median time as a multiple of that of PyTorch's fastest contender."""
-    ours = _times(case, part, "gan_jax, bfloat16" if half else "gan_jax")
+    return _against_torch(case, part, "gan_jax, bfloat16" if half else "gan_jax", half)
+
+
+def _against_torch(
+    case: Mapping[str, Any], part: str, name: str, half: bool = False
+) -> float | None:
+    ours = _times(case, part, name)
     theirs = best(_of(case, part, "times") or {}, half)
     return None if ours is None or theirs is None else ours["median"] / theirs[1]
 
@@ -84,6 +90,7 @@ def columns(peaks: Mapping[str, float]) -> dict[str, Callable[[Mapping[str, Any]
         "of peak": percent,
         "best PyTorch, ms": fastest_torch,
         "of PyTorch's time": lambda case: number(against_torch(case, "step")),
+        "without oneDNN": lambda case: number(_against_torch(case, "step", PLAIN)),
         "step, MB": _scaled(1e-6, "step", "memory"),
         "process, MB": _scaled(1e-6, "compile", "process"),
         "compile, s": _scaled(1, "compile", "cold"),
@@ -122,9 +129,7 @@ def machine(results: Results) -> str:
         lines.append(f"A large product of matrices: {' and '.join(peaks)}.")
     if results["small"]:
         lines.append("The networks are small ones, to try the benchmark out: --small.")
-    if "onednn" in words:
-        lines.append("PyTorch is left out, which oneDNN would slow down in the same process.")
-    elif "torch" not in words:
+    if "torch" not in words:
         lines.append(
             "PyTorch is not installed, so gan_jax was timed alone: "
             "pip install -r benchmarks/requirements-bench.txt"

@@ -1,9 +1,9 @@
-"""Times of contenders that run in turn in one process, and their statistics."""
+"""Times of contenders that run in turn, and their statistics."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,16 @@ def _as_it_is(result: Any) -> None:
 
 def _nothing() -> None:
     """There is nothing to do."""
+
+
+class Entrant(Protocol):
+    """What `race` asks of those that take part: a `Contender`, or one of another process."""
+
+    repeats: int
+
+    def warm(self) -> None: ...
+
+    def sample(self, count: int) -> tuple[float, float]: ...
 
 
 @dataclass(frozen=True)
@@ -34,13 +44,26 @@ class Contender:
     before: Callable[[], None] = _nothing
     repeats: int = 0
 
+    def warm(self) -> None:
+        """One call that is not timed: it compiles and allocates."""
+        self.wait(self.call())
+
+    def sample(self, count: int) -> tuple[float, float]:
+        """(seconds, seconds of processor time) of a call, measured over `count` of them."""
+        self.before()
+        began, spent = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            result = self.call()
+        self.wait(result)
+        return (time.perf_counter() - began) / count, (time.process_time() - spent) / count
+
 
 @dataclass
 class Times:
     """Seconds of single calls, sample by sample.
 
-    `cores` are seconds of processor time of this process for a call, which do not depend on what
-    else the machine does but hold the time that idle threads spend waiting actively.
+    `cores` are seconds of processor time of the contender's process for a call, which do not depend
+    on what else the machine does but hold the time that idle threads spend waiting actively.
     """
 
     calls: list[float] = field(default_factory=list)
@@ -73,7 +96,7 @@ class Times:
         }
 
 
-def race(contenders: Mapping[str, Contender], seconds: float, least: int = 3) -> dict[str, Times]:
+def race(contenders: Mapping[str, Entrant], seconds: float, least: int = 3) -> dict[str, Times]:
     """The times of all contenders, which run in turn for `seconds`, and at least `least` times.
 
     Each is called twice before, which compiles and allocates, and shows how many calls make a
@@ -85,25 +108,15 @@ def race(contenders: Mapping[str, Contender], seconds: float, least: int = 3) ->
     end, order, rounds = time.perf_counter() + seconds, list(contenders), 0
     while contenders and (rounds < least or time.perf_counter() < end):
         for name in order if rounds % 2 == 0 else reversed(order):
-            wall, cores = _sample(contenders[name], counts[name])
+            wall, cores = contenders[name].sample(counts[name])
             times[name].calls.append(wall)
             times[name].cores.append(cores)
         rounds += 1
     return times
 
 
-def _calls(contender: Contender) -> int:
+def _calls(contender: Entrant) -> int:
     """How many calls make a sample."""
-    contender.wait(contender.call())
-    wall, _ = _sample(contender, 1)
+    contender.warm()
+    wall, _ = contender.sample(1)
     return contender.repeats or int(np.clip(np.ceil(SHORTEST / max(wall, 1e-9)), 1, MOST_CALLS))
-
-
-def _sample(contender: Contender, count: int) -> tuple[float, float]:
-    """(seconds, seconds of processor time) of a call, measured over `count` of them."""
-    contender.before()
-    began, spent = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        result = contender.call()
-    contender.wait(result)
-    return (time.perf_counter() - began) / count, (time.process_time() - spent) / count

@@ -1,7 +1,8 @@
 """Single layers and other parts that decisions rest on, each beside other ways to compute it.
 
 A detail makes its contenders, which agree on their results before they are timed. PyTorch's are
-those of benchmarks.contenders, where it is installed and computes on a CPU.
+those of benchmarks.contenders, where it is installed and computes on a CPU; they are made in a
+process apart, which makes ours as well to compare them.
 """
 
 import functools
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.cases import torch_is_here
+from benchmarks import apart
+from benchmarks.apart import Made
 from benchmarks.timing import Contender
 from gan_jax.models import convolution
 
@@ -20,7 +22,8 @@ class Detail(NamedTuple):
     """A row of the second table.
 
     `make(small)` gives the contenders by name. `system` is the word by which --system finds it;
-    `images` is how many images a call takes, 0 where that says nothing.
+    `images` is how many images a call takes, 0 where that says nothing. `torch`: it has contenders
+    in PyTorch.
     """
 
     name: str
@@ -28,11 +31,17 @@ class Detail(NamedTuple):
     title: str
     make: Callable[[bool], dict[str, Contender]]
     images: int = 0
+    torch: bool = False
 
 
 def beside_torch() -> bool:
-    """Whether PyTorch's contenders run: their code here is for a CPU."""
-    return torch_is_here() and jax.default_backend() == "cpu"
+    """Whether PyTorch's contenders are to be made: this is their process."""
+    return apart.inside()
+
+
+def theirs(make: Callable[[bool], dict[str, Contender]], small: bool) -> Made:
+    """PyTorch's contenders of a detail, for `apart.Apart`."""
+    return {name: call for name, call in make(small).items() if name.startswith("PyTorch")}, None
 
 
 def timed(call: Callable[[], object]) -> Contender:

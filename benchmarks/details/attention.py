@@ -51,7 +51,7 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
 DETAILS = tuple(
     Detail(
         f"attention_{name}", "attention", f"attention of {list(SIZE)}, {title}",
-        partial(make, backward),
+        partial(make, backward), torch=True,
     )
     for name, title, backward in (
         ("forward", "forward", False),

@@ -73,7 +73,7 @@ def _details():
             title = "{}: {} images of {} px, {} to {} channels".format(kind, *shape)
             yield Detail(
                 f"{kind}_{'_'.join(map(str, shape))}", "convolutions", title,
-                partial(make, transposed, shape),
+                partial(make, transposed, shape), torch=True,
             )  # fmt: skip
     for batch in (1, 4):
         for way, layers in (("down", DOWN), ("up", UP)):
@@ -81,7 +81,7 @@ def _details():
                 title = f"U-Net {way}, {batch} x {size} px, {channels} to {features}"
                 yield Detail(
                     f"unet_{way}_{batch}_{size}", "unet_layers", title,
-                    partial(make, way == "up", (batch, size, channels, features)),
+                    partial(make, way == "up", (batch, size, channels, features)), torch=True,
                 )  # fmt: skip
 
 

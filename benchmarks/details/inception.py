@@ -68,7 +68,7 @@ def make(batch: int, small: bool) -> dict[str, Contender]:
 DETAILS = tuple(
     Detail(
         f"inception_{batch}", "inception", f"Inception features of {batch} images",
-        partial(make, batch), batch,
+        partial(make, batch), batch, torch=True,
     )
     for batch in BATCHES
 )  # fmt: skip

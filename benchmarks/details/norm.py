@@ -46,7 +46,13 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
 
 
 DETAILS = tuple(
-    Detail(f"norm_{name}", "norm", f"group norm of {list(SIZE)}, {title}", partial(make, backward))
+    Detail(
+        f"norm_{name}",
+        "norm",
+        f"group norm of {list(SIZE)}, {title}",
+        partial(make, backward),
+        torch=True,
+    )
     for name, title, backward in (
         ("forward", "forward", False),
         ("both", "forward and backward", True),

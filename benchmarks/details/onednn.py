@@ -1,4 +1,4 @@
-"""Convolutions of U-Nets beside PyTorch's, or with --onednn by oneDNN beside XLA's own."""
+"""Convolutions of U-Nets by oneDNN, where it is in use, by XLA and by PyTorch."""
 
 from functools import partial
 
@@ -47,7 +47,7 @@ DETAILS = tuple(
     Detail(
         f"onednn_{'x'.join(map(str, shape))}", "onednn",
         f"3x3 convolution and gradients, batch {shape[0]}, {shape[1]} px, {shape[2]} → {shape[3]}",
-        partial(make, shape),
+        partial(make, shape), torch=True,
     )
     for shape in SHAPES
 )  # fmt: skip

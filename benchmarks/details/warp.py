@@ -74,7 +74,7 @@ def make(backward: bool, small: bool) -> dict[str, Contender]:
 DETAILS = tuple(
     Detail(
         f"warp_{name}", "warp", f"warp of {BATCH} images of {SIDE} px, {title}",
-        partial(make, backward), BATCH,
+        partial(make, backward), BATCH, torch=True,
     )
     for name, title, backward in (
         ("forward", "forward", False),

@@ -93,11 +93,3 @@ def test_pictures_are_as_their_configs_read_them(tmp_path):
     assert pictures.like(configs.load_file("dcgan_mnist"), tmp_path) == {}
     small = pictures.photos(tmp_path / "few", 20, 30, count=2)
     assert len([*Path(small).iterdir()]) == 2
-
-
-def test_pytorch_is_left_out_where_onednn_would_slow_it_down(monkeypatch):
-    monkeypatch.setattr(cases.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(cases.onednn, "in_use", lambda: False)
-    assert cases.torch_is_here()
-    monkeypatch.setattr(cases.onednn, "in_use", lambda: True)
-    assert not cases.torch_is_here()

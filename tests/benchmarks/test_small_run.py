@@ -1,11 +1,12 @@
 """A whole run of the benchmark without PyTorch, with the smallest of its cases."""
 
+import copy
 import json
 
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import agreement, compare, machine
+from benchmarks import compare, machine, step, table
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "folder" / "dense.json"
     words = ["--system=gan_dense", "--parts=step,sample,data,checkpoint", "--small"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "torch_is_here", lambda: False)
+        patch.setattr(step, "torch_is_here", lambda: False)
         patch.setattr(machine, "_version", lambda package: "")
         status = bench.main([*words, "--seconds=0", f"--json={path}"])
     return status, json.loads(path.read_text()), path.with_suffix(".md").read_text()
@@ -51,6 +52,18 @@ def test_the_table_shows_them(run):
     assert float(found["step, ms"].replace(",", "")) == pytest.approx(1e3 * median, rel=0.01)
     assert "best PyTorch, ms" not in found
     assert {"samples/s", "data, images/s", "a save holds, ms", "of peak"} <= {*found}
+
+
+def test_the_table_compares_steps_with_and_without_onednn_with_pytorch(run):
+    results = copy.deepcopy(run[1])
+    times = results["cases"]["gan_dense"]["step"]["times"]
+    for name, factor in (("PyTorch", 4), ("PyTorch, channels last", 2), (step.PLAIN, 3)):
+        times[name] = dict(times["gan_jax"], median=factor * times["gan_jax"]["median"])
+    lines = [line for line in table.markdown(results).splitlines() if line.startswith("|")]
+    head, row = ([cell.strip() for cell in line.split("|")] for line in (lines[0], lines[2]))
+    cells = dict(zip(head, row, strict=True))
+    assert cells["best PyTorch, ms"].endswith("(PyTorch, channels last)")
+    assert (cells["of PyTorch's time"], cells["without oneDNN"]) == ("0.500", "1.50")
 
 
 def test_a_result_compared_with_itself(run, tmp_path, capsys):

@@ -1,0 +1,119 @@
+"""Contenders in a process of their own, so that two libraries do not share threads.
+
+oneDNN and PyTorch both compute with OpenMP, which lets its threads sleep sooner once a process has
+more of them than cores: in one process either takes up to twice as long. A process apart waits for
+a line while the other one computes, and times its own calls.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.timing import Contender
+from gan_jax.errors import UserError, one_line
+from gan_jax.ops import onednn
+
+# of contenders, and of what else is to be known about them
+Made = tuple[Mapping[Any, Contender], Any]
+
+_here = False
+
+
+class Failure(str):
+    """The message of an error."""
+
+
+def inside() -> bool:
+    """Whether this is a process apart, where PyTorch's contenders are made."""
+    return _here
+
+
+@dataclass(frozen=True)
+class Distant:
+    """A contender of another process, for `timing.race`."""
+
+    name: Any
+    ask: Callable[..., Any]
+    repeats: int = 0
+
+    def warm(self) -> None:
+        """As `Contender.warm`, over there."""
+        self.ask("warm", self.name)
+
+    def sample(self, count: int) -> tuple[float, float]:
+        """As `Contender.sample`: times of the other process."""
+        return self.ask("sample", self.name, count)
+
+
+class Apart:
+    """The process in which `make(*arguments)` makes contenders: both are sent there by pickle.
+
+    It begins at once, and ends with this process or with `close`.
+    """
+
+    def __init__(self, make: Callable[..., Made], *arguments: Any):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, make, arguments), daemon=True, name="contenders"
+        )
+        self._process.start()
+        theirs.close()
+
+    def contenders(self) -> tuple[dict[Any, Distant], Any]:
+        """(the contenders by name, what else `make` returned), as soon as they are made.
+
+        Raises UserError with the message of an error in `make`, or if the process ended.
+        """
+        names, more, repeats = self._ask("made")
+        return {n: Distant(n, self._ask, repeats[n]) for n in names}, more
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pipe.close()
+        self._process.join(timeout=5)
+        self._process.kill()
+
+    def _ask(self, *words: Any) -> Any:
+        try:
+            self._pipe.send(words)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(timeout=5)
+            raise UserError(
+                "the process of PyTorch's contenders ended with status "
+                f"{self._process.exitcode}: {one_line(str(error)) or 'it said nothing'}"
+            ) from None
+        if isinstance(answer, Failure):
+            raise UserError(answer)
+        return answer
+
+
+def _serve(pipe: Connection, make: Callable[..., Made], arguments: tuple[Any, ...]) -> None:
+    """Makes the contenders, then answers until the other process has closed its end."""
+    global _here
+    _here = True
+    os.environ[onednn.SWITCH] = "0"  # ours compute in the other process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that process is told, and ends this one
+    made: Mapping[Any, Contender] = {}
+    try:
+        made, more = make(*arguments)
+        about = [*made], more, {name: contender.repeats for name, contender in made.items()}
+    except Exception as error:  # of any kind: the other process has to say it
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        about = Failure(f"{error or type(error).__name__}")
+    with contextlib.suppress(EOFError):
+        while True:
+            word, *rest = pipe.recv()
+            if word == "made":
+                pipe.send(about)
+            else:
+                name, *count = rest
+                pipe.send(getattr(made[name], word)(*count))

@@ -1,0 +1,51 @@
+"""PyTorch's contenders of a case, as they are made in their own process (benchmarks/apart.py)."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from benchmarks import agreement
+from benchmarks.agreement import forms_of, module_of
+from benchmarks.cases import Case, stage_of
+from benchmarks.ours import Ours
+from benchmarks.timing import Contender
+from gan_jax.errors import one_line
+
+
+def made(case: Case, small: bool) -> tuple[dict[tuple[str, str], Contender], dict[str, str]]:
+    """(contenders by their part, "step" or "sample", and name; the reasons of those left out).
+
+    They begin with our weights. Each step is called once, which is when torch.compile fails if it
+    does. Of the forms of a module only the usual one is compiled. Raises agreement.Disagreement if
+    they compute something else than ours; on a GPU they are compared meanwhile.
+    """
+    agree = agreement.started(case)
+    experiment = case.experiment(small)
+    step, found, left_out = Ours(experiment, stage_of(experiment)), {}, {}
+    module, count = module_of(case), case.drawn(small)
+    agree()
+    from benchmarks.contenders.place import places
+
+    for place in places():
+        forms = {"": {}} if place.compiled else forms_of(module)
+        for form, options in forms.items():
+            name = ", ".join(filter(None, (place.name, form)))
+            try:
+                twin = module.make(step, place, **options)
+                twin()
+                place.wait()
+            except Exception as error:  # of many kinds: what torch.compile cannot do
+                if not place.compiled:
+                    raise
+                left_out[name] = one_line(str(error))[:200]
+                continue
+            found["step", name] = Contender(twin, place.wait)
+            if hasattr(twin, "sample"):
+                found["sample", name] = Contender(functools.partial(_on_host, twin, count))
+    return found, left_out
+
+
+def _on_host(twin: Any, count: int) -> np.ndarray:
+    """Images of a PyTorch contender."""
+    return twin.sample(count).cpu().numpy()

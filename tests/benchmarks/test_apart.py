@@ -1,0 +1,62 @@
+"""Contenders that are made and timed in a process of their own."""
+
+import contextlib
+import os
+
+import pytest
+
+from benchmarks import apart, timing
+from benchmarks.apart import Apart
+from benchmarks.details import Detail, attention, theirs
+from benchmarks.timing import Contender
+from gan_jax.errors import UserError
+from gan_jax.ops import onednn
+
+
+def made(repeats: int):
+    """A contender that is timed, one that ends its process, and what is known there."""
+    about = os.getpid(), apart.inside(), os.environ[onednn.SWITCH]
+    counts = {"counts": Contender(lambda: None, repeats=repeats)}
+    return counts | {"ends": Contender(lambda: os._exit(3))}, about
+
+
+def failed():
+    raise UserError("loss/gen is 1 here and 2 there")
+
+
+@pytest.fixture(scope="module")
+def process():
+    with contextlib.closing(Apart(made, 7)) as process:
+        yield process
+
+
+def test_another_process_times_its_contenders_in_turn_with_ours(process):
+    distant, (number, inside, switch) = process.contenders()
+    assert number != os.getpid()
+    assert (inside, apart.inside()) == (True, False)
+    assert switch == "0"  # oneDNN leaves the threads of that process to PyTorch
+    assert [*distant] == ["counts", "ends"]
+    assert distant["counts"].repeats == 7
+    both = {"here": Contender(lambda: None), "counts": distant["counts"]}
+    found = timing.race(both, seconds=0, least=3)
+    assert {name: len(times.calls) for name, times in found.items()} == {"here": 3, "counts": 3}
+    assert found["counts"].fastest > 0
+
+
+def test_a_process_that_ends_is_one_line(process):
+    distant, _ = process.contenders()
+    with pytest.raises(UserError, match="ended with status 3"):
+        distant["ends"].sample(1)
+
+
+def test_an_error_over_there_is_raised_here():
+    said = pytest.raises(UserError, match=r"^loss/gen is 1 here and 2 there$")
+    with contextlib.closing(Apart(failed)) as process, said:
+        process.contenders()
+
+
+def test_of_a_detail_only_those_of_pytorch_are_made_apart():
+    detail = Detail("two", "two", "two", lambda small: dict.fromkeys(("gan_jax", "PyTorch, fast")))
+    assert [*theirs(detail.make, True)[0]] == ["PyTorch, fast"]
+    assert all(entry.torch for entry in attention.DETAILS)
+    assert not any(name.startswith("PyTorch") for name in attention.DETAILS[0].make(True))
