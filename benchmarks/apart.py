@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 from benchmarks.timing import Contender
 from gan_jax.errors import UserError, one_line
@@ -21,6 +22,9 @@ from gan_jax.ops import onednn
 
 # of contenders, and of what else is to be known about them
 Made = tuple[Mapping[Any, Contender], Any]
+
+# of the process of PyTorch's contenders: ours compute in another one
+PYTORCH = {onednn.SWITCH: "0"}
 
 _here = False
 
@@ -30,7 +34,7 @@ class Failure(str):
 
 
 def inside() -> bool:
-    """Whether this is a process apart, where PyTorch's contenders are made."""
+    """Whether this is a process apart."""
     return _here
 
 
@@ -54,16 +58,23 @@ class Distant:
 class Apart:
     """The process in which `make(*arguments)` makes contenders: both are sent there by pickle.
 
-    It begins at once, and ends with this process or with `close`.
+    It begins at once, with the variables of `environment` in place of ours, and ends with this
+    process or with `close`.
     """
 
-    def __init__(self, make: Callable[..., Made], *arguments: Any):
+    def __init__(
+        self,
+        make: Callable[..., Made],
+        *arguments: Any,
+        environment: Mapping[str, str] = PYTORCH,
+    ):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, make, arguments), daemon=True, name="contenders"
         )
-        self._process.start()
+        with mock.patch.dict(os.environ, environment):
+            self._process.start()
         theirs.close()
 
     def contenders(self) -> tuple[dict[Any, Distant], Any]:
@@ -87,7 +98,7 @@ class Apart:
         except (EOFError, OSError) as error:
             self._process.join(timeout=5)
             raise UserError(
-                "the process of PyTorch's contenders ended with status "
+                "the process of other contenders ended with status "
                 f"{self._process.exitcode}: {one_line(str(error)) or 'it said nothing'}"
             ) from None
         if isinstance(answer, Failure):
@@ -99,7 +110,6 @@ def _serve(pipe: Connection, make: Callable[..., Made], arguments: tuple[Any, ..
     """Makes the contenders, then answers until the other process has closed its end."""
     global _here
     _here = True
-    os.environ[onednn.SWITCH] = "0"  # ours compute in the other process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # that process is told, and ends this one
     made: Mapping[Any, Contender] = {}
     try:

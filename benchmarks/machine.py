@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing
+from gan_jax import heaps
 from gan_jax.ops import onednn
 
 SIDES = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # of the square matrices whose product is timed
@@ -33,6 +34,8 @@ def describe() -> dict[str, str]:
         found["torch"] = torch
     if onednn.in_use():
         found["onednn"] = onednn.VERSION
+    if name := heaps.allocator():
+        found["allocator"] = name
     if os.environ.get("XLA_FLAGS"):
         found["XLA_FLAGS"] = os.environ["XLA_FLAGS"]
     return found

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from benchmarks import timing
 from gan_jax import backend
 from gan_jax.core import train_step
 from gan_jax.core.system import Stage
@@ -90,6 +91,11 @@ def _filled(experiment: Experiment, stage: Stage, noise: float) -> train_step.Tr
     }
     begun = experiment.mesh.copy(np.int32(stage.start))
     return carry._replace(state=carry.state.replace(nets=nets, step=begun))
+
+
+def ready(step: Ours) -> timing.Contender:
+    """A compiled step as a contender; training waits for its metrics now and then."""
+    return timing.Contender(step.step, jax.block_until_ready)
 
 
 def operations(step: Ours) -> float:

@@ -1,21 +1,21 @@
 """The training step of a case beside PyTorch's: times, work and memory."""
 
+import ctypes.util
 import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from benchmarks import apart, machine, ours, timing, twins
 from benchmarks.apart import Distant
 from benchmarks.cases import Case, stage_of, torch_is_here
-from benchmarks.ours import Ours
-from gan_jax import backend
+from benchmarks.ours import Ours, ready
+from gan_jax import backend, heaps
 from gan_jax.ops import onednn
 from gan_jax.run.experiment import Experiment
 
 HALF = "bfloat16"
 PLAIN = "gan_jax, without oneDNN"
+KEPT = "gan_jax, with tcmalloc"
 
 
 class Opened:
@@ -26,6 +26,7 @@ class Opened:
         self.case, self.seconds, self.small = case, seconds, small
         # contenders that cannot run here, with the reason
         self.left_out: Mapping[str, str] = {}
+        self._processes: list[apart.Apart] = []
 
     @functools.cached_property
     def experiment(self) -> Experiment:
@@ -42,7 +43,8 @@ class Opened:
         """The process of PyTorch's contenders, which begins when it is first asked for."""
         if not (self.case.contender and torch_is_here()):
             return None
-        return apart.Apart(twins.made, self.case, self.small)
+        self._processes.append(apart.Apart(twins.made, self.case, self.small))
+        return self._processes[-1]
 
     def begin(self) -> None:
         """Lets PyTorch's contenders be made meanwhile."""
@@ -59,9 +61,20 @@ class Opened:
         return {name: distant for (of, name), distant in found.items() if of == part}
 
     def close(self) -> None:
-        """Ends the process of PyTorch's contenders."""
-        if self._apart is not None:
-            self._apart.close()
+        """Ends the processes of other contenders."""
+        for process in self._processes:
+            process.close()
+
+    def kept(self) -> Distant | None:
+        """Our step in a process with tcmalloc, where that is installed and not used by all."""
+        library = ctypes.util.find_library("tcmalloc_minimal")
+        if machine.accelerated() or heaps.allocator() or not library:
+            return None
+        process = apart.Apart(
+            twins.alone, self.case, self.small, environment={"LD_PRELOAD": library}
+        )
+        self._processes.append(process)
+        return process.contenders()[0]["gan_jax"]
 
     def halved(self) -> Ours | None:
         """Our step in bfloat16, compiled, on GPUs and TPUs."""
@@ -89,11 +102,13 @@ def measure(opened: Opened) -> dict[str, Any]:
     opened.begin()  # they are made while ours is compiled
     step = opened.step
     program = step.compile()
-    contenders = {"gan_jax": _ready(step), **opened.twins("step")}
+    contenders = {"gan_jax": ready(step), **opened.twins("step")}
     if (halved := opened.halved()) is not None:
-        contenders[f"gan_jax, {HALF}"] = _ready(halved)
+        contenders[f"gan_jax, {HALF}"] = ready(halved)
     if (plain := opened.plain()) is not None:
-        contenders[PLAIN] = _ready(plain)
+        contenders[PLAIN] = ready(plain)
+    if (kept := opened.kept()) is not None:
+        contenders[KEPT] = kept
     times = timing.race(contenders, opened.seconds)
     return {
         "images": step.images,
@@ -102,11 +117,6 @@ def measure(opened: Opened) -> dict[str, Any]:
         "times": {name: found.summary() for name, found in times.items()},
         "left_out": opened.left_out,
     }
-
-
-def _ready(step: Ours) -> timing.Contender:
-    """A compiled step as a contender; training waits for its metrics now and then."""
-    return timing.Contender(step.step, jax.block_until_ready)
 
 
 def best(times: dict[str, dict[str, float]], half: bool = False) -> tuple[str, float] | None:

@@ -127,6 +127,8 @@ def machine(results: Results) -> str:
     peaks = [f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in results["peaks"].items()]
     if peaks:
         lines.append(f"A large product of matrices: {' and '.join(peaks)}.")
+    if "allocator" in words:
+        lines.append(f"The memory of all processes is from {words['allocator']}.")
     if results["small"]:
         lines.append("The networks are small ones, to try the benchmark out: --small.")
     if "torch" not in words:

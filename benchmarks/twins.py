@@ -1,4 +1,4 @@
-"""PyTorch's contenders of a case, as they are made in their own process (benchmarks/apart.py)."""
+"""Contenders of a case that are made in processes of their own (benchmarks/apart.py)."""
 
 import functools
 from typing import Any
@@ -8,13 +8,13 @@ import numpy as np
 from benchmarks import agreement
 from benchmarks.agreement import forms_of, module_of
 from benchmarks.cases import Case, stage_of
-from benchmarks.ours import Ours
+from benchmarks.ours import Ours, ready
 from benchmarks.timing import Contender
 from gan_jax.errors import one_line
 
 
 def made(case: Case, small: bool) -> tuple[dict[tuple[str, str], Contender], dict[str, str]]:
-    """(contenders by their part, "step" or "sample", and name; the reasons of those left out).
+    """(PyTorch's contenders by part, "step" or "sample", and name; the reasons of those left out).
 
     They begin with our weights. Each step is called once, which is when torch.compile fails if it
     does. Of the forms of a module only the usual one is compiled. Raises agreement.Disagreement if
@@ -44,6 +44,14 @@ def made(case: Case, small: bool) -> tuple[dict[tuple[str, str], Contender], dic
             if hasattr(twin, "sample"):
                 found["sample", name] = Contender(functools.partial(_on_host, twin, count))
     return found, left_out
+
+
+def alone(case: Case, small: bool) -> tuple[dict[str, Contender], None]:
+    """Our step, for a process whose environment is another one."""
+    experiment = case.experiment(small)
+    step = Ours(experiment, stage_of(experiment))
+    step.compile()
+    return {"gan_jax": ready(step)}, None
 
 
 def _on_host(twin: Any, count: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import os
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
 ARENAS = 2
+RELEASE = "MallocExtension_ReleaseFreeMemory"  # of tcmalloc, from gperftools
 
 
 def keep_few() -> None:
@@ -33,3 +34,17 @@ def give_back() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not tcmalloc
+        getattr(ctypes.CDLL(None), RELEASE)()
+
+
+def allocator() -> str:
+    """ "tcmalloc" where it was preloaded, "" where memory is from the C library or nobody knows.
+
+    XLA's programs for CPUs ask for all their memory at once and free it in the end. The C library
+    gives so much back to the system, which clears every page of it again in the next step; tcmalloc
+    keeps it.
+    """
+    with contextlib.suppress(OSError, TypeError):
+        return "tcmalloc" if hasattr(ctypes.CDLL(None), RELEASE) else ""
+    return ""

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_jax import heaps
 from gan_jax.core.best_states import Best
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
@@ -30,8 +31,11 @@ def announce(experiment: Experiment) -> None:
     """Logs, before the first step, the data, devices, sizes of networks and learning rates."""
     devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
     logger.info(f"data: {experiment.data.description}")
-    library = ", convolutions by oneDNN" if onednn.in_use() else ""
-    logger.info(f"devices: {experiment.mesh.size} x {', '.join(sorted(devices))}{library}")
+    libraries = [", convolutions by oneDNN"] if onednn.in_use() else []
+    if jax.default_backend() == "cpu" and (allocator := heaps.allocator()):
+        libraries.append(f", memory by {allocator}")
+    kinds = ", ".join(sorted(devices))
+    logger.info(f"devices: {experiment.mesh.size} x {kinds}{''.join(libraries)}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))

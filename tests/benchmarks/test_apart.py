@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmarks import apart, timing
+from benchmarks import apart, cases, step, timing, twins
 from benchmarks.apart import Apart
 from benchmarks.details import Detail, attention, theirs
 from benchmarks.timing import Contender
@@ -26,8 +26,11 @@ def failed():
 
 @pytest.fixture(scope="module")
 def process():
-    with contextlib.closing(Apart(made, 7)) as process:
-        yield process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(onednn.SWITCH, "1")
+        with contextlib.closing(Apart(made, 7)) as process:
+            assert os.environ[onednn.SWITCH] == "1"
+            yield process
 
 
 def test_another_process_times_its_contenders_in_turn_with_ours(process):
@@ -41,6 +44,33 @@ def test_another_process_times_its_contenders_in_turn_with_ours(process):
     found = timing.race(both, seconds=0, least=3)
     assert {name: len(times.calls) for name, times in found.items()} == {"here": 3, "counts": 3}
     assert found["counts"].fastest > 0
+
+
+def test_our_step_with_tcmalloc_is_timed_where_that_is_installed(monkeypatch):
+    """It has to be there before a process begins, so the step is in a process of its own."""
+    (case,) = cases.chosen("gan_dense")
+    begun = []
+
+    class Begun:
+        def __init__(self, *words, environment):
+            begun.append((words, environment))
+
+        def contenders(self):
+            return {"gan_jax": "timed there"}, None
+
+        def close(self):
+            begun.append("closed")
+
+    monkeypatch.setattr(step.apart, "Apart", Begun)
+    monkeypatch.setattr(step.ctypes.util, "find_library", lambda name: None)
+    assert step.Opened(case, 0, small=True).kept() is None
+    monkeypatch.setattr(step.ctypes.util, "find_library", "lib{}.so.4".format)
+    with contextlib.closing(step.Opened(case, 0, small=True)) as opened:
+        assert opened.kept() == "timed there"
+    environment = {"LD_PRELOAD": "libtcmalloc_minimal.so.4"}
+    assert begun == [((twins.alone, case, True), environment), "closed"]
+    monkeypatch.setattr(step.heaps, "allocator", lambda: "tcmalloc")  # as in all of them
+    assert step.Opened(case, 0, small=True).kept() is None
 
 
 def test_a_process_that_ends_is_one_line(process):

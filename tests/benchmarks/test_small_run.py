@@ -16,6 +16,7 @@ def run(tmp_path_factory):
     words = ["--system=gan_dense", "--parts=step,sample,data,checkpoint", "--small"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "torch_is_here", lambda: False)
+        patch.setattr(step.Opened, "kept", lambda self: None)  # whatever is installed here
         patch.setattr(machine, "_version", lambda package: "")
         status = bench.main([*words, "--seconds=0", f"--json={path}"])
     return status, json.loads(path.read_text()), path.with_suffix(".md").read_text()

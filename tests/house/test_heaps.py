@@ -5,7 +5,9 @@ import platform
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+from gan_jax import heaps as heaps_module
 from tests.helpers.forks import Forked
 
 THREADS = 12
@@ -80,3 +82,15 @@ def test_what_was_freed_goes_back_to_the_system(tmp_path):
     assert process.wait() == 0, process.printed
     before, after = map(int, path.read_text().split())
     assert before - after > 20_000  # of the 24,400 pages that were freed
+
+
+def test_tcmalloc_is_named_and_gives_memory_back(monkeypatch):
+    """As if it had been preloaded: its functions are then among those of the process."""
+    calls = []
+    assert heaps_module.allocator() == ""
+    library = SimpleNamespace(malloc_trim=calls.append)
+    monkeypatch.setattr(heaps_module.ctypes, "CDLL", lambda name: library)
+    setattr(library, heaps_module.RELEASE, lambda: calls.append("released"))
+    assert heaps_module.allocator() == "tcmalloc"
+    heaps_module.give_back()
+    assert calls == [0, "released"]
