@@ -8,7 +8,6 @@ contenders are the same code as those that are timed.
 """
 
 import argparse
-import functools
 import importlib
 import os
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cases, machine, ours
+from benchmarks import cases, ours
 from benchmarks.cases import Case, stage_of, torch_is_here
 from benchmarks.ours import Ours
 from gan_jax.errors import UserError, one_line
@@ -128,10 +127,8 @@ def _compare_norms(
 def started(case: Case) -> Callable[[], None]:
     """A function that returns when the contenders are known to agree. It raises Disagreement.
 
-    Where programs run on a GPU or TPU a process of its own compares them on the CPU meanwhile.
+    A process of its own compares them on the CPU, while programs are compiled for a GPU.
     """
-    if not machine.accelerated():
-        return functools.partial(agree, case)
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.agreement", f"--case={case.name}"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -23,6 +23,7 @@ from gan_jax.ops import onednn
 # of contenders, and of what else is to be known about them
 Made = tuple[Mapping[Any, Contender], Any]
 
+LONGEST = 300  # characters of an error
 # of the process of PyTorch's contenders: ours compute in another one
 PYTORCH = {onednn.SWITCH: "0"}
 
@@ -90,6 +91,7 @@ class Apart:
         self._pipe.close()
         self._process.join(timeout=5)
         self._process.kill()
+        self._process.join()
 
     def _ask(self, *words: Any) -> Any:
         try:
@@ -116,14 +118,25 @@ def _serve(pipe: Connection, make: Callable[..., Made], arguments: tuple[Any, ..
         made, more = make(*arguments)
         about = [*made], more, {name: contender.repeats for name, contender in made.items()}
     except Exception as error:  # of any kind: the other process has to say it
-        if not isinstance(error, UserError):
-            traceback.print_exc()
-        about = Failure(f"{error or type(error).__name__}")
-    with contextlib.suppress(EOFError):
+        about = _failure(error)
+    # EOFError: the other process has closed its end, OSError: while this one was at work
+    with contextlib.suppress(EOFError, OSError):
         while True:
             word, *rest = pipe.recv()
-            if word == "made":
-                pipe.send(about)
-            else:
-                name, *count = rest
-                pipe.send(getattr(made[name], word)(*count))
+            answer = about if word == "made" else _answer(made, word, *rest)
+            pipe.send(answer)
+
+
+def _answer(made: Mapping[Any, Contender], word: str, name: Any, *count: int) -> Any:
+    """What a method of a contender returns, or why it does not."""
+    try:
+        return getattr(made[name], word)(*count)
+    except Exception as error:  # of any kind, as above
+        return _failure(error)
+
+
+def _failure(error: Exception) -> Failure:
+    """An error as a line for the other process; here its traceback, if it is not a person's."""
+    if not isinstance(error, UserError):
+        traceback.print_exc()
+    return Failure(one_line(str(error))[:LONGEST] or type(error).__name__)

@@ -2,10 +2,13 @@
 
 import ctypes.util
 import functools
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks import apart, machine, ours, timing, twins
+import jax
+
+from benchmarks import agreement, apart, machine, ours, timing, twins
 from benchmarks.apart import Distant
 from benchmarks.cases import Case, stage_of, torch_is_here
 from benchmarks.ours import Ours, ready
@@ -38,25 +41,43 @@ class Opened:
         """Our step; nothing of it is compiled."""
         return Ours(self.experiment, stage_of(self.experiment))
 
+    @property
+    def _apart_is_possible(self) -> bool:
+        """Whether PyTorch can compute the case here. Two processes cannot use a TPU."""
+        here = bool(self.case.contender) and torch_is_here()
+        return here and jax.default_backend() != "tpu"
+
     @functools.cached_property
-    def _apart(self) -> apart.Apart | None:
+    def _apart(self) -> apart.Apart:
         """The process of PyTorch's contenders, which begins when it is first asked for."""
-        if not (self.case.contender and torch_is_here()):
-            return None
         self._processes.append(apart.Apart(twins.made, self.case, self.small))
         return self._processes[-1]
 
+    @functools.cached_property
+    def _agree(self) -> Callable[[], None]:
+        """Returns when PyTorch's contenders are known to agree, which a process on the CPU finds
+        out, on a GPU."""
+        return agreement.started(self.case)
+
     def begin(self) -> None:
-        """Lets PyTorch's contenders be made meanwhile."""
-        _ = self._apart
+        """Lets work for PyTorch's contenders begin that does not disturb the compiler.
+
+        They are made meanwhile, but on a GPU, where kernels are chosen by their times.
+        """
+        if self._apart_is_possible and machine.accelerated():
+            _ = self._agree
+        elif self._apart_is_possible:
+            _ = self._apart
 
     def twins(self, part: str) -> dict[str, Distant]:
         """PyTorch's contenders for a part by their names; {} without PyTorch.
 
         Raises UserError if they compute something else than ours.
         """
-        if self._apart is None:
+        if not self._apart_is_possible:
             return {}
+        if machine.accelerated():
+            self._agree()
         found, self.left_out = self._apart.contenders()
         return {name: distant for (of, name), distant in found.items() if of == part}
 
@@ -70,11 +91,11 @@ class Opened:
         library = ctypes.util.find_library("tcmalloc_minimal")
         if machine.accelerated() or heaps.allocator() or not library:
             return None
-        process = apart.Apart(
-            twins.alone, self.case, self.small, environment={"LD_PRELOAD": library}
-        )
+        before = os.environ.get("LD_PRELOAD", "")
+        environment = {"LD_PRELOAD": f"{library} {before}".strip()}
+        process = apart.Apart(twins.alone, self.case, self.small, environment=environment)
         self._processes.append(process)
-        return process.contenders()[0]["gan_jax"]
+        return process.contenders()[0].get("gan_jax")
 
     def halved(self) -> Ours | None:
         """Our step in bfloat16, compiled, on GPUs and TPUs."""
@@ -99,7 +120,7 @@ class Opened:
 
 def measure(opened: Opened) -> dict[str, Any]:
     """The part "step": times of all contenders, and our step's operations and memory."""
-    opened.begin()  # they are made while ours is compiled
+    opened.begin()
     step = opened.step
     program = step.compile()
     contenders = {"gan_jax": ready(step), **opened.twins("step")}

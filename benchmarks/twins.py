@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import agreement
+from benchmarks import agreement, machine
 from benchmarks.agreement import forms_of, module_of
 from benchmarks.cases import Case, stage_of
 from benchmarks.ours import Ours, ready
 from benchmarks.timing import Contender
+from gan_jax import heaps
 from gan_jax.errors import one_line
 
 
@@ -18,13 +19,13 @@ def made(case: Case, small: bool) -> tuple[dict[tuple[str, str], Contender], dic
 
     They begin with our weights. Each step is called once, which is when torch.compile fails if it
     does. Of the forms of a module only the usual one is compiled. Raises agreement.Disagreement if
-    they compute something else than ours; on a GPU they are compared meanwhile.
+    they compute something else than ours, on a CPU.
     """
-    agree = agreement.started(case)
+    if not machine.accelerated():
+        agreement.agree(case)
     experiment = case.experiment(small)
     step, found, left_out = Ours(experiment, stage_of(experiment)), {}, {}
     module, count = module_of(case), case.drawn(small)
-    agree()
     from benchmarks.contenders.place import places
 
     for place in places():
@@ -47,7 +48,9 @@ def made(case: Case, small: bool) -> tuple[dict[tuple[str, str], Contender], dic
 
 
 def alone(case: Case, small: bool) -> tuple[dict[str, Contender], None]:
-    """Our step, for a process whose environment is another one."""
+    """Our step, for a process with tcmalloc; none if it could not be loaded."""
+    if not heaps.allocator():
+        return {}, None
     experiment = case.experiment(small)
     step = Ours(experiment, stage_of(experiment))
     step.compile()

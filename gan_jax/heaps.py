@@ -1,5 +1,5 @@
-"""The heaps ("arenas") of the C library's allocator, which a process that runs for weeks fills and
-leaves again and again."""
+"""The allocator: heaps ("arenas") of the C library, which a process that runs for weeks fills and
+leaves again and again, or tcmalloc."""
 
 import contextlib
 import ctypes
@@ -29,7 +29,8 @@ def give_back() -> None:
     """Frees objects that only refer to each other, and gives unused memory to the system.
 
     For after work that needs much memory and is seldom done. Python looks for such objects when it
-    happens to have made many others, and glibc gives back what lies at the end of a heap only.
+    happens to have made many others, glibc gives back what lies at the end of a heap only, and
+    tcmalloc keeps what it has.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc

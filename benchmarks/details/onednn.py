@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.details import Detail, beside_torch, timed, trained
+from benchmarks.step import PLAIN
 from benchmarks.timing import Contender
 from gan_jax import backend
 from gan_jax.models import convolution
@@ -28,7 +29,7 @@ def make(shape: tuple[int, ...], small: bool) -> dict[str, Contender]:
         with backend.plain_programs():
             plain = trained(lambda *a: _convolved(*a), True, inputs, pull)
             np.testing.assert_allclose(plain()[0], expected, rtol=1e-3, atol=1e-3)
-        found["gan_jax, without oneDNN"] = timed(plain)
+        found[PLAIN] = timed(plain)
     if beside_torch():
         from benchmarks.contenders import convolutions
 

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -166,9 +167,8 @@ def _loaded() -> ctypes.CDLL | None:
             return None
         if header is None:
             raise OSError(f"its headers are missing: pip install {HEADERS}=={VERSION}")
-        if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-            os.environ["GOMP_SPINCOUNT"] = SPINS
-        opened = _compiled(binary, header.parents[2])
+        with _few_spins():
+            opened = _compiled(binary, header.parents[2])
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         logger.warning(
             f"note: {PACKAGE} is installed but cannot be used, so XLA computes convolutions "
@@ -178,6 +178,20 @@ def _loaded() -> ctypes.CDLL | None:
     handler = jax.ffi.pycapsule(opened.gan_jax_convolve)
     jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
     return opened
+
+
+@contextlib.contextmanager
+def _few_spins() -> Iterator[None]:
+    """OpenMP reads its settings when it is loaded. Afterwards they are as before: processes that
+    this one starts may load OpenMP for something else, such as PyTorch."""
+    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & {*os.environ}:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _installed(package: str, ending: str) -> Path | None:
