@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cases, ours
-from benchmarks.cases import Case, stage_of, torch_is_here
+from benchmarks.cases import Case, torch_is_here
 from benchmarks.ours import Ours
 from gan_jax.errors import UserError, one_line
 
@@ -84,7 +84,7 @@ def agree(case: Case) -> None:
     module = module_of(case)
     with ours.without_dropout():
         experiment = case.agreeing()
-        step = Ours(experiment, stage_of(experiment), case.noise)
+        step = Ours(experiment, case.noise)
         twins = {}
         for last in (False, True):
             for form, options in forms_of(module).items():

@@ -28,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     (case,) = cases.chosen(options.case)
     experiment = case.experiment(options.small)
-    step = Ours(experiment, cases.stage_of(experiment))
+    step = Ours(experiment)
     began = time.perf_counter()
     lowered = step.train.lower(step.carry, step.batch, experiment.key, step.stage)
     traced = time.perf_counter()

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.cases import stage_of
 from gan_jax import backend
 from gan_jax.core import train_step
 from gan_jax.core.system import Stage
@@ -32,14 +33,15 @@ def without_dropout() -> AbstractContextManager[Any]:
 
 
 class Ours:
-    """A system's training step at one stage, metrics included, with its state.
+    """A system's training step at the stage that is measured, metrics included, with its state.
 
     No weight is zero, so that every layer contributes to the result. `batch` is trained on again
     and again; it lies on the devices.
     """
 
-    def __init__(self, experiment: Experiment, stage: Stage, noise: float = 0.02):
+    def __init__(self, experiment: Experiment, noise: float = 0.02):
         """`noise`: the standard deviation of what is added to the first weights."""
+        stage = stage_of(experiment)
         self.experiment, self.stage = experiment, stage
         self.pixels = random_batch(experiment, stage)
         self.batch = experiment.mesh.put(self.pixels)

@@ -144,7 +144,7 @@ def main(words: list[str]) -> int:
                 continue
             experiment = case.experiment(options.small)
             folder = Path(options.out) / case.name
-            seconds = traced(Ours(experiment, cases.stage_of(experiment)), folder)
+            seconds = traced(Ours(experiment), folder)
             results[case.name] = {"seconds": seconds, **read(events(folder))}
             rows.append(line(case.name, seconds, results[case.name]))
     except UserError as error:

@@ -10,7 +10,7 @@ import jax
 
 from benchmarks import agreement, apart, machine, ours, timing, twins
 from benchmarks.apart import Distant
-from benchmarks.cases import Case, stage_of, torch_is_here
+from benchmarks.cases import Case, torch_is_here
 from benchmarks.ours import Ours, ready
 from gan_jax import backend, heaps
 from gan_jax.ops import onednn
@@ -39,7 +39,7 @@ class Opened:
     @functools.cached_property
     def step(self) -> Ours:
         """Our step; nothing of it is compiled."""
-        return Ours(self.experiment, stage_of(self.experiment))
+        return Ours(self.experiment)
 
     @property
     def _apart_is_possible(self) -> bool:
@@ -50,8 +50,12 @@ class Opened:
     @functools.cached_property
     def _apart(self) -> apart.Apart:
         """The process of PyTorch's contenders, which begins when it is first asked for."""
-        self._processes.append(apart.Apart(twins.made, self.case, self.small))
-        return self._processes[-1]
+        return self._begun(apart.Apart(twins.made, self.case, self.small))
+
+    def _begun(self, process: apart.Apart) -> apart.Apart:
+        """A process, to be ended by `close`."""
+        self._processes.append(process)
+        return process
 
     @functools.cached_property
     def _agree(self) -> Callable[[], None]:
@@ -94,8 +98,7 @@ class Opened:
         before = os.environ.get("LD_PRELOAD", "")
         environment = {"LD_PRELOAD": f"{library} {before}".strip()}
         process = apart.Apart(twins.alone, self.case, self.small, environment=environment)
-        self._processes.append(process)
-        return process.contenders()[0].get("gan_jax")
+        return self._begun(process).contenders()[0].get("gan_jax")
 
     def halved(self) -> Ours | None:
         """Our step in bfloat16, compiled, on GPUs and TPUs."""
@@ -113,7 +116,7 @@ class Opened:
     def _another(self, **changes: Any) -> Ours:
         """A step of its own, compiled; `changes` as for `Case.load`."""
         experiment = self.case.experiment(self.small, **changes)
-        step = Ours(experiment, stage_of(experiment))
+        step = Ours(experiment)
         step.compile()
         return step
 

@@ -47,16 +47,10 @@ def share(case: Mapping[str, Any], peaks: Mapping[str, float]) -> float | None:
     return work / times["median"] / peaks["float32"]
 
 
-def against_torch(case: Mapping[str, Any], part: str, half: bool = False) -> float | None:
-    """Our median time as a multiple of that of PyTorch's fastest contender."""
-    return _against_torch(case, part, "gan_jax, bfloat16" if half else "gan_jax", half)
-
-
-def _against_torch(
-    case: Mapping[str, Any], part: str, name: str, half: bool = False
-) -> float | None:
+def against_torch(case: Mapping[str, Any], part: str, name: str = "gan_jax") -> float | None:
+    """The median time of one of ours as a multiple of that of PyTorch's fastest contender."""
     ours = _times(case, part, name)
-    theirs = best(_of(case, part, "times") or {}, half)
+    theirs = best(_of(case, part, "times") or {})
     return None if ours is None or theirs is None else ours["median"] / theirs[1]
 
 
@@ -90,7 +84,7 @@ def columns(peaks: Mapping[str, float]) -> dict[str, Callable[[Mapping[str, Any]
         "of peak": percent,
         "best PyTorch, ms": fastest_torch,
         "of PyTorch's time": lambda case: number(against_torch(case, "step")),
-        "without oneDNN": lambda case: number(_against_torch(case, "step", PLAIN)),
+        "without oneDNN": lambda case: number(against_torch(case, "step", PLAIN)),
         "step, MB": _scaled(1e-6, "step", "memory"),
         "process, MB": _scaled(1e-6, "compile", "process"),
         "compile, s": _scaled(1, "compile", "cold"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks import agreement, machine
 from benchmarks.agreement import forms_of, module_of
-from benchmarks.cases import Case, stage_of
+from benchmarks.cases import Case
 from benchmarks.ours import Ours, ready
 from benchmarks.timing import Contender
 from gan_jax import heaps
@@ -24,7 +24,7 @@ def made(case: Case, small: bool) -> tuple[dict[tuple[str, str], Contender], dic
     if not machine.accelerated():
         agreement.agree(case)
     experiment = case.experiment(small)
-    step, found, left_out = Ours(experiment, stage_of(experiment)), {}, {}
+    step, found, left_out = Ours(experiment), {}, {}
     module, count = module_of(case), case.drawn(small)
     from benchmarks.contenders.place import places
 
@@ -52,7 +52,7 @@ def alone(case: Case, small: bool) -> tuple[dict[str, Contender], None]:
     if not heaps.allocator():
         return {}, None
     experiment = case.experiment(small)
-    step = Ours(experiment, stage_of(experiment))
+    step = Ours(experiment)
     step.compile()
     return {"gan_jax": ready(step)}, None
 

@@ -20,7 +20,7 @@ def samplers(small: bool) -> dict[str, Contender]:
     """20 steps of the ancestral sampler and of DPM-Solver++, and 20 passes."""
     (case,) = cases.chosen("diffusion_32")
     experiment = case.experiment(small)
-    step = Ours(experiment, cases.stage_of(experiment))
+    step = Ours(experiment)
     config, facts, count = experiment.config, experiment.facts, min(case.sampled, 16)
     state, steps = step.carry.state, int(config.sampling.steps)
     params = state.nets["unet"].params
@@ -60,7 +60,7 @@ def forms(small: bool) -> dict[str, Contender]:
     conv, transposed = convolution.conv, convolution.conv_transpose
     found = {}
     for form in FORMS:
-        step = Ours(experiment, cases.stage_of(experiment))
+        step = Ours(experiment)
         # networks ask for "auto" while they are traced, and get this form
         with mock.patch.multiple(
             convolution,

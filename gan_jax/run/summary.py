@@ -31,11 +31,12 @@ def announce(experiment: Experiment) -> None:
     """Logs, before the first step, the data, devices, sizes of networks and learning rates."""
     devices = {d.device_kind for d in experiment.mesh.mesh.devices.flat}
     logger.info(f"data: {experiment.data.description}")
-    libraries = [", convolutions by oneDNN"] if onednn.in_use() else []
+    words = [f"{experiment.mesh.size} x {', '.join(sorted(devices))}"]
+    if onednn.in_use():
+        words.append("convolutions by oneDNN")
     if jax.default_backend() == "cpu" and (allocator := heaps.allocator()):
-        libraries.append(f", memory by {allocator}")
-    kinds = ", ".join(sorted(devices))
-    logger.info(f"devices: {experiment.mesh.size} x {kinds}{''.join(libraries)}")
+        words.append(f"memory by {allocator}")
+    logger.info(f"devices: {', '.join(words)}")
     state = experiment.carry.state
     for name, net in state.nets.items():
         count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(net.params))

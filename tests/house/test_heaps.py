@@ -87,9 +87,9 @@ def test_what_was_freed_goes_back_to_the_system(tmp_path):
 def test_tcmalloc_is_named_and_gives_memory_back(monkeypatch):
     """As if it had been preloaded: its functions are then among those of the process."""
     calls = []
-    assert heaps_module.allocator() == ""
     library = SimpleNamespace(malloc_trim=calls.append)
     monkeypatch.setattr(heaps_module.ctypes, "CDLL", lambda name: library)
+    assert heaps_module.allocator() == ""
     setattr(library, heaps_module.RELEASE, lambda: calls.append("released"))
     assert heaps_module.allocator() == "tcmalloc"
     heaps_module.give_back()
