@@ -1,8 +1,7 @@
-"""Contenders in a process of their own, so that two libraries do not share threads.
+"""Contenders in a process of their own: what one library does to its process, such as beginning
+threads or filling the heap, is not to change the times of another.
 
-oneDNN and PyTorch both compute with OpenMP, which lets its threads sleep sooner once a process has
-more of them than cores: in one process either takes up to twice as long. A process apart waits for
-a line while the other one computes, and times its own calls.
+A process apart waits for a line while the other one computes, and times its own calls.
 """
 
 import contextlib

@@ -1,22 +1,33 @@
 // Convolutions of oneDNN as an operation of XLA's programs for CPUs. gan_jax/ops/onednn.py compiles
 // this file on first use, and says which problems are left to it.
+//
+// A problem is cut into pieces, which XLA's threads compute, and oneDNN begins no threads. Its own
+// would compete for the cores with XLA's, which compute other operations of the program meanwhile.
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <string>
-#include <thread>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "oneapi/dnnl/dnnl.hpp"
 #include "xla/ffi/api/ffi.h"
+
+// of OpenMP, with which the library is linked
+extern "C" int omp_get_max_threads();
+extern "C" void omp_set_num_threads(int threads);
 
 namespace {
 
@@ -33,17 +44,29 @@ using Problem = std::array<int64_t, kNumbers>;
 
 const dnnl::engine& Engine() {
   static const auto& engine = *new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return engine;  // like all that is made here, it is never freed: threads may outlive it
+  return engine;  // like the programs, it is never freed: threads may outlive it
 }
+
+// While it lives, oneDNN works with this thread alone, and makes programs for one thread.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+
+ private:
+  const int before_;
+};
 
 // Memory that grows to the most that was asked for. What it holds is lost with the next call.
 class Buffer {
  public:
-  void* Of(size_t bytes) {
+  ~Buffer() { std::free(start_); }
+
+  char* Of(size_t bytes) {
     if (bytes > bytes_) {
       std::free(start_);
       bytes_ = (bytes + 4095) / 4096 * 4096;
-      start_ = std::aligned_alloc(4096, bytes_);
+      start_ = static_cast<char*>(std::aligned_alloc(4096, bytes_));
       if (start_ == nullptr) {
         bytes_ = 0;
         throw std::bad_alloc();
@@ -53,8 +76,51 @@ class Buffer {
   }
 
  private:
-  void* start_ = nullptr;
+  char* start_ = nullptr;
   size_t bytes_ = 0;
+};
+
+// Pieces of work, which this thread and XLA's others take one after the other.
+class Pieces {
+ public:
+  // Returns when all are done. Raises the error of a piece.
+  static void Do(ffi::ThreadPool& pool, int64_t count, std::function<void(int64_t)> piece) {
+    // helpers that find their turn only afterwards still look at it
+    const auto all = std::make_shared<Pieces>(count, std::move(piece));
+    const int64_t helpers = std::min(count, pool.num_threads()) - 1;
+    for (int64_t i = 0; i < helpers; ++i) pool.Schedule([all] { all->Work(); });
+    all->Work();
+    std::unique_lock<std::mutex> lock(all->lock_);
+    all->changed_.wait(lock, [&] { return all->done_ == count; });
+    if (!all->error_.empty()) throw std::runtime_error(all->error_);
+  }
+
+  Pieces(int64_t count, std::function<void(int64_t)> piece)
+      : count_(count), piece_(std::move(piece)) {}
+
+ private:
+  void Work() {
+    for (int64_t i; (i = next_++) < count_;) {
+      std::string error;
+      try {
+        const OneThread alone;
+        piece_(i);
+      } catch (const std::exception& caught) {
+        error = caught.what();
+      }
+      const std::lock_guard<std::mutex> lock(lock_);
+      if (!error.empty()) error_ = error;
+      if (++done_ == count_) changed_.notify_all();
+    }
+  }
+
+  const int64_t count_;
+  const std::function<void(int64_t)> piece_;
+  std::atomic<int64_t> next_{0};
+  std::mutex lock_;
+  std::condition_variable changed_;
+  int64_t done_ = 0;
+  std::string error_;
 };
 
 // Memory of the library's own belongs to the thread that makes a program; it is to take ours.
@@ -69,162 +135,265 @@ struct Program {
   dnnl::primitive primitive;
   memory::desc scratch;
 
-  template <class Description, class Primitive>
-  static Program Of(const Description& description, Primitive primitive) {
-    return {primitive, description.scratchpad_desc()};
+  template <class Primitive, class Description>
+  static Program Of(const Description& description) {
+    return {Primitive(description), description.scratchpad_desc()};
   }
 
-  void Run(dnnl::stream& stream, std::unordered_map<int, memory> arguments) const {
-    static auto& buffer = *new Buffer;
+  static Program Copy(const memory::desc& from, const memory::desc& to) {
+    return Of<dnnl::reorder>(
+        dnnl::reorder::primitive_desc(Engine(), from, Engine(), to, OurScratch()));
+  }
+
+  void Run(std::unordered_map<int, memory> arguments) const {
+    thread_local Buffer buffer;
+    dnnl::stream stream(Engine());
     arguments[DNNL_ARG_SCRATCHPAD] = memory(scratch, Engine(), buffer.Of(scratch.get_size()));
     primitive.execute(stream, arguments);
+    stream.wait();
   }
 };
 
-// oneDNN's program for a problem. The kernel is brought into the layout that oneDNN works with
-// before, or out of it after. Not for several threads at a time.
+// Rows of y (of x for kData) that are computed by themselves, the rows of the other image that
+// belong to them, and the zeros above and below these.
+struct Strip {
+  int64_t from, to, other_from, other_to, above, below;
+
+  static Strip Of(const Problem& p, int64_t from, int64_t to) {
+    const int64_t s = p[kStrides], k = p[kTapRows], padding = p[kPadding];
+    if (p[kKind] == kData) {  // row i of x meets row r of y if i = r * s - padding + t, 0 <= t < k
+      const int64_t first = std::max<int64_t>(0, Ceiling(from + padding - k + 1, s));
+      const int64_t end = std::min(p[kRows], (to - 1 + padding) / s + 1);
+      const int64_t last = (end - 1 - first) * s + k;  // rows of x that rows of y reach
+      const int64_t above = from + padding - first * s;
+      return {from, to, first, end, above, std::max<int64_t>(0, last - above - (to - from))};
+    }
+    const int64_t first = from * s - padding, end = (to - 1) * s - padding + k;
+    const int64_t other_from = std::max<int64_t>(0, first), other_to = std::min(p[kHeight], end);
+    return {from, to, other_from, other_to, other_from - first, end - other_to};
+  }
+
+  static int64_t Ceiling(int64_t a, int64_t b) { return a / b + (a % b > 0); }
+};
+
+// oneDNN's program for a batch of strips. Kernels are copied into the layout that it works with
+// before, or out of it after: its own choice, or that of `alike`.
 class Convolution {
  public:
-  explicit Convolution(const Problem& p) : kind_(static_cast<Kind>(p[kKind])) {
+  Convolution(const Problem& p, const Strip& strip, const Convolution* alike)
+      : kind_(static_cast<Kind>(p[kKind])) {
+    const OneThread alone;
     const auto type = p[kBfloat16] ? memory::data_type::bf16 : memory::data_type::f32;
-    const Dims x{p[kBatch], p[kInputs], p[kHeight], p[kWidth]};
-    const Dims y{p[kBatch], p[kOutputs], p[kRows], p[kColumns]};
+    const int64_t own = strip.to - strip.from, other = strip.other_to - strip.other_from;
+    const Dims x{p[kBatch], p[kInputs], kind_ == kData ? own : other, p[kWidth]};
+    const Dims y{p[kBatch], p[kOutputs], kind_ == kData ? other : own, p[kColumns]};
     const Dims kernel{p[kOutputs], p[kInputs], p[kTapRows], p[kTapColumns]};
     large_ = memory::desc(x, type, memory::format_tag::nhwc);
     small_ = memory::desc(y, type, memory::format_tag::nhwc);
+    // the sums of several parts are in float32
+    const auto sums = kind_ == kWeights ? memory::data_type::f32 : type;
     const memory::desc any(kernel, type, memory::format_tag::any);
+    const memory::desc inner =
+        alike ? alike->theirs_ : memory::desc(kernel, sums, memory::format_tag::any);
     // the axes are OIHW, while ours lie in memory as HWIO, or HWOI if they are swapped
     const int64_t pair = p[kInputs] * p[kOutputs];
     const Dims steps{p[kSwapped] ? p[kInputs] : 1, p[kSwapped] ? 1 : p[kOutputs],
                      p[kTapColumns] * pair, pair};
     ours_ = memory::desc(kernel, type, steps);
-    const Dims strides{p[kStrides], p[kStrides]}, padding{p[kPadding], p[kPadding]};
+    const int64_t reached = (p[kColumns] - 1) * p[kStrides] + p[kTapColumns] - p[kPadding];
+    const Dims strides{p[kStrides], p[kStrides]}, low{strip.above, p[kPadding]};
+    const Dims high{strip.below, std::max<int64_t>(0, reached - p[kWidth])};
     const auto direct = dnnl::algorithm::convolution_direct;
     const dnnl::primitive_attr attributes = OurScratch();
     const dnnl::convolution_forward::primitive_desc forward(
-        Engine(), dnnl::prop_kind::forward_training, direct, large_, any, small_, strides, padding,
-        padding, attributes);
+        Engine(), dnnl::prop_kind::forward_training, direct, large_,
+        kind_ == kForward ? inner : any, small_, strides, low, high, attributes);
     if (kind_ == kForward) {
-      theirs_ = forward.weights_desc();
-      name_ = forward.impl_info_str();
-      make_ = [=] { return Program::Of(forward, dnnl::convolution_forward(forward)); };
+      Take<dnnl::convolution_forward>(forward, forward.weights_desc());
     } else if (kind_ == kData) {
       const dnnl::convolution_backward_data::primitive_desc data(
-          Engine(), direct, large_, any, small_, strides, padding, padding, forward, attributes);
-      theirs_ = data.weights_desc();
-      name_ = data.impl_info_str();
-      make_ = [=] { return Program::Of(data, dnnl::convolution_backward_data(data)); };
+          Engine(), direct, large_, inner, small_, strides, low, high, forward, attributes);
+      Take<dnnl::convolution_backward_data>(data, data.weights_desc());
     } else {
       const dnnl::convolution_backward_weights::primitive_desc weights(
-          Engine(), direct, large_, any, small_, strides, padding, padding, forward, attributes);
-      theirs_ = weights.diff_weights_desc();
-      name_ = weights.impl_info_str();
-      make_ = [=] { return Program::Of(weights, dnnl::convolution_backward_weights(weights)); };
+          Engine(), direct, large_, inner, small_, strides, low, high, forward, attributes);
+      Take<dnnl::convolution_backward_weights>(weights, weights.diff_weights_desc());
     }
+    copy_ = kind_ == kWeights ? Program::Copy(theirs_, ours_) : Program::Copy(ours_, theirs_);
   }
 
   const std::string& name() const { return name_; }
+  const memory::desc& theirs() const { return theirs_; }
 
-  void Run(char* first, char* second, char* result) {
-    Prepare();
-    dnnl::stream stream(Engine());
-    char* const y = kind_ == kForward ? result : kind_ == kData ? first : second;
-    const memory large(large_, Engine(), kind_ == kData ? result : first);
-    const memory small(small_, Engine(), y);
-    const memory ours(ours_, Engine(), kind_ == kWeights ? result : second);
-    static auto& buffer = *new Buffer;
-    const memory inner =
-        copied_ ? memory(theirs_, Engine(), buffer.Of(theirs_.get_size())) : ours;
-    if (copied_ && kind_ != kWeights) copy_.Run(stream, {{DNNL_ARG_FROM, ours}, {DNNL_ARG_TO, inner}});
+  // Copies a kernel in, or out for kWeights.
+  void Copy(char* from, char* to) const {
+    const bool out = kind_ == kWeights;
+    copy_.Run({{DNNL_ARG_FROM, memory(out ? theirs_ : ours_, Engine(), from)},
+               {DNNL_ARG_TO, memory(out ? ours_ : theirs_, Engine(), to)}});
+  }
+
+  void Run(char* x, char* y, char* kernel) const {
+    const memory large(large_, Engine(), x), small(small_, Engine(), y);
+    const memory inner(theirs_, Engine(), kernel);
     switch (kind_) {
       case kForward:
-        program_.Run(stream, {{DNNL_ARG_SRC, large}, {DNNL_ARG_WEIGHTS, inner},
-                              {DNNL_ARG_DST, small}});
+        program_.Run({{DNNL_ARG_SRC, large}, {DNNL_ARG_WEIGHTS, inner}, {DNNL_ARG_DST, small}});
         break;
       case kData:
-        program_.Run(stream, {{DNNL_ARG_DIFF_DST, small}, {DNNL_ARG_WEIGHTS, inner},
-                              {DNNL_ARG_DIFF_SRC, large}});
+        program_.Run({{DNNL_ARG_DIFF_DST, small}, {DNNL_ARG_WEIGHTS, inner},
+                      {DNNL_ARG_DIFF_SRC, large}});
         break;
       case kWeights:
-        program_.Run(stream, {{DNNL_ARG_SRC, large}, {DNNL_ARG_DIFF_DST, small},
-                              {DNNL_ARG_DIFF_WEIGHTS, inner}});
+        program_.Run({{DNNL_ARG_SRC, large}, {DNNL_ARG_DIFF_DST, small},
+                      {DNNL_ARG_DIFF_WEIGHTS, inner}});
     }
-    if (copied_ && kind_ == kWeights) copy_.Run(stream, {{DNNL_ARG_FROM, inner}, {DNNL_ARG_TO, ours}});
-    stream.wait();
   }
 
  private:
-  // Makes the programs, which a problem that is only asked about does not need.
-  void Prepare() {
-    if (program_.primitive) return;
-    copied_ = theirs_ != ours_;
-    if (copied_) {
-      const bool out = kind_ == kWeights;
-      const dnnl::reorder::primitive_desc copy(Engine(), out ? theirs_ : ours_, Engine(),
-                                               out ? ours_ : theirs_, OurScratch());
-      copy_ = Program::Of(copy, dnnl::reorder(copy));
-    }
-    program_ = make_();
+  template <class Primitive, class Description>
+  void Take(const Description& description, const memory::desc& kernel) {
+    program_ = Program::Of<Primitive>(description);
+    name_ = description.impl_info_str();
+    theirs_ = kernel;
   }
 
   Kind kind_;
   std::string name_;
   memory::desc large_, small_, ours_, theirs_;
-  std::function<Program()> make_;
   Program program_, copy_;
-  bool copied_ = false;
 };
 
-// Computes all convolutions, one at a time, each with all cores. It is one thread, because OpenMP
-// keeps helpers for every thread that it has worked for, and XLA's threads are as many as the cores.
-class Worker {
+// A problem as its pieces. Images are computed one by one, in strips of about kPiece operations, in
+// the same way in any batch and by any number of threads, so that their bits do not depend on these.
+// Where the kernel is computed, there is a part for each thread: a range of images, or a strip.
+class Plan {
  public:
-  // The job's error; "" if there was none.
-  std::string Do(const std::function<void()>& job) {
-    const std::lock_guard<std::mutex> turn(turn_);
-    std::unique_lock<std::mutex> lock(lock_);
-    try {
-      if (!started_) std::thread([this] { Loop(); }).detach();
-    } catch (const std::exception& error) {
-      return error.what();
+  Plan(const Problem& problem, int64_t threads) : problem_(problem) {
+    if (Fits(kHeight, kTapRows) != problem[kRows] || Fits(kWidth, kTapColumns) != problem[kColumns])
+      throw std::invalid_argument("no image of this size has a result of that one");
+    const int64_t rows = problem[problem[kKind] == kData ? kHeight : kRows];
+    const int64_t batch = problem[kBatch], kernel = problem[kInputs] * problem[kOutputs] *
+                                                    problem[kTapRows] * problem[kTapColumns];
+    int64_t strips;
+    if (problem[kKind] == kWeights) {
+      const int64_t parts = std::min(threads, AtLeastOne(kMostSums / kernel));
+      groups_ = std::min(batch, parts);
+      strips = std::min(AtLeastOne(parts / batch), rows);
+    } else {
+      groups_ = batch;
+      const int64_t wanted = 2 * problem[kRows] * problem[kColumns] * kernel / kPiece;
+      strips = AtLeastOne(std::min({wanted, kMostStrips, rows / kRowsOfStrip}));
     }
-    started_ = true;
-    job_ = &job;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return job_ == nullptr; });
-    return error_;
+    for (int64_t i = 0; i < strips; ++i)
+      strips_.push_back(Strip::Of(problem, rows * i / strips, rows * (i + 1) / strips));
+    for (int64_t group = 0; group < groups_; ++group)
+      for (const Strip& strip : strips_) programs_.push_back(&Made(To(group) - From(group), strip));
+  }
+
+  Plan(const Plan&) = delete;
+
+  // The name of what computes it: the first that is oneDNN's reference, which is slow.
+  std::string name() const {
+    for (const Convolution* program : programs_)
+      if (program->name().rfind("ref", 0) == 0) return program->name();
+    return programs_[0]->name();
+  }
+
+  void Compute(ffi::ThreadPool& pool, char* first, char* second, char* result) const {
+    thread_local Buffer buffer;  // for pieces of other threads too, while this one waits for them
+    const size_t kernel = programs_[0]->theirs().get_size();
+    if (problem_[kKind] == kWeights) {
+      char* const sums = buffer.Of(kernel * programs_.size());
+      Pieces::Do(pool, programs_.size(), [&](int64_t i) {
+        programs_[i]->Run(X(first, i), Y(second, i), sums + i * kernel);
+      });
+      Sum(pool, reinterpret_cast<float*>(sums), kernel / sizeof(float));
+      const OneThread alone;
+      programs_[0]->Copy(sums, result);
+      return;
+    }
+    char* const copied = buffer.Of(kernel);
+    {
+      const OneThread alone;
+      programs_[0]->Copy(second, copied);
+    }
+    const bool forward = problem_[kKind] == kForward;
+    Pieces::Do(pool, programs_.size(), [&](int64_t i) {
+      programs_[i]->Run(X(forward ? first : result, i), Y(forward ? result : first, i), copied);
+    });
   }
 
  private:
-  void Loop() {
-    std::unique_lock<std::mutex> lock(lock_);
-    for (;;) {
-      changed_.wait(lock, [this] { return job_ != nullptr; });
-      error_.clear();
-      try {
-        (*job_)();
-      } catch (const std::exception& error) {
-        error_ = error.what();
-      }
-      job_ = nullptr;
-      changed_.notify_all();
-    }
+  static constexpr int64_t kPiece = 1 << 27, kMostStrips = 8, kRowsOfStrip = 4;
+  static constexpr int64_t kMostSums = 1 << 26;  // numbers in the sums of all parts
+
+  static int64_t AtLeastOne(int64_t number) { return std::max<int64_t>(1, number); }
+
+  // The images of a group.
+  int64_t From(int64_t group) const { return problem_[kBatch] * group / groups_; }
+  int64_t To(int64_t group) const { return From(group + 1); }
+
+  // Where the rows of a piece begin.
+  char* X(char* start, int64_t piece) const {
+    const Strip& strip = strips_[piece % strips_.size()];
+    const int64_t row = problem_[kKind] == kData ? strip.from : strip.other_from;
+    return start + Bytes((From(piece / strips_.size()) * problem_[kHeight] + row) *
+                         problem_[kWidth] * problem_[kInputs]);
+  }
+  char* Y(char* start, int64_t piece) const {
+    const Strip& strip = strips_[piece % strips_.size()];
+    const int64_t row = problem_[kKind] == kData ? strip.other_from : strip.from;
+    return start + Bytes((From(piece / strips_.size()) * problem_[kRows] + row) *
+                         problem_[kColumns] * problem_[kOutputs]);
+  }
+  int64_t Bytes(int64_t numbers) const { return numbers * (problem_[kBfloat16] ? 2 : 4); }
+
+  // The program for a strip of so many images, made once for all that are of the same size.
+  const Convolution& Made(int64_t images, const Strip& strip) {
+    const Size size{images, strip.to - strip.from, strip.other_to - strip.other_from, strip.above,
+                    strip.below};
+    const auto found = made_.find(size);
+    if (found != made_.end()) return found->second;
+    Problem problem = problem_;
+    problem[kBatch] = images;
+    const Convolution* const first = programs_.empty() ? nullptr : programs_[0];
+    return made_.try_emplace(size, problem, strip, first).first->second;
   }
 
-  std::mutex turn_, lock_;
-  std::condition_variable changed_;
-  const std::function<void()>* job_ = nullptr;
-  std::string error_;
-  bool started_ = false;
+  // Adds the sums of all parts up, in the first part's place.
+  void Sum(ffi::ThreadPool& pool, float* sums, size_t size) const {
+    constexpr size_t kBlock = 1 << 16;
+    if (programs_.size() == 1) return;
+    Pieces::Do(pool, (size + kBlock - 1) / kBlock, [&](int64_t block) {
+      const size_t end = std::min(size, (block + 1) * kBlock);
+      for (size_t part = 1; part < programs_.size(); ++part)
+        for (size_t i = block * kBlock; i < end; ++i) sums[i] += sums[part * size + i];
+    });
+  }
+
+  using Size = std::array<int64_t, 5>;
+
+  // How often the kernel fits into the rows or columns of x.
+  int64_t Fits(Number side, Number taps) const {
+    return (problem_[side] + 2 * problem_[kPadding] - problem_[taps]) / problem_[kStrides] + 1;
+  }
+
+  Problem problem_;
+  int64_t groups_;
+  std::map<Size, Convolution> made_;
+  std::vector<Strip> strips_;
+  std::vector<const Convolution*> programs_;
 };
 
-Worker& worker = *new Worker;
-
-// Made once for every problem; for the worker alone.
-Convolution& Of(const Problem& problem) {
-  static auto& made = *new std::map<Problem, Convolution>();
-  const auto found = made.find(problem);
-  return found != made.end() ? found->second : made.try_emplace(problem, problem).first->second;
+// Made once for every problem.
+const Plan& PlanOf(const Problem& problem, int64_t threads) {
+  static auto& lock = *new std::mutex;
+  const std::lock_guard<std::mutex> turn(lock);
+  static auto& made = *new std::map<std::pair<Problem, int64_t>, Plan>();
+  const auto key = std::make_pair(problem, problem[kKind] == kWeights ? threads : 0);
+  const auto found = made.find(key);
+  return found != made.end() ? found->second
+                             : made.try_emplace(key, problem, threads).first->second;
 }
 
 // The position of an array in a buffer of more axes than it has, which jax.vmap adds in front. The
@@ -240,8 +409,8 @@ size_t Position(const ffi::AnyBuffer& buffer, const ffi::AnyBuffer& other, size_
   return position;
 }
 
-ffi::Error Convolve(ffi::Span<const int64_t> numbers, ffi::AnyBuffer first, ffi::AnyBuffer second,
-                    ffi::Result<ffi::AnyBuffer> result) {
+ffi::Error Convolve(ffi::ThreadPool pool, ffi::Span<const int64_t> numbers, ffi::AnyBuffer first,
+                    ffi::AnyBuffer second, ffi::Result<ffi::AnyBuffer> result) {
   Problem problem;
   if (numbers.size() != problem.size()) return ffi::Error::InvalidArgument("gan_jax: problem");
   std::copy(numbers.begin(), numbers.end(), problem.begin());
@@ -260,29 +429,38 @@ ffi::Error Convolve(ffi::Span<const int64_t> numbers, ffi::AnyBuffer first, ffi:
   const auto start = [](const ffi::AnyBuffer& buffer) {
     return static_cast<char*>(buffer.untyped_data());
   };
-  const std::string error = worker.Do([&] {
+  try {
+    const Plan& plan = PlanOf(problem, std::max<int64_t>(1, pool.num_threads()));
     for (size_t i = 0; i < count; ++i) {
-      Of(problem).Run(start(first) + Position(first, *result, i),
-                      start(second) + Position(second, *result, i),
-                      start(*result) + Position(*result, *result, i));
+      plan.Compute(pool, start(first) + Position(first, *result, i),
+                   start(second) + Position(second, *result, i),
+                   start(*result) + Position(*result, *result, i));
     }
-  });
-  return error.empty() ? ffi::Error::Success() : ffi::Error::Internal("gan_jax: oneDNN: " + error);
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("gan_jax: oneDNN: ") + error.what());
+  }
+  return ffi::Error::Success();
 }
 
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gan_jax_convolve, Convolve,
                               ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
                                   .Attr<ffi::Span<const int64_t>>("problem")
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());
 
 // The name of what oneDNN computes a problem of kNumbers numbers with; "" if it cannot.
-extern "C" const char* gan_jax_implementation(const int64_t* numbers) {
+extern "C" const char* gan_jax_implementation(const int64_t* numbers, int64_t threads) {
   Problem problem;
   std::copy(numbers, numbers + problem.size(), problem.begin());
-  const char* name = "";
-  return worker.Do([&] { name = Of(problem).name().c_str(); }).empty() ? name : "";
+  thread_local std::string name;
+  try {
+    name = PlanOf(problem, threads).name();
+  } catch (const std::exception&) {
+    name.clear();
+  }
+  return name.c_str();
 }

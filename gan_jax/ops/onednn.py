@@ -2,7 +2,8 @@
 
 PyTorch computes its convolutions on CPUs with this library. Its three operations are those of
 `gan_jax.models.convolution`: forward is the convolution, backward by data the transposed one, and
-backward by weights the weight gradient. XLA calls them through onednn.cc, which is compiled here.
+backward by weights the weight gradient. XLA calls them through onednn.cc, which is compiled here
+and lets XLA's own threads do the work.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -39,10 +39,9 @@ SOURCE = Path(__file__).with_suffix(".cc")
 LIBRARY, HEADER = "/libdnnl.so.3", "/oneapi/dnnl/dnnl.hpp"
 COMPILERS = ("c++", "g++", "clang++")
 COMPILER_SECONDS = 120  # at most; it needs about four
-SPINS = "10000"  # how often a thread of oneDNN looks for more work before it sleeps
 
-# Floating point operations, those for a single image where images are computed: with fewer, XLA
-# has done its work before oneDNN's threads are awake
+# Floating point operations, those for a single image where images are computed: of fewer, calling
+# oneDNN is too large a part
 LEAST = 2**17
 
 Kind = Literal["forward", "data", "weights"]
@@ -109,13 +108,12 @@ def takes(problem: Problem) -> bool:
 
 
 def _worth(problem: Problem) -> bool:
-    """Whether oneDNN was found to be faster than XLA at such a problem.
+    """Whether a problem is large enough for oneDNN to be faster than XLA (docs/performance.md).
 
-    Steps of networks of kernels with even sides (pix2pix, DCGAN) are not faster with it
-    (docs/performance.md). Of an image the answer is the same in any batch, and so are its bits.
+    Of an image the answer is the same in any batch, and so are its bits.
     """
     of_images = 1 if problem.kind == "weights" else problem.batch
-    return problem.operations // of_images >= LEAST and problem.taps[0] % 2 == 1
+    return problem.operations // of_images >= LEAST
 
 
 def in_use() -> bool:
@@ -142,8 +140,8 @@ def implementation(problem: Problem) -> str:
     """What oneDNN computes a problem with, such as "brgconv:avx512_core"; "" if it cannot."""
     numbers = problem.numbers
     ask = library().gan_jax_implementation
-    ask.restype = ctypes.c_char_p
-    return ask(numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))).decode()
+    ask.restype, ask.argtypes = ctypes.c_char_p, (ctypes.c_void_p, ctypes.c_int64)
+    return ask(numbers.ctypes.data, len(os.sched_getaffinity(0))).decode()
 
 
 def library() -> ctypes.CDLL | None:
@@ -156,10 +154,7 @@ def library() -> ctypes.CDLL | None:
 def _loaded() -> ctypes.CDLL | None:
     """onednn.cc, compiled and registered with XLA; None where the packages are not installed.
 
-    A line says why they cannot be used, if so; XLA then computes everything. Threads of oneDNN
-    would wait actively for more work, which holds up XLA's, so they may do so for microseconds
-    only; OMP_WAIT_POLICY and GOMP_SPINCOUNT of the environment go before that. This has no effect
-    if another library has loaded OpenMP before.
+    A line says why they cannot be used, if so; XLA then computes everything.
     """
     try:
         binary, header = _installed(PACKAGE, LIBRARY), _installed(HEADERS, HEADER)
@@ -167,8 +162,7 @@ def _loaded() -> ctypes.CDLL | None:
             return None
         if header is None:
             raise OSError(f"its headers are missing: pip install {HEADERS}=={VERSION}")
-        with _few_spins():
-            opened = _compiled(binary, header.parents[2])
+        opened = _compiled(binary, header.parents[2])
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         logger.warning(
             f"note: {PACKAGE} is installed but cannot be used, so XLA computes convolutions "
@@ -178,20 +172,6 @@ def _loaded() -> ctypes.CDLL | None:
     handler = jax.ffi.pycapsule(opened.gan_jax_convolve)
     jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
     return opened
-
-
-@contextlib.contextmanager
-def _few_spins() -> Iterator[None]:
-    """OpenMP reads its settings when it is loaded. Afterwards they are as before: processes that
-    this one starts may load OpenMP for something else, such as PyTorch."""
-    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & {*os.environ}:
-        yield
-        return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
-    try:
-        yield
-    finally:
-        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _installed(package: str, ending: str) -> Path | None:

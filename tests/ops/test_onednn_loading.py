@@ -1,7 +1,5 @@
 """oneDNN is found, compiled and loaded, or a line says why not; programs are found again."""
 
-import os
-
 import jax
 import pytest
 
@@ -21,26 +19,6 @@ def not_loaded(monkeypatch, tmp_path):
     onednn._loaded.cache_clear()
     yield
     onednn._loaded.cache_clear()
-
-
-def test_openmp_is_told_about_onednn_alone(not_loaded, monkeypatch):
-    """A process that is started later may load OpenMP for something else, such as PyTorch."""
-    seen = []
-
-    def compiled(*_):
-        seen.append(os.environ.get("GOMP_SPINCOUNT"))
-        raise OSError("that is all")
-
-    monkeypatch.setattr(onednn, "_compiled", compiled)
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
-    assert onednn.library() is None
-    assert "GOMP_SPINCOUNT" not in os.environ
-    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
-    onednn._loaded.cache_clear()
-    assert onednn.library() is None
-    assert os.environ["GOMP_SPINCOUNT"] == "77"
-    assert seen == [onednn.SPINS, "77"]
 
 
 def test_without_the_package(not_loaded, monkeypatch, caplog):
