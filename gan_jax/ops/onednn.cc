@@ -12,12 +12,14 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -57,33 +59,55 @@ class OneThread {
   const int before_;
 };
 
-// Memory that grows to the most that was asked for. What it holds is lost with the next call.
+// Memory that is kept for whoever needs some next, so that there is as much of it as has been in
+// use at the same time.
 class Buffer {
  public:
-  ~Buffer() { std::free(start_); }
-
-  char* Of(size_t bytes) {
-    if (bytes > bytes_) {
-      std::free(start_);
-      bytes_ = (bytes + 4095) / 4096 * 4096;
-      start_ = static_cast<char*>(std::aligned_alloc(4096, bytes_));
-      if (start_ == nullptr) {
-        bytes_ = 0;
-        throw std::bad_alloc();
+  explicit Buffer(size_t bytes) {
+    {
+      const std::lock_guard<std::mutex> turn(Lock());
+      auto best = Kept().lower_bound(bytes);  // the smallest that is large enough, or the largest
+      if (best == Kept().end() && !Kept().empty()) best = std::prev(best);
+      if (best != Kept().end()) {
+        std::tie(bytes_, start_) = *best;
+        Kept().erase(best);
       }
     }
-    return start_;
+    if (bytes <= bytes_) return;
+    std::free(start_);
+    bytes_ = (bytes + 4095) / 4096 * 4096;
+    start_ = static_cast<char*>(std::aligned_alloc(4096, bytes_));
+    if (start_ == nullptr) throw std::bad_alloc();
   }
 
+  ~Buffer() {
+    const std::lock_guard<std::mutex> turn(Lock());
+    Kept().emplace(bytes_, start_);
+  }
+
+  Buffer(const Buffer&) = delete;
+
+  char* start() const { return start_; }
+
  private:
-  char* start_ = nullptr;
+  static std::mutex& Lock() {
+    static auto& lock = *new std::mutex;
+    return lock;
+  }
+
+  static std::multimap<size_t, char*>& Kept() {
+    static auto& kept = *new std::multimap<size_t, char*>;
+    return kept;
+  }
+
   size_t bytes_ = 0;
+  char* start_ = nullptr;
 };
 
 // Pieces of work, which this thread and XLA's others take one after the other.
 class Pieces {
  public:
-  // Returns when all are done. Raises the error of a piece.
+  // Returns when all are done. Throws what a piece has thrown.
   static void Do(ffi::ThreadPool& pool, int64_t count, std::function<void(int64_t)> piece) {
     // helpers that find their turn only afterwards still look at it
     const auto all = std::make_shared<Pieces>(count, std::move(piece));
@@ -92,7 +116,7 @@ class Pieces {
     all->Work();
     std::unique_lock<std::mutex> lock(all->lock_);
     all->changed_.wait(lock, [&] { return all->done_ == count; });
-    if (!all->error_.empty()) throw std::runtime_error(all->error_);
+    if (all->error_) std::rethrow_exception(all->error_);
   }
 
   Pieces(int64_t count, std::function<void(int64_t)> piece)
@@ -101,15 +125,15 @@ class Pieces {
  private:
   void Work() {
     for (int64_t i; (i = next_++) < count_;) {
-      std::string error;
+      std::exception_ptr error;
       try {
         const OneThread alone;
         piece_(i);
-      } catch (const std::exception& caught) {
-        error = caught.what();
+      } catch (...) {
+        error = std::current_exception();
       }
       const std::lock_guard<std::mutex> lock(lock_);
-      if (!error.empty()) error_ = error;
+      if (error) error_ = error;
       if (++done_ == count_) changed_.notify_all();
     }
   }
@@ -120,10 +144,11 @@ class Pieces {
   std::mutex lock_;
   std::condition_variable changed_;
   int64_t done_ = 0;
-  std::string error_;
+  std::exception_ptr error_;
 };
 
-// Memory of the library's own belongs to the thread that makes a program; it is to take ours.
+// By default the memory that a program needs meanwhile belongs to the thread that made it, which
+// may not be the one that runs it.
 dnnl::primitive_attr OurScratch() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -146,16 +171,16 @@ struct Program {
   }
 
   void Run(std::unordered_map<int, memory> arguments) const {
-    thread_local Buffer buffer;
+    const Buffer buffer(scratch.get_size());
     dnnl::stream stream(Engine());
-    arguments[DNNL_ARG_SCRATCHPAD] = memory(scratch, Engine(), buffer.Of(scratch.get_size()));
+    arguments[DNNL_ARG_SCRATCHPAD] = memory(scratch, Engine(), buffer.start());
     primitive.execute(stream, arguments);
     stream.wait();
   }
 };
 
 // Rows of y (of x for kData) that are computed by themselves, the rows of the other image that
-// belong to them, and the zeros above and below these.
+// belong to them, and the rows of zeros above and below those of x.
 struct Strip {
   int64_t from, to, other_from, other_to, above, below;
 
@@ -169,8 +194,11 @@ struct Strip {
       return {from, to, first, end, above, std::max<int64_t>(0, last - above - (to - from))};
     }
     const int64_t first = from * s - padding, end = (to - 1) * s - padding + k;
-    const int64_t other_from = std::max<int64_t>(0, first), other_to = std::min(p[kHeight], end);
-    return {from, to, other_from, other_to, other_from - first, end - other_to};
+    // with the last strip go the rows of x that no kernel reaches: images follow each other whole
+    const int64_t other_from = std::max<int64_t>(0, first);
+    const int64_t other_to = to == p[kRows] ? p[kHeight] : std::min(p[kHeight], end);
+    return {from, to, other_from, other_to, other_from - first,
+            std::max<int64_t>(0, end - other_to)};
   }
 
   static int64_t Ceiling(int64_t a, int64_t b) { return a / b + (a % b > 0); }
@@ -219,6 +247,7 @@ class Convolution {
           Engine(), direct, large_, inner, small_, strides, low, high, forward, attributes);
       Take<dnnl::convolution_backward_weights>(weights, weights.diff_weights_desc());
     }
+    if (alike) return;  // which makes the copies for all
     copy_ = kind_ == kWeights ? Program::Copy(theirs_, ours_) : Program::Copy(ours_, theirs_);
   }
 
@@ -263,75 +292,94 @@ class Convolution {
   Program program_, copy_;
 };
 
-// A problem as its pieces. Images are computed one by one, in strips of about kPiece operations, in
-// the same way in any batch and by any number of threads, so that their bits do not depend on these.
-// Where the kernel is computed, there is a part for each thread: a range of images, or a strip.
+// A problem as its pieces. Images are computed one by one, in strips of kPiece operations or more,
+// in the same way in any batch and by any number of threads, so that their bits do not depend on
+// these. Where the kernel is computed, there is a part for each thread at most: a range of images,
+// or strips of them if there are few.
 class Plan {
  public:
+  // The batch of the problem counts for kWeights alone.
   Plan(const Problem& problem, int64_t threads) : problem_(problem) {
     if (Fits(kHeight, kTapRows) != problem[kRows] || Fits(kWidth, kTapColumns) != problem[kColumns])
       throw std::invalid_argument("no image of this size has a result of that one");
     const int64_t rows = problem[problem[kKind] == kData ? kHeight : kRows];
-    const int64_t batch = problem[kBatch], kernel = problem[kInputs] * problem[kOutputs] *
-                                                    problem[kTapRows] * problem[kTapColumns];
+    const int64_t kernel = problem[kInputs] * problem[kOutputs] * problem[kTapRows] *
+                           problem[kTapColumns];
+    const int64_t operations = 2 * problem[kRows] * problem[kColumns] * kernel;  // of an image
     int64_t strips;
     if (problem[kKind] == kWeights) {
-      const int64_t parts = std::min(threads, AtLeastOne(kMostSums / kernel));
+      const int64_t batch = problem[kBatch];
+      const int64_t parts =
+          AtLeastOne(std::min({threads, kMostSums / kernel, batch * operations / kPart}));
       groups_ = std::min(batch, parts);
       strips = std::min(AtLeastOne(parts / batch), rows);
     } else {
-      groups_ = batch;
-      const int64_t wanted = 2 * problem[kRows] * problem[kColumns] * kernel / kPiece;
-      strips = AtLeastOne(std::min({wanted, kMostStrips, rows / kRowsOfStrip}));
+      strips = AtLeastOne(std::min({operations / kPiece, kMostStrips, rows / kRowsOfStrip}));
+      // between the rows that a kernel meets are such as it does not
+      if (problem[kTapRows] < problem[kStrides]) strips = 1;
     }
     for (int64_t i = 0; i < strips; ++i)
       strips_.push_back(Strip::Of(problem, rows * i / strips, rows * (i + 1) / strips));
     for (int64_t group = 0; group < groups_; ++group)
-      for (const Strip& strip : strips_) programs_.push_back(&Made(To(group) - From(group), strip));
+      for (const Strip& strip : strips_) programs_.push_back(&Made(Images(group), strip));
   }
 
   Plan(const Plan&) = delete;
 
-  // The name of what computes it: the first that is oneDNN's reference, which is slow.
+  // The name of what computes it; that of oneDNN's reference, which is slow, if it computes a part.
   std::string name() const {
     for (const Convolution* program : programs_)
-      if (program->name().rfind("ref", 0) == 0) return program->name();
+      if (program->name().rfind(kReference, 0) == 0) return program->name();
     return programs_[0]->name();
   }
 
-  void Compute(ffi::ThreadPool& pool, char* first, char* second, char* result) const {
-    thread_local Buffer buffer;  // for pieces of other threads too, while this one waits for them
+  bool slow() const { return name().rfind(kReference, 0) == 0; }
+
+  void Compute(ffi::ThreadPool& pool, int64_t batch, char* first, char* second,
+               char* result) const {
     const size_t kernel = programs_[0]->theirs().get_size();
     if (problem_[kKind] == kWeights) {
-      char* const sums = buffer.Of(kernel * programs_.size());
+      const Buffer sums(kernel * programs_.size());
       Pieces::Do(pool, programs_.size(), [&](int64_t i) {
-        programs_[i]->Run(X(first, i), Y(second, i), sums + i * kernel);
+        programs_[i]->Run(X(first, i), Y(second, i), sums.start() + i * kernel);
       });
-      Sum(pool, reinterpret_cast<float*>(sums), kernel / sizeof(float));
+      Sum(pool, reinterpret_cast<float*>(sums.start()), kernel / sizeof(float));
       const OneThread alone;
-      programs_[0]->Copy(sums, result);
+      programs_[0]->Copy(sums.start(), result);
       return;
     }
-    char* const copied = buffer.Of(kernel);
+    const Buffer copied(kernel);
     {
       const OneThread alone;
-      programs_[0]->Copy(second, copied);
+      programs_[0]->Copy(second, copied.start());
     }
     const bool forward = problem_[kKind] == kForward;
-    Pieces::Do(pool, programs_.size(), [&](int64_t i) {
-      programs_[i]->Run(X(forward ? first : result, i), Y(forward ? result : first, i), copied);
+    Pieces::Do(pool, batch * programs_.size(), [&](int64_t i) {
+      programs_[i % programs_.size()]->Run(X(forward ? first : result, i),
+                                           Y(forward ? result : first, i), copied.start());
     });
   }
 
  private:
+  static constexpr char kReference[] = "ref";
   static constexpr int64_t kPiece = 1 << 27, kMostStrips = 8, kRowsOfStrip = 4;
-  static constexpr int64_t kMostSums = 1 << 26;  // numbers in the sums of all parts
+  static constexpr int64_t kPart = 1 << 20;      // operations of a part at least
+  static constexpr int64_t kMostSums = 1 << 26;  // numbers in the sums of all parts at most
+
+  using Size = std::array<int64_t, 5>;
 
   static int64_t AtLeastOne(int64_t number) { return std::max<int64_t>(1, number); }
 
-  // The images of a group.
-  int64_t From(int64_t group) const { return problem_[kBatch] * group / groups_; }
-  int64_t To(int64_t group) const { return From(group + 1); }
+  // How often the kernel fits into the rows or columns of x.
+  int64_t Fits(Number side, Number taps) const {
+    return (problem_[side] + 2 * problem_[kPadding] - problem_[taps]) / problem_[kStrides] + 1;
+  }
+
+  // The first image of a group, which is one image if not for kWeights.
+  int64_t From(int64_t group) const {
+    return problem_[kKind] == kWeights ? problem_[kBatch] * group / groups_ : group;
+  }
+  int64_t Images(int64_t group) const { return From(group + 1) - From(group); }
 
   // Where the rows of a piece begin.
   char* X(char* start, int64_t piece) const {
@@ -371,29 +419,30 @@ class Plan {
     });
   }
 
-  using Size = std::array<int64_t, 5>;
-
-  // How often the kernel fits into the rows or columns of x.
-  int64_t Fits(Number side, Number taps) const {
-    return (problem_[side] + 2 * problem_[kPadding] - problem_[taps]) / problem_[kStrides] + 1;
-  }
-
   Problem problem_;
-  int64_t groups_;
-  std::map<Size, Convolution> made_;
+  int64_t groups_ = 1;
   std::vector<Strip> strips_;
+  std::map<Size, Convolution> made_;
   std::vector<const Convolution*> programs_;
 };
 
-// Made once for every problem.
-const Plan& PlanOf(const Problem& problem, int64_t threads) {
+// Made once for every problem: a single part if that is all that oneDNN can compute.
+const Plan& PlanOf(Problem problem, int64_t threads) {
   static auto& lock = *new std::mutex;
   const std::lock_guard<std::mutex> turn(lock);
-  static auto& made = *new std::map<std::pair<Problem, int64_t>, Plan>();
-  const auto key = std::make_pair(problem, problem[kKind] == kWeights ? threads : 0);
-  const auto found = made.find(key);
-  return found != made.end() ? found->second
-                             : made.try_emplace(key, problem, threads).first->second;
+  static auto& made = *new std::map<std::pair<Problem, int64_t>, std::unique_ptr<Plan>>();
+  if (problem[kKind] != kWeights) problem[kBatch] = threads = 1;
+  auto& plan = made[{problem, threads}];
+  if (plan) return *plan;
+  std::unique_ptr<Plan> found;
+  try {
+    found = std::make_unique<Plan>(problem, threads);
+  } catch (const std::exception&) {
+    if (threads == 1) throw;
+  }
+  if (threads > 1 && (!found || found->slow())) found = std::make_unique<Plan>(problem, 1);
+  plan = std::move(found);
+  return *plan;
 }
 
 // The position of an array in a buffer of more axes than it has, which jax.vmap adds in front. The
@@ -432,7 +481,7 @@ ffi::Error Convolve(ffi::ThreadPool pool, ffi::Span<const int64_t> numbers, ffi:
   try {
     const Plan& plan = PlanOf(problem, std::max<int64_t>(1, pool.num_threads()));
     for (size_t i = 0; i < count; ++i) {
-      plan.Compute(pool, start(first) + Position(first, *result, i),
+      plan.Compute(pool, problem[kBatch], start(first) + Position(first, *result, i),
                    start(second) + Position(second, *result, i),
                    start(*result) + Position(*result, *result, i));
     }
@@ -453,12 +502,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gan_jax_convolve, Convolve,
                                   .Ret<ffi::AnyBuffer>());
 
 // The name of what oneDNN computes a problem of kNumbers numbers with; "" if it cannot.
-extern "C" const char* gan_jax_implementation(const int64_t* numbers, int64_t threads) {
+extern "C" const char* gan_jax_implementation(const int64_t* numbers) {
   Problem problem;
   std::copy(numbers, numbers + problem.size(), problem.begin());
   thread_local std::string name;
   try {
-    name = PlanOf(problem, threads).name();
+    name = PlanOf(problem, 1).name();
   } catch (const std::exception&) {
     name.clear();
   }

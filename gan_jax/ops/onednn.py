@@ -102,7 +102,7 @@ class Problem(NamedTuple):
 
 def takes(problem: Problem) -> bool:
     """Whether oneDNN computes a problem where it is in use."""
-    if problem.dtype not in DTYPES or not _worth(problem):
+    if problem.dtype not in DTYPES or problem.batch == 0 or not _worth(problem):
         return False
     return implementation(problem).partition(":")[0] not in ("", "ref")
 
@@ -140,8 +140,8 @@ def implementation(problem: Problem) -> str:
     """What oneDNN computes a problem with, such as "brgconv:avx512_core"; "" if it cannot."""
     numbers = problem.numbers
     ask = library().gan_jax_implementation
-    ask.restype, ask.argtypes = ctypes.c_char_p, (ctypes.c_void_p, ctypes.c_int64)
-    return ask(numbers.ctypes.data, len(os.sched_getaffinity(0))).decode()
+    ask.restype, ask.argtypes = ctypes.c_char_p, (ctypes.c_void_p,)
+    return ask(numbers.ctypes.data).decode()
 
 
 def library() -> ctypes.CDLL | None:
