@@ -1,6 +1,8 @@
 """Moving averages of weights: the tail link of an optimizer's chain, and reading them back."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
@@ -9,6 +11,8 @@ import optax
 
 from gan_jax.core.loss_scale import links
 from gan_jax.core.system import Net, PyTree
+
+_asked_for: ContextVar[tuple[str, ...]] = ContextVar("_asked_for", default=())
 
 
 class EmaState(NamedTuple):
@@ -69,6 +73,25 @@ def has_average(net: Net) -> bool:
     return "ema" in links(net.opt)
 
 
+@contextlib.contextmanager
+def only(names: Sequence[str]) -> Iterator[None]:
+    """While it lasts, `weights` gives only those of these names; all if none of them is there.
+
+    Programs then leave the others out, as XLA itself cannot if it computes some of it for all sets
+    of weights at once. jax must not find an earlier trace for other names: see `asked_for`.
+    """
+    token = _asked_for.set(tuple(names))
+    try:
+        yield
+    finally:
+        _asked_for.reset(token)
+
+
+def asked_for() -> tuple[str, ...]:
+    """The names of the innermost `only`; () outside."""
+    return _asked_for.get()
+
+
 def weights(net: Net, decays: Sequence[float] = ()) -> dict[str, tuple[PyTree, PyTree]]:
     """(params, stats) to sample with, by name: "raw", and "ema" if the net keeps an average.
 
@@ -79,7 +102,7 @@ def weights(net: Net, decays: Sequence[float] = ()) -> dict[str, tuple[PyTree, P
         found["ema"] = averaged(net)
         further = zip(decays[1:], links(net.opt)["ema"].params[1:], strict=False)
         found |= {f"ema_{d:g}": averaged(net, i) for i, (d, _) in enumerate(further, start=1)}
-    return found
+    return {name: found[name] for name in found if name in asked_for()} or found
 
 
 def averaged(net: Net, index: int = 0) -> tuple[PyTree, PyTree]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
+from gan_jax.core import ema
 from gan_jax.core.mesh import Mesh, gather
 from gan_jax.core.precompile import Program
 from gan_jax.core.system import Array, Batch, Images, Stage, TrainState
@@ -42,7 +43,7 @@ class Sampler:
         self.key = mesh.copy(jax.random.key(0))
 
         def draw(state: TrainState, batch: Batch, key: Array, stage: Stage, names: tuple[str, ...]):
-            with mesh.splitting():
+            with mesh.splitting(), ema.only(names):
                 made = step(state, batch, key, stage)
             return {n: to_uint8(v) for n, v in made.items() if not names or n in names}
 

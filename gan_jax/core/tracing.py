@@ -13,6 +13,7 @@ import jax
 import jax.extend
 
 from gan_jax import backend, splitting
+from gan_jax.core import ema
 from gan_jax.core.system import System
 
 
@@ -31,20 +32,21 @@ def once(function: Callable) -> Callable:
     """The same function of arrays and, as its last argument, a stage.
 
     Only a mesh that splits the state has a trace of its own, since it is named in there, and each
-    form of programs.
+    form of programs, and each choice of weights to sample with.
     """
 
-    def of_mesh(*arguments: Any, mesh: splitting.Mesh | None, form: tuple[str, bool]) -> Any:
+    def of_mesh(*arguments: Any, **around: Any) -> Any:
         return function(*arguments)
 
-    # mesh and form are arguments so that jax keeps the traces apart
-    jitted = jax.jit(of_mesh, static_argnums=-1, static_argnames=("mesh", "form"))
+    # what is around a call is an argument so that jax keeps the traces apart
+    jitted = jax.jit(of_mesh, static_argnums=-1, static_argnames=("mesh", "form", "weights"))
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
         *arrays, stage = arguments
         shapes = jax.tree.map(_shape, arrays)
-        found = jitted.trace(*shapes, stage, mesh=splitting.mesh(), form=backend.form())
+        around = dict(mesh=splitting.mesh(), form=backend.form(), weights=ema.asked_for())
+        found = jitted.trace(*shapes, stage, **around)
         values = jax.extend.core.jaxpr_as_fun(found.jaxpr)(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(found.out_info), values)
 

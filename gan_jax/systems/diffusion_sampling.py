@@ -84,8 +84,7 @@ def sample_step(
     model: Sampling, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> Images:
     """One image [H, W, C] per seed, with the raw weights and with each of their averages."""
-    # progress is reported for one set of weights only, because a callback keeps XLA from leaving
-    # out the images of the other weights, which may not be asked for
+    # progress is reported for one set of weights only: a line cannot show two
     return {
         name: drawn(model, params, state.nets, batch, key, report=name == model.progress)
         for name, (params, _) in ema.weights(state.nets["unet"], model.decays).items()

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
+from gan_jax.core.mesh import Mesh
+from gan_jax.core.sampler import Sampler
 from gan_jax.core.system import Facts
+from gan_jax.core.tracing import functions_once
 from gan_jax.errors import UserError
 from gan_jax.models import warpgan as networks
+from gan_jax.ops.images import to_uint8
 from gan_jax.systems import warpgan
 from gan_jax.systems.warpgan import standardised
 from tests.helpers.shell import ROOT
@@ -235,3 +239,27 @@ def test_a_run_without_identities_says_so():
     assert any("classifier of identities" in line for line in make(made).notices)
     made.restore.disc = ("runs/ids", "conv*|bottleneck*")
     assert not make(made).notices
+
+
+def test_only_the_weights_asked_for_are_sampled(tiny):
+    """Although a single warp serves all sets of weights, which XLA could not take apart."""
+    averaging = config()
+    averaging.optim.gen.ema = (0.9,)
+    system = functions_once(make(averaging))
+    state = jax.eval_shape(lambda key: system.init(key, {}, tiny.stage), KEY)
+    sampler = Sampler(system.sample_step, Mesh(1), to_uint8)
+    batch = {name: tiny.batch[name] for name in ("input", "z")}
+    batch["seed"] = np.arange(PAIRS, dtype=np.int32)
+
+    def made(*names: str):
+        def draw(state, batch):
+            return sampler.draw(state, batch, KEY, tiny.stage, names)
+
+        traced = jax.make_jaxpr(draw, return_shape=True)(state, batch)
+        return str(traced[0]).count("conv_general_dilated"), {*traced[1]}
+
+    both, found = made()
+    assert found == {"raw", "ema"}
+    assert made("raw") == (both // 2, {"raw"})
+    assert made("ema") == (both // 2, {"ema"})
+    assert made() == (both, found)
