@@ -5,6 +5,7 @@ number: "input_blocks.3.0.in_layers.2" is the layer "in_layers_2" of "input_bloc
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,9 +89,10 @@ def normalized(x: Array, scale: Array, bias: Array, groups: int) -> Array:
 
 def _normalize(x: Array, scale: Array, bias: Array, groups: int):
     """The result, and what its derivative needs."""
-    mean = _group_means(jnp.mean(x, axis=1), groups)  # [B, C]
+    repeat = _looked_up if backend.kind() == "cpu" else jnp.repeat
+    mean = _group_means(jnp.mean(x, axis=1), groups, repeat)  # [B, C]
     centred = x - mean[:, None]
-    var = _group_means(jnp.mean(jnp.square(centred), axis=1), groups)
+    var = _group_means(jnp.mean(jnp.square(centred), axis=1), groups, repeat)
     rate = jax.lax.rsqrt(var + 1e-5)
     return centred * (rate * scale)[:, None] + bias, (x, scale, mean, rate)
 
@@ -109,11 +111,21 @@ def _normalize_back(groups: int, kept, grad: Array):
 normalized.defvjp(_normalize, _normalize_back)
 
 
-def _group_means(values: Array, groups: int) -> Array:
+def _group_means(values: Array, groups: int, repeat: Callable = jnp.repeat) -> Array:
     """[B, C] → the mean over the group of each channel, [B, C]."""
     size = values.shape[1] // groups
+    if size == 1:
+        return values
     means = jnp.mean(values.reshape(-1, groups, size), axis=2)
-    return jnp.repeat(means, size, axis=1)
+    return repeat(means, size, axis=1)
+
+
+def _looked_up(values: Array, repeats: int, axis: int) -> Array:
+    """`jnp.repeat` of [B, G] along axis 1 as a product with zeros and ones: on a CPU, XLA computes
+    the other form again for every pixel, which takes longer than the rest of the norm."""
+    channels = jnp.arange(values.shape[axis] * repeats)
+    own = channels // repeats == jnp.arange(values.shape[axis])[:, None]
+    return jnp.matmul(values, own.astype(values.dtype), precision="highest")
 
 
 def traced_once(block: nn.Module, key: Array | None, train: bool, *inputs: Array) -> Array:
