@@ -81,7 +81,7 @@ PLAIN = {
     "preprocess_validation": "the same for validation, nothing random",
     "quality.metrics": "what is measured; the page on metrics lists the names",
     "reading": "auto; first: as in the first revision, for runs that began with it",
-    "rho": "how the noise levels of heun and edm are spread",
+    "rho": "how the noise levels of heun, of edm and of spacing by sigma are spread",
     "mesh.data": "groups of devices with the same part of the state; 0: as many as there are",
     "mesh.fsdp": "parts into which the state is split; 1: every device holds all of it",
     "mesh.least_mb": "megabytes (2^20 bytes) from which an array of the state is split",

@@ -269,11 +269,12 @@ def defaults() -> dict:
         sampling=dict(
             sampler="ancestral",  # | ddim | dpm++ | heun
             steps="250",  # a number; of a chain also "ddim25", "10,10,15", "" for all
+            spacing="time",  # of ddim and dpm++ on a chain | sigma: as many levels, as of heun
             eta=0.0,  # of ddim: 0 deterministic, 1 as noisy as ancestral
             clip="static",  # x_0 to [-1, 1] | dynamic, by its own percentile | none
             percentile=0.995,
             guidance=1.0,  # without a classifier; 1: none
-            sigma_min=0.0,  # of heun; 0: the process's own
+            sigma_min=0.0,  # of heun and of spacing by sigma; 0: the process's own
             sigma_max=0.0,
             rho=7.0,
             churn=0.0,  # of heun: fresh noise, between churn_min and churn_max

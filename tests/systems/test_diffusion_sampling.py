@@ -37,7 +37,7 @@ def drawn(system, state, batch=None, weights="raw"):
 
 COMBINATIONS = [(p, s) for p, names in drawing.SAMPLERS.items() for s in names]
 SETTINGS = drawing.Settings(
-    "ddim", "10", 0.0, "none", 0.995, 1.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 1.0
+    "ddim", "10", "time", 0.0, "none", 0.995, 1.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 1.0
 )
 
 
@@ -54,6 +54,22 @@ def test_every_sampler_draws_one_image_for_one_seed(process, sampler):
     assert len({im.tobytes() for im in images}) == 4
     alone = drawn(system, state, {k: v[2:3] for k, v in SEEDS.items()})
     np.testing.assert_allclose(alone[0], images[2], atol=2 / 255)
+
+
+def test_steps_of_a_chain_spread_by_sigma():
+    """The levels are those of heun, to whose images many steps lead. Of two steps both are of
+    first order, so that they are those of ddim."""
+
+    def made(sampler: str, steps: str):
+        how = dict(sampler=sampler, steps=steps, sigma_max=20.0, spacing="sigma")
+        system = diffusion.make(tiny_config(sampling=how), FACTS)
+        return drawn(system, filled(system))
+
+    np.testing.assert_allclose(made("dpm++", "2"), made("ddim", "2"), atol=1e-5)
+    limit = made("heun", "80")
+    far = {n: np.abs(made("dpm++", n) - limit).max() for n in ("2", "20", "80")}
+    assert far["80"] < far["20"] / 4 < far["2"]
+    assert far["80"] < 0.02
 
 
 def test_averages_are_drawn_by_name():
@@ -322,6 +338,12 @@ REFUSED = {
     "sampler of previous_x": (
         dict(discrete=dict(target="previous_x"), sampling=dict(sampler="heun", steps="9")),
         "sampler='heun': config.discrete.target=previous_x",
+    ),
+    "spacing": (dict(sampling=dict(spacing="rho")), "spacing='rho'"),
+    "previous_x by sigma": (
+        dict(discrete=dict(target="previous_x"),
+             sampling=dict(sampler="ddim", steps="", spacing="sigma")),
+        "sampler='ddim': config.discrete.target=previous_x",
     ),
     "mean of other steps": (
         dict(discrete=dict(target="previous_x"), sampling=dict(sampler="ancestral", steps="50")),

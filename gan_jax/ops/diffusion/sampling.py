@@ -21,6 +21,7 @@ SAMPLERS = {
     "edm": ("ddim", "dpm++", "heun"),
 }
 CLIPS = ("static", "dynamic", "none")
+SPACINGS = ("time", "sigma")
 
 Draw = Callable[..., Array]
 """(network, z [B, H, W, C], noise_at, score or None) → images [B, H, W, C] in [-1, 1]."""
@@ -31,6 +32,7 @@ class Settings(NamedTuple):
 
     sampler: str
     steps: str
+    spacing: str
     eta: float
     clip: str
     percentile: float
@@ -59,6 +61,7 @@ class Settings(NamedTuple):
                 f"are {', '.join(SAMPLERS[process])}"
             )
         one_of(f"{key}.clip", self.clip, CLIPS)
+        one_of(f"{key}.spacing", self.spacing, SPACINGS)
         for name in ("eta", "percentile"):
             within(f"{key}.{name}", getattr(self, name), 0, 1)
         for name in ("sigma_min", "sigma_max", "churn", "churn_min", "churn_max", "churn_noise"):
@@ -74,15 +77,21 @@ class Settings(NamedTuple):
             )
         if not self.walks_chain(process):
             self.count()
-        if process == "discrete" and target == "previous_x" and self.sampler in ("dpm++", "heun"):
+        if process == "discrete" and target == "previous_x" and not self.by_chain:
             raise UserError(
                 f"{key}.sampler={self.sampler!r}: config.discrete.target=previous_x gives the mean "
-                "of the next image and nothing else; accepted are ancestral, ddim"
+                "of the next image and nothing else; accepted are ancestral, and ddim with "
+                f"{key}.spacing='time'"
             )
 
     def walks_chain(self, process: str) -> bool:
         """Whether `steps` says which steps of a chain are kept; otherwise it is a number."""
         return process == "discrete" and self.sampler != "heun"
+
+    @property
+    def by_chain(self) -> bool:
+        """Whether images are drawn in a chain's own coordinates; otherwise along levels."""
+        return self.sampler == "ancestral" or (self.sampler == "ddim" and self.spacing == "time")
 
     def count(self) -> int:
         """`steps` as a number. Raises UserError if it is not one."""
@@ -109,7 +118,7 @@ def make(
       report: called with the number of steps that are done.
     """
     loop = chain_samplers.Loop(report)
-    if walked is not None and settings.sampler in ("ancestral", "ddim"):
+    if walked is not None and settings.by_chain:
         run = _along_chain(settings, walked, process.objective, loop)
     else:
         run = _along_path(settings, process, walked, loop)
@@ -132,7 +141,10 @@ def _along_chain(settings: Settings, chain: Chain, objective: Objective, loop: L
 
 def _along_path(settings: Settings, process: Process, walked: Chain | None, loop: Loop) -> Draw:
     """All other samplers, along a path of levels."""
-    path = ode_samplers.from_chain(walked) if walked else _path(settings, process)
+    if walked and settings.spacing == "time":
+        path = ode_samplers.from_chain(walked)
+    else:
+        path = _path(process, walked.steps if walked else settings.count())
     clip, hook = settings.clip == "static", _threshold(settings)
     churn = ode_samplers.Churn(
         settings.churn, settings.churn_min, settings.churn_max or float("inf"), settings.churn_noise
@@ -161,9 +173,9 @@ def _threshold(settings: Settings) -> Callable[[Array], Array] | None:
     return dynamic_threshold(settings.percentile) if settings.clip == "dynamic" else None
 
 
-def _path(settings: Settings, process: Process) -> ode_samplers.Path:
+def _path(process: Process, steps: int) -> ode_samplers.Path:
     try:
-        return process.path(settings.count())
+        return process.path(steps)
     except ValueError as error:  # the chosen σ lies beyond the path's other end
         raise UserError(f"config.sampling: {error}") from None
 
