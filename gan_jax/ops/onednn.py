@@ -199,7 +199,8 @@ def _compiled(binary: Path, headers: Path) -> ctypes.CDLL:
     linked = [f"-L{binary.parent}", f"-l:{binary.name}", f"-Wl,-rpath,{binary.parent}"]
     places = [f"-I{headers}", f"-I{jax.ffi.include_dir()}"]
     options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", *places]
-    made_of = repr((SOURCE.read_text(), options, linked, jax.lib.__version__))
+    read = [SOURCE.read_text(), *(p.read_text() for p in sorted(SOURCE.parent.glob("*.h")))]
+    made_of = repr((read, options, linked, jax.lib.__version__))
     kept = _Kept(hashlib.sha256(made_of.encode()).hexdigest()[:16])
     if (opened := kept.opened()) is not None:
         return opened

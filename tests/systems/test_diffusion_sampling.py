@@ -57,19 +57,16 @@ def test_every_sampler_draws_one_image_for_one_seed(process, sampler):
 
 
 def test_steps_of_a_chain_spread_by_sigma():
-    """The levels are those of heun, to whose images many steps lead. Of two steps both are of
-    first order, so that they are those of ddim."""
+    """Many steps lead to heun's images. Two are of first order both, as ddim's."""
 
     def made(sampler: str, steps: str):
         how = dict(sampler=sampler, steps=steps, sigma_max=20.0, spacing="sigma")
         system = diffusion.make(tiny_config(sampling=how), FACTS)
         return drawn(system, filled(system))
-
     np.testing.assert_allclose(made("dpm++", "2"), made("ddim", "2"), atol=1e-5)
     limit = made("heun", "80")
-    far = {n: np.abs(made("dpm++", n) - limit).max() for n in ("2", "20", "80")}
-    assert far["80"] < far["20"] / 4 < far["2"]
-    assert far["80"] < 0.02
+    near, far = (np.abs(made("dpm++", n) - limit).max() for n in ("80", "20"))
+    assert near < min(far / 4, 0.02)
 
 
 def test_averages_are_drawn_by_name():
