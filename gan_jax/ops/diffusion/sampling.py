@@ -77,21 +77,15 @@ class Settings(NamedTuple):
             )
         if not self.walks_chain(process):
             self.count()
-        if process == "discrete" and target == "previous_x" and not self.by_chain:
+        if process == "discrete" and target == "previous_x" and self.sampler in ("dpm++", "heun"):
             raise UserError(
                 f"{key}.sampler={self.sampler!r}: config.discrete.target=previous_x gives the mean "
-                "of the next image and nothing else; accepted are ancestral, and ddim with "
-                f"{key}.spacing='time'"
+                "of the next image and nothing else; accepted are ancestral, ddim"
             )
 
     def walks_chain(self, process: str) -> bool:
         """Whether `steps` says which steps of a chain are kept; otherwise it is a number."""
         return process == "discrete" and self.sampler != "heun"
-
-    @property
-    def by_chain(self) -> bool:
-        """Whether images are drawn in a chain's own coordinates; otherwise along levels."""
-        return self.sampler == "ancestral" or (self.sampler == "ddim" and self.spacing == "time")
 
     def count(self) -> int:
         """`steps` as a number. Raises UserError if it is not one."""
@@ -118,7 +112,7 @@ def make(
       report: called with the number of steps that are done.
     """
     loop = chain_samplers.Loop(report)
-    if walked is not None and settings.by_chain:
+    if walked is not None and settings.sampler in ("ancestral", "ddim"):
         run = _along_chain(settings, walked, process.objective, loop)
     else:
         run = _along_path(settings, process, walked, loop)
