@@ -28,7 +28,7 @@ def get_config(variant: str = ""):
     config.optim.unet.lr = 1e-3
     config.optim.unet.schedule.update(name="cosine", warmup=200)
     config.optim.unet.update(ema=(0.999,), ema_warmup=True)
-    config.sampling.update(sampler="dpm++", steps="15", spacing="sigma", sigma_max=80.0)
+    config.sampling.update(sampler="dpm++", steps="20")
     config.quality.update(metrics=("fd_classifier", "classes"), classifier_steps="4000")
     config.run.update(steps="12 epochs", sample_every="1 epoch", eval_every="1 epoch")
     if "tiny" in chosen:

@@ -1,7 +1,7 @@
 """Diffusion on handwritten digits: learns on a laptop.
 
     python launch.py --config=configs/diffusion_mnist.py --workdir=runs/diffusion_mnist
-    python launch.py --mode=sample --workdir=runs/diffusion_mnist --sampler=dpm++ --steps=15
+    python launch.py --mode=sample --workdir=runs/diffusion_mnist --sampler=dpm++ --steps=20
 
 Cost: about an hour on two CPU cores.
 
@@ -35,7 +35,7 @@ def get_config(variant: str = ""):
     config.optim.unet.lr = 1e-3
     config.optim.unet.schedule.update(name="cosine", warmup=200)
     config.optim.unet.update(ema=(0.999,), ema_warmup=True)
-    config.sampling.update(sampler="dpm++", steps="15", spacing="sigma", sigma_max=80.0)
+    config.sampling.update(sampler="dpm++", steps="20")
     config.quality.metrics = ("fd_classifier", "classes")
     config.run.update(steps="24 epochs", sample_every="4 epochs", eval_every="2 epochs")
     if "labels" in chosen:

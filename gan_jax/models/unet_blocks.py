@@ -122,7 +122,8 @@ def _group_means(values: Array, groups: int, repeat: Callable = jnp.repeat) -> A
 
 def _looked_up(values: Array, repeats: int, axis: int) -> Array:
     """`jnp.repeat` of [B, G] along axis 1 as a product with zeros and ones: on a CPU, XLA computes
-    the other form again for every pixel, which takes longer than the rest of the norm."""
+    the other form again for every pixel, which takes longer than the rest of the norm. A value
+    that is not finite becomes NaN in all channels of its image."""
     channels = jnp.arange(values.shape[axis] * repeats)
     own = channels // repeats == jnp.arange(values.shape[axis])[:, None]
     return jnp.matmul(values, own.astype(values.dtype), precision="highest")

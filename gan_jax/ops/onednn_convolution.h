@@ -1,5 +1,5 @@
-// A convolution of oneDNN, or a derivative of it, for a range of rows of some images, computed by the
-// thread that calls it. For onednn.cc.
+// A convolution of oneDNN, or a derivative of it, for a range of rows of some images. The thread that
+// calls it computes it. For onednn.cc.
 
 #pragma once
 
@@ -48,15 +48,18 @@ class OneThread {
   const int before_;
 };
 
-// Memory that is kept for whoever needs some next, so that there is as much of it as has been in
-// use at the same time.
+// Memory that is kept for whoever needs about as much next. There are as many pieces of it as have
+// been in use at the same time.
 class Buffer {
  public:
   explicit Buffer(size_t bytes) {
+    if (bytes == 0) return;
     {
+      // the smallest that is large enough, unless it is far too large; else the largest below
       const std::lock_guard<std::mutex> turn(Lock());
-      auto best = Kept().lower_bound(bytes);  // the smallest that is large enough, or the largest
-      if (best == Kept().end() && !Kept().empty()) best = std::prev(best);
+      auto best = Kept().lower_bound(bytes);
+      if (best == Kept().end() || best->first > std::max(kSmall, 4 * bytes))
+        best = best == Kept().begin() ? Kept().end() : std::prev(best);
       if (best != Kept().end()) {
         std::tie(bytes_, start_) = *best;
         Kept().erase(best);
@@ -70,6 +73,7 @@ class Buffer {
   }
 
   ~Buffer() {
+    if (start_ == nullptr) return;
     const std::lock_guard<std::mutex> turn(Lock());
     Kept().emplace(bytes_, start_);
   }
@@ -88,6 +92,8 @@ class Buffer {
     static auto& kept = *new std::multimap<size_t, char*>;
     return kept;
   }
+
+  static constexpr size_t kSmall = 1 << 20;  // for any request
 
   size_t bytes_ = 0;
   char* start_ = nullptr;

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 
 from gan_jax import backend
-from gan_jax.core import liveness
+from gan_jax.core import ema, liveness
 from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.run.experiment import MOST_IMAGES, MOST_PIXELS, Experiment
 
@@ -83,7 +83,8 @@ def _counted(
     """The bytes of a program that makes `rows` images with one set of weights on one device."""
 
     def draw(state: TrainState, batch: Batch) -> jax.Array:
-        made = step(state, batch, experiment.key, stage)
+        with ema.only(("ema",)):
+            made = step(state, batch, experiment.key, stage)
         return made.get("ema", next(iter(made.values())))
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, dict(batch)))

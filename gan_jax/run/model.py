@@ -227,8 +227,8 @@ class Model:
     ) -> np.ndarray:
         """The latents of images uint8 [N, H, W, C], float32 [N, length], for `sample(z=…)`.
 
-        A diffusion model encodes an image as noise by DDIM (Song et al. 2021), from which its
-        deterministic samplers make the image again. WarpGAN encodes the style of a drawing.
+        A diffusion model encodes an image as noise by DDIM (Song et al. 2021), from which the
+        sampler ddim makes the image again. WarpGAN encodes the style of a drawing.
 
         Raises UserError for a model that encodes nothing, and for images that do not fit.
         """

@@ -269,7 +269,7 @@ def defaults() -> dict:
         sampling=dict(
             sampler="ancestral",  # | ddim | dpm++ | heun
             steps="250",  # a number; of a chain also "ddim25", "10,10,15", "" for all
-            spacing="time",  # of dpm++ on a chain | sigma: as many levels, as of heun
+            spacing="time",  # of dpm++ on a chain | sigma: as many levels, spread as heun's
             eta=0.0,  # of ddim: 0 deterministic, 1 as noisy as ancestral
             clip="static",  # x_0 to [-1, 1] | dynamic, by its own percentile | none
             percentile=0.995,

@@ -16,9 +16,7 @@ def tiny_config(**sections):
     config = configs.load_file("configs/diffusion_mnist.py", "tiny")
     config.run.steps = "20"
     config.model.resblock_updown = True  # which compiles faster
-    usual = configs.defaults("diffusion")
-    config.optim.update(usual.optim)
-    config.sampling.update(spacing=usual.sampling.spacing, sigma_max=usual.sampling.sigma_max)
+    config.optim.update(configs.defaults("diffusion").optim)
     for name, values in sections.items():
         if isinstance(values, dict):
             config[name].update(values)

@@ -54,7 +54,7 @@ def test_a_wheel_holds_everything(wheel):
         names = set(archive.namelist())
         (points,) = [name for name in names if name.endswith("entry_points.txt")]
         assert "gan_jax = gan_jax.modes.door:enter" in archive.read(points).decode()
-    kinds = ("*.py", "*.npz", "*.md")
+    kinds = ("*.py", "*.npz", "*.md", "*.cc", "*.h", "*.css", "*.js")
     package = {
         str(file.relative_to(ROOT)) for kind in kinds for file in (ROOT / "gan_jax").rglob(kind)
     }

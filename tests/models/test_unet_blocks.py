@@ -109,3 +109,12 @@ def test_attention_in_half_precision_does_not_overflow(dtype):
     found = jax.jit(lambda x: unet_blocks.attention(x, 1, "legacy"))(qkv)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.astype(np.float32), 100)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_product_repeats_the_values_of_groups(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        values = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(dtype)
+        found = jax.jit(jax.vmap(lambda v: unet_blocks._looked_up(v, 6, 1)))(values)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.repeat(values, 6, axis=2))

@@ -56,18 +56,6 @@ def test_every_sampler_draws_one_image_for_one_seed(process, sampler):
     np.testing.assert_allclose(alone[0], images[2], atol=2 / 255)
 
 
-def test_steps_of_a_chain_spread_by_sigma():
-    """They lead to heun's images; the levels of one are those of the other."""
-
-    def made(sampler: str, steps: str):
-        how = dict(sampler=sampler, steps=steps, sigma_max=20.0, spacing="sigma")
-        system = diffusion.make(tiny_config(sampling=how), FACTS)
-        return drawn(system, filled(system))
-    limit = made("heun", "80")
-    near, far = (np.abs(made("dpm++", n) - limit).max() for n in ("80", "20"))
-    assert near < min(far / 4, 0.02)
-
-
 def test_averages_are_drawn_by_name():
     system = diffusion.make(tiny_config(optim=dict(unet=dict(ema=(0.9, 0.99)))), FACTS)
     state = filled(system)
