@@ -121,12 +121,12 @@ def _group_means(values: Array, groups: int, repeat: Callable = jnp.repeat) -> A
 
 
 def _looked_up(values: Array, repeats: int, axis: int) -> Array:
-    """`jnp.repeat` of [B, G] along axis 1 as a product with zeros and ones: on a CPU, XLA computes
-    the other form again for every pixel, which takes longer than the rest of the norm. A value
-    that is not finite becomes NaN in all channels of its image."""
+    """`jnp.repeat` of [B, G] along axis 1 as a sum over all groups, of which all but one add zero:
+    on a CPU, XLA computes the other form again for every pixel, which takes longer than the rest
+    of the norm."""
     channels = jnp.arange(values.shape[axis] * repeats)
     own = channels // repeats == jnp.arange(values.shape[axis])[:, None]
-    return jnp.matmul(values, own.astype(values.dtype), precision="highest")
+    return jnp.sum(jnp.where(own, values[:, :, None], 0), axis=1)
 
 
 def traced_once(block: nn.Module, key: Array | None, train: bool, *inputs: Array) -> Array:

@@ -111,10 +111,12 @@ def test_attention_in_half_precision_does_not_overflow(dtype):
     np.testing.assert_array_equal(found.astype(np.float32), 100)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_product_repeats_the_values_of_groups(dtype):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_a_sum_over_all_groups_repeats_their_values(dtype):
+    """Bit by bit, and a group whose value is not finite is kept to itself."""
     with jax.enable_x64(dtype == "float64"):
-        values = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(dtype)
+        values = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(jnp.dtype(dtype))
+        values[0, 0] = [np.inf, -np.inf, np.nan, 1]
         found = jax.jit(jax.vmap(lambda v: unet_blocks._looked_up(v, 6, 1)))(values)
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, np.repeat(values, 6, axis=2))
