@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gan_jax import files
 from gan_jax.config_checks import (
     DATA_PATHS,
     QUALITY_PATHS,
@@ -288,9 +289,8 @@ def typed(values: dict[str, Any]) -> ConfigDict:
     try:
         config.update(values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"the saved config does not fit this version of gan_jax: {reason}"
+            f"the saved config does not fit this version of gan_jax: {files.reason(error)}"
         ) from None
     return config
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from gan_jax import files
 from gan_jax.core import cluster, sharing
 from gan_jax.core.calls import Calls
 from gan_jax.core.console import timed
@@ -92,8 +93,8 @@ class Programs:
         if failure is not None:
             if cluster.count() > 1:
                 raise failure  # others have their program and would not wait for this process
-            reason = " ".join(str(failure).split())[:200]
-            logger.warning(f"note: what this stage needs is compiled only now ({reason})")
+            why = files.reason(failure)
+            logger.warning(f"note: what this stage needs is compiled only now ({why})")
         needed = self.job.system.stages[index:]
         for program in (self._single, self._several, self.validate.program):
             program.forget(lambda stage: stage in needed)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax.extend
 
-from gan_jax import backend
+from gan_jax import backend, files
 from gan_jax.core import cluster
 from gan_jax.core.calls import Calls
 from gan_jax.core.job import Job
@@ -129,8 +129,7 @@ class Sharing:
         if failure is not None and cluster.count() > 1:
             raise failure  # others have their program and would not wait for this process
         if failure is not None:
-            reason = " ".join(str(failure).split())[:200]
-            logger.warning(f"note: every step remains a call of its own ({reason})")
+            logger.warning(f"note: every step remains a call of its own ({files.reason(failure)})")
         taken = failure is None and not self._refused
         if taken:
             logger.info(f"steps are short here: {self._size} of them share a call from now on")
