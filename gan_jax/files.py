@@ -384,13 +384,6 @@ def writing(path: Path, key: str = "out", kind: str = "folder") -> Iterator[None
         raise _refused(key, path, error, kind) from None
 
 
-def cache_folder() -> Path:
-    """$GAN_JAX_CACHE, or gan_jax in the user's folder for caches. It need not exist."""
-    if os.environ.get("GAN_JAX_CACHE"):
-        return Path(os.environ["GAN_JAX_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan_jax"
-
-
 def amount(size: int) -> str:
     """A number of bytes as a person reads it: 4542 → "4.5 kB", 170052171 → "170 MB"."""
     for unit, name in ((10**9, "GB"), (10**6, "MB")):

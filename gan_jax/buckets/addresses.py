@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from gan_jax import caches
 from gan_jax.errors import UserError, short
-from gan_jax.files import cache_folder
+from gan_jax.files import reason
 
-_ADDRESS = re.compile(r"(gs|s3)://(.*)", re.DOTALL)
-_OF_PATH = re.compile(r"(gs|s3):/([^/].*)", re.DOTALL)  # pathlib makes one slash of two
+_ADDRESS = re.compile(r"(gs|s3)://?(.*)", re.DOTALL)  # pathlib makes one slash of two
 _LONGEST_NAME = 100  # characters of the name of a local copy
 
 
@@ -28,9 +28,15 @@ class Address(NamedTuple):
 
     @property
     def home(self) -> Path:
-        """The folder of this machine's cache that is this address's own. It need not exist."""
+        """The folder of this machine's cache that is this address's own. It need not exist.
+
+        Raises UserError where there is no folder for caches.
+        """
         digest = hashlib.sha256(str(self).encode(errors="surrogateescape")).hexdigest()
-        return cache_folder() / "buckets" / digest[:16]
+        try:
+            return caches.folder() / "buckets" / digest[:16]
+        except OSError as error:
+            raise UserError(f"{self}: {reason(error)}") from None
 
     @property
     def local(self) -> Path:
@@ -47,11 +53,7 @@ def is_address(place: str | os.PathLike[str]) -> bool:
 
 def _match(place: str | os.PathLike[str]) -> re.Match | None:
     text = os.fspath(place)
-    if not isinstance(text, str):
-        return None
-    return _ADDRESS.fullmatch(text) or (
-        _OF_PATH.fullmatch(text) if isinstance(place, os.PathLike) else None
-    )
+    return _ADDRESS.fullmatch(text) if isinstance(text, str) else None
 
 
 def parse(place: str | os.PathLike[str]) -> Address:

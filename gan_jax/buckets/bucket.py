@@ -15,6 +15,11 @@ from gan_jax.errors import UserError
 from gan_jax.files import reason
 
 PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # the package, and our extra with it
+_CREDENTIALS = {
+    "gs": "`gcloud auth application-default login` makes them, or GOOGLE_APPLICATION_CREDENTIALS "
+    "names a file of them",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials, hold them",
+}
 SMALL = 5 * 2**20  # bytes of an object that is sent at once
 CONNECTED, ANSWER = 10, 60  # seconds that a server may take for a connection and an answer
 # what tells one content of an object from another, whatever the server calls it
@@ -112,7 +117,9 @@ class Bucket:
         except FileNotFoundError as error:
             raise BucketError(f"{self.address} {what} (there is no such bucket)") from error
         except Exception as error:  # each of the packages below has classes of its own
-            raise BucketError(f"{self.address} {what} ({reason(error)})") from error
+            why = reason(error)
+            how = f"; {_CREDENTIALS[self.address.scheme]}" if "credentials" in why.lower() else ""
+            raise BucketError(f"{self.address} {what} ({why}){how}") from error
 
     def _path(self, name: str) -> str:
         return f"{self.address.path}/{name}" if name else self.address.path

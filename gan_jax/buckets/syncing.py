@@ -191,6 +191,8 @@ def _copied(
             claim.renew()
         return mirror.push(bool(claim), claim.renew if claim else lambda: None)
 
+    if log and claim:
+        logger.info(f"copying to {mirror.address} what it does not have yet")
     try:
         count = _tried(copy, tries)
     except UserError as error:

@@ -90,3 +90,4 @@ class Outcome:
     progress: Progress
     images_per_second: float = 0.0
     scores: Scores = field(default_factory=dict)  # those of this process's last evaluation
+    scores_step: int = 0  # the step at which it was made

@@ -53,6 +53,7 @@ def run(job: Job, carry: TrainCarry, progress: Progress) -> Outcome:
             reason=reason,
             images_per_second=recorder.images_per_second,
             scores=recorder.last_scores,
+            scores_step=recorder.last_scores_step,
         )
 
 

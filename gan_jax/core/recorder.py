@@ -43,6 +43,7 @@ class Recorder:
         self._first_told = False
         self._seconds_before, self._images = seconds, 0
         self.last_scores: Scores = {}
+        self.last_scores_step = 0
         self.pause, self.waiting, self.flush = console.pause, console.waiting, writer.flush
 
     @property
@@ -125,7 +126,7 @@ class Recorder:
 
     def scores(self, step: int, scores: Scores) -> None:
         """Records the scores of an evaluation, as a row and as a line."""
-        self.last_scores = scores
+        self.last_scores, self.last_scores_step = scores, step
         self.writer.write_scalars(step, scores, kind="eval")
         logger.info(_line(f"step {step}", scores))
 

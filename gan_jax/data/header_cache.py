@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax import files, npz
+from gan_jax import caches, files, npz
 
 FOLDER = "headers"
 ARRAY = "shapes"
@@ -55,7 +55,7 @@ def keep(source: Any, shapes: Shapes) -> None:
 
 
 def _path(source: Any) -> Path:
-    return files.cache_folder() / FOLDER / f"{source.fingerprint}.npz"
+    return caches.folder() / FOLDER / f"{source.fingerprint}.npz"
 
 
 def _forget(folder: Path) -> None:

@@ -116,8 +116,8 @@ def perceptual(names: Sequence[str], file: str, key: str):
     """
     if "lpips" not in names:
         return None, ""
-    cached = cache.folder() / "lpips.npz"
-    if not file and not cached.exists():
+    cached = cache.place("lpips.npz")
+    if not file and not (cached and cached.exists()):
         raise UserError(
             f"{key} is missing: LPIPS needs trained weights, which do not come with gan_jax; "
             "`python launch.py --mode=prepare --name=lpips` gets them; or name once "
@@ -126,7 +126,7 @@ def perceptual(names: Sequence[str], file: str, key: str):
         )
     kind, params = lpips_files.read(Path(syncing.fetched(file)) if file else cached)
     mark = lpips_files.fingerprint(params)
-    if file and mark in lpips_files.KNOWN:
+    if cached and file and mark in lpips_files.KNOWN:
         cache.keep(cached, lambda: npz_file.write_npz(cached, params))
     apply = jax.jit(
         lpips_network(kind).apply, compiler_options=convolution.compiler_options(products=False)

@@ -3,9 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from gan_jax.files import cache_folder as folder
+from gan_jax import caches
 
-__all__ = ["folder", "keep"]
+
+def place(name: str) -> Path | None:
+    """The path of a file in the cache, which need not exist; None where there is no cache."""
+    try:
+        return caches.folder() / name
+    except OSError:
+        return None
 
 
 def keep(path: Path, write: Callable[[], None]) -> None:

@@ -83,17 +83,17 @@ def load(path: str | os.PathLike[str], key: str) -> Weights:
     Raises:
         UserError: as `read`, or there is no file and no cache.
     """
-    cached = cache.folder() / f"{GENUINE}.npz"
+    cached = cache.place(f"{GENUINE}.npz")
     if path:
         weights = read(path)
         if weights.name == GENUINE:
             # the fingerprint does not cover the logits; the checksum of the published file does
             logits = weights.has_logits and _sha256(Path(path)).startswith(PUBLISHED)
             kept = {k: v for k, v in weights.params.items() if logits or k != "fc"}
-            if not _kept(cached, logits):
+            if cached and not _kept(cached, logits):
                 cache.keep(cached, lambda: write(cached, kept))
         return weights
-    if not cached.exists():
+    if not (cached and cached.exists()):
         raise UserError(
             f"{key} is missing: this metric needs the weights of the 2015 Inception network, which "
             f"do not come with gan_jax; {HOW_TO_GET}; then name the file once"

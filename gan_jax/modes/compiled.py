@@ -6,8 +6,10 @@ import logging
 import os
 import platform
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
+
+from gan_jax import caches
+from gan_jax.files import reason
 
 OFF = ("off", "")
 AUTO = "auto"
@@ -37,9 +39,12 @@ def keep(jax, chosen: str, several: bool) -> None:
     if chosen == AUTO:
         if several or jax.config.jax_compilation_cache_dir:
             return
-        folder = default_folder(os.environ)
-        problem = "there is no home folder" if not folder.is_absolute() else ""
-        problem = problem or _made(folder) or _bounded(folder.parent)
+        try:
+            folder = default_folder()
+        except OSError as error:
+            logger.info(f"compiled programs are not kept: {reason(error)}")
+            return
+        problem = _made(folder) or _bounded(folder.parent)
         chosen = str(folder)
     else:
         problem = "" if "://" in chosen else _made(Path(chosen))
@@ -49,12 +54,9 @@ def keep(jax, chosen: str, several: bool) -> None:
     jax.config.update("jax_compilation_cache_dir", chosen)
 
 
-def default_folder(environment: Mapping[str, str]) -> Path:
-    """The folder for this kind of machine below the user's cache folder; a relative path if there
-    is no home folder."""
-    caches = environment.get("XDG_CACHE_HOME", "")
-    parent = Path(caches) if os.path.isabs(caches) else Path(os.path.expanduser("~/.cache"))
-    return parent / "gan_jax" / f"compiled-{_machine()}"
+def default_folder() -> Path:
+    """The folder for this kind of machine in the cache folder; raises as `caches.folder`."""
+    return caches.folder() / f"compiled-{_machine()}"
 
 
 def _machine() -> str:

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gan_jax import backend
-from gan_jax.files import cache_folder, reason, write_bytes
+from gan_jax import backend, caches
+from gan_jax.files import reason, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -224,8 +224,15 @@ class _Kept:
     ends a process that loads half a library."""
 
     def __init__(self, name: str):
-        folder = cache_folder() / "onednn"
-        self._library, self._checksum = folder / f"{name}.so", folder / f"{name}.sha256"
+        self._name = name
+
+    @property
+    def _library(self) -> Path:
+        return caches.folder() / "onednn" / f"{self._name}.so"
+
+    @property
+    def _checksum(self) -> Path:
+        return self._library.with_suffix(".sha256")
 
     def opened(self) -> ctypes.CDLL | None:
         """The library; None if it is not there, not whole or another user's."""

@@ -60,18 +60,20 @@ def _rate_line(rate, steps: int) -> str:
 def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:
     """The content of summary.json. `began` is when this process started, as in time.time()."""
     progress, rule = outcome.progress, experiment.config.best
-    best, scores = (progress.best_value, progress.best_step), outcome.scores
+    best = progress.best_value, progress.best_step
+    scores, scores_step = outcome.scores, outcome.scores_step
     if not scores:  # an earlier process was killed after it had evaluated
-        last, scores = _last_scores(folder)
+        scores_step, scores = _last_scores(folder)
         better = Best(rule.metric, rule.mode == "min").better
         # what only the end of the run made due is not in its progress
-        if last == outcome.step and better(scores.get(rule.metric, math.nan), best[0]):
-            best = scores[rule.metric], last
+        if scores_step == outcome.step and better(scores.get(rule.metric, math.nan), best[0]):
+            best = scores[rule.metric], scores_step
     return {
         "reason": outcome.reason,
         "step": outcome.step,
         "best": {"metric": rule.metric, "value": best[0], "step": best[1]},
         "scores": {k: float(v) for k, v in scores.items()},
+        "scores_step": scores_step if scores else None,
         "wall_seconds": round(time.time() - began, 1),
         "train_seconds": round(progress.seconds, 1),
         "images_per_second": round(outcome.images_per_second, 1),
@@ -127,7 +129,9 @@ def show(summary: dict) -> None:
     logger.info(f"{how} at step {summary['step']} after {clock(summary['wall_seconds'])}{rest}")
     scores = shown(summary["scores"])
     if scores:
-        logger.info("scores: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        measured = summary.get("scores_step", summary["step"])  # earlier revisions did not say
+        earlier = "" if measured == summary["step"] else f" of step {measured}"
+        logger.info(f"scores{earlier}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     if best["value"] is not None:
         logger.info(f"best {best['metric']}: {best['value']:.4f} at step {best['step']}")
     if summary["last_grid"]:

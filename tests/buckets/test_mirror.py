@@ -327,10 +327,13 @@ def test_names_that_would_leave_the_folder_are_refused(store, name, tmp_path):
 def test_what_an_address_is(tmp_path):
     assert is_address("gs://b/x")
     assert is_address(mirrors.Path("s3://b/x"))
-    assert parse(mirrors.Path("s3://b/x")) == parse("s3://b/x/")
+    # pathlib makes one slash of two, and a path may be written down as text again
+    for place in (mirrors.Path("s3://b/x"), "s3:/b/x", "s3://b/x/"):
+        assert is_address(place)
+        assert str(parse(place)) == "s3://b/x"
     for place in ("runs/gs", "http://b/x", "", "/gs:/b", tmp_path):
         assert not is_address(place)
-    for place in ("gs://", "gs://b//x", "gs://b/../x", "s3:///x/."):
+    for place in ("gs://", "s3:/", "gs://b//x", "gs://b/../x", "s3:///x/."):
         with pytest.raises(UserError, match="write an address as"):
             parse(place)
 
@@ -338,6 +341,23 @@ def test_what_an_address_is(tmp_path):
 def test_nothing_there_is_one_line(store):
     with pytest.raises(UserError, match=r"^gs://bucket/none: there is nothing there$"):
         syncing.fetched("gs://bucket/none")
+
+
+@pytest.mark.parametrize(
+    ("place", "how"), [("gs://b/x", "gcloud auth"), ("s3://b/x", "AWS_ACCESS_KEY_ID")]
+)
+def test_missing_credentials_come_with_the_places_for_them(store, monkeypatch, place, how):
+    monkeypatch.setattr(store, "find", failing("Unable to locate credentials"))
+    with pytest.raises(UserError, match=f"Unable to locate credentials.*{how}") as found:
+        syncing.fetched(place)
+    assert "\n" not in str(found.value)
+
+
+def failing(text: str):
+    def fail(*_, **__):
+        raise RuntimeError(text)
+
+    return fail
 
 
 @pytest.mark.parametrize(("place", "extra"), [("gs://b/x", "gcs"), ("s3://b/x", "s3")])

@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LOWEST = (
     "backend",
     "buckets",
+    "caches",
     "errors",
     "files",
     "growing",

@@ -150,18 +150,3 @@ def test_errors_of_another_kind_are_not_hidden(tmp_path):
 
     with pytest.raises(ValueError, match="a bug"):
         cache.keep(tmp_path / "a" / "b.npz", broken)
-
-
-def test_folder_of_the_cache(monkeypatch, tmp_path):
-    """Ours before the desktop's, that before the home folder; an empty variable is none."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("GAN_JAX_CACHE", str(tmp_path / "ours"))
-    assert cache.folder() == tmp_path / "ours"
-    for unset in (lambda name: monkeypatch.setenv(name, ""), monkeypatch.delenv):
-        unset("GAN_JAX_CACHE")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-        assert cache.folder() == tmp_path / "xdg" / "gan_jax"
-        unset("XDG_CACHE_HOME")
-        assert cache.folder() == tmp_path / "home" / ".cache" / "gan_jax"
-    assert os.listdir(tmp_path) == []  # it is only named

@@ -29,7 +29,7 @@ def keep(chosen: str = "auto", several: bool = False) -> None:
 def test_the_folder_of_the_user(monkeypatch, tmp_path, asked):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     keep()
-    folder = compiled.default_folder(os.environ)
+    folder = compiled.default_folder()
     assert asked == {"jax_compilation_cache_dir": str(folder)}
     assert folder.is_dir()
     assert folder.parent == tmp_path / "xdg" / "gan_jax"
@@ -39,13 +39,15 @@ def test_the_folder_of_the_user(monkeypatch, tmp_path, asked):
     assert asked["jax_compilation_cache_dir"].startswith(f"{tmp_path}/home/.cache/gan_jax/compiled")
     # a relative folder is none, says the standard
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
-    assert str(compiled.default_folder(os.environ)).startswith(f"{tmp_path}/home/.cache/")
+    assert str(compiled.default_folder()).startswith(f"{tmp_path}/home/.cache/")
+    monkeypatch.setenv("GAN_JAX_CACHE", str(tmp_path / "ours"))
+    assert compiled.default_folder().parent == tmp_path / "ours"
 
 
 def test_no_home_folder(monkeypatch, tmp_path, asked, caplog):
     """As in a container whose user is not in its list: nothing is written to a folder named ~."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compiled.os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     keep()
     assert not asked
@@ -54,14 +56,14 @@ def test_no_home_folder(monkeypatch, tmp_path, asked, caplog):
 
 
 def test_processors_do_not_share_programs(monkeypatch, tmp_path):
-    first = compiled.default_folder({})
-    assert compiled.default_folder({}) == first
+    first = compiled.default_folder()
+    assert compiled.default_folder() == first
     text = "processor\t: 0\nflags\t\t: sse avx\ncpu MHz\t\t: {}\n\nprocessor\t: 1\n"
     names = []
     for megahertz, features in ((1000, "avx"), (2000, "avx"), (1000, "avx512f")):
         info = text.format(megahertz).replace("avx", features)
         monkeypatch.setattr(compiled.Path, "read_text", lambda path, info=info, **_: info)
-        names.append(compiled.default_folder({}).name)
+        names.append(compiled.default_folder().name)
     assert names[0] == names[1] != names[2]
 
 

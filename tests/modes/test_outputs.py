@@ -138,6 +138,7 @@ def test_summary(run):
     values = {r["step"]: r["fd_classifier"] for r in rows(folder) if r["kind"] == "eval"}
     assert summary["best"]["value"] == pytest.approx(min(values.values()))
     assert values[summary["best"]["step"]] == pytest.approx(summary["best"]["value"])
+    assert summary["scores_step"] == 6
     assert summary["wall_seconds"] > 0
     assert summary["images_per_second"] > 0
     assert summary["memory"]["bytes"] > 2**20
@@ -148,6 +149,18 @@ def test_summary(run):
     assert summary["last_grid"] == str(folder / "samples" / "000006_ema.png")
     assert f"last grid: {summary['last_grid']}" in said
     assert f"run folder: {folder}" in said
+
+
+def test_scores_of_an_earlier_step_are_told_as_such(lines):
+    scores = {"fid": 2.0}
+    best = {"metric": "fid", "value": 2.0, "step": 6}
+    usual = {"reason": "terminated", "step": 9, "best": best, "scores": scores}
+    usual |= {"wall_seconds": 1, "last_grid": "", "workdir": "runs/a"}
+    for measured, line in ((6, "scores of step 6: fid 2.0000"), (9, "scores: fid 2.0000")):
+        lines.clear()
+        outcomes.show(usual | {"scores_step": measured})
+        assert line in lines
+    outcomes.show(usual)  # of an earlier revision
 
 
 def test_the_last_grid_is_that_of_the_highest_step(tmp_path):
