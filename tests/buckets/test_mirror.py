@@ -346,18 +346,14 @@ def test_nothing_there_is_one_line(store):
 @pytest.mark.parametrize(
     ("place", "how"), [("gs://b/x", "gcloud auth"), ("s3://b/x", "AWS_ACCESS_KEY_ID")]
 )
-def test_missing_credentials_come_with_the_places_for_them(store, monkeypatch, place, how):
-    monkeypatch.setattr(store, "find", failing("Unable to locate credentials"))
+def test_missing_credentials_come_with_the_places_for_them(store, place, how):
+    def fails(verb, path):
+        raise RuntimeError("Unable to locate credentials")
+
+    store.fails = fails
     with pytest.raises(UserError, match=f"Unable to locate credentials.*{how}") as found:
         syncing.fetched(place)
     assert "\n" not in str(found.value)
-
-
-def failing(text: str):
-    def fail(*_, **__):
-        raise RuntimeError(text)
-
-    return fail
 
 
 @pytest.mark.parametrize(("place", "extra"), [("gs://b/x", "gcs"), ("s3://b/x", "s3")])

@@ -89,8 +89,10 @@ def test_what_is_trained_is_in_the_bucket_and_comes_from_it(store, elsewhere, li
         write(place, rows="12")
         (object_store.Path(place) / "config").unlink()
     assert store.below(BELOW) == {"rows": b"12"}
-    last = lines.index(f"{RUN} has everything that is in {place}", len(lines) // 2)
-    assert lines[last - 1] == f"copying to {RUN} what it does not have yet"
+    assert lines[-2:] == [
+        f"copying to {RUN} what it does not have yet",
+        f"{RUN} has everything that is in {place}",
+    ]
     assert json.loads(store.objects[CLAIM])["over"]
 
 

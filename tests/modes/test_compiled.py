@@ -12,6 +12,12 @@ from tests.helpers.shell import arrays, assert_same, launch, rows
 TINY = ("--config=classifier_mnist:tiny", "--config.run.steps=1", "--config.run.log_every=1")
 
 
+@pytest.fixture(autouse=True)
+def no_folder_of_our_own(monkeypatch):
+    """Whoever runs the tests may have named one, which would come before XDG_CACHE_HOME."""
+    monkeypatch.delenv("GAN_JAX_CACHE", raising=False)
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """What is asked of a jax that has no folder yet."""
