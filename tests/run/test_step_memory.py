@@ -144,7 +144,10 @@ def test_what_does_not_fit_is_told_what_would(lines):
     chosen = config("diffusion_imagenet64", **SHALLOW | {"batch_size": 64})
     facts = described_data.facts(chosen, "classes=10")
     now = step_memory.counted(step_memory.described(chosen, SMALL, facts), SMALL)
-    tight = SMALL._replace(memory=int(now.total * 0.3))
+    # too little for blocks computed again alone, whose count depends on jax's order of a step
+    blocks = config("diffusion_imagenet64", **SHALLOW | {"batch_size": 64, "model.remat": "blocks"})
+    alone = step_memory.counted(step_memory.described(blocks, SMALL, facts), SMALL)
+    tight = SMALL._replace(memory=int(0.9 * alone.total))
     found = list(step_memory.changes(chosen, tight, facts, now))
     assert found[0].keys == {"model.remat": "blocks"}
     assert found[1].words().startswith("--config.model.remat=blocks --config.microbatches=")
