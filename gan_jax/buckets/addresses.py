@@ -15,6 +15,7 @@ from gan_jax.files import reason
 
 _ADDRESS = re.compile(r"(gs|s3)://?(.*)", re.DOTALL)  # pathlib makes one slash of two
 _LONGEST_NAME = 100  # characters of the name of a local copy
+_MOST_BYTES = 255  # of it, which file systems allow
 
 
 class Address(NamedTuple):
@@ -43,6 +44,8 @@ class Address(NamedTuple):
         """Where the copy on this machine is, under the last name of the address, whose ending says
         what kind of file it is. It need not exist."""
         name = re.sub(r"[^\w.+=,@-]", "_", self.path.rpartition("/")[2])[-_LONGEST_NAME:]
+        # a letter that is cut through is left out
+        name = name.encode()[-_MOST_BYTES:].decode(errors="ignore")
         return self.home / (name.lstrip(".") or "copy")
 
 

@@ -34,6 +34,13 @@ def state_of(name: str) -> str:
     return found[0] if found else ""
 
 
+def newest_step(root: Path) -> int | None:
+    """The step of the newest whole state that a run goes on from; None if there is none."""
+    seals = (root / "checkpoints").glob(f"*/{SUMS}")
+    steps = [seal.parent.name for seal in seals]
+    return max((int(step) for step in steps if step.isdecimal()), default=None)
+
+
 def is_copied(name: str) -> bool:
     """Whether a file is copied: it is complete, and means something on other machines."""
     parts = PurePosixPath(name).parts

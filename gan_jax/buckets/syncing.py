@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from gan_jax.buckets import copies
 from gan_jax.buckets.addresses import is_address, parse
 from gan_jax.buckets.bucket import BucketError
 from gan_jax.buckets.claim import Claim, Lost, read
@@ -100,6 +101,9 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
         with contextlib.ExitStack() as opened:
             mirror.fetch(newest, begin=lambda: opened.enter_context(mirror.training()))
             claim.fetched()
+            if (step := copies.newest_step(mirror.local)) is not None:
+                whose = "of this machine's own copy" if newest else "from the bucket"
+                logger.info(f"{mirror.address}: the newest state is that of step {step:,}, {whose}")
             logger.info(
                 f"{mirror.address}: the run is trained in {mirror.local} and copied every "
                 f"{seconds:g} s"

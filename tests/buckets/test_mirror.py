@@ -284,6 +284,16 @@ def test_a_single_object_keeps_its_ending(store):
     assert syncing.fetched("data/images.zip") == "data/images.zip"
 
 
+@pytest.mark.parametrize("letters", [80, 85, 86, 150])
+def test_a_long_name_is_shortened_to_what_a_disk_takes(store, letters):
+    """A Chinese letter is three bytes, and a name has 255 at most."""
+    place = f"gs://bucket/{'画' * letters}.zip"
+    store.put(place.removeprefix("gs://"), b"zip")
+    file = mirrors.Path(syncing.fetched(place))
+    assert file.read_bytes() == b"zip"
+    assert file.name == f"{'画' * min(letters, 83)}.zip"
+
+
 def test_fetching_goes_on_where_it_was_cut_off(store):
     for n in range(20):
         store.put(f"bucket/images/{n}", b"x" * n)

@@ -96,6 +96,21 @@ def test_what_is_trained_is_in_the_bucket_and_comes_from_it(store, elsewhere, li
     assert json.loads(store.objects[CLAIM])["over"]
 
 
+def test_it_says_whose_the_newest_state_is(store, elsewhere, lines):
+    with syncing.trained(RUN, 60) as place:
+        for name in ("3/checksums.json", "12/checksums.json", "20/state", "no/checksums.json"):
+            file = object_store.Path(place, "checkpoints", name)
+            file.parent.mkdir(parents=True)
+            file.write_text("{}")
+    said = f"{RUN}: the newest state is that of step 12, "
+    assert not [line for line in lines if line.startswith(said)]
+    train()
+    elsewhere("second")
+    train()
+    found = [line.removeprefix(said) for line in lines if line.startswith(said)]
+    assert found == ["of this machine's own copy", "from the bucket"]
+
+
 def test_a_folder_of_the_disk_is_used_as_it_is(tmp_path):
     for context in (syncing.trained(tmp_path, 0), syncing.used(tmp_path)):
         with context as place:
