@@ -108,8 +108,7 @@ class Mirror:
             here = asked(copies.files(self.local))
             if not newest:
                 self._remove_others(wanted, here, strict)
-            for name in {*self._index.entries} - {*objects}:
-                self._index.drop(name)  # so that it is copied there again
+            self._forget_all_but(objects)
             lacking = {
                 name: found
                 for name, found in wanted.items()
@@ -118,6 +117,11 @@ class Mirror:
             if self._download(lacking):
                 return bool(wanted) or (newest and bool(here))
         raise BucketError(f"{self.address} changes faster than it can be copied")
+
+    def _forget_all_but(self, objects: dict[str, Found]) -> None:
+        """Forgets what the bucket does not have any more, so that it is copied there again."""
+        for name in {*self._index.entries} - {*objects}:
+            self._index.drop(name)
 
     def _is_same(self, name: str, found: Found, about) -> bool:
         return self._index.is_same(name, about) and self._index.entries[name].found == found
@@ -188,12 +192,18 @@ class Mirror:
                 and name in self._index.entries
             )
 
-    def push(self, everything: bool = True, check: Callable[[], None] = lambda: None) -> int:
+    def push(
+        self,
+        everything: bool = True,
+        check: Callable[[], None] = lambda: None,
+        again: bool = False,
+    ) -> int:
         """Copies files that are new or have changed to the bucket; returns how many.
 
         Args:
           everything: copies the run's states, too, and removes objects whose files are gone here.
           check: called before each group of changes; raises an error if there may be no more.
+          again: asks the bucket what it has, and copies again what it has lost since.
 
         States come after all that they refer to, each sealed last, and objects are removed when
         everything is there: whenever it is cut off, the bucket holds a whole state if it did
@@ -201,6 +211,8 @@ class Mirror:
         """
         with self._alone():
             for _ in range(TRIES):
+                if again:
+                    self._forget_all_but(self.bucket.listing())
                 here = copies.files(self.local)
                 changed = self._changed(here, everything)
                 with contextlib.suppress(copies.Changing):

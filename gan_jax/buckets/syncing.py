@@ -193,7 +193,9 @@ def _copied(
     def copy() -> int:
         if claim:
             claim.renew()
-        return mirror.push(bool(claim), claim.renew if claim else lambda: None)
+        return mirror.push(
+            bool(claim), claim.renew if claim else lambda: None, again=log and bool(claim)
+        )
 
     if log and claim:
         logger.info(f"copying to {mirror.address} what it does not have yet")
@@ -231,16 +233,20 @@ class _Copying:
             self._thread.join()
 
     def _copy(self) -> None:
-        pause = self._seconds
+        pause, failed = self._seconds, False
         while not self._over.wait(pause):
             try:
                 self._claim.renew()
-                self._mirror.push(check=self._claim.renew)
-                pause = self._seconds
+                self._mirror.push(check=self._claim.renew, again=failed)
+                if failed:
+                    logger.info(
+                        f"{self._mirror.address} can be written again, and has what it lacked"
+                    )
+                pause, failed = self._seconds, False
             except Lost as error:
                 logger.warning(f"{error}; nothing more is copied there")
                 return
             except Exception as error:  # training goes on whatever happens to the copy
-                pause = max(self._seconds, min(2 * pause, LONGEST_PAUSE))
+                pause, failed = max(self._seconds, min(2 * pause, LONGEST_PAUSE)), True
                 said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 logger.warning(f"{said}; copying again in {pause:g} s, and the run goes on")

@@ -111,6 +111,23 @@ def test_it_says_whose_the_newest_state_is(store, elsewhere, lines):
     assert found == ["of this machine's own copy", "from the bucket"]
 
 
+def test_what_the_bucket_loses_meanwhile_is_copied_again(store, monkeypatch, lines):
+    """At the end, and as soon as copying works again after it failed."""
+    with syncing.trained(RUN, 60) as place:
+        write(place, config="1", rows="1")
+        syncing.copy_now(object_store.Path(place))
+        del store.objects[f"{BELOW}/config"]
+    assert store.below(BELOW) == {"config": b"1", "rows": b"1"}
+    monkeypatch.setattr(syncing, "at_least", lambda *args: None)
+    with syncing.trained(RUN, 0.02):
+        store.fails = down
+        wait_for(lambda: any("copying again" in line for line in lines))
+        del store.objects[f"{BELOW}/config"]
+        store.fails = lambda verb, path: None
+        wait_for(lambda: f"{BELOW}/config" in store.objects)
+        wait_for(lambda: f"{RUN} can be written again, and has what it lacked" in lines)
+
+
 def test_a_folder_of_the_disk_is_used_as_it_is(tmp_path):
     for context in (syncing.trained(tmp_path, 0), syncing.used(tmp_path)):
         with context as place:
