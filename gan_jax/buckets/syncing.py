@@ -190,14 +190,15 @@ def _copied(
     Without a claim no states are copied, and nothing is removed.
     """
 
-    def copy() -> int:
-        if claim:
-            claim.renew()
-        return mirror.push(
-            bool(claim), claim.renew if claim else lambda: None, again=log and bool(claim)
-        )
+    at_the_end = log and claim is not None
 
-    if log and claim:
+    def copy() -> int:
+        if claim is None:
+            return mirror.push(everything=False)
+        claim.renew()
+        return mirror.push(check=claim.renew, again=at_the_end)
+
+    if at_the_end:
         logger.info(f"copying to {mirror.address} what it does not have yet")
     try:
         count = _tried(copy, tries)
@@ -205,7 +206,7 @@ def _copied(
         return f"{error}; what could not be copied is in {mirror.local}" + (
             "" if isinstance(error, Lost) else ", and the same command copies it"
         )
-    if log and claim:
+    if at_the_end:
         logger.info(f"{mirror.address} has everything that is in {mirror.local}")
     elif log and count:
         logger.info(f"{mirror.address}: what was written in {mirror.local} is copied there")
