@@ -123,6 +123,10 @@ class Mirror:
         for name in {*self._index.entries} - {*objects}:
             self._index.drop(name)
 
+    def has_state(self, step: int) -> bool:
+        """Whether the bucket had a whole state of the run when the copy was brought up to date."""
+        return f"checkpoints/{step}/{SUMS}" in self._known
+
     def _is_same(self, name: str, found: Found, about) -> bool:
         return self._index.is_same(name, about) and self._index.entries[name].found == found
 

@@ -68,12 +68,13 @@ def used(place: Place, needed: bool = True, writes: bool = True) -> Iterator[Pla
     mirror = Mirror(parse(place))
     _fetch(mirror, needed)
     if not writes:
-        yield str(mirror.local)
+        with _explained(mirror):
+            yield str(mirror.local)
         return
     own = mirror, None
     _open.setdefault(mirror.local, own)
     try:
-        with _copied_back(mirror):
+        with _copied_back(mirror), _explained(mirror):
             yield str(mirror.local)
     finally:
         if _open.get(mirror.local) is own:
@@ -102,8 +103,8 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
             mirror.fetch(newest, begin=lambda: opened.enter_context(mirror.training()))
             claim.fetched()
             if (step := copies.newest_step(mirror.local)) is not None:
-                whose = "of this machine's own copy" if newest else "from the bucket"
-                logger.info(f"{mirror.address}: the newest state is that of step {step:,}, {whose}")
+                where = _where(mirror, step, newest)
+                logger.info(f"{mirror.address}: the newest state is that of step {step:,}, {where}")
             logger.info(
                 f"{mirror.address}: the run is trained in {mirror.local} and copied every "
                 f"{seconds:g} s"
@@ -111,6 +112,7 @@ def trained(workdir: Place, seconds: float) -> Iterator[Place]:
             _open[mirror.local] = mirror, claim
             opened.enter_context(_copied_back(mirror, claim))
             opened.enter_context(_Copying(mirror, claim, seconds))
+            opened.enter_context(_explained(mirror))
             yield str(mirror.local)
     finally:
         _open.pop(mirror.local, None)
@@ -128,6 +130,25 @@ def _check_run(mirror: Mirror) -> None:
             f"={mirror.address}: there are {len(found):,} objects and no run; name a place of its "
             "own",
         )
+
+
+def _where(mirror: Mirror, step: int, newest: bool) -> str:
+    """Where the newest state of a copy is that has just been brought up to date."""
+    if not newest:
+        return "from the bucket"
+    return "here and in the bucket" if mirror.has_state(step) else "of this machine's own copy"
+
+
+@contextlib.contextmanager
+def _explained(mirror: Mirror) -> Iterator[None]:
+    """An error of the block that names a file of a copy says of which address it is the copy."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        if str(mirror.local) in text and str(mirror.address) not in text:
+            error.args = (f"{text}; {mirror.local} is the copy of {mirror.address}",)
+        raise
 
 
 def lost(folder: Path) -> str:

@@ -5,9 +5,9 @@ or "". It returns the exit status. A mode that needs neither of them and no devi
 `COMPUTES = False`. One whose work several processes would not share says `ALONE = True`: the first
 process of a cluster does it. One that may begin a run has `starts_run()`, which says whether it
 does; without --workdir it gets a new folder. One that makes a run in another way says
-`MAKES_RUN = True`. The work itself is done by functions in
-`gan_jax.modes.actions`; a mode whose functions have parameters that are not called like its flags
-has `PARAMETERS`, which maps such a parameter to its flag.
+`MAKES_RUN = True`, and one whose --workdir may name several runs `SEVERAL_RUNS = True`. The work
+itself is done by functions in `gan_jax.modes.actions`; a mode whose functions have parameters that
+are not called like its flags has `PARAMETERS`, which maps such a parameter to its flag.
 """
 
 import time

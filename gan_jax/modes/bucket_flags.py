@@ -27,7 +27,7 @@ def on_disk(command: parsing.Command) -> Iterator[str]:
     named = [
         flag
         for flag in (command.flags[name] for name in command.flags)
-        if flag.name not in OWN and _names_address(flag)
+        if flag.name not in OWN and _names_address(command, flag)
     ]
     with contextlib.ExitStack() as opened:
         for flag in named:
@@ -39,13 +39,14 @@ def on_disk(command: parsing.Command) -> Iterator[str]:
         yield command.general.workdir.value
 
 
-def _names_address(flag: absl_flags.Flag) -> bool:
-    return isinstance(flag.parser, flags.PlaceParser) and any(map(is_address, _parts(flag)))
+def _names_address(command: parsing.Command, flag: absl_flags.Flag) -> bool:
+    is_place = isinstance(flag.parser, flags.PlaceParser)
+    return is_place and any(map(is_address, _parts(command, flag)))
 
 
-def _parts(flag: absl_flags.Flag) -> list[str]:
-    """The places that a flag names: --workdir of several runs has commas between them."""
-    if flag.name != "workdir" or "," not in flag.value:
+def _parts(command: parsing.Command, flag: absl_flags.Flag) -> list[str]:
+    """The places that a flag names: --workdir has commas between them where it takes several."""
+    if flag.name != "workdir" or not getattr(command.mode, "SEVERAL_RUNS", False):
         return [flag.value]
     return [part.strip() for part in flag.value.split(",")]
 
@@ -55,7 +56,7 @@ def _place(command: parsing.Command, flag: absl_flags.Flag, opened: contextlib.E
     from gan_jax.core import cluster, shared_folder  # here: they import jax
 
     found = []
-    for part in _parts(flag):
+    for part in _parts(command, flag):
         if flag.name in MADE:
             place = shared_folder.made(part)
         elif flag.name != "workdir":

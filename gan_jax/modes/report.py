@@ -9,7 +9,7 @@ import os
 from gan_jax.modes import flags
 
 FLAGS = flags.FlagValues()
-ALONE = True
+ALONE = SEVERAL_RUNS = True
 OUT = flags.out(
     FLAGS,
     "The page; empty: report.html in the run's folder, or comparison.html here for several runs.",

@@ -95,8 +95,9 @@ def test_the_library_reads_runs_in_buckets(stored, straight):
 
 
 def test_modes_write_into_buckets(stored, straight, tmp_path):
-    done = launch_here("--mode=sample", f"--workdir={RUN}", "--seeds=0-3", "--format=png")
+    done = launch_here("--mode=sample", f"--workdir={RUN}", "--seeds=0-3", "--format=grid,png")
     assert done.returncode == 0, done.stderr
+    assert f"in {parse(RUN).local}/sampled: sheets/grid.png, seed000000.png" in done.stdout
     found = stored.below("bucket/runs/a")
     made = [name for name in found if name.startswith("sampled/")]
     assert made
@@ -116,8 +117,19 @@ def test_a_place_where_nothing_is_names_the_flag(store):
     done = launch_here("--mode=sample", "--workdir=gs://bucket/no")
     assert done.returncode == 1
     assert done.stderr == "error: --workdir: gs://bucket/no: there is nothing there\n"
+    done = launch_here("--mode=sample", "--workdir=gs://bucket/runs,no")
+    assert done.stderr == "error: --workdir: gs://bucket/runs,no: there is nothing there\n"
     done = launch_here("--mode=metrics", "--real=s3://bucket/no", "--fake=s3://bucket/no")
     assert done.stderr == "error: --real: s3://bucket/no: there is nothing there\n"
+
+
+def test_an_error_in_a_copy_says_whose_copy_it_is(stored):
+    del stored.objects["bucket/runs/a/config.json"]
+    done = launch_here("--mode=sample", f"--workdir={RUN}")
+    local = parse(RUN).local
+    assert done.stderr.endswith(f"not the folder of a run; {local} is the copy of {RUN}\n")
+    with pytest.raises(UserError, match=f"{local} is the copy of {RUN}$"):
+        gan_jax.evaluate(RUN)
 
 
 def test_the_command_line_trains_in_a_bucket(store):

@@ -105,10 +105,13 @@ def test_it_says_whose_the_newest_state_is(store, elsewhere, lines):
     said = f"{RUN}: the newest state is that of step 12, "
     assert not [line for line in lines if line.startswith(said)]
     train()
+    removed = {k: store.objects.pop(k) for k in [*store.objects] if "checkpoints/12/" in k}
+    assert removed
+    train()
     elsewhere("second")
     train()
     found = [line.removeprefix(said) for line in lines if line.startswith(said)]
-    assert found == ["of this machine's own copy", "from the bucket"]
+    assert found == ["here and in the bucket", "of this machine's own copy", "from the bucket"]
 
 
 def test_what_the_bucket_loses_meanwhile_is_copied_again(store, monkeypatch, lines):

@@ -134,7 +134,10 @@ def test_texts_of_a_run_stay_texts(tmp_path):
         assert HOSTILE in shown.text.replace("\u200b", "")
 
 
-def test_a_young_run_an_old_one_and_a_damaged_one_have_a_page(tmp_path):
+def test_a_young_run_an_old_one_and_a_damaged_one_have_a_page(tmp_path, lines):
+    """A line says what a page has to leave out."""
+    made(make(tmp_path / "whole"), out=tmp_path / "whole.html")
+    assert not lines
     young = tmp_path / "young"
     young.mkdir()
     (young / "config.json").write_text('{"seed": 1')
@@ -153,6 +156,9 @@ def test_a_young_run_an_old_one_and_a_damaged_one_have_a_page(tmp_path):
     shown = made(damaged, out=tmp_path / "damaged.html")
     assert "Raw weights step 200" in shown.text
     assert "Averaged weights (EMA) step 400" in shown.text
+    assert [line.partition(", so ")[0] for line in lines] == [
+        f"{folder}: config.json is missing or damaged" for folder in (young, old, damaged)
+    ]
 
 
 def test_the_page_of_a_large_run_can_be_mailed(tmp_path):

@@ -1,5 +1,6 @@
 """HTML pages about a run, or about several runs beside each other."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from gan_jax.errors import UserError
 from gan_jax.files import check_file
 from gan_jax.report import comparison, page
 from gan_jax.run.view import view
+
+logger = logging.getLogger(__name__)
 
 
 def report(workdirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] = "") -> Path:
@@ -28,6 +31,12 @@ def report(workdirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
             raise UserError(f"--workdir names {place} twice: name each run once")
         seen.add(place.resolve())
     views = [view(place) for place in places]
+    for seen in views:
+        if not seen.settings:
+            logger.warning(
+                f"{seen.folder}: config.json is missing or damaged, so the page shows neither the "
+                "settings nor the command of this run"
+            )
     several = len(views) > 1
     target = Path(out) if out else Path("comparison.html") if several else places[0] / "report.html"
     check_file(target)

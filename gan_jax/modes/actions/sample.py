@@ -118,7 +118,8 @@ def sample(
     batch = model.experiment.sample_batch(seeds, classes)
     samples = Samples(model, images, batch, seeds, classes)
     files = [path for name in FORMATS if name in formats for path in WRITERS[name](samples, folder)]
-    shown = ", ".join(f.name for f in files[:4]) + (" …" if len(files) > 4 else "")
+    names = [file.relative_to(folder).as_posix() for file in files]
+    shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
     logger.info(f"{len(images)} images of step {model.step} in {folder}: {shown}")
     return files
 
