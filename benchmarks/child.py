@@ -8,14 +8,13 @@ has made a few steps. Programs are kept in the folder JAX_COMPILATION_CACHE_DIR,
 
 import argparse
 import json
-import resource
-import sys
 import time
 
 import jax
 
 from benchmarks import cases
 from benchmarks.ours import Ours
+from gan_jax import heaps
 
 STEPS = 3
 
@@ -37,12 +36,10 @@ def main() -> None:
     for _ in range(STEPS):
         metrics = step.step()
     jax.block_until_ready(metrics)
-    # in kilobytes, on macOS in bytes
-    unit = 1 if sys.platform == "darwin" else 1024
     found = {
         "trace": traced - began,
         "compile": compiled - traced,
-        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "process": heaps.peak(),
         "device": _device_peak(),
     }
     print(json.dumps(found))

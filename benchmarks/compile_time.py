@@ -14,7 +14,6 @@ best on a machine that has other things to do. Batches do not matter, so they ar
 import argparse
 import dataclasses
 import re
-import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from gan_jax import config as configs
+from gan_jax import heaps
 from gan_jax.core.train_step import TrainCarry, train_function
 from gan_jax.run import described_data
 from gan_jax.run.experiment import Experiment
@@ -131,8 +131,7 @@ def main() -> None:
                 found.append(work)
             total = Work("in all", sum(w.wall for w in found), sum(w.cpu for w in found), 0)
             print(total.line()[:-11].rstrip())
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"most memory of the process: {most:.1f} GiB")
+    print(f"most memory of the process: {heaps.peak() / 2**30:.1f} GiB")
 
 
 if __name__ == "__main__":

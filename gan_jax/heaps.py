@@ -1,10 +1,13 @@
-"""The allocator: heaps ("arenas") of the C library, which a process that runs for weeks fills and
-leaves again and again, or tcmalloc."""
+"""Memory of this process: its peak, and the allocator, that is heaps ("arenas") of the C library,
+which a process that runs for weeks fills and leaves again and again, or tcmalloc."""
 
 import contextlib
 import ctypes
 import gc
 import os
+import re
+import sys
+from pathlib import Path
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
 ARENAS = 2
@@ -49,3 +52,19 @@ def allocator() -> str:
     with contextlib.suppress(OSError, TypeError):
         return "tcmalloc" if hasattr(ctypes.CDLL(None), RELEASE) else ""
     return ""
+
+
+def peak() -> int:
+    """The most bytes that this process has had in physical memory so far.
+
+    getrusage counts on Linux from what the process had that started this one: after a notebook of
+    many GB each of its commands seems to have needed as much. It is asked where there is no /proc.
+    """
+    with contextlib.suppress(OSError):
+        if found := re.search(rb"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_bytes()):
+            return int(found[1]) * 1024
+    import resource  # which Windows does not have
+
+    # in kB, on macOS in bytes
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -4,8 +4,6 @@ import logging
 import math
 import os
 import re
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -115,9 +113,7 @@ def peak_memory() -> dict[str, Any]:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return {"bytes": int(stats["peak_bytes_in_use"]), "source": "device statistics"}
-    scale = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    return {"bytes": peak, "source": "maximum resident set of the process"}
+    return {"bytes": heaps.peak(), "source": "maximum resident set of the process"}
 
 
 def show(summary: dict) -> None:

@@ -1,4 +1,5 @@
-"""Threads of the program share a few heaps, which give back what is not used any more."""
+"""Threads of the program share a few heaps, which give back what is not used any more; and the peak
+of a process is its own."""
 
 import ctypes
 import platform
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 from gan_jax import heaps as heaps_module
 from tests.helpers.forks import Forked
+from tests.helpers.shell import python
 
 THREADS = 12
 
@@ -82,6 +84,22 @@ def test_what_was_freed_goes_back_to_the_system(tmp_path):
     assert process.wait() == 0, process.printed
     before, after = map(int, path.read_text().split())
     assert before - after > 20_000  # of the 24,400 pages that were freed
+
+
+PEAKS = """
+from gan_jax import heaps
+first = heaps.peak()
+block = bytearray(2 * 10**8)
+print(first, heaps.peak())
+"""
+
+
+def test_the_peak_is_that_of_this_process_and_not_of_the_one_that_started_it():
+    held = bytearray(5 * 10**8)
+    first, second = map(int, python(PEAKS).stdout.split())
+    assert first < len(held) / 2
+    assert 190e6 < second - first < 210e6
+    assert heaps_module.peak() > len(held)
 
 
 def test_tcmalloc_is_named_and_gives_memory_back(monkeypatch):
