@@ -28,7 +28,7 @@ from gan_jax.core.recorder import Recorder
 from gan_jax.core.saved_states import read, states_in
 from gan_jax.core.state_writer import SaveFailed
 from gan_jax.core.system import Stage, TrainState
-from gan_jax.core.train_step import NonFinite, TrainCarry, remedy
+from gan_jax.core.train_step import NonFinite, TrainCarry, continued, remedy
 from gan_jax.core.writer import Writer
 from gan_jax.errors import UserError, is_full_memory
 from gan_jax.evaluation import feature_classifier, quality, section
@@ -147,7 +147,7 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
     states, best = _states(run)
     if restored := states.restore_newest(experiment.shapes()):
         step, tree, meta = restored
-        carry, progress = TrainCarry(**tree), Progress(**meta)
+        carry, progress = continued(tree, experiment.config.run.on_nonfinite), Progress(**meta)
         if run.main:
             best.cut(step)
         summary = _finished(run, step, progress)
@@ -201,7 +201,7 @@ def _disk_failed(error: OSError, folder: Path) -> SaveFailed:
 def _drawn(run: _Run, kind: type[BaseException] | None, *_: object) -> None:
     """Draws the last pictures of a run, unless somebody wants it to end at once."""
     if kind is None or issubclass(kind, Exception):
-        pictures.Refresher(run.experiment.config.best, run.folder, ended=True)()
+        pictures.refresher(run.experiment, run.folder, ended=True)()
         feature_classifier.draw_missed(run.folder)
 
 
@@ -249,7 +249,7 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
     summaries.show(summary)
     if run.main:
-        pictures.draw_missed(experiment.config.best, run.folder)
+        pictures.draw_missed(experiment.config.best, run.folder, pictures.starts(experiment))
         feature_classifier.draw_missed(run.folder)
     return summary
 
@@ -262,7 +262,7 @@ def _job(
     start_from_best = _best_reader(experiment)
     grid = None if experiment.system.sample_step is None else pictures.SampleGrid(experiment)
     probes = _probes(run, grid, progress.stage_of(experiment.system.stages))
-    refresh = pictures.Refresher(experiment.config.best, folder, pictures.FIRST_DRAWING)
+    refresh = pictures.refresher(experiment, folder, pictures.FIRST_DRAWING)
     save_grid = functools.partial(grids.save_grid, titles=grid.titles if grid else ())
     check = functools.partial(claims.check_held, folder)
     writer = Writer(folder, step, save_grid, not run.main, check)

@@ -152,6 +152,11 @@ class Due:
             stage_over=step == stage.end,
         )
 
+    @property
+    def pauses(self) -> bool:
+        """Whether the next step has to wait for what is done with the state after this one."""
+        return bool(self.epoch or self.sample or self.evaluations or self.save)
+
     def settled(self, exhausted: bool, minutes_over: bool) -> "Due":
         """What is due after the evaluations, which may have exhausted patience (`exhausted`), and
         if it is time to save (`minutes_over`)."""

@@ -91,6 +91,8 @@ def _train(
             if due.log:
                 watch.check(carry)
                 recorder.log(step, watch.counted(metrics), due.row)
+            elif due.pauses:
+                watch.wait()  # these steps are timed, and what follows is not
             recorder.foretell(step, watch.counted(metrics), due.log)
             with recorder.pause():
                 if due.row and not due.end:

@@ -59,6 +59,10 @@ class Watch:
         """Raises NonFinite if nothing of this `TrainCarry` may be recorded or kept."""
         if not self._skips:
             check_finite(carry, self._job.checkpoints.saved_step)
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until the devices have done all steps that were added. Raises as `add` does."""
         while self._pending:
             self._take()
 

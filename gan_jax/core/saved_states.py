@@ -21,6 +21,7 @@ from absl import logging
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
 from gan_jax.files import read_json
+from gan_jax.patience import patient
 
 try:
     import fcntl
@@ -29,6 +30,8 @@ except ImportError:  # Windows has no fcntl
 
 SUMS = "checksums.json"  # {path inside the step's folder: [bytes, CRC-32]}
 _NUMBER = re.compile("0|[1-9][0-9]*")
+# what a file of a state that is damaged answers; a disk that fails says something else
+NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _STAGE = re.compile("stage(0|[1-9][0-9]*)")
 
 
@@ -36,6 +39,7 @@ class Damaged(UserError):
     """A saved state that cannot be read, or is not what was written."""
 
 
+@patient
 def states_in(folder: Path) -> dict[int, Path]:
     """The saved states in a folder by step.
 
@@ -199,13 +203,16 @@ def _crc(file: Path) -> int:
 
 
 def verify(step: Path) -> None:
-    """Raises Damaged, naming the first file that is missing or was changed since it was written."""
+    """Raises Damaged, naming the first file that is missing or was changed since it was written.
+
+    Raises OSError if the disk does not say: the state may be good.
+    """
     if not (step / SUMS).exists():
         raise Damaged(f"{step}: {SUMS} is missing")
     try:
         sums = read_json(step / SUMS).items()
         expected = {name: (int(size), int(crc)) for name, (size, crc) in sums}
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
+    except (*NO_FILE, ValueError, TypeError, AttributeError, OverflowError):
         raise Damaged(f"{step / SUMS} is not what was written") from None
     for name, (size, crc) in expected.items():
         if ".." in Path(name).parts or Path(name).is_absolute():

@@ -184,6 +184,18 @@ def new_epoch(carry: TrainCarry) -> TrainCarry:
     return carry._replace(sums=sums, steps=steps)
 
 
+def continued(tree: dict, on_nonfinite: str) -> TrainCarry:
+    """The `TrainCarry` with which a run goes on from a saved one, a dict of its parts.
+
+    What is saved is good, but may have been saved amid steps that were left out because they were
+    not finite. Unless that goes on, they are forgotten: they would end the run at once.
+    """
+    carry = TrainCarry(**tree)
+    if on_nonfinite == "skip":
+        return carry
+    return carry._replace(broken=jax.tree.map(lambda x: jnp.full_like(x, -1), carry.broken))
+
+
 def check_finite(carry: TrainCarry, saved_step: int | None) -> None:
     """Raises NonFinite if any metric has been NaN or infinite since the run began.
 

@@ -4,6 +4,7 @@ Method names are those of clu's metric writers. A history never shows a step twi
 resumes first removes everything written beyond the step it resumes from.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -55,7 +56,7 @@ class Writer:
         check: Callable[[], None] = lambda: None,
     ):
         self.workdir, self.quiet, self._save_grid = Path(workdir), quiet, save_grid
-        self._check, self.rows = check, 0  # rows of metrics.jsonl
+        self._check, self.rows = _answered(check), 0  # rows of metrics.jsonl
         if quiet:
             return
         self.samples = self.workdir / "samples"  # made for the first grid
@@ -177,6 +178,16 @@ def _plain(value: float) -> float | int | str:
     if not math.isfinite(number):
         return str(number)  # JSON has no NaN; readers get "nan", "inf"
     return int(number) if isinstance(value, (int, np.integer)) else number
+
+
+def _answered(check: Callable[[], None]) -> Callable[[], None]:
+    """The check, which says nothing where the disk does not: what is written may wait for it."""
+
+    def call() -> None:
+        with contextlib.suppress(OSError):
+            check()
+
+    return call
 
 
 def _checked(rows: Growing) -> Growing:

@@ -66,8 +66,8 @@ def curves(
     files.write_bytes(png_path, draw(read_rows(jsonl_path), best))
 
 
-def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
-    """The picture of `curves` as PNG bytes."""
+def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None, after: int = 0) -> bytes:
+    """The picture of `curves` as PNG bytes. Best values are those beyond the step `after`."""
     series = {_plain(name): kinds for name, kinds in by_name(rows).items()}
     panels = [(*head, names[:MOST_LINES]) for *head, names in _panels(series)[:MOST_PANELS]]
     columns = min(3, max(1, len(panels)))
@@ -81,7 +81,7 @@ def draw(rows: Iterable[Row], best: Mapping[str, str] | None = None) -> bytes:
     for index, (title, label, names) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, index + 1, sharex=first)
         first, shown = first or axes, {name: series[name] for name in names}
-        legends.append(_draw_panel(axes, title, label, shown, colours, best or {}))
+        legends.append(_draw_panel(axes, title, label, shown, colours, best or {}, after))
     _place(figure, legends, lines, columns)
     return _png(figure)
 
@@ -175,8 +175,10 @@ def _draw_panel(
     series: Mapping[str, Mapping[str, Points]],
     colours: Mapping[str, str],
     best: Mapping[str, str],
+    after: int = 0,
 ) -> int:
-    """Draws a group of metrics; returns the number of lines of its legend."""
+    """Draws a group of metrics; returns the number of lines of its legend. Best values are those
+    beyond the step `after`."""
     shown: list[np.ndarray] = []  # values that the axis has to reach
     strongest: list[np.ndarray] = []
     missing = 0
@@ -190,7 +192,7 @@ def _draw_panel(
         strongest.append(strong)
         shown += [strong, faint]
         if "eval" in kinds and len(series) == 1:
-            _mark_best(axes, name, kinds["eval"], best)
+            _mark_best(axes, name, kinds["eval"], best, after)
     _set_axes(axes, _finite(shown), _finite(strongest), label)
     handles, labels = axes.get_legend_handles_labels()
     longest = max(map(len, labels), default=0)
@@ -247,11 +249,13 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> Points:
     return steps[::every], values[::every]
 
 
-def _mark_best(axes: Axes, name: str, points: Points, best: Mapping[str, str]) -> None:
+def _mark_best(
+    axes: Axes, name: str, points: Points, best: Mapping[str, str], after: int = 0
+) -> None:
     if best and name not in best:  # an adversarial loss has no best value
         return
     steps, values = points
-    finite = np.flatnonzero(np.isfinite(values))
+    finite = np.flatnonzero(np.isfinite(values) & (steps > after))
     if not finite.size:
         return
     high = any(word in name.lower() for word in HIGHER_IS_BETTER)

@@ -9,12 +9,12 @@ from typing import Any
 KINDS = ("epoch", "eval")
 
 
-def table(rows: Iterable[Mapping[str, Any]], best: tuple[str, str]) -> bytes | None:
+def table(rows: Iterable[Mapping[str, Any]], best: tuple[str, str], after: int = 0) -> bytes | None:
     """The content of epochs.csv from the rows of metrics.jsonl; None if no epoch has ended yet.
 
     There is a line for each epoch or evaluation: `epoch`, `step`, the averages over the epoch
     (`loss/gen`), the scores (`val/l1`), and `best`, which is "yes" for the best value of the metric
-    `best[0]`: the lowest if `best[1]` is "min", else the highest.
+    `best[0]` beyond the step `after`: the lowest if `best[1]` is "min", else the highest.
     """
     lines: dict[int, dict[str, Any]] = {}
     for row in rows:
@@ -26,7 +26,7 @@ def table(rows: Iterable[Mapping[str, Any]], best: tuple[str, str]) -> bytes | N
         return None
     metric, mode = best
     found = {s: v for s, v in ((s, _number(line.get(metric))) for s, line in lines.items())
-             if v is not None}  # fmt: skip
+             if v is not None and s > after}  # fmt: skip
     chosen = (min if mode == "min" else max)(found, key=found.get, default=None)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

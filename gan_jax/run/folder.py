@@ -31,14 +31,18 @@ def check(folder: Path, config: ConfigDict) -> bool:
     """Whether the folder already holds this run; logs the values that have changed.
 
     A run that broke before its first state was saved is replaced, whatever its config was: there is
-    nothing of it to go on from. Otherwise raises a UserError as `changed` does.
+    nothing of it to go on from. So is one whose length was chosen to fit into a time, which is
+    chosen again. Otherwise raises a UserError as `changed` does.
     """
     begun = is_begun(folder)
     try:
         found = changed(folder, config)
+        replaced = not begun and found is not None and bool(read_config(folder).get("budget"))
     except UserError:
         if begun:
             raise
+        replaced = True
+    if replaced:
         logger.info(f"{folder}: the run that began here has no saved state; this one replaces it")
         (folder / "quality.json").unlink(missing_ok=True)  # each process in its copy
         return False

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -101,11 +101,24 @@ def are_last(folder: Path) -> bool:
         return False
 
 
-def draw_missed(best: Mapping[str, str], folder: Path) -> None:
+def starts(experiment: Experiment) -> list[int]:
+    """The steps at which the stages of an experiment begin."""
+    return [stage.start for stage in experiment.system.stages]
+
+
+def refresher(
+    experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
+) -> "Refresher":
+    """The `Refresher` of an experiment's run."""
+    return Refresher(experiment.config.best, folder, wait, ended, starts(experiment))
+
+
+def draw_missed(best: Mapping[str, str], folder: Path, starts: Sequence[int] = ()) -> None:
     """Draws the last pictures of a run that is over, unless they are there: a kill may have come
-    before they were drawn, or the disk may not have taken them. `best` is as for `Refresher`."""
+    before they were drawn, or the disk may not have taken them. `best` and `starts` are as for
+    `Refresher`."""
     if not are_last(folder):
-        Refresher(best, folder, ended=True)()
+        Refresher(best, folder, ended=True, starts=starts)()
 
 
 class Refresher:
@@ -121,12 +134,20 @@ class Refresher:
       wait: a call does nothing within the first `wait` seconds, nor while drawing would take more
         than a small share (DRAWING) of the time since it was last done.
       ended: whether training is over.
+      starts: the steps at which the run's stages begin. The best value is that of the stage in
+        which the run is, since values of different resolutions cannot be compared.
     """
 
     def __init__(
-        self, best: Mapping[str, str], folder: Path, wait: float = 0.0, ended: bool = False
+        self,
+        best: Mapping[str, str],
+        folder: Path,
+        wait: float = 0.0,
+        ended: bool = False,
+        starts: Sequence[int] = (),
     ):
         self._best, self._folder, self._ended = best, folder, ended
+        self._starts = starts
         self._earliest, self._small = time.monotonic() + wait, Pictures()
         self._failing: set[str] = set()
 
@@ -155,10 +176,17 @@ class Refresher:
     def _curves(self, rows: list[Row]) -> bytes:
         from gan_jax.report import curves  # here: matplotlib takes long to import
 
-        return curves.draw(rows, {self._best["metric"]: self._best["mode"]})
+        best = {self._best["metric"]: self._best["mode"]}
+        return curves.draw(rows, best, self._stage_start(rows))
 
     def _epochs(self, rows: list[Row]) -> bytes | None:
-        return epochs.table(rows, (self._best["metric"], self._best["mode"]))
+        best = self._best["metric"], self._best["mode"]
+        return epochs.table(rows, best, self._stage_start(rows))
+
+    def _stage_start(self, rows: list[Row]) -> int:
+        """The step at which the stage of the last row begins; 0 if nothing is known of stages."""
+        last = max((row["step"] for row in rows), default=0)
+        return max((start for start in self._starts if start < last), default=0)
 
     @patient  # it reads many files: an error of one that passes would cost all of the page
     def _page(self, rows: list[Row]) -> bytes:

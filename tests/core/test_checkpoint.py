@@ -1,5 +1,6 @@
 """States on disk: bit for bit, on any number of devices, damaged or not, the best one kept."""
 
+import errno
 import json
 import math
 import os
@@ -345,3 +346,31 @@ def test_a_better_state_of_an_earlier_step_and_an_unreadable_one(tmp_path):
     best.save(0, 4, STATES[4], {"best_value": 4.0})
     best.close()
     assert folders(folder) == ["4"]
+
+
+def test_a_disk_that_does_not_answer_does_not_make_a_state_damaged(tmp_path, monkeypatch):
+    """It stays where it is, and no older one is taken in its place."""
+    folder = saved(tmp_path / "checkpoints", 1, 2)
+
+    def unreadable(path):
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(saved_states, "read_json", unreadable)
+    with pytest.raises(PermissionError):
+        Checkpoints(folder, keep=9).restore_newest(SHAPES)
+    monkeypatch.undo()
+    assert sorted(saved_states.states_in(folder)) == [1, 2]
+    assert Checkpoints(folder, keep=9).restore_newest(SHAPES)[0] == 2
+
+
+def test_states_are_listed_again_when_an_error_passes(tmp_path, monkeypatch):
+    folder, errors = saved(tmp_path / "checkpoints", 1), [OSError(errno.ESTALE, "Stale")]
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if errors:
+            raise errors.pop()
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert list(saved_states.states_in(folder)) == [1]

@@ -6,7 +6,9 @@ import pytest
 
 from gan_jax.core import train_step
 from gan_jax.core.best_states import Best
+from gan_jax.core.console import Console
 from gan_jax.core.intervals import Every
+from gan_jax.core.nonfinite import Watch
 from gan_jax.core.system import Net, Stage, new_state
 from gan_jax.core.train_step import NonFinite, TrainCarry
 from gan_jax.errors import UserError
@@ -104,6 +106,34 @@ def test_rates_and_remaining_time_are_logged():
 
 
 # scores
+
+
+@pytest.mark.parametrize("due", ["epoch", "sample", "evaluate", "quality", "save"])
+def test_steps_are_done_before_the_clock_stands_still(due, monkeypatch):
+    """Else the time of those that are still queued would be taken for that of what is done then."""
+    queued, paused = [], []
+    take, pause = Watch._take, Console.pause
+
+    def noted(watch):
+        queued.pop(0)
+        take(watch)
+
+    def add(watch, step, metrics):
+        queued.append(step)
+        watch._pending.append((step, metrics))
+
+    def pausing(console):
+        paused.append(list(queued))
+        return pause(console)
+
+    monkeypatch.setattr(Watch, "_take", noted)
+    monkeypatch.setattr(Watch, "add", add)
+    monkeypatch.setattr(Console, "pause", pausing)
+    last = 3 + LENGTH
+    Run(intervals={} if due == "epoch" else {due: Every(2)}, stages=((0, last),)).go()
+    waited = {LENGTH, last, *([] if due == "epoch" else range(2, last, 2))}
+    # the first pause is that of the first step
+    assert {step for step, left in enumerate(paused[1:], 1) if not left} == waited
 
 
 def test_patience_stops_early_and_for_good():

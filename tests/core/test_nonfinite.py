@@ -76,6 +76,18 @@ def test_a_resume_amid_skipped_steps_goes_on_as_if_nothing_had_been():
     }
 
 
+@pytest.mark.parametrize("then", ["stop", "rollback"])
+def test_what_was_skipped_does_not_end_a_run_that_skips_no_more(then):
+    """As the end of a run that has skipped too much advises, or after a signal amid such steps."""
+    before = Run(intervals={"save": Every(1)}, loss=broken_at(3, 4), **SKIP)
+    before.go()
+    resumed = Run(intervals={"log": Every(1)}, on_nonfinite=then)
+    assert weight(resumed.resume(before, 4).carry) == 2 + 4  # two steps were left out
+    broken = Run(intervals={"log": Every(1)}, loss=broken_at(6), on_nonfinite=then)
+    with pytest.raises(NonFinite, match=r"^step 6: loss/a is not finite"):
+        broken.resume(before, 4)
+
+
 def test_only_skipping_changes_the_program():
     run = Run()
     carry = fresh(run.system, MESH, KEY, run.batch(0))

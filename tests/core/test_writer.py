@@ -1,5 +1,6 @@
 """Histories that never show a step twice."""
 
+import errno
 import math
 import struct
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_jax.core.state_writer import Gone
 from gan_jax.core.writer import Writer
 from tests.helpers.written import PIXELS, events, rows, save_grid
 
@@ -117,6 +119,24 @@ def test_an_event_file_of_something_else(tmp_path):
     write(tmp_path, [1])
     assert file.read_bytes() == b""
     assert events(tmp_path) == {"loss/gen": [(1, 0.5)]}
+
+
+def test_a_disk_that_does_not_answer_costs_no_row_and_a_folder_that_is_lost_the_run(tmp_path):
+    problems = [OSError(errno.ESTALE, "Stale file handle"), None, OSError(errno.EACCES, "no")]
+
+    def check():
+        if problem := problems.pop(0):
+            raise problem
+
+    made = Writer(tmp_path, 0, save_grid, check=check)
+    for step in range(2):
+        made.write_scalars(step, {"loss/gen": 0.0})
+    made.flush()
+    assert [row["step"] for row in rows(tmp_path)] == [0, 1]
+    problems.append(Gone("taken over"))
+    with pytest.raises(Gone):
+        made.write_scalars(2, {"loss/gen": 0.0})
+    made.close()
 
 
 def test_other_processes_write_nothing(tmp_path):

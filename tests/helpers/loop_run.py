@@ -16,7 +16,7 @@ from gan_jax.core.job import Job, Probes, Progress
 from gan_jax.core.mesh import Mesh, fetch
 from gan_jax.core.recorder import Recorder
 from gan_jax.core.system import Net, Stage, System, new_state
-from gan_jax.core.train_step import TrainCarry, fresh
+from gan_jax.core.train_step import continued, fresh
 
 MESH = Mesh(1)
 KEY = MESH.copy(jax.random.key(0))
@@ -144,7 +144,8 @@ class Run:
     def resume(self, other: "Run", step: int):
         """Goes on from the state that `other` saved at `step`."""
         tree, meta = other.saved[step]
-        return self.go(MESH.copy(TrainCarry(**tree)), Progress(**meta))
+        carry = continued(tree, self.options.get("on_nonfinite", "stop"))
+        return self.go(MESH.copy(carry), Progress(**meta))
 
     def of_kind(self, kind):
         return {row["step"]: row for row in self.rows if row["kind"] == kind}

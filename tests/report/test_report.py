@@ -254,6 +254,14 @@ def test_best_is_lowest_or_highest_and_never_nan(name, best, expected):
     assert axes.get_legend_handles_labels()[1] == [expected]
 
 
+def test_best_is_that_beyond_a_step():
+    axes = curves.Figure().add_subplot()
+    points = np.array([10, 20, 30]), np.array([1.0, 3.0, 2.0])
+    curves._mark_best(axes, "val/frechet", points, {}, 10)
+    curves._mark_best(axes, "val/frechet", points, {}, 30)
+    assert axes.get_legend_handles_labels()[1] == ["best 2 at step 30"]
+
+
 def test_rates_plot_has_a_panel_per_schedule(tmp_path):
     x = np.arange(10)
     schedules = {f"schedule {i}": (x, 1e-3 * 0.5 ** (x // (i + 1))) for i in range(5)}

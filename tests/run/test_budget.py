@@ -318,6 +318,20 @@ def test_a_resume_may_still_change_the_length(run):
     assert folders.check(run, config)
 
 
+def test_a_length_is_chosen_again_where_no_state_was_saved(run, tmp_path, lines):
+    """The recipe has no average and a constant rate, so that nothing but config.run differs."""
+    config = long_config()
+    config.optim.gen.ema = ()
+    content = stored(run)
+    content["config"]["optim"]["gen"]["ema"] = []
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert folders.check(tmp_path, config) is False
+    assert "this one replaces it" in lines[-1]
+    del content["budget"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert folders.check(tmp_path, config)
+
+
 def test_a_run_without_a_budget_gets_none_later(run, tmp_path):
     (tmp_path / "checkpoints/3").mkdir(parents=True)
     (tmp_path / "checkpoints/3/state").write_text("")

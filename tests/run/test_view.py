@@ -8,6 +8,7 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
+from gan_jax.report import curves
 from gan_jax.run import pictures, provenance
 from gan_jax.run.view import view
 from tests.helpers.run_folders import CONFIG, Parsed, make, rows, write_rows
@@ -135,6 +136,23 @@ def test_the_page_is_rewritten_while_training_and_at_the_end(tmp_path):
     assert not page.exists()  # so soon it would take too large a share of the time
     pictures.Refresher(best, run, ended=True)()
     assert "Finished at step 400 of 400" in Parsed(page).text
+
+
+def test_the_best_value_of_a_growing_run_is_that_of_its_stage(tmp_path, monkeypatch):
+    """Values of other resolutions are lower and mean nothing beside it."""
+    marked = []
+    monkeypatch.setattr(curves, "_mark_best", lambda axes, *given: marked.append(given[-1]))
+    scores = {100: 2.0, 300: 6.0, 400: 5.0, 500: 1.0}
+    for last, expected in {400: 400, 500: 500, 200: 100}.items():
+        run = tmp_path / str(last)
+        run.mkdir()
+        found = {step: value for step, value in scores.items() if step <= last}
+        write_rows(run, [{"step": s, "kind": "eval", "swd": v} for s, v in found.items()])
+        refresh = pictures.Refresher({"metric": "swd", "mode": "min"}, run, starts=(0, 200, 400))
+        refresh()
+        table = (run / "epochs.csv").read_text().splitlines()
+        assert [line.split(",")[1] for line in table if line.endswith("yes")] == [str(expected)]
+    assert marked == [200, 400, 0]
 
 
 def test_no_picture_of_curves_stays_in_memory(tmp_path):
