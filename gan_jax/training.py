@@ -159,8 +159,8 @@ def _train(run: _Run, stored: bool, began: float, rollbacks: int) -> dict[str, A
         if not rollbacks:
             missing.tell(folder, step, progress, experiment)
     else:
-        if stored:
-            logger.info("no checkpoint yet: starting from step 0")
+        if stored and run.main:
+            missing.begin_again(folder, experiment.config.run.save_minutes)
         step, progress = 0, Progress()
         with timed("initialising the networks"):
             carry = restore_weights(experiment, experiment.fresh())

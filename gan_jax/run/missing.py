@@ -1,12 +1,13 @@
-"""What of a run's folder is gone when the run resumes."""
+"""What of a run's folder is gone when the run resumes, or begins again without a state."""
 
 import contextlib
 import logging
+import math
 from pathlib import Path
 
 from gan_jax.core.intervals import Every
 from gan_jax.core.job import Progress
-from gan_jax.core.saved_states import best_states_in
+from gan_jax.core.saved_states import best_states_in, read_meta
 from gan_jax.errors import UserError
 from gan_jax.report.series import read_rows
 from gan_jax.run import folder as folders
@@ -28,6 +29,36 @@ def tell(folder: Path, step: int, progress: Progress, experiment: Experiment) ->
         )
 
 
+def begin_again(folder: Path, save_minutes: float) -> None:
+    """Logs that a run of which no checkpoint is there begins again at step 0.
+
+    Its best states would be replaced. If they were trained for longer than `save_minutes`, which
+    config.run.save_minutes lets pass until the first checkpoint, somebody has removed checkpoints,
+    and these states are all that is left of the run: they are set aside.
+    """
+    logger.info("no checkpoint yet: starting from step 0")
+    found = best_states_in(folder / "best")
+    if not found or max(map(_seconds, found.values())) < 60 * save_minutes:
+        return
+    target, number = folder / "best-before", 1
+    while target.exists():
+        number += 1
+        target = folder / f"best-before-{number}"
+    (folder / "best").rename(target)
+    logger.warning(
+        f"{folder}: the checkpoints of this run are gone, so that it begins again; its best states "
+        f"are kept in {target.name}/"
+    )
+
+
+def _seconds(state: Path) -> float:
+    """How long a best state had been trained, inf where that cannot be read."""
+    try:
+        return float(read_meta(state)["seconds"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return math.inf
+
+
 def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -> list[str]:
     """The parts that are missing, with what that means."""
     found = []
@@ -45,8 +76,9 @@ def parts(folder: Path, step: int, progress: Progress, experiment: Experiment) -
         found.append("samples/ with the grids so far")
     if experiment.measures_quality and not (folder / "quality.json").exists():
         found.append("quality.json, so that nothing says what earlier scores were measured with")
-    best = progress.stage, progress.best_step
-    if progress.best_step is not None and best not in best_states_in(folder / "best"):
+    # a better one may be there that only the end of a shorter run measured
+    stages = {stage for stage, _ in best_states_in(folder / "best")}
+    if progress.best_step is not None and progress.stage not in stages:
         metric = experiment.config.best.metric
         found.append(
             f"the best state, of step {progress.best_step} with {metric} "

@@ -1,11 +1,17 @@
 """A run that broke before its first state was saved does not stand in the way of a mended one."""
 
+import json
+import shutil
+from types import SimpleNamespace
+
 import pytest
 
 from gan_jax import training
+from gan_jax.core.job import Progress
 from gan_jax.errors import UserError
 from gan_jax.run import folder as folders
-from tests.helpers import contract
+from gan_jax.run import missing
+from tests.helpers import contract, dense_run
 from tests.helpers.one_line import assert_refused
 
 
@@ -55,3 +61,61 @@ def test_a_run_with_any_state_stays(broken, place):
     finally:
         (state / "state").unlink()
         state.rmdir()
+
+
+def best_state(run, seconds):
+    meta = run / "best/stage0/900/meta/metadata"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({} if seconds is None else {"seconds": seconds}))
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(599, False), (601, True), (None, True)])
+def test_best_states_stay_where_somebody_has_removed_the_checkpoints(
+    tmp_path, lines, seconds, kept
+):
+    """A run that was killed before its first one, after ten minutes at most, begins anew."""
+    best_state(tmp_path, seconds)
+    missing.begin_again(tmp_path, 10)
+    assert lines[0] == "no checkpoint yet: starting from step 0"
+    assert (tmp_path / "best").exists() is not kept
+    assert (tmp_path / "best-before/stage0/900").exists() is kept
+    assert lines[1:] == (
+        [
+            f"{tmp_path}: the checkpoints of this run are gone, so that it begins again; its best "
+            "states are kept in best-before/"
+        ]
+        if kept
+        else []
+    )
+    if kept:
+        best_state(tmp_path, 700)
+        missing.begin_again(tmp_path, 10)
+        assert (tmp_path / "best-before-2/stage0/900").exists()
+
+
+def test_a_run_without_checkpoints_begins_again_beside_its_best_states(tmp_path, lines):
+    made = dense_run.config(2, save_minutes=0.0)
+    made.run.update(eval_every="1", save_every="2")
+    made.best.metric = "val/gen"
+    training.train(made, tmp_path)
+    before = sorted(file.read_bytes() for file in (tmp_path / "best").rglob("*") if file.is_file())
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert training.train(made, tmp_path)["step"] == 2
+    kept = sorted(
+        file.read_bytes() for file in (tmp_path / "best-before").rglob("*") if file.is_file()
+    )
+    assert kept == before
+    assert [*(tmp_path / "best").glob("stage0/*")]
+
+
+def test_a_better_state_that_no_interval_measured_is_not_missing(tmp_path):
+    """The end of a shorter run measured it, so that the one before it was removed."""
+    best_state(tmp_path, 1)
+    progress = Progress(stage=0, best_step=800, best_value=0.5)
+    experiment = SimpleNamespace(
+        system=SimpleNamespace(sample_step=None), measures_quality=False,
+        config=SimpleNamespace(best=SimpleNamespace(metric="fid")),
+    )  # fmt: skip
+    assert "best state" not in " ".join(missing.parts(tmp_path, 900, progress, experiment))
+    shutil.rmtree(tmp_path / "best")
+    assert "the best state, of step 800" in missing.parts(tmp_path, 900, progress, experiment)[-1]
