@@ -1,5 +1,6 @@
 """Opens two sets of images, each named by one word, and checks that they can be compared."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -100,6 +101,14 @@ def _check_pairs(real: ImageSet, fake: ImageSet) -> None:
     """Raises ArgumentError if the images of two sets are not pairs, by name if both sets have
     names, else by number."""
     if real.names and fake.names:
+        for key, images in (("real", real), ("fake", fake)):
+            twice = [name for name, count in Counter(images.names).items() if count > 1]
+            if twice:
+                raise ArgumentError(
+                    key,
+                    f": two images are called {twice[0]} but for their endings, and images are "
+                    "compared with those of equal names; keep one of them",
+                )
         alone = sorted(set(real.names) ^ set(fake.names))
         if alone:
             raise ArgumentError(

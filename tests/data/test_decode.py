@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gan_jax.data import image_set
+from gan_jax.data.sources import decode
 from tests.helpers.data_sections import complaint, make, section
 from tests.helpers.source_files import read
 
@@ -50,6 +51,15 @@ def test_tiffs_are_turned_once(tmp_path):
     shown, shape = read(tmp_path / "a.tif")
     assert shown.shape == shape == (16, 8, 3)
     assert shown[:6].min() > 200
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(16, [255, 0, 252]), (12, [255, 0, 193])])
+def test_tiffs_that_store_white_as_zero_are_turned_around(tmp_path, bits, expected):
+    """With 16 bits as with 8, which Pillow does."""
+    stored = np.array([[0, 2**bits - 1, 1000]], np.uint16)
+    Image.fromarray(stored).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    shown = decode.reader((tmp_path / "a.tif").read_bytes(), "a.tif", bits)()
+    assert shown.ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])

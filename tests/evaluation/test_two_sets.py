@@ -105,6 +105,16 @@ def test_pairs_whatever_the_endings(tmp_path):
     assert result["figures"]["l1"] < 0.01  # a.k.png beside a.jpg would be far apart
 
 
+@pytest.mark.parametrize("key", ["real", "fake"])
+def test_names_that_two_images_share_make_no_pairs(tmp_path, key):
+    """Both sets have the names a and b, and three images."""
+    greys = [np.full((16, 16), level, np.uint8) for level in (40, 120, 200)]
+    sets = {name: folder(tmp_path / name, greys, ["a", "b", "c"]) for name in ("real", "fake")}
+    (tmp_path / key / "c.png").rename(tmp_path / key / "a.jpg")
+    found = complaint(key, *sets.values(), "l1")
+    assert "two images are called a but for their endings" in found
+
+
 def test_pairs_in_batches_and_of_several_shapes(monkeypatch, tmp_path):
     monkeypatch.setattr(networks, "CHUNK", 5)
     sizes = [8 + i // 4 for i in range(12)]

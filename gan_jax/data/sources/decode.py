@@ -35,6 +35,7 @@ FORMATS = {  # Pillow's name of each format that is read: the endings of its fil
 EXTENSIONS = tuple(extension for group in FORMATS.values() for extension in group)
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I", "F")
 DEEP_BITS = 16  # of grey files with more than 8
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF tag, and its value in files that store white as 0
 ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
 TAGS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where PNG may have it
 TURNS = {
@@ -92,6 +93,9 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
             raise ValueError("floating-point pixels are not read: save it with 8 or 16 bits")
         if _is_deep(turned):
             deep = np.asarray(turned).astype(np.int64)
+            # Pillow turns these around with 8 bits, and not with more
+            if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+                deep = 2**bits - 1 - deep
             return (np.clip(deep, 0, 2**bits - 1) >> (bits - 8)).astype(np.uint8)[:, :, None]
         return np.asarray(turned.convert("L"))[:, :, None]
 
