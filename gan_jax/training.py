@@ -249,7 +249,7 @@ def _finished(run: _Run, step: int, progress: Progress) -> dict[str, Any] | None
     logger.info(f"already finished at step {step}; raise config.run.{more} to go on")
     summaries.show(summary)
     if run.main:
-        pictures.draw_missed(experiment.config.best, run.folder, pictures.starts(experiment))
+        pictures.draw_missed(pictures.refresher(experiment, run.folder, ended=True))
         feature_classifier.draw_missed(run.folder)
     return summary
 

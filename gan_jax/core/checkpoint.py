@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gan_jax.core import cluster, shared_folder, state_writer
-from gan_jax.core.saved_states import Damaged, read, states_in, verify
+from gan_jax.core.saved_states import Damaged, read, states_in, unused, verify
 from gan_jax.core.system import PyTree
 from gan_jax.errors import UserError
 from gan_jax.patience import patient
@@ -125,10 +125,7 @@ class Checkpoints:
 
     def _set_aside(self, damaged: dict[int, Damaged]) -> None:
         for step, error in damaged.items():
-            target, number = self.folder.parent / f"damaged-{step}", 1
-            while target.exists():
-                number += 1
-                target = self.folder.parent / f"damaged-{step}-{number}"
+            target = unused(self.folder.parent / f"damaged-{step}")
             done = f"moved to {target.name}"
             try:
                 shutil.move(self.folder / str(step), target)

@@ -178,6 +178,15 @@ def named(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
+def unused(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, … at which nothing is."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
+
+
 def read_meta(folder: Path) -> dict:
     """The JSON values that were saved with a state."""
     return read_json(folder / "meta" / "metadata")

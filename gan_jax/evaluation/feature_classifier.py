@@ -66,7 +66,7 @@ def draw_missed(folder: Path) -> None:
     not there."""
     place = folder / "classifier"
     if folders.read_summary(place).get("reason") == "finished":
-        pictures.draw_missed(BEST, place)
+        pictures.draw_missed(pictures.Refresher(BEST, place, ended=True))
 
 
 def keep_length(experiment: Experiment, folder: Path) -> None:

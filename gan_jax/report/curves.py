@@ -23,7 +23,7 @@ from gan_jax import files
 from gan_jax.errors import one_line
 from gan_jax.report import grids
 from gan_jax.report.rates_plot import compact
-from gan_jax.report.series import Points, Row, by_name, read_rows, strong_kind
+from gan_jax.report.series import Points, Row, by_name, extreme, read_rows, strong_kind
 
 TITLES = {  # group → title and axis label, in the order of the panels
     "loss": ("losses", "loss"),
@@ -254,17 +254,14 @@ def _mark_best(
 ) -> None:
     if best and name not in best:  # an adversarial loss has no best value
         return
-    steps, values = points
-    finite = np.flatnonzero(np.isfinite(values) & (steps > after))
-    if not finite.size:
-        return
     high = any(word in name.lower() for word in HIGHER_IS_BETTER)
     direction = best.get(name, "max" if high else "min")
-    choose = np.argmax if direction == "max" else np.argmin
-    at = finite[choose(values[finite])]
-    label = f"best {values[at]:.4g} at step {steps[at]:,}"
+    found = extreme(points, direction, after)
+    if found is None:
+        return
+    label = f"best {found.value:.4g} at step {found.step:,}"
     axes.plot(
-        steps[at], values[at], marker="*", ms=12, color="#e6ab02", mec="0.2", mew=0.6, ls="",
+        found.step, found.value, marker="*", ms=12, color="#e6ab02", mec="0.2", mew=0.6, ls="",
         label=label, zorder=4,
     )  # fmt: skip
 

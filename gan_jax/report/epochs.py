@@ -2,9 +2,12 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
+
+from gan_jax.report.series import as_number, extreme
 
 KINDS = ("epoch", "eval")
 
@@ -25,19 +28,12 @@ def table(rows: Iterable[Mapping[str, Any]], best: tuple[str, str], after: int =
     if not names:
         return None
     metric, mode = best
-    found = {s: v for s, v in ((s, _number(line.get(metric))) for s, line in lines.items())
-             if v is not None and s > after}  # fmt: skip
-    chosen = (min if mode == "min" else max)(found, key=found.get, default=None)
+    scores = np.array([as_number(line.get(metric)) for line in lines.values()], float)
+    chosen = extreme((np.array([*lines]), scores), mode, after)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epoch", "step", *names, "best"])
     for step, line in sorted(lines.items()):
         values = [line.get(name, "") for name in ("epoch", "step", *names)]
-        writer.writerow([*values, "yes" if step == chosen else ""])
+        writer.writerow([*values, "yes" if chosen and step == chosen.step else ""])
     return text.getvalue().encode("utf-8", "replace")
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, else None."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and math.isfinite(value) else None

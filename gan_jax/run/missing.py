@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gan_jax.core.intervals import Every
 from gan_jax.core.job import Progress
-from gan_jax.core.saved_states import best_states_in, read_meta
+from gan_jax.core.saved_states import best_states_in, read_meta, unused
 from gan_jax.errors import UserError
 from gan_jax.report.series import read_rows
 from gan_jax.run import folder as folders
@@ -40,10 +40,7 @@ def begin_again(folder: Path, save_minutes: float) -> None:
     found = best_states_in(folder / "best")
     if not found or max(map(_seconds, found.values())) < 60 * save_minutes:
         return
-    target, number = folder / "best-before", 1
-    while target.exists():
-        number += 1
-        target = folder / f"best-before-{number}"
+    target = unused(folder / "best-before")
     (folder / "best").rename(target)
     logger.warning(
         f"{folder}: the checkpoints of this run are gone, so that it begins again; its best states "

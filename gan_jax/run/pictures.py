@@ -101,24 +101,19 @@ def are_last(folder: Path) -> bool:
         return False
 
 
-def starts(experiment: Experiment) -> list[int]:
-    """The steps at which the stages of an experiment begin."""
-    return [stage.start for stage in experiment.system.stages]
-
-
 def refresher(
     experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
 ) -> "Refresher":
     """The `Refresher` of an experiment's run."""
-    return Refresher(experiment.config.best, folder, wait, ended, starts(experiment))
+    starts = [stage.start for stage in experiment.system.stages]
+    return Refresher(experiment.config.best, folder, wait, ended, starts)
 
 
-def draw_missed(best: Mapping[str, str], folder: Path, starts: Sequence[int] = ()) -> None:
+def draw_missed(refresh: "Refresher") -> None:
     """Draws the last pictures of a run that is over, unless they are there: a kill may have come
-    before they were drawn, or the disk may not have taken them. `best` and `starts` are as for
-    `Refresher`."""
-    if not are_last(folder):
-        Refresher(best, folder, ended=True, starts=starts)()
+    before they were drawn, or the disk may not have taken them."""
+    if not are_last(refresh.folder):
+        refresh()
 
 
 class Refresher:
@@ -136,6 +131,9 @@ class Refresher:
       ended: whether training is over.
       starts: the steps at which the run's stages begin. The best value is that of the stage in
         which the run is, since values of different resolutions cannot be compared.
+
+    Attributes:
+      folder: the run's.
     """
 
     def __init__(
@@ -146,7 +144,7 @@ class Refresher:
         ended: bool = False,
         starts: Sequence[int] = (),
     ):
-        self._best, self._folder, self._ended = best, folder, ended
+        self._best, self.folder, self._ended = best, folder, ended
         self._starts = starts
         self._earliest, self._small = time.monotonic() + wait, Pictures()
         self._failing: set[str] = set()
@@ -156,16 +154,16 @@ class Refresher:
         began = time.monotonic()
         if began < self._earliest or jax.process_index():
             return
-        if is_gone(self._folder):  # whoever trains has been told
+        if is_gone(self.folder):  # whoever trains has been told
             return
         rows: list[Row] = []
         made = {"curves.png": self._curves, "epochs.csv": self._epochs, "report.html": self._page}
         for name, make in made.items():
             problems: list[str] = []
-            with tolerated(str(self._folder / name), problems.append, UserError):
-                rows = rows or read_rows(self._folder / "metrics.jsonl")
+            with tolerated(str(self.folder / name), problems.append, UserError):
+                rows = rows or read_rows(self.folder / "metrics.jsonl")
                 if (content := make(rows)) is not None:
-                    write_bytes(self._folder / name, content)
+                    write_bytes(self.folder / name, content)
             if problems and name not in self._failing:
                 logger.warning(problems[0])
             (self._failing.add if problems else self._failing.discard)(name)
@@ -191,4 +189,4 @@ class Refresher:
     @patient  # it reads many files: an error of one that passes would cost all of the page
     def _page(self, rows: list[Row]) -> bytes:
         seconds = LAST_SHRINKING if self._ended else SHRINKING
-        return page.made(view(self._folder, rows, not self._ended), self._small, seconds)
+        return page.made(view(self.folder, rows, not self._ended), self._small, seconds)
