@@ -171,7 +171,8 @@ def _measure_sets(it: _Comparison, shapes: Shapes) -> tuple[int, dict[str, float
         statistics, n_real, notes = real_statistics.load(stored, it.of_sets, it.networks, it.about)
     context = Context(it.networks, it.options, (real or fake).class_names)
     if fake:
-        labels = (real.labels if real else None, fake.labels)
+        same = fake.labels if it.sets.classed or not (real and real.labels is not None) else None
+        labels = (real.labels if real else None, same)
         notes += plan(it.of_sets, Counts(n_real, len(fake), labels), context)
     else:
         enough(it.of_sets, Counts(n_real, 0), it.options)
@@ -200,6 +201,7 @@ def _accumulated(it: _Comparison, side: str, patches: int, shapes: Shapes) -> di
         real,
         spread(len(images), patches),
         _progress(side, len(images)),
+        one_class=it.sets.classed,
     )
 
 

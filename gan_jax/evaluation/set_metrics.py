@@ -54,6 +54,11 @@ def check(experiment: Experiment) -> None:
         )
 
 
+def of_one_class(experiment: Experiment) -> bool:
+    """Whether MS-SSIM compares images of one class, as it does where they are drawn by class."""
+    return experiment.system.labelled and not experiment.facts.input_channels
+
+
 def make(task: Task) -> Measure | None:
     """The measure of this family's metrics, or None if the task names none of them."""
     return SetMetrics(task) if any(name in METRICS for name in task.names) else None
@@ -82,11 +87,14 @@ class SetMetrics(Measure):
         self._context = Context(
             self.networks, task.options, tuple(self.experiment.data.class_names)
         )
-        self._least = self._least_side()
+        self._least, self._one_class = self._least_side(), of_one_class(task.experiment)
         self.about: dict[str, Any] = {
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             "notes": plan(self.names, Counts(len(task.rows), task.count), self._context),
         }
+        translates = self.experiment.facts.input_channels
+        if any(METRICS[name].pairs for name in self.names) and not translates:
+            self.about["pairs"] = "of one class" if self._one_class else "of any class"
         self._kept = None
         if task.folder is not None:
             about = self.about["networks"]
@@ -122,8 +130,12 @@ class SetMetrics(Measure):
             if metric.by_class:
                 moments = real[metric.network].moments
                 counts = {k[1]: m.count for k, m in moments.items() if isinstance(k, tuple)}
-                labels = np.repeat([*counts], [*counts.values()]), drawn
-                plan([name], Counts(len(self.task.rows), self.task.count, labels), self._context)
+            elif metric.pairs and self._one_class:
+                counts = {k: 2 * pairs for k, (_, pairs) in real[metric.network].pairs.items()}
+            else:
+                continue
+            labels = np.repeat([*counts], [*counts.values()]), drawn
+            plan([name], Counts(len(self.task.rows), self.task.count, labels), self._context)
 
     def _accumulated(
         self,
@@ -173,7 +185,7 @@ class SetMetrics(Measure):
     ) -> dict[str, Statistics]:
         return accumulate(
             batches, names, self.networks, self.task.options.seed, real,
-            self._patch_rows(real), done,
+            self._patch_rows(real), done, self._one_class,
         )  # fmt: skip
 
     def _patch_rows(self, real: bool) -> np.ndarray:
@@ -202,8 +214,9 @@ class SetMetrics(Measure):
 
     def begin(self) -> None:
         self._drawn = Accumulator(
-            self.names, self.networks, self.task.options.seed, False, self._patch_rows(False)
-        )
+            self.names, self.networks, self.task.options.seed, False, self._patch_rows(False),
+            self._one_class,
+        )  # fmt: skip
 
     def add(self, images: np.ndarray, batch: Batch) -> None:
         self._drawn.add(self._enlarged(images), batch.get("label"))

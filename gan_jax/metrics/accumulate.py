@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from gan_jax.metrics import swd
-from gan_jax.metrics.diversity import diversity
+from gan_jax.metrics.diversity import similarities
 from gan_jax.metrics.features import Images, Network
 from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, PIXELS, Metric, Statistics
 from gan_jax.metrics.registry import chosen
@@ -25,17 +25,18 @@ def accumulate(
     real: bool,
     patch_rows: Sequence[int] = (),
     done: Callable[[int], None] = lambda count: None,
+    one_class: bool = False,
 ) -> dict[str, Statistics]:
     """Streams a set once through every network that the metrics `names` need.
 
     Args:
       batches: uint8 images, an array [n, H, W, C] or a list, and their classes or None.
-      names, networks, seed, real, patch_rows: see `Accumulator`.
+      names, networks, seed, real, patch_rows, one_class: see `Accumulator`.
       done: called after every batch with the number of images so far.
 
     Returns and raises as `Accumulator` does.
     """
-    accumulator = Accumulator(names, networks, seed, real, patch_rows)
+    accumulator = Accumulator(names, networks, seed, real, patch_rows, one_class)
     for images, classes in batches:
         accumulator.add(images, classes)
         done(accumulator.count)
@@ -54,6 +55,7 @@ class Accumulator:
       real: whether this is the set of real images, of which less is needed.
       patch_rows: the images that SWD takes patches from, ascending (`spread`); equally many of both
         sets.
+      one_class: whether MS-SSIM compares images of one class. All batches then have classes.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Accumulator:
         seed: int,
         real: bool,
         patch_rows: Sequence[int] = (),
+        one_class: bool = False,
     ):
         self.count = 0  # images so far
+        self._one_class = one_class
         self._networks = networks
         self._found: dict[str, Statistics] = {}
         self._buffers: dict[str, _Buffer] = {}
@@ -88,7 +92,7 @@ class Accumulator:
         for network, buffer in self._buffers.items():
             if network != PIXELS and buffer.taps:
                 buffer.add(self._networks[network].extract(images, buffer.taps), classes)
-        self._pixels.add(images)
+        self._pixels.add(images, classes if self._one_class else None)
         self.count += len(images)
 
     def finish(self) -> dict[str, Statistics]:
@@ -101,7 +105,7 @@ class Accumulator:
 
 class _Pixels:
     """Statistics of the pixels: patches of some images, and MS-SSIM of the images 0 and 1, 2 and 3,
-    … of the stream; an image without a partner waits for the next batch."""
+    … of the stream or, with classes, of each class; an image waits until its partner comes."""
 
     def __init__(
         self,
@@ -116,9 +120,9 @@ class _Pixels:
             found.patches = swd.Patches(rng)
         self._shape: tuple[int, ...] | None = None
         self._seen = 0
-        self._waiting: np.ndarray | None = None  # [1, H, W, C]
+        self._waiting: dict[int | None, np.ndarray] = {}  # [H, W, C] by class
 
-    def add(self, images: Images) -> None:
+    def add(self, images: Images, classes: Sequence[int] | None) -> None:
         if not self.names:
             return
         images = self._one_shape(images)
@@ -127,17 +131,23 @@ class _Pixels:
             self.found.patches.add(images[here - self._seen])
         self._seen += len(images)
         if self.paired:
-            self._pair(images)
+            labels = [None] * len(images) if classes is None else [int(k) for k in classes]
+            self._pair(images, labels)
 
-    def _pair(self, images: np.ndarray) -> None:
-        if self._waiting is not None:
-            images = np.concatenate([self._waiting, images])
-        added = len(images) // 2
-        self._waiting = images[2 * added :] if len(images) % 2 else None
-        if added:
-            total, pairs = self.found.pairs
-            value = diversity(images[: 2 * added])
-            self.found.pairs = (total + added * value, pairs + added)
+    def _pair(self, images: np.ndarray, labels: Sequence[int | None]) -> None:
+        waiting, paired, of = self._waiting, [], []
+        for image, label in zip(images, labels, strict=True):
+            if label in waiting:
+                paired += [waiting.pop(label), image]
+                of.append(label)
+            else:
+                waiting[label] = image
+        # copied, since a row of a batch would keep the whole batch in memory
+        self._waiting = {label: np.array(image) for label, image in waiting.items()}
+        if paired:
+            for label, value in zip(of, similarities(np.stack(paired)), strict=True):
+                total, pairs = self.found.pairs.get(label, (0.0, 0))
+                self.found.pairs[label] = (total + float(value), pairs + 1)
 
     def _one_shape(self, images: Images) -> np.ndarray:
         """The batch as an array. Raises ValueError if images of the set differ in shape."""

@@ -11,9 +11,9 @@ _score = jax.jit(ms_ssim, static_argnums=2)
 def diversity(images: np.ndarray) -> float:
     """Mean MS-SSIM over the pairs (0, 1), (2, 3), … of a set, in [0, 1]; high means little variety.
 
-    AC-GAN (Odena, Olah & Shlens 2017) and ProGAN (Karras et al. 2018) report it over 10,000 pairs.
-    It is only comparable between sets of the same resolution, and only useful beside the value of
-    real images: it measures variety, not quality.
+    AC-GAN (Odena, Olah & Shlens 2017) and ProGAN (Karras et al. 2018) report it over 10,000 pairs,
+    AC-GAN over pairs of one class. It is only comparable between sets of the same resolution, and
+    only useful beside the value of real images: it measures variety, not quality.
 
     Args:
       images: uint8 [N, H, W, C], N ≥ 2, sides of 16 or more, independent samples. An odd last image
@@ -21,6 +21,14 @@ def diversity(images: np.ndarray) -> float:
 
     Raises:
       ValueError: other images, or fewer than two.
+    """
+    return float(similarities(images).mean())
+
+
+def similarities(images: np.ndarray) -> np.ndarray:
+    """MS-SSIM of each of the pairs (0, 1), (2, 3), …: float64 [N // 2].
+
+    Arguments and errors as of `diversity`.
     """
     images = np.asarray(images)
     wrong = images.ndim != 4 or images.dtype != np.uint8
@@ -32,10 +40,10 @@ def diversity(images: np.ndarray) -> float:
     pairs = len(images) // 2
     # about the same memory for any resolution: 64 small pairs or a single large one
     batch = max(1, min(64, 2**22 // images[0].size))
-    total = 0.0
+    found = np.empty(pairs, np.float64)
     for start in range(0, pairs, batch):
         # the last batch repeats its last pair and leaves these values out
         places = 2 * np.minimum(np.arange(start, start + batch), pairs - 1)
-        values = np.asarray(_score(images[places], images[places + 1], 255.0), np.float64)
-        total += float(values[: pairs - start].sum())
-    return total / pairs
+        values = np.asarray(_score(images[places], images[places + 1], 255.0))
+        found[start : start + batch] = values[: pairs - start]
+    return found

@@ -46,7 +46,8 @@ class Statistics:
     moments: dict[Any, Moments] = field(default_factory=dict)  # by tap, and by (tap, class)
     features: dict[str, np.ndarray] = field(default_factory=dict)  # by tap, [N, D] float32
     patches: Any = None  # swd.Patches
-    pairs: tuple[float, int] = (0.0, 0)  # sum of MS-SSIM over pairs of images, number of pairs
+    # (sum of MS-SSIM over pairs of images, number of pairs), by the class of the pairs, or for None
+    pairs: dict[int | None, tuple[float, int]] = field(default_factory=dict)
 
 
 class Counts(NamedTuple):

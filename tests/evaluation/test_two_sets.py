@@ -68,6 +68,30 @@ def test_a_class_or_all_labels_missing(sets, tmp_path):
     assert "has no labels" in message
 
 
+def test_similarity_within_the_classes_that_both_sets_have(tmp_path):
+    """A sorted folder beside images whose classes take turns: each class is one colour here."""
+    of = np.arange(12) % 2
+    colours = (LARGE // 8 + 200 * of[:, None, None, None]).astype(np.uint8)
+    real = folder(tmp_path / "a", colours, [f"{'ac'[k]}/{i:02}" for i, k in enumerate(of)])
+    fake = npz(tmp_path / "b.npz", colours, labels=of)
+    found, _ = run(real, fake, "ms_ssim")
+    assert found["figures"]["ms_ssim"] == pytest.approx(found["figures"]["ms_ssim_real"], abs=1e-6)
+    assert found["notes"] == ["ms_ssim: the mean over 2 classes, of pairs within each"]
+    # without the classes of both, neighbours are compared, and a note says so
+    others = folder(tmp_path / "c", colours, [f"{'bd'[k]}/{i:02}" for i, k in enumerate(of)])
+    for second in (npz(tmp_path / "d.npz", colours), others):
+        plain, _ = run(real, second, "ms_ssim")
+        [note] = plain["notes"]
+        assert note.startswith("ms_ssim: neighbouring images are compared, since the sets do not")
+        assert plain["figures"]["ms_ssim_real"] == pytest.approx(
+            found["figures"]["ms_ssim_real"], abs=1e-6
+        )
+    alone = npz(tmp_path / "e.npz", colours, labels=np.arange(12))
+    assert "no class of which both sets have two images" in complaint(
+        "metrics", fake, alone, "ms_ssim"
+    )
+
+
 def test_folders_of_other_names_are_other_classes(sets, tmp_path):
     """Words on one side and folders called by numbers on the other."""
     names = [f"{('ant', 'bee', 'cat')[i % 3]}/{i:02}" for i in range(30)]

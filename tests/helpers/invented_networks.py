@@ -35,8 +35,10 @@ def batches(images, size=50, labels=None):
         yield images[part], None if labels is None else labels[part]
 
 
-def compare(names, real, fake, networks, *, settings=None, size=50, patches=0, labels=None):
-    """(values, notes) of two arrays of images; `labels` of both."""
+def compare(
+    names, real, fake, networks, *, settings=None, size=50, patches=0, labels=None, one_class=False
+):
+    """(values, notes) of two arrays of images; `labels` of both, the real ones last."""
     settings, names = settings or MetricOptions(), names.split(",")
     found = [
         accumulate(
@@ -46,6 +48,7 @@ def compare(names, real, fake, networks, *, settings=None, size=50, patches=0, l
             settings.seed,
             bool(is_real),
             spread(len(images), patches),
+            one_class=one_class,
         )
         for is_real, images in enumerate((fake, real))
     ]

@@ -290,6 +290,39 @@ def test_pairs_of_a_set_and_of_the_real_one(size):
     assert found["ms_ssim_real"] < 0.9
 
 
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_images_of_one_class_are_compared_where_there_are_classes(size):
+    """Two classes in turn, as a generator draws them, each of which has collapsed."""
+    real, fake, labels = squares(13), squares(10, seed=1) // 4, np.arange(13) % 2
+    fake[::2], fake[1::2] = fake[0], fake[1]
+    every = dict(size=size, labels=(labels[:10], labels))
+    found, _ = compare("ms_ssim", real, fake, {}, one_class=True, **every)
+    # each class counts alike, also in the real set, where the first has one image more
+    of_class = [[diversity(images[k::2]) for k in (0, 1)] for images in (fake, real)]
+    assert of_class[0] == pytest.approx([1, 1], abs=1e-5)
+    expected = np.mean(of_class, axis=1)
+    assert list(found.values()) == pytest.approx(expected, abs=1e-6)
+    plain, _ = compare("ms_ssim", real, fake, {}, **every)
+    assert plain["ms_ssim"] == pytest.approx(diversity(fake), abs=1e-6)
+    assert plain["ms_ssim"] < 0.7
+
+
+def test_classes_of_which_only_one_set_has_two_images_do_not_count():
+    real, fake = squares(6), squares(5, seed=1)
+    labels = np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 2, 2, 0])
+    found, _ = compare("ms_ssim", real, fake, {}, labels=labels, one_class=True)
+    expected = diversity(fake[[0, 4]]), diversity(real[:2])
+    assert list(found.values()) == pytest.approx(expected, abs=1e-6)
+    context = Context({}, MetricOptions())
+    notes = plan(["ms_ssim"], Counts(6, 5, labels[::-1]), context)
+    assert notes == ["ms_ssim: the mean over 1 classes, of pairs within each"]
+    labels = np.arange(5), labels[1]
+    with pytest.raises(ValueError, match="no class of which both sets have two images or more"):
+        plan(["ms_ssim"], Counts(6, 5, labels[::-1]), context)
+    with pytest.raises(ValueError, match="of one class if there are any"):
+        compare("ms_ssim", real, fake, {}, labels=labels, one_class=True)
+
+
 def test_images_that_pixels_cannot_be_compared_of():
     fine, listed = squares(4), [squares(1)[0], squares(1, 32)[0]]
 
