@@ -226,7 +226,7 @@ def _begin_files(run: _Run, resumed: int | None) -> None:
     """Writes what describes the run, which goes on from step `resumed` if it was there before."""
     experiment, folder = run.experiment, run.folder
     made_of = (experiment.config, experiment.mesh.size, experiment.facts)
-    provenance.write_config(folder, *made_of, resumed, run.chosen)
+    provenance.write_config(folder, *made_of, resumed, run.chosen, experiment.stage_starts)
     with tolerated(str(folder / "reals.png"), logger.warning):
         pictures.save_reals(experiment, folder)
 

@@ -88,8 +88,8 @@ def grids(labels: Sequence[str], views: Sequence[RunView]) -> str:
 def score_table(labels: Sequence[str], views: Sequence[RunView]) -> str:
     """The newest and the best value of every score of any run; the best of a line stands out."""
     found = [
-        {score.key: score for score in scores.of_rows(view.rows, view.directions, view.best)}
-        for view in views
+        {score.key: score for score in scores.of_rows(v.rows, v.directions, v.best, v.stage_start)}
+        for v in views
     ]
     classes, whole, parts = _classes(views), [], []
     for key in dict.fromkeys(key for own in found for key in own):

@@ -192,7 +192,7 @@ def film_data(films: Sequence[Film]) -> dict[str, Any]:
 def score_table(view: RunView) -> str:
     """The newest and the best value of every score; the parts of scores are folded."""
     whole, parts = [], []
-    for score in scores.of_rows(view.rows, view.directions, view.best):
+    for score in scores.of_rows(view.rows, view.directions, view.best, view.stage_start):
         name = metric(score.key, score.mode, view.classes)
         if view.best and score.key == view.best.metric:
             name += " <span class=tag>picks the best state</span>"

@@ -34,6 +34,7 @@ class RunView:
       folder: where the pictures are: samples/NNNNNN_<name>.png, reals.png and others.
       name: the run's name, a title.
       rows: those of metrics.jsonl.
+      stage_start: the step at which its present stage began, 0 in a run of one stage.
       sentence: what the run is.
       status: one of "training", "finished", "stopped", "interrupted", "empty".
       progress: how far it has got, in words.
@@ -53,6 +54,7 @@ class RunView:
     folder: Path
     name: str
     rows: Sequence[Row]
+    stage_start: float = 0
     sentence: str = ""
     status: str = "empty"
     progress: str = ""

@@ -15,16 +15,20 @@ class Score(NamedTuple):
 
     key: str
     newest: Extreme
-    best: Extreme | None  # None where neither direction is better, or no value is finite
+    best: Extreme | None  # None where neither direction is better, or no value can be the best
     mode: str  # "min", "max" or ""
 
 
 def of_rows(
-    rows: Iterable[Row], directions: Mapping[str, str], best: Best | None = None
+    rows: Iterable[Row],
+    directions: Mapping[str, str],
+    best: Best | None = None,
+    stage_start: float = 0,
 ) -> list[Score]:
     """The scores of a run, that which picks the best state first.
 
-    `directions` says of each metric whether lower ("min") or higher ("max") is better.
+    `directions` says of each metric whether lower ("min") or higher ("max") is better. The best
+    values are those of the steps after `stage_start`.
     """
     evaluated = [row for row in rows if row.get("kind") == "eval"]
     found = []
@@ -34,7 +38,7 @@ def of_rows(
         if best and key == best.metric:
             mode, top = best.mode, best.found
         if mode and top is None:
-            top = extreme(points, mode)
+            top = extreme(points, mode, stage_start)
         found.append(Score(key, Extreme(steps[-1].item(), float(values[-1])), top, mode))
     chosen = best.metric if best else ""
     return sorted(found, key=lambda score: score.key != chosen)[:MOST]

@@ -101,6 +101,13 @@ def extreme(points: Points, mode: str, after: float = -math.inf) -> Extreme | No
     return Extreme(steps[at].item(), float(values[at]))
 
 
+def stage_start(starts: Iterable[float], rows: Iterable[Row]) -> float:
+    """The step at which the stage of the last row begins, of those at which a run's stages begin;
+    0 if nothing is known of them. Values of other stages are those of other resolutions."""
+    last = max((row["step"] for row in rows), default=0)
+    return max((start for start in starts if start < last), default=0)
+
+
 def thinned(points: Points, most: int) -> Points:
     """At most `most` (4 or more) of the points: the first, the last, and of each stretch between
     them the lowest and the highest. Infinite values become NaN."""

@@ -156,6 +156,11 @@ class Experiment:
         pair = {"input": given, "target": image}
         return pair | (label if self.config.data.pairs in pairs.LABELLED else {})
 
+    @property
+    def stage_starts(self) -> list[int]:
+        """The steps at which the stages of training begin."""
+        return [stage.start for stage in self.system.stages]
+
     @functools.cached_property
     def carry(self) -> train_step.TrainCarry:
         """The `TrainCarry` as shapes. Tracing a step for it takes seconds for a large network."""

@@ -17,7 +17,7 @@ from gan_jax.metrics import neighbours
 from gan_jax.patience import is_gone, patient
 from gan_jax.report import epochs, grids, page
 from gan_jax.report.frames import Pictures
-from gan_jax.report.series import Row, read_rows
+from gan_jax.report.series import Row, read_rows, stage_start
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.view import view
 
@@ -105,8 +105,7 @@ def refresher(
     experiment: Experiment, folder: Path, wait: float = 0.0, ended: bool = False
 ) -> "Refresher":
     """The `Refresher` of an experiment's run."""
-    starts = [stage.start for stage in experiment.system.stages]
-    return Refresher(experiment.config.best, folder, wait, ended, starts)
+    return Refresher(experiment.config.best, folder, wait, ended, experiment.stage_starts)
 
 
 def draw_missed(refresh: "Refresher") -> None:
@@ -175,16 +174,11 @@ class Refresher:
         from gan_jax.report import curves  # here: matplotlib takes long to import
 
         best = {self._best["metric"]: self._best["mode"]}
-        return curves.draw(rows, best, self._stage_start(rows))
+        return curves.draw(rows, best, stage_start(self._starts, rows))
 
     def _epochs(self, rows: list[Row]) -> bytes | None:
         best = self._best["metric"], self._best["mode"]
-        return epochs.table(rows, best, self._stage_start(rows))
-
-    def _stage_start(self, rows: list[Row]) -> int:
-        """The step at which the stage of the last row begins; 0 if nothing is known of stages."""
-        last = max((row["step"] for row in rows), default=0)
-        return max((start for start in self._starts if start < last), default=0)
+        return epochs.table(rows, best, stage_start(self._starts, rows))
 
     @patient  # it reads many files: an error of one that passes would cost all of the page
     def _page(self, rows: list[Row]) -> bytes:

@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,14 @@ def write_config(
     facts: Facts,
     resumed: int | None = None,
     budget: dict[str, Any] | None = None,
+    starts: Sequence[int] = (),
 ) -> None:
     """Writes config.json: the resolved config with the command, versions, git revision, devices and
     facts, the time of this start of the run, and that of its first.
 
     `resumed` is the step after which a run goes on that had begun before, None for a new run. A
     line about it is added to config.log. `budget` says which keys of a new run were chosen for its
-    time; see `budget.choose`.
+    time; see `budget.choose`. `starts` are the steps at which its stages begin.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = _read(folder / "config.json")
@@ -61,6 +63,8 @@ def write_config(
     }
     if chosen := before.get("budget") if resumed is not None else budget:
         values["budget"] = chosen
+    if len(starts) > 1:
+        values["stage_starts"] = list(starts)
     # first the log: what has changed can be read off config.json until that is written
     config_log.note(folder, resumed or 0, {} if resumed is None else before, values)
     write_json(folder / "config.json", values)

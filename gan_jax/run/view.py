@@ -21,7 +21,15 @@ from gan_jax.metrics.directions import direction
 from gan_jax.report.names import words
 from gan_jax.report.panels import Best
 from gan_jax.report.run_view import RunView, SavedState, Setting
-from gan_jax.report.series import Extreme, Row, as_number, by_name, extreme, read_rows
+from gan_jax.report.series import (
+    Extreme,
+    Row,
+    as_number,
+    by_name,
+    extreme,
+    read_rows,
+    stage_start,
+)
 from gan_jax.run import claims
 from gan_jax.run import folder as folders
 
@@ -51,7 +59,8 @@ def view(
     about, summary = _read(folder / "config.json"), folders.read_summary(folder)
     config = _section(about, "config")
     status, progress = _status(folder, rows, summary, training)
-    best = _best(folder, rows, config)
+    start = stage_start(_numbers(about.get("stage_starts")), rows)
+    best = _best(folder, rows, config, start)
     command = _words(about.get("command"))
     shown = shlex.join(command) or _call(folder, status)
     states, left_out = _states(folder, best)
@@ -60,6 +69,7 @@ def view(
         folder=folder,
         name=folder.resolve().name,
         rows=rows,
+        stage_start=start,
         sentence=_sentence(about, config, command),
         status=status,
         progress=progress + _total(config) if rows else progress,
@@ -95,6 +105,11 @@ def _words(found: Any) -> list[str]:
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
+def _numbers(found: Any) -> list[float]:
+    numbers = map(as_number, found) if isinstance(found, list) else ()
+    return [number for number in numbers if number is not None]
+
+
 def _status(
     folder: Path, rows: Sequence[Row], summary: Mapping[str, Any], training: bool | None
 ) -> tuple[str, str]:
@@ -122,11 +137,13 @@ def _total(config: Mapping[str, Any]) -> str:
     return f" of {int(count):,}" if unit in ("", "steps") else f"; the run has {count} {unit}"
 
 
-def _best(folder: Path, rows: Sequence[Row], config: Mapping[str, Any]) -> Best | None:
+def _best(
+    folder: Path, rows: Sequence[Row], config: Mapping[str, Any], start: float
+) -> Best | None:
     """The metric that picks the best state, and its best value.
 
-    In a run of several stages the best value is that of the last stage, as values of different
-    resolutions cannot be compared.
+    In a run of several stages the best value is that of the last stage, which begins at `start`, as
+    values of different resolutions cannot be compared.
     """
     chosen = _section(config, "best")
     metric, mode = chosen.get("metric"), chosen.get("mode")
@@ -138,7 +155,7 @@ def _best(folder: Path, rows: Sequence[Row], config: Mapping[str, Any]) -> Best 
         value = _best_value(saved[last])
         return Best(metric, mode, None if value is None else Extreme(last[1], value))
     points = by_name(row for row in rows if row.get("kind") == "eval").get(metric, {}).get("eval")
-    return Best(metric, mode, extreme(points, mode) if points else None)
+    return Best(metric, mode, extreme(points, mode, start) if points else None)
 
 
 def _best_value(state: Path) -> float | None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
-from gan_jax.report import curves
+from gan_jax.report import curves, scores
 from gan_jax.run import pictures, provenance
 from gan_jax.run.view import view
 from tests.helpers.run_folders import CONFIG, Parsed, make, rows, write_rows
@@ -87,6 +87,26 @@ def test_the_best_value_is_that_of_the_last_stage(tmp_path):
         ("best/stage0/300", 300, "best of stage 0: Fréchet distance, classifier features 4"),
         ("checkpoints/400", 400, "newest; training goes on from here"),
     ]
+
+
+def test_the_best_scores_are_those_of_the_last_stage(tmp_path):
+    """Of all metrics, and before there is a best state; config.json says where the stages begin."""
+    run = make(tmp_path / "a")
+    write_rows(run, rows(scores=lambda step: {"fd_classifier": step / 100, "swd": step / 50}))
+    about = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(about | {"stage_starts": [0, 300]}))
+    seen = view(run)
+    assert (seen.stage_start, seen.best) == (300, ("fd_classifier", "min", (400, 4.0)))
+    found = {score.key: score for score in scores.of_rows(*_of(seen))}
+    everywhere = {score.key: score for score in scores.of_rows(*_of(seen)[:3])}
+    assert (found["swd"].best, everywhere["swd"].best) == ((400, 8.0), (100, 2.0))
+    for wrong in ("x", [None, "y"], 3):
+        (run / "config.json").write_text(json.dumps(about | {"stage_starts": wrong}))
+        assert view(run).stage_start == 0
+
+
+def _of(seen):
+    return seen.rows, seen.directions, seen.best, seen.stage_start
 
 
 def test_a_run_without_a_command_line_goes_on_from_python(tmp_path):

@@ -82,7 +82,10 @@ def grown(tmp_path_factory):
 def test_a_run_grows_to_its_full_size(grown):
     assert grown.summary["reason"] == "finished"
     model = gan_jax.load(grown.folder)
-    assert [s.resolution for s in model.experiment.system.stages] == [4, 8, 8, 16, 16]
+    stages = model.experiment.system.stages
+    assert [s.resolution for s in stages] == [4, 8, 8, 16, 16]
+    about = json.loads((grown.folder / "config.json").read_text())
+    assert about["stage_starts"] == [s.start for s in stages]
     assert model.sample(range(3)).shape == (3, 16, 16, 1)
     assert gan_jax.load(grown.folder, "best").stage.resolution == 16
     rows = [json.loads(line) for line in (grown.folder / "metrics.jsonl").read_text().splitlines()]
