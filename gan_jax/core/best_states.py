@@ -29,6 +29,24 @@ class Best:
             return False
         return than is None or (value < than if self.lowest else value > than)
 
+    def among(self, values: Mapping[int, float | None]) -> int | None:
+        """The step with the best of these values; without any that can be compared, the last step.
+
+        None if there are no steps."""
+        chosen: tuple[int, float] | None = None
+        for step, value in sorted(values.items()):
+            if value is not None and self.better(value, chosen and chosen[1]):
+                chosen = step, value
+        return max(values, default=None) if chosen is None else chosen[0]
+
+
+def on_disk(folder: Path, stage: int, rule: Best) -> tuple[int, float | None] | None:
+    """(step, value) of the best of the states of a stage in `folder`, a run's `best/`; None if
+    there are none, a value of None or NaN if it cannot be read."""
+    values = _values(states_in(Path(folder) / f"stage{stage}"))
+    step = rule.among(values)
+    return None if step is None else (step, values[step])
+
 
 class BestStates:
     """The best state of each stage, in `best/stage<i>/<step>/`.
@@ -90,19 +108,12 @@ class BestStates:
             states = states_in(self.folder / f"stage{at}")
             values = _values(states)  # read once: the disk may answer otherwise the next time
             past = [step for step in values if resumable is not None and step <= resumable]
-            needed = {self._best(values), self._best({step: values[step] for step in past})}
+            newest = {step: values[step] for step in past}
+            needed = {self.rule.among(values), self.rule.among(newest)}
             # one that the disk does not give may be the best
             needed |= {step for step, value in values.items() if value is None}
             for step in states.keys() - needed:
                 state_writer.remove(states[step])
-
-    def _best(self, values: Mapping[int, float | None]) -> int | None:
-        """The step of the best of these states; without a value that can be read, the last."""
-        chosen: tuple[int, float] | None = None
-        for step, value in sorted(values.items()):
-            if value is not None and self.rule.better(value, chosen and chosen[1]):
-                chosen = step, value
-        return max(values, default=None) if chosen is None else chosen[0]
 
     def path(self, stage: int) -> Path | None:
         """The folder of a stage's best state, None where there is none yet."""
@@ -110,7 +121,7 @@ class BestStates:
         def best() -> int | None:
             if stage in self._writers:
                 self._writers[stage].wait()
-            return self._best(_values(states_in(self.folder / f"stage{stage}")))
+            return self.rule.among(_values(states_in(self.folder / f"stage{stage}")))
 
         step = cluster.decided("the best state", best)
         return None if step is None else self.folder / f"stage{stage}" / str(step)

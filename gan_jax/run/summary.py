@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from gan_jax import heaps
-from gan_jax.core.best_states import Best
+from gan_jax.core import best_states
 from gan_jax.core.console import clock, shown
 from gan_jax.core.job import Outcome
 from gan_jax.errors import UserError
@@ -57,15 +57,20 @@ def _rate_line(rate, steps: int) -> str:
 
 def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float) -> dict:
     """The content of summary.json. `began` is when this process started, as in time.time()."""
-    progress, rule = outcome.progress, experiment.config.best
+    progress, section = outcome.progress, experiment.config.best
+    rule = best_states.Best(section.metric, section.mode == "min")
     best = progress.best_value, progress.best_step
     scores, scores_step = outcome.scores, outcome.scores_step
     if not scores:  # an earlier process was killed after it had evaluated
         scores_step, scores = _last_scores(folder)
-        better = Best(rule.metric, rule.mode == "min").better
         # what only the end of the run made due is not in its progress
-        if scores_step == outcome.step and better(scores.get(rule.metric, math.nan), best[0]):
+        if scores_step == outcome.step and rule.better(scores.get(rule.metric, math.nan), best[0]):
             best = scores[rule.metric], scores_step
+    # nor is what only the end of a shorter run did, which this one went on from
+    stage = min(progress.stage, len(experiment.system.stages) - 1)
+    step, value = best_states.on_disk(folder / "best", stage, rule) or (None, None)
+    if value is not None and rule.better(value, best[0]):
+        best = value, step
     return {
         "reason": outcome.reason,
         "step": outcome.step,

@@ -19,7 +19,7 @@ from gan_jax.core.state_writer import Gone, SaveFailed
 from gan_jax.core.train_step import NonFinite
 from gan_jax.errors import UserError
 from gan_jax.modes import door
-from gan_jax.report import curves
+from gan_jax.report import curves, series
 from gan_jax.run import claims, memory, missing, pictures
 from gan_jax.run import folder as folders
 from gan_jax.run.experiment import Experiment
@@ -336,6 +336,22 @@ def test_a_summary_that_a_kill_prevented_names_the_best_that_only_the_end_had_me
     training.train(made, tmp_path)
     found = folders.read_summary(tmp_path)
     assert (found["best"], found["scores"]) == (whole["best"], whole["scores"])
+
+
+def test_the_best_state_of_a_shorter_run_stays_the_best_of_a_longer_one(tmp_path):
+    """The end of the shorter run alone measured it: it is in no progress, but on the disk."""
+    often = config(3)
+    often.run.eval_every = "1"
+    training.train(often, tmp_path / "often")
+    rows = series.read_rows(tmp_path / "often" / "metrics.jsonl")
+    second, third = [row["val/gen"] for row in rows if row["kind"] == "eval"][1:]
+    run = tmp_path / "run"
+    for steps in (2, 3):
+        made = config(steps)
+        made.best.update(metric="val/gen", mode="min" if second < third else "max")
+        training.train(made, run)
+        assert folders.read_summary(run)["best"]["step"] == 2
+    assert [step for _, step in saved_states.best_states_in(run / "best")] == [2]
 
 
 def test_pictures_that_cannot_be_drawn_are_drawn_the_next_time(run, monkeypatch, lines):
