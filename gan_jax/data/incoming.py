@@ -14,7 +14,9 @@ import lzma
 import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gan_jax import files
 from gan_jax.data import config as config_data
@@ -22,6 +24,7 @@ from gan_jax.data import sharding
 from gan_jax.data.config import Options
 from gan_jax.data.header_cache import fingerprint
 from gan_jax.data.sources.arrays import Opened
+from gan_jax.data.sources.decode import DEEP_BITS
 from gan_jax.data.sources.folders import open_folder
 from gan_jax.data.sources.lmdb import is_lmdb, open_lmdb
 from gan_jax.data.sources.tfds import open_tfds
@@ -39,17 +42,17 @@ PIECE = 2**22  # bytes that are unpacked at a time
 
 
 @contextlib.contextmanager
-def opened(source: str, labels: str, out: str) -> Iterator[Opened]:
+def opened(source: str, labels: str, out: str, deep_bits: int = DEEP_BITS) -> Iterator[Opened]:
     """The set that `source` names, see the top of this file, for the block that stores it in `out`.
 
-    `labels` is one of LABELS, as config.data.labels.
+    `labels` is one of LABELS, as config.data.labels; `deep_bits` as config.data.deep_bits.
 
     Raises ArgumentError of the parameter `source` for a set that cannot be opened, and of `out` if
     there is no place to unpack one, or another process unpacks it there.
     """
     with _unpacked(source, out) as place:
         with _about(source, place):
-            found = _open(place, labels)
+            found = _open(place, labels, deep_bits)
         yield found
 
 
@@ -110,7 +113,7 @@ def _about(source: str, place: str = "") -> Iterator[None]:
         raise ArgumentError("source", f"={source}: {said}") from error
 
 
-def _open(source: str, labels: str) -> Opened:
+def _open(source: str, labels: str, bits: int) -> Opened:
     if source.startswith(TFDS):
         name, _, splits = source.removeprefix(TFDS).partition(":")
         train, _, validation = splits.partition(",")
@@ -118,11 +121,13 @@ def _open(source: str, labels: str) -> Opened:
         place = os.environ.get("TFDS_DATA_DIR", "")
         return open_tfds(_checked(source="tfds", path=place, name=name, labels=labels, **split))
     if is_lmdb(source):
-        return open_lmdb(source, "config.data.path")
-    return open_folder(_checked(source="folder", path=source, labels=labels))
+        return open_lmdb(source, "config.data.path", bits)
+    found = open_folder(_checked(source="folder", path=source, labels=labels, deep_bits=bits))
+    remarks = tuple(line.replace("config.data.deep_bits", "deep_bits") for line in found.remarks)
+    return replace(found, remarks=remarks)
 
 
-def _checked(**values: str) -> Options:
+def _checked(**values: Any) -> Options:
     """The section with these values. Raises UserError for values that do not fit each other."""
     return config_data.read(Options(**values))
 

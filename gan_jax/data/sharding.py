@@ -26,6 +26,7 @@ from gan_jax.data import storing
 from gan_jax.data.progress import Progress, Silent
 from gan_jax.data.sources import shards
 from gan_jax.data.sources.arrays import Opened
+from gan_jax.data.sources.decode import DEEP_BITS
 from gan_jax.data.storing import Split, Wanted, splits_of
 from gan_jax.errors import ArgumentError
 
@@ -114,7 +115,10 @@ def _plan(opened: Opened, wanted: Wanted) -> dict[str, Any]:
         for i in range(len(split.source)):
             label = "" if labels is None else labels[i]
             digest.update(f"{split.source.name(i)}\0{label}\n".encode("utf-8", "replace"))
-    return {"images": digest.hexdigest(), "classes": list(opened.class_names), **asdict(wanted)}
+    settings = asdict(wanted)
+    if settings["deep_bits"] == DEEP_BITS:
+        del settings["deep_bits"]  # calls of earlier revisions go on
+    return {"images": digest.hexdigest(), "classes": list(opened.class_names), **settings}
 
 
 def _check_empty(folder: Path) -> None:

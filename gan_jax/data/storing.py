@@ -50,11 +50,14 @@ class Wanted:
             as config.data.resize=squash with a bicubic filter.
         encoding: of images that are not stored as they are, one of ENCODINGS. Grey images, and
             those too large for it, are stored as png instead of webp.
+        deep_bits: how many bits grey files of 16 bits use, as config.data.deep_bits. With fewer
+            than 16 these files are stored with 8 bits, whatever their size.
     """
 
     size: int = 0
     resize: str = "crop"
     encoding: str = "webp"
+    deep_bits: int = decode.DEEP_BITS
 
 
 class Stored(NamedTuple):
@@ -70,7 +73,7 @@ def stored(source: Any, i: int, wanted: Wanted) -> Stored:
     """Image i of a source, read to its end. A file whose image has the wanted size already is
     stored byte by byte."""
     try:
-        read, content = _opened(source, i)
+        read, content = _opened(source, i, wanted.deep_bits)
         image = read()
     except decode.UnreadableError as error:
         return Stored(UNREADABLE, reason=str(error))
@@ -82,15 +85,17 @@ def stored(source: Any, i: int, wanted: Wanted) -> Stored:
     return Stored(verdict, encoded(made, wanted.encoding), made.shape)
 
 
-def _opened(source: Any, i: int) -> tuple[Callable[[], np.ndarray], bytes]:
-    """(a function that reads image i, its file). The file is b"" for images without one."""
+def _opened(source: Any, i: int, bits: int) -> tuple[Callable[[], np.ndarray], bytes]:
+    """(a function that reads image i, its file). The file is b"" for images without one, and for
+    one that says more with `bits` than with 16."""
     if not hasattr(source, "content"):
         return partial(_plain, source, i), b""
     content = source.content(i)
     if not content:
         return partial(_plain, source, i), b""
-    bits = getattr(source, "bits", decode.DEEP_BITS)
-    return decode.reader(content, source.name(i), bits), content
+    name = source.name(i)
+    scaled = bits < decode.DEEP_BITS and decode.deepest(partial(io.BytesIO, content), name)[1]
+    return decode.reader(content, name, bits), b"" if scaled else content
 
 
 def _plain(source: Any, i: int) -> np.ndarray:

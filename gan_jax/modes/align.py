@@ -17,6 +17,7 @@ SIZE = flags.integer(FLAGS, "size", 256, "Side of the crops in pixels.")
 FACE_SCALE = flags.number(
     FLAGS, "face_scale", 0.7, "Size of the face in its crop, 0.7 as in WarpGAN."
 )
+DEEP_BITS = flags.deep_bits(FLAGS)
 PARAMETERS = {"source": "input"}
 
 
@@ -32,5 +33,6 @@ def main(config, workdir: str) -> int:
         SIZE.value,
         FACE_SCALE.value,
         FACES.value,
+        DEEP_BITS.value,
     )
     return 0

@@ -242,6 +242,13 @@ def count(own: FlagValues, help: str) -> FlagHolder[int]:
     return integer(own, "count", 0, help)
 
 
+def deep_bits(own: FlagValues) -> FlagHolder[int]:
+    """--deep_bits: how deep grey files are."""
+    return integer(
+        own, "deep_bits", 16, "How many bits grey images of 16 bits a pixel use, 9 to 16."
+    )
+
+
 def data(own: FlagValues) -> FlagHolder[str]:
     """--data: where the data of a run are now."""
     return string(

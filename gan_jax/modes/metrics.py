@@ -27,9 +27,7 @@ FEATURE_CLASSIFIER = flags.place(
     FLAGS, "feature_classifier", "", "The run of a classifier whose features metrics compare."
 )
 COUNT = flags.count(FLAGS, "At most this many images of each set; 0: all.")
-DEEP_BITS = flags.integer(
-    FLAGS, "deep_bits", 16, "How many bits grey images of 16 bits a pixel use, 9 to 16."
-)
+DEEP_BITS = flags.deep_bits(FLAGS)
 FEW = flags.switch(
     FLAGS, "few", False, "Allow a Frechet distance of fewer images than features, which is biased."
 )

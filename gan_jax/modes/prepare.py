@@ -46,6 +46,7 @@ LABELS = flags.choice(
     ("auto", "none", "folder", "prefix", "json"),
     "What the classes are, as config.data.labels: auto, none, folder, prefix or json.",
 )
+DEEP_BITS = flags.deep_bits(FLAGS)
 PARAMETERS = {"source": "input"}
 
 
@@ -55,7 +56,7 @@ def main(config, workdir: str) -> int:
     from gan_jax.modes.actions import prepare, store
 
     if not INPUT.value:
-        for flag in (SIDE, FIT, ENCODING, LABELS):
+        for flag in (SIDE, FIT, ENCODING, LABELS, DEEP_BITS):
             if flag.value != flag.default:
                 raise ArgumentError(
                     flag.name, ": is about images of your own; name them by --input"
@@ -64,5 +65,6 @@ def main(config, workdir: str) -> int:
         return 0
     if NAME.value or FROM.value:
         raise ArgumentError("input", ": stores images; leave --name and --from out")
-    store.store(INPUT.value, OUT.value, SIDE.value, FIT.value, ENCODING.value, LABELS.value)
+    size = (SIDE.value, FIT.value, ENCODING.value)
+    store.store(INPUT.value, OUT.value, *size, LABELS.value, DEEP_BITS.value)
     return 0

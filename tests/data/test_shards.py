@@ -116,6 +116,31 @@ def test_squashed_squares_in_a_zip(readable, tmp_path):
     assert [json.loads(line)["stored"] for line in lines] == names
 
 
+def test_grey_files_of_twelve_bits(tmp_path, lines):
+    """What is resized is stored with 8 bits, and so is what has the size already: a run cannot say
+    of the one that it has 12 bits, and not of the other."""
+    (tmp_path / "photos").mkdir()
+    for side in (10, 14, 12, 11):  # a batch
+        ramp = np.linspace(0, 4095, side * side).astype(np.uint16).reshape(side, side)
+        Image.fromarray(ramp).save(tmp_path / "photos" / f"{side}.png")
+    store(tmp_path / "photos", tmp_path / "dark", 10)
+    assert any("values of 16 bits end at 4,095" in line and " deep_bits=12 " in line
+               for line in lines)  # fmt: skip
+    lines.clear()
+    assert store(tmp_path / "photos", tmp_path / "shards", 10, deep_bits=12) == {
+        "kept": 1, "resized": 3,
+    }  # fmt: skip
+    assert not any("16 bits" in line for line in lines)
+    asked = {"resolution": 10, "validation_fraction": 0}
+    photos = opened("folder", tmp_path / "photos", resize="crop", deep_bits=12, **asked)
+    assert_same_data(
+        photos, opened("shards", tmp_path / "shards", resize="none", **asked), ("train",)
+    )
+    dark = opened("shards", tmp_path / "dark", resize="none", **asked)
+    assert dark.all("train")["image"].max() < 16
+    refused_argument("deep_bits", "^=8", store, "photos", tmp_path / "more", 10, deep_bits=8)
+
+
 def test_a_process_reads_only_its_own_records(written, monkeypatch):
     whole = opened("shards", written)
     parts = [opened("shards", written, share(index, 2)) for index in range(2)]

@@ -177,6 +177,24 @@ def test_faces_are_as_large_as_those_the_run_was_trained_on(run, tmp_path, monke
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
+def test_a_grey_photo_has_the_depth_of_the_runs_images(run, tmp_path):
+    """Alone and in a folder."""
+    model = caricature.load(run, "newest")
+    stored = configs.plain(model.config)
+    stored["data"]["deep_bits"] = 12
+    experiment = copy.copy(model.experiment)
+    experiment.config = configs.typed(stored)
+    other = Model(experiment, model.state, model.step, model.stage)
+    (tmp_path / "in").mkdir()
+    ramp = np.linspace(0, 4095, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
+    Image.fromarray(ramp).save(tmp_path / "in" / "deep.png")
+    photos = caricature.Photos(other, Alignment())
+    for source in (tmp_path / "in" / "deep.png", tmp_path / "in"):
+        [(name, image)] = photos.read(str(source), "source")
+        assert name == "deep"
+        assert np.array_equal(image[..., 0], ramp >> 4)
+
+
 WRONG = {
     "unaligned": (dict(source="big.png"), "big.png is 40x60 and not an aligned face of 32x32"),
     "no image": (dict(source="none.png"), "none.png"),

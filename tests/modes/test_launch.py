@@ -20,14 +20,14 @@ READS = {
     "evaluate": "state data +",
     "metrics": "real fake metrics inception resize lpips feature_classifier count deep_bits few "
     "seed kid_subsets kid_subset_size splits save_stats out",
-    "prepare": "name out from input side fit encoding labels",
+    "prepare": "name out from input side fit encoding labels deep_bits",
     "report": "out",
     "translate": "input out state weights layout first_seed classes +",
     "upsample": "input out state weights layout first_seed classes +",
     "invert": "input out state weights layout first_seed classes +",
     "caricature": "input out num_styles scale style_from style_seed landmarks detector faces "
     "free_size state",
-    "align": "input out landmarks detector faces size face_scale",
+    "align": "input out landmarks detector faces size face_scale deep_bits",
     "interpolate": "out seeds classes state weights seconds fps smoothing data +",
     "timelapse": "out seconds fps time_warp weights",
     "likelihood": "out state count data +",

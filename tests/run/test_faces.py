@@ -58,6 +58,27 @@ def test_no_face():
         assert "a file of landmarks" in message
 
 
+def test_grey_photos_of_twelve_bits(tmp_path, lines):
+    (tmp_path / "photos").mkdir()
+    deep = np.asarray(Image.fromarray(IMAGE).convert("L")).astype(np.uint16) << 4
+    Image.fromarray(deep).save(tmp_path / "photos" / "a.png")
+    (tmp_path / "lines.txt").write_text(line("a.png", 30, 10, 40))
+    shown = {}
+    for bits in (16, 12):
+        lines.clear()
+        out = tmp_path / str(bits)
+        known = {"landmarks": str(tmp_path / "lines.txt"), "size": 24}
+        [file] = align.run(str(tmp_path / "photos"), out, **known, deep_bits=bits)
+        with Image.open(file) as image:
+            shown[bits] = np.asarray(image)
+        assert any("deep_bits=12 gives" in text for text in lines) == (bits == 16)
+    assert shown[16].max() < 16 < shown[12].max()
+    points = alignment.read_landmarks(str(tmp_path / "lines.txt"))["a.png"][0]
+    grey = np.repeat((deep >> 4).astype(np.uint8)[:, :, None], 3, axis=2)
+    assert np.array_equal(shown[12], alignment.align(grey, points, 24))
+    refused_argument("deep_bits", "^=17", align.run, "a", "b", "c", deep_bits=17)
+
+
 def test_settings_that_are_refused():
     detect = seen(*THREE)
     refused_argument("landmarks", "^ and detector: both are missing", Faces)

@@ -13,7 +13,8 @@ from PIL import Image
 from gan_jax.core.console import ProgressBar
 from gan_jax.data import alignment
 from gan_jax.data.sources import decode, listing
-from gan_jax.errors import ArgumentError, argument
+from gan_jax.data.sources.folders import FileSource
+from gan_jax.errors import ArgumentError, argument, within
 from gan_jax.files import check_folder
 from gan_jax.modes.actions import output
 from gan_jax.run.faces import Detect, Faces, NoFaceError
@@ -54,6 +55,7 @@ def run(
     size: int = 256,
     face_scale: float = alignment.SCALE,
     faces: str = "largest",
+    deep_bits: int = decode.DEEP_BITS,
 ) -> list[Path]:
     """Aligns the faces of every image of the folder or zip `source`; returns the files.
 
@@ -63,7 +65,8 @@ def run(
     image without a face or a line in the landmarks file, or one that cannot be read, is left out
     and named on the console and in not_aligned.txt.
 
-    `landmarks`, `detector`, `faces`, `size`, `face_scale`: see gan_jax.run.faces.Faces.
+    `landmarks`, `detector`, `faces`, `size`, `face_scale`: see gan_jax.run.faces.Faces;
+    `deep_bits` as config.data.deep_bits.
 
     If much of the crops lies outside their images, a note says how much, and how to reduce it.
 
@@ -74,9 +77,11 @@ def run(
         raise ArgumentError("source", " is missing: name a folder or a .zip of images")
     if not str(out):
         raise ArgumentError("out", " is missing: name a folder for the crops")
-    with argument("source"):
+    with argument("source", "deep_bits"):
+        within("deep_bits", deep_bits, 9, decode.DEEP_BITS)
         files = listing.open_files(source, "source")
         names = listing.image_names(files, "source")
+    photos = FileSource(files, names, [0] * len(names), deep_bits)
     folder = Path(out)
     targets = _targets(names)
     _check_apart(folder, Path(source), targets.values())
@@ -85,7 +90,7 @@ def run(
     _check_known(finder, names)
     if len(names) >= MANY:
         logger.info(f"looking for faces in {len(names):,} images")
-    done = _align_all(finder, files, targets, folder)
+    done = _align_all(finder, photos, targets, folder)
     _list(folder, done.left_out)
     if not done.made:
         name, reason = next(iter(done.left_out.items()))
@@ -93,8 +98,8 @@ def run(
             "source",
             f"={source}: none of {len(names)} images could be aligned; the first, {name}: {reason}",
         )
-    if beside := listing.left_out(files, names):
-        logger.info(f"passed over in {files.root}: {beside}")
+    for line in photos.remarks("deep_bits"):
+        logger.info(line)
     logger.info(_summary(finder, names, folder, done))
     for line in _scale_notes(done.places, finder.scale):
         logger.warning(line)
@@ -102,17 +107,17 @@ def run(
 
 
 def _align_all(
-    faces: Faces, files: listing.Files, targets: dict[str, PurePosixPath], folder: Path
+    faces: Faces, photos: FileSource, targets: dict[str, PurePosixPath], folder: Path
 ) -> Aligned:
     """Cuts the faces out of every image and writes them."""
     done, taken = Aligned(), set(targets.values())
     progress = ProgressBar(len(targets), "image")
-    for number, (name, target) in enumerate(targets.items(), 1):
+    for number, (name, target) in enumerate(targets.items()):
         try:
-            image = decode.decode(lambda name=name: files.open(name), name)
-            crops = _cut(faces, decode.to_channels(image, 3), name)
+            crops = _cut(faces, decode.to_channels(photos.image(number), 3), name)
         except (NoFaceError, decode.UnreadableError) as error:
-            done.left_out[name] = str(error).removeprefix(f"{name}: ")
+            reason = str(error).removeprefix(f"{photos.files.root}/")
+            done.left_out[name] = reason.removeprefix(f"{name}: ")
         else:
             for path, (crop, place) in zip(_numbered(target, len(crops)), crops, strict=True):
                 if path != target and path in taken:
@@ -121,7 +126,7 @@ def _align_all(
                 _save(folder / path, crop)
                 done.made[folder / path] = name
                 done.places.append(place)
-        progress(number)
+        progress(number + 1)
     return done
 
 

@@ -229,7 +229,8 @@ class Photos:
         path = Path(source)
         if path.is_file() and path.suffix.lower().lstrip(".") in EXTENSIONS:
             try:
-                yield path.stem, path.name, decode.decode(partial(path.open, "rb"), source)
+                bits = self.model.config.data.deep_bits
+                yield path.stem, path.name, decode.decode(partial(path.open, "rb"), source, bits)
             except decode.UnreadableError as error:
                 raise UserError(f"{key}: cannot read {error}; replace it") from error
             return
