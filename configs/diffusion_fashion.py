@@ -5,8 +5,8 @@
 
 The first command writes data/fashion_mnist, a folder of the four idx files. Those of Debian's
 package dataset-fashion-mnist are found too, and --config.data.path names another folder. The
-network and settings of diffusion_mnist, on garments of a class on demand with dropped classes:
---guidance=2. Variants, separated by commas:
+network and settings are those of diffusion_mnist. The class of a garment can be chosen, and since
+some classes are dropped in training, --guidance=2 strengthens it. Variants, separated by commas:
 
     unconditional  no classes
     tiny           seconds, synthetic data

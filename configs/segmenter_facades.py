@@ -18,7 +18,8 @@ Cost: about eight minutes on two CPU cores.
 After ten epochs the 100 validation pairs give pixel accuracy 0.586, class accuracy 0.343 and class
 IoU 0.244. JPEG mixes the colours at the edges of regions, which makes a third class of about 9 % of
 a map's pixels; over those within 32 levels of a palette colour, 79 % of all, the three are 0.667,
-0.413 and 0.303. Decorations and pillars are never named, blinds seldom: there are few.
+0.413 and 0.303. The network never names decorations and pillars and seldom names blinds,
+of which there are few.
 
 Variant `tiny`: seconds, synthetic pairs.
 """

@@ -10,7 +10,8 @@ Cost: 36 minutes on two CPU cores.
 
 Photos and caricatures of 100 people who do not exist; 24 others are held out. How far a caricature
 moves each landmark is known, so the metric exaggeration compares the learned warp with the truth.
-The networks are a quarter as wide as the paper's, with the warp head and batches of 4 pairs.
+The generator is a quarter as wide as the paper's and the discriminator half as wide, with the warp
+head and batches of 4 pairs.
 
 Variants, separated by commas:
 

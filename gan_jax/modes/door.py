@@ -6,7 +6,8 @@
 
 Running the same command again resumes. Without --workdir each run gets a folder of its own in
 runs/. Exit status: 0 done, 1 something to fix, 2 a flag that is not understood, 75 stopped by a
-signal with the state saved, 74 stopped because the state could not be saved.
+signal, with what training had reached saved, 74 a state that could not be saved, or something that
+could not be copied to a bucket.
 """
 
 import os
