@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import header_cache
+from gan_jax.data import header_cache, kept_pictures
 from gan_jax.data.config import RANDOM, Options
 from gan_jax.data.decoding import Decoder
 from gan_jax.data.prepare import Prepare
@@ -32,6 +32,7 @@ class Examples:
         self.options = options
         self.unreadable: set[int] = set()  # rows, which are replaced by other rows
         self.prepare: Prepare | None = None
+        self._pictures: kept_pictures.KeptPictures | None = None  # while `keep` reads
         # set by `keep`: squares [n, R, R, C] if no crop is random, else bases n x [h, w, C]; labels
         # [n] with either
         self.squares: np.ndarray | None = None
@@ -108,8 +109,14 @@ class Examples:
             base, labels[row], name = self._load(row)
             images[row] = base if whole_images else self.prepare.square(base, name)
 
-        with reported(getattr(self.source, "work", IN_MEMORY), len(self), progress) as done:
+        self._pictures = kept_pictures.of(self.source)
+        drawn = self._pictures is not None and self._pictures.found
+        work = IN_MEMORY if drawn else getattr(self.source, "work", IN_MEMORY)
+        with reported(work, len(self), progress) as done:
             _each(pool, read, len(self), done)
+        if self._pictures is not None:
+            self._pictures.keep()
+            self._pictures = None
         if whole_images:
             self.bases = images
         else:
@@ -167,8 +174,8 @@ class Examples:
                 continue
             i = int(self.indices[candidate])
             try:
-                name = self.name(candidate)
-                return self.prepare.base(self.source.image(i), name), self._label(i), name
+                name, image = self.name(candidate), (self._pictures or self.source).image(i)
+                return self.prepare.base(image, name), self._label(i), name
             except UnreadableError as error:
                 self._unreadable(candidate, error)
         count = len(list(self.stand_ins(row)))

@@ -1,25 +1,20 @@
 """The shapes of a set's images, kept between runs, so that its headers are read once.
 
 An entry is found by the names, lengths and times of all files: a set in which any of them has
-changed is another set. It lies in the user's folder for caches; without a place to write, headers
-are read again.
+changed is another set.
 """
 
-import contextlib
 import hashlib
-import io
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_jax import caches, files, npz
+from gan_jax.data.array_cache import Kind
 
-FOLDER = "headers"
-ARRAY = "shapes"
+KIND = Kind("headers", 20)
 LEAST = 10_000  # images; the headers of fewer are read in two seconds
-MOST = 20  # sets that are kept, those used last
 
 Shapes = np.ndarray  # int32 [N, 3], rows of 0 where nothing is known
 
@@ -30,39 +25,13 @@ def load(source: Any) -> Shapes | None:
     if len(source) < LEAST or not hasattr(source, "fingerprint"):
         return None
     empty = np.zeros((len(source), 3), np.int32)
-    try:
-        path = _path(source)
-        with npz.opened(path) as stored:
-            header = stored.header(ARRAY)
-            if (header.shape, header.dtype) != (empty.shape, empty.dtype):
-                return empty
-            found = stored.read(ARRAY)
-        os.utime(path)
-    except (OSError, KeyError, npz.NpzError):
-        return empty
-    return found if found.min() >= 0 else empty
+    found = KIND.load(lambda: source.fingerprint, empty)
+    return empty if found is None or found.min() < 0 else found
 
 
 def keep(source: Any, shapes: Shapes) -> None:
     """Stores what is known of the images of a source, if there is a place for it."""
-    packed = io.BytesIO()
-    np.savez(packed, **{ARRAY: shapes})
-    with contextlib.suppress(OSError):
-        path = _path(source)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, packed.getvalue())
-        _forget(path.parent)
-
-
-def _path(source: Any) -> Path:
-    return caches.folder() / FOLDER / f"{source.fingerprint}.npz"
-
-
-def _forget(folder: Path) -> None:
-    """Removes the entries beyond the newest MOST."""
-    entries = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in entries[MOST:]:
-        path.unlink(missing_ok=True)
+    KIND.keep(lambda: source.fingerprint, shapes)
 
 
 def fingerprint(root: Path, names: list[str], single: bool) -> str:

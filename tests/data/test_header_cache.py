@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from gan_jax.data import header_cache
+from gan_jax.data.array_cache import Kind
 from gan_jax.data.sources import decode
 from tests.helpers.data_sections import complaint, make, section
 from tests.helpers.source_files import class_folders, picture
@@ -37,7 +38,7 @@ def test_a_second_start_reads_no_header(read, tmp_path):
     assert again.description == first.description
     make(**source, split_seed=5)  # another split of the same files
     assert read == []
-    (entry,) = (tmp_path / "cache" / header_cache.FOLDER).iterdir()
+    (entry,) = (tmp_path / "cache" / header_cache.KIND.folder).iterdir()
     entry.write_bytes(entry.read_bytes()[:-30])
     make(**source)
     assert len(read) == 10
@@ -86,12 +87,12 @@ def test_without_a_place_for_it_headers_are_read_again(read, tmp_path, monkeypat
 
 
 def test_old_entries_go(read, tmp_path, monkeypatch):
-    monkeypatch.setattr(header_cache, "MOST", 2)
+    monkeypatch.setattr(header_cache, "KIND", Kind("headers", 2))
     for k in range(3):
         make(**class_folders(tmp_path / f"{k}", count=2))
-        for entry in (tmp_path / "cache" / header_cache.FOLDER).iterdir():
+        for entry in (tmp_path / "cache" / header_cache.KIND.folder).iterdir():
             os.utime(entry, (entry.stat().st_mtime - 10,) * 2)
-    assert len(list((tmp_path / "cache" / header_cache.FOLDER).iterdir())) == 2
+    assert len(list((tmp_path / "cache" / header_cache.KIND.folder).iterdir())) == 2
     read.clear()
     make(**class_folders(tmp_path / "9", count=2))
     make(**{**section(tmp_path / "2")})

@@ -5,9 +5,12 @@ identity multiplied by a factor, so it is known exactly where every feature of a
 """
 
 import copy
+import hashlib
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from gan_jax.data.config import Options
@@ -196,6 +199,17 @@ class DrawnFaces:
 
     def __len__(self) -> int:
         return self.identities * sum(self.counts)
+
+    @property
+    def recipe(self) -> str:
+        """What the pictures follow from: numbers, and the code that draws them. Raises OSError if
+        the code cannot be read."""
+        places = (self.first, self.identities, self.counts, self.before)
+        digest = hashlib.sha256(repr((*places, self.size, self.known, self.exaggeration)).encode())
+        digest.update(f"numpy {np.__version__}, Pillow {PIL.__version__}".encode())
+        for path in sorted(Path(__file__).parent.glob("*.py")):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
 
     def key(self, i: int) -> tuple[int, str, int]:
         """Identity, kind (PHOTO or CARICATURE) and number (from 1) of picture i."""

@@ -21,7 +21,8 @@ class Source(Protocol):
     """Images by number. `image` may raise UnreadableError; `name` is for messages.
 
     A source whose images take time has `work`, a `gan_jax.data.progress.Work` that says how long
-    one takes and what is done.
+    one takes and what is done. One whose images follow from numbers may have a `recipe`, see
+    `gan_jax.data.kept_pictures`.
     """
 
     known: tuple[int, int, int]  # height, width, channels if the same for all images; 0: not known
