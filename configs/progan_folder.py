@@ -6,7 +6,9 @@
 Images are cropped to their central square and shrunk to config.data.resolution, a power of two;
 those that cannot be read are skipped. A preset of the original goes with the number of devices:
 600 thousand images at every resolution and as many for every fade, 12 million in all. Where
-a mirrored image is as good as the image itself, --config.data.flip=True doubles them. Variants:
+a mirrored image is as good as the image itself, --config.data.flip=True doubles the images.
+
+Variants:
 
     laptop  up to 32 px, narrow networks and short stages, for two CPU cores
     labels  sub-folders are classes, drawn on demand (AC-GAN)

@@ -42,10 +42,13 @@ class Best:
 
 def on_disk(folder: Path, stage: int, rule: Best) -> tuple[int, float | None] | None:
     """(step, value) of the best of the states of a stage in `folder`, a run's `best/`; None if
-    there are none, a value of None or NaN if it cannot be read."""
+    there are none, a value of None if it cannot be read."""
     values = _values(states_in(Path(folder) / f"stage{stage}"))
     step = rule.among(values)
-    return None if step is None else (step, values[step])
+    if step is None:
+        return None
+    value = values[step]
+    return step, value if value is not None and math.isfinite(value) else None
 
 
 class BestStates:

@@ -104,7 +104,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     if not word:
         raise UserError(f"{key} is missing: name a folder, a .zip, an .npz or tfds:NAME")
     if word.startswith("tfds:"):
-        return _tfds(word, key, limit)
+        return _tfds(word, key, limit, bits)
     refuse_npy(word, key)
     if is_npz(word):
         named = _NPZ.fullmatch(word)
@@ -150,10 +150,11 @@ def _classes(place: Files, names: list[str], splits: str) -> tuple[list[int], tu
     return [0] * len(names), (), unlabelled
 
 
-def _tfds(word: str, key: str, limit: int) -> ImageSet:
+def _tfds(word: str, key: str, limit: int, bits: int) -> ImageSet:
     _, name, split = [*word.split(":", 2), ""][:3]
     try:
-        opened = open_tfds(Options(source="tfds", name=name, train_split=split or "test"))
+        options = Options(source="tfds", name=name, train_split=split or "test", deep_bits=bits)
+        opened = open_tfds(options)
     except UserError as error:  # its message is about config.data
         raise UserError(f"{key}={word}: cannot be read below TFDS_DATA_DIR ({error})") from error
     labelled = bool(opened.class_names)

@@ -14,7 +14,6 @@ import lzma
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +118,12 @@ def _open(source: str, labels: str, bits: int) -> Opened:
         train, _, validation = splits.partition(",")
         split = {"train_split": train or "train", "validation_split": validation}
         place = os.environ.get("TFDS_DATA_DIR", "")
-        return open_tfds(_checked(source="tfds", path=place, name=name, labels=labels, **split))
+        named = {"path": place, "name": name, "labels": labels, "deep_bits": bits}
+        return open_tfds(_checked(source="tfds", **named, **split))
     if is_lmdb(source):
         return open_lmdb(source, "config.data.path", bits)
-    found = open_folder(_checked(source="folder", path=source, labels=labels, deep_bits=bits))
-    remarks = tuple(line.replace("config.data.deep_bits", "deep_bits") for line in found.remarks)
-    return replace(found, remarks=remarks)
+    options = _checked(source="folder", path=source, labels=labels, deep_bits=bits)
+    return open_folder(options, "deep_bits")
 
 
 def _checked(**values: Any) -> Options:

@@ -2,8 +2,8 @@
 image without loss, and a verdict about it.
 
 report.jsonl has a line for each file in the order of the set: {"split", "file", "verdict": "kept",
-"resized" or "unreadable", "class" if there are classes, "stored" (where it is), or "reason" (why it
-is nowhere)}.
+"resized", "converted" or "unreadable", "class" if there are classes, "stored" (where it is), or
+"reason" (why it is nowhere)}.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ from gan_jax.data.sources.arrays import Opened
 from gan_jax.errors import UserError
 from gan_jax.files import reason
 
-KEPT, CHANGED, UNREADABLE = "kept", "resized", "unreadable"  # verdicts
+# verdicts; an image that is converted has fewer bits and its own size
+KEPT, CHANGED, CONVERTED, UNREADABLE = "kept", "resized", "converted", "unreadable"
 RESIZES = ("crop", "squash")
 ENCODINGS = ("webp", "png", "bmp")  # of images that are not stored as they are; all without loss
 AHEAD = 4  # images for each thread that may wait to be written
@@ -70,32 +71,34 @@ class Stored(NamedTuple):
 
 
 def stored(source: Any, i: int, wanted: Wanted) -> Stored:
-    """Image i of a source, read to its end. A file whose image has the wanted size already is
-    stored byte by byte."""
+    """Image i of a source, read to its end. A file whose image has the wanted size and depth
+    already is stored byte by byte."""
     try:
         read, content = _opened(source, i, wanted.deep_bits)
-        image = read()
+        image, deep = read(), content and _is_scaled(source.name(i), content, wanted.deep_bits)
     except decode.UnreadableError as error:
         return Stored(UNREADABLE, reason=str(error))
     made = _resized(image, wanted)
-    if made is None and content:
+    if made is None and content and not deep:
         return Stored(KEPT, content, image.shape)
-    verdict = KEPT if made is None else CHANGED
+    verdict = CHANGED if made is not None else CONVERTED if deep else KEPT
     made = image if made is None else made
     return Stored(verdict, encoded(made, wanted.encoding), made.shape)
 
 
 def _opened(source: Any, i: int, bits: int) -> tuple[Callable[[], np.ndarray], bytes]:
-    """(a function that reads image i, its file). The file is b"" for images without one, and for
-    one that says more with `bits` than with 16."""
+    """(a function that reads image i, its file). The file is b"" for images without one."""
     if not hasattr(source, "content"):
         return partial(_plain, source, i), b""
     content = source.content(i)
     if not content:
         return partial(_plain, source, i), b""
-    name = source.name(i)
-    scaled = bits < decode.DEEP_BITS and decode.deepest(partial(io.BytesIO, content), name)[1]
-    return decode.reader(content, name, bits), b"" if scaled else content
+    return decode.reader(content, source.name(i), bits), content
+
+
+def _is_scaled(name: str, content: bytes, bits: int) -> bool:
+    """Whether an image file is a grey one of 16 bits, of which only `bits` are used."""
+    return bits < decode.DEEP_BITS and decode.deepest(partial(io.BytesIO, content), name)[1]
 
 
 def _plain(source: Any, i: int) -> np.ndarray:

@@ -4,6 +4,7 @@ result = compare("photos/", "samples.npz", ("fid", "kid"))
 compare("photos/", "", ("fid",), Options(save_stats="real.npz"))
 """
 
+import functools
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from gan_jax.metrics.accumulate import accumulate
 from gan_jax.metrics.features import Images, Network
 from gan_jax.metrics.metric import Context, Counts, Statistics
 from gan_jax.metrics.paired import PAIRED, Lpips, paired
-from gan_jax.metrics.pixels import patched
+from gan_jax.metrics.pixels import comparable, patched
 from gan_jax.metrics.registry import METRICS, describe
 from gan_jax.metrics.sets import compute, enough, plan, spread
 from gan_jax.metrics.shapes import Shapes
@@ -146,6 +147,15 @@ class _Comparison:
         """The chosen metrics of pairs; none if there is no second set."""
         return [name for name in self.names if name in PAIRED and self.sets.fake]
 
+    @functools.cached_property
+    def one_class(self) -> bool:
+        """Whether MS-SSIM compares images of one class: both sets have the same classes, and of one
+        of them at least two images each."""
+        real, fake, _ = self.sets
+        if real is None or fake is None or real.labels is None or fake.labels is None:
+            return False
+        return not two_sets.unlike(real, fake) and bool(comparable((real.labels, fake.labels)))
+
 
 def _measure(it: _Comparison) -> tuple[int, dict[str, float], list[str]]:
     """(number of real images, 0 if it is not known; values; notes)."""
@@ -171,9 +181,8 @@ def _measure_sets(it: _Comparison, shapes: Shapes) -> tuple[int, dict[str, float
         statistics, n_real, notes = real_statistics.load(stored, it.of_sets, it.networks, it.about)
     context = Context(it.networks, it.options, (real or fake).class_names)
     if fake:
-        same = fake.labels if it.sets.classed or not (real and real.labels is not None) else None
-        labels = (real.labels if real else None, same)
-        notes += plan(it.of_sets, Counts(n_real, len(fake), labels), context)
+        labels = (real.labels if real else None, fake.labels)
+        notes += plan(it.of_sets, Counts(n_real, len(fake), labels, it.one_class), context)
     else:
         enough(it.of_sets, Counts(n_real, 0), it.options)
     patches = patched(n_real, len(fake) if fake else n_real)
@@ -201,7 +210,7 @@ def _accumulated(it: _Comparison, side: str, patches: int, shapes: Shapes) -> di
         real,
         spread(len(images), patches),
         _progress(side, len(images)),
-        one_class=it.sets.classed,
+        one_class=it.one_class,
     )
 
 

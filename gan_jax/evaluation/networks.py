@@ -23,6 +23,7 @@ from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
 # images read, made and measured at a time on each device; even, since MS-SSIM takes them in pairs
+# where they have no classes
 CHUNK = 32
 
 

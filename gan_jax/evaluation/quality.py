@@ -15,7 +15,7 @@ import numpy as np
 from gan_jax.core.system import Batch, Stage, TrainState
 from gan_jax.data.progress import Progress, Silent
 from gan_jax.errors import ArgumentError, UserError, short
-from gan_jax.evaluation import networks, section, set_metrics
+from gan_jax.evaluation import networks, section
 from gan_jax.evaluation.families import FAMILIES
 from gan_jax.evaluation.measure import Family, Measure, Task
 from gan_jax.evaluation.section import check
@@ -23,16 +23,13 @@ from gan_jax.files import read_json, reason, write_json
 from gan_jax.metrics.metric import PIXELS, MetricOptions
 from gan_jax.metrics.registry import METRICS
 from gan_jax.metrics.sets import spread
+from gan_jax.report.series import read_rows
 from gan_jax.run import at_once
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
 MOST_LISTED = 8  # differences in a message
-# entries that earlier revisions did not write, and what is said where one has been added
-ADDED = {
-    "pairs": "ms_ssim now compares images {}, not neighbouring ones; earlier values, and a best "
-    "state that was chosen by them, are not comparable with those from here on"
-}
+SIMILAR = "ms_ssim_pairs"  # which images MS-SSIM compares; earlier revisions did not say
 
 logger = logging.getLogger(__name__)
 
@@ -174,21 +171,14 @@ def _task(
     # the first pairs are translated, so the real images are those of the first pairs too
     count = min(asked.samples, available) if pairs else asked.samples
     n_real = count if pairs else available
-    metrics = [METRICS[name] for name in names if name in METRICS]
-    if all(metric.network == PIXELS for metric in metrics):
+    if all(METRICS[name].network == PIXELS for name in names if name in METRICS):
         # metrics of pixels alone compare equally many images of both sets
         n_real = min(n_real, max(count, 2))
-    rows = np.arange(n_real) if pairs else spread(available, n_real)
-    alike = any(metric.pairs for metric in metrics) and not set_metrics.of_one_class(experiment)
-    if alike and not pairs:
-        # sampled images are compared with any others, and neighbouring real ones may be alike, as
-        # in a folder that is sorted by class
-        rows = np.random.default_rng(asked.seed).permutation(rows)
     return Task(
         experiment=experiment,
         names=names,
         split=split,
-        rows=rows,
+        rows=np.arange(n_real) if pairs else spread(available, n_real),
         count=count,
         options=MetricOptions(
             asked.seed, asked.kid_subsets, asked.kid_subset_size, asked.splits, asked.few
@@ -217,10 +207,13 @@ def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:
     path = folder / "quality.json"
     if path.exists():
         old = _stored(path)
-        for key in ADDED.keys() & about.keys() - old.keys():
-            logger.warning(f"note: {ADDED[key].format(about[key])}")
-            old[key] = about[key]
-        changed = [k for k in {*old, *about} if old.get(k) != about.get(k)]
+        if SIMILAR in about and SIMILAR not in old and _has_values(folder, "ms_ssim"):
+            logger.warning(
+                "note: ms_ssim compares images of one class now; its earlier values, and a best "
+                "state that was chosen by them, cannot be compared with those from here on"
+            )
+        about = {SIMILAR: old[SIMILAR], **about} if SIMILAR in old else about
+        changed = [k for k in {*old, *about} - {SIMILAR} if old.get(k) != about.get(k)]
         if changed:
             listed = [
                 f"{short(k)} ({short(old.get(k))}, now {about.get(k)})" for k in sorted(changed)
@@ -234,6 +227,11 @@ def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:
             )
     if write:
         write_json(path, about)
+
+
+def _has_values(folder: Path, name: str) -> bool:
+    """Whether metrics.jsonl holds values of a metric."""
+    return any(name in row for row in read_rows(folder / "metrics.jsonl"))
 
 
 def _stored(path: Path) -> dict[str, Any]:

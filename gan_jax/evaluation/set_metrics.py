@@ -17,12 +17,21 @@ from gan_jax.evaluation.kept_statistics import Digest, Kept
 from gan_jax.evaluation.measure import Measure, Task
 from gan_jax.metrics.accumulate import Accumulator, accumulate
 from gan_jax.metrics.features import RESIZES
-from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, Context, Counts, Statistics
+from gan_jax.metrics.metric import (
+    CLASSIFIER,
+    INCEPTION,
+    PIXELS,
+    Context,
+    Counts,
+    Statistics,
+)
 from gan_jax.metrics.pixels import patched
 from gan_jax.metrics.registry import METRICS, chosen, describe
 from gan_jax.metrics.sets import compute, plan, spread
 from gan_jax.report import grids
 from gan_jax.run.experiment import Experiment
+
+MOST_COMPARED = 20_000  # real images of which MS-SSIM compares pairs
 
 
 def accepted(experiment: Experiment) -> tuple[str, ...]:
@@ -54,11 +63,6 @@ def check(experiment: Experiment) -> None:
         )
 
 
-def of_one_class(experiment: Experiment) -> bool:
-    """Whether MS-SSIM compares images of one class, as it does where they are drawn by class."""
-    return experiment.system.labelled and not experiment.facts.input_channels
-
-
 def make(task: Task) -> Measure | None:
     """The measure of this family's metrics, or None if the task names none of them."""
     return SetMetrics(task) if any(name in METRICS for name in task.names) else None
@@ -87,18 +91,23 @@ class SetMetrics(Measure):
         self._context = Context(
             self.networks, task.options, tuple(self.experiment.data.class_names)
         )
-        self._least, self._one_class = self._least_side(), of_one_class(task.experiment)
+        self._least = self._least_side()
+        self._pairs = [name for name in self.names if METRICS[name].pairs]  # MS-SSIM
+        self._others = [name for name in self.names if name not in self._pairs]
+        # of one class where images are drawn by class, and often enough
+        drawn, translates = self.experiment.drawn_classes, self.experiment.facts.input_channels
+        by_class = self.experiment.system.labelled and not translates
+        self._one_class = by_class and task.count > len(drawn)
         self.about: dict[str, Any] = {
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             "notes": plan(self.names, Counts(len(task.rows), task.count), self._context),
         }
-        translates = self.experiment.facts.input_channels
-        if any(METRICS[name].pairs for name in self.names) and not translates:
-            self.about["pairs"] = "of one class" if self._one_class else "of any class"
+        if self._pairs and self._one_class:
+            self.about["ms_ssim_pairs"] = "of one class"
         self._kept = None
         if task.folder is not None:
             about = self.about["networks"]
-            kept = Kept(task.folder, self.names, self.networks, about, len(task.rows))
+            kept = Kept(task.folder, self._others, self.networks, about, len(task.rows))
             self._kept = kept if kept.useful else None
         side = task.stage.resolution
         with reported(self._work(), len(task.rows), ProgressBar) as done:
@@ -135,7 +144,8 @@ class SetMetrics(Measure):
             else:
                 continue
             labels = np.repeat([*counts], [*counts.values()]), drawn
-            plan([name], Counts(len(self.task.rows), self.task.count, labels), self._context)
+            sizes = len(self.task.rows), self.task.count
+            plan([name], Counts(*sizes, labels, metric.pairs), self._context)
 
     def _accumulated(
         self,
@@ -147,19 +157,42 @@ class SetMetrics(Measure):
 
         Classes that are never sampled, since they have no training images, are left out.
         """
-        found = self._from_kept(side, until, done)
-        if found is None:
-            digest, batches = Digest(), until(self._real_batches(side, self.task.rows))
-            batches = digest.passing(batches) if self._kept else batches
-            found = self._statistics(batches, self.names, real=True, done=done)
-            if self._kept and digest.count == len(self.task.rows):
-                found[INCEPTION] = self._kept.keep(side, digest.mark(), found[INCEPTION])
+        found = self._of_sets(side, until, done)
+        if self._pairs:
+            batches = until(self._real_batches(side, self._pair_rows()))
+            shown = {} if self._others else {"done": done}  # progress is that of the first pass
+            pairs = self._statistics(batches, self._pairs, real=True, **shown)[PIXELS].pairs
+            found.setdefault(PIXELS, Statistics()).pairs = pairs
         undrawn = set(self.experiment.facts.empty_classes)
         for statistics in found.values():
             moments = statistics.moments
             for key in [k for k in moments if isinstance(k, tuple) and k[1] in undrawn]:
                 del moments[key]
         return found
+
+    def _of_sets(
+        self, side: int, until: Callable[[Iterable], Iterable], done: Callable[[int], None]
+    ) -> dict[str, Statistics]:
+        """The same without MS-SSIM."""
+        found = self._from_kept(side, until, done) if self._others else {}
+        if found is None:
+            digest, batches = Digest(), until(self._real_batches(side, self.task.rows))
+            batches = digest.passing(batches) if self._kept else batches
+            found = self._statistics(batches, self._others, real=True, done=done)
+            if self._kept and digest.count == len(self.task.rows):
+                found[INCEPTION] = self._kept.keep(side, digest.mark(), found[INCEPTION])
+        return found
+
+    def _pair_rows(self) -> np.ndarray:
+        """The real images that MS-SSIM compares, in an order of their own.
+
+        Neighbouring images may be alike, as those of a class in a sorted folder are, or the frames
+        of a film; sampled ones are independent. Translations are compared as their targets are.
+        """
+        rows = self.task.rows
+        if self.experiment.facts.input_channels:
+            return rows
+        return np.random.default_rng(self.task.options.seed).permutation(rows)[:MOST_COMPARED]
 
     def _from_kept(
         self, side: int, until: Callable[[Iterable], Iterable], done: Callable[[int], None]

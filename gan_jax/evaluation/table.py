@@ -58,4 +58,6 @@ def measured_with(about: Mapping[str, Any]) -> list[str]:
     for name in ("lpips", "recogniser", "segmenter"):
         if name in about:
             found.append(f"{name}: {about[name]}")
+    if "ms_ssim_pairs" in about:
+        found.append(f"ms_ssim: images {about['ms_ssim_pairs']} are compared")
     return found + [f"note: {note}" for note in about["notes"]]

@@ -29,13 +29,6 @@ class Sets(NamedTuple):
         """The number of images of the larger set."""
         return max(len(images) for images in (self.real, self.fake) if images is not None)
 
-    @property
-    def classed(self) -> bool:
-        """Whether both sets have classes, and the same ones."""
-        both = (self.real, self.fake)
-        labelled = all(images is not None and images.labels is not None for images in both)
-        return labelled and not _unlike(*both)
-
 
 def open_sets(real: str, fake: str, names: Sequence[str], options: Options) -> Sets:
     """Opens both sets, as far as the metrics `names` need them.
@@ -87,26 +80,26 @@ def _check_labels(sets: Sets) -> None:
 
 def _check_classes(real: ImageSet, fake: ImageSet) -> None:
     """Raises ArgumentError if a class has different numbers in the two sets."""
-    unlike = _unlike(real, fake)
-    if unlike:
+    different = unlike(real, fake)
+    if different:
         raise ArgumentError(
             "fake",
             ": a metric by class needs the same classes in both sets, and these differ from the "
-            f"real ones or have other numbers: {_first_ten(unlike)}",
+            f"real ones or have other numbers: {_first_ten(different)}",
         )
 
 
-def _unlike(real: ImageSet, fake: ImageSet) -> list[str]:
+def unlike(real: ImageSet, fake: ImageSet) -> list[str]:
     """The classes that only one of two sets has, or that have different numbers in them.
 
     Sub-folders are numbered in the order of their names, so a folder that only one set has changes
     the numbers of those after it.
     """
-    a, b = real.class_names, fake.class_names
-    moved = sorted(name for name in set(a) & set(b) if a.index(name) != b.index(name))
+    a, b = ({name: i for i, name in enumerate(s.class_names)} for s in (real, fake))
+    moved = sorted(name for name in a.keys() & b.keys() if a[name] != b[name])
     # the labels of an npz are numbers, whatever the classes are called elsewhere
     words = not any(are_numbers(s.class_names) and not s.names for s in (real, fake))
-    return moved + (sorted(set(a) ^ set(b)) if words else [])
+    return moved + (sorted(a.keys() ^ b.keys()) if words else [])
 
 
 def _check_pairs(real: ImageSet, fake: ImageSet) -> None:

@@ -105,7 +105,8 @@ class Accumulator:
 
 class _Pixels:
     """Statistics of the pixels: patches of some images, and MS-SSIM of the images 0 and 1, 2 and 3,
-    … of the stream or, with classes, of each class; an image waits until its partner comes."""
+    … of the stream or, with classes, of each class. An image waits in memory until its partner
+    comes, so one of each class may."""
 
     def __init__(
         self,
@@ -141,9 +142,7 @@ class _Pixels:
                 paired += [waiting.pop(label), image]
                 of.append(label)
             else:
-                waiting[label] = image
-        # copied, since a row of a batch would keep the whole batch in memory
-        self._waiting = {label: np.array(image) for label, image in waiting.items()}
+                waiting[label] = np.array(image)  # a row would keep the whole batch in memory
         if paired:
             for label, value in zip(of, similarities(np.stack(paired)), strict=True):
                 total, pairs = self.found.pairs.get(label, (0.0, 0))

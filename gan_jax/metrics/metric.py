@@ -56,6 +56,7 @@ class Counts(NamedTuple):
     real: int  # 0 if it is not known
     fake: int  # 0 if there is no second set
     labels: tuple[Labels, Labels] = (None, None)  # classes of the real and of the other images
+    one_class: bool = False  # whether images of one class are compared with each other (MS-SSIM)
 
     @property
     def smaller(self) -> int:

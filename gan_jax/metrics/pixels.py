@@ -1,7 +1,7 @@
 """The metrics of pixels, without a network: sliced Wasserstein distance and MS-SSIM."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,8 @@ class SlicedWasserstein(Metric):
 class MsSsim(Metric):
     """How alike a set's images are: `ms_ssim` of the second set, `ms_ssim_real` of the real.
 
-    Where both sets have classes, images of one class are compared, and the values are means over
-    the classes of which both sets have two images or more, whatever the sizes of the classes.
+    Where images of one class are compared (`Counts.one_class`), the values are means over the
+    classes of which both sets have two images or more, whatever the sizes of the classes.
     """
 
     pairs = True
@@ -51,19 +51,19 @@ class MsSsim(Metric):
         return 2, ""
 
     def notes(self, counts: Counts, context: Context) -> list[str]:
-        labelled = [labels is not None for labels in counts.labels]
-        if all(labelled):
-            classes = _twice(counts.labels[0]) & _twice(counts.labels[1])
+        if counts.one_class:
+            classes = comparable(counts.labels)
             if not classes:
                 raise ValueError(
                     f"{self.name}: compares images of one class, and there is no class of which "
                     "both sets have two images or more; give more, or leave it out"
                 )
-            return [f"{self.name}: the mean over {len(classes)} classes, of pairs within each"]
-        if any(labelled) and counts.real and counts.fake:
+            return [f"{self.name}: images of one class are compared (classes: {len(classes)})"]
+        if any(labels is not None for labels in counts.labels):
             return [
                 f"{self.name}: neighbouring images are compared, since the sets do not have the "
-                "same classes; neighbours in a folder that is sorted by class are mostly of one"
+                "same classes with two images or more of each; neighbours in a folder that is "
+                "sorted by class are mostly of one"
             ]
         return []
 
@@ -74,10 +74,13 @@ class MsSsim(Metric):
         return {"ms_ssim": _mean(fake, classes), "ms_ssim_real": _mean(real, classes)}
 
 
-def _twice(labels: Labels) -> set[int]:
-    """The classes of two images or more."""
-    classes, counts = np.unique(np.asarray(labels), return_counts=True)
-    return set(classes[counts > 1].tolist())
+def comparable(labels: Sequence[Labels]) -> set[int]:
+    """The classes of which each of the sets has two images or more; none if one has no classes."""
+    found = []
+    for own in labels:
+        classes, counts = np.unique([] if own is None else np.asarray(own), return_counts=True)
+        found.append(set(classes[counts > 1].tolist()))
+    return set.intersection(*found)
 
 
 def _mean(statistics: Statistics, classes: Collection[int | None]) -> float:

@@ -1,5 +1,6 @@
 """What is logged about a run before its first step and after its last one, and summary.json."""
 
+import contextlib
 import logging
 import math
 import os
@@ -68,9 +69,9 @@ def summary(experiment: Experiment, folder: Path, outcome: Outcome, began: float
             best = scores[rule.metric], scores_step
     # nor is what only the end of a shorter run did, which this one went on from
     stage = min(progress.stage, len(experiment.system.stages) - 1)
-    step, value = best_states.on_disk(folder / "best", stage, rule) or (None, None)
-    if value is not None and rule.better(value, best[0]):
-        best = value, step
+    with contextlib.suppress(OSError):
+        step, value = best_states.on_disk(folder / "best", stage, rule) or (0, None)
+        best = (value, step) if value is not None and rule.better(value, best[0]) else best
     return {
         "reason": outcome.reason,
         "step": outcome.step,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_jax import config as configs
-from gan_jax.core import saved_states
+from gan_jax.core import best_states, saved_states
 from gan_jax.core.console import clock
 from gan_jax.errors import UserError
 from gan_jax.files import read_json
@@ -152,8 +152,9 @@ def _best(
     saved = saved_states.best_states_in(folder / "best")
     last = max(saved, default=(0, 0))
     if last[0] > 0:
-        value = _best_value(saved[last])
-        return Best(metric, mode, None if value is None else Extreme(last[1], value))
+        rule = best_states.Best(metric, mode == "min")
+        step, value = best_states.on_disk(folder / "best", last[0], rule) or (0, None)
+        return Best(metric, mode, None if value is None else Extreme(step, value))
     points = by_name(row for row in rows if row.get("kind") == "eval").get(metric, {}).get("eval")
     return Best(metric, mode, extreme(points, mode, start) if points else None)
 

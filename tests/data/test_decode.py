@@ -1,5 +1,6 @@
 """Single image files: orientation, pixels of more than 8 bits, and what is said of them."""
 
+import io
 import struct
 import zlib
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from gan_jax.data import image_set
 from gan_jax.data.sources import decode
+from gan_jax.data.sources.tfds import TfdsSource
 from tests.helpers.data_sections import complaint, make, section
 from tests.helpers.source_files import read
 
@@ -76,6 +78,14 @@ def test_twelve_bits_are_announced_and_scaled(tmp_path, extension):
     assert made.all("train")["image"].max() == 255
     assert "config.data.deep_bits=8" in complaint(**section(tmp_path, deep_bits=8))
     assert "config.data.deep_bits=17" in complaint(**section(tmp_path, deep_bits=17))
+
+
+def test_twelve_bits_of_a_tfds_set():
+    content = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 0xFF0, np.uint16)).save(content, "PNG")
+    for bits, expected in ((16, 0x0F), (12, 0xFF)):
+        source = TfdsSource([{"image": content.getvalue()}], (4, 4, 1), "x", bits)
+        assert source.image(0)[0, 0].tolist() == source.reader(0)()[0, 0].tolist() == [expected]
 
 
 def test_floating_point_and_dark_pictures(tmp_path):

@@ -128,7 +128,7 @@ def test_grey_files_of_twelve_bits(tmp_path, lines):
                for line in lines)  # fmt: skip
     lines.clear()
     assert store(tmp_path / "photos", tmp_path / "shards", 10, deep_bits=12) == {
-        "kept": 1, "resized": 3,
+        "converted": 1, "resized": 3,
     }  # fmt: skip
     assert not any("16 bits" in line for line in lines)
     asked = {"resolution": 10, "validation_fraction": 0}

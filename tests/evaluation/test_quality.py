@@ -24,7 +24,6 @@ from gan_jax.evaluation import (
 from gan_jax.evaluation.options import Options
 from gan_jax.interop import inception
 from gan_jax.interop.formats import npz_file
-from gan_jax.metrics.diversity import diversity
 from gan_jax.metrics.features import Network
 from gan_jax.metrics.metric import CLASSIFIER, INCEPTION, Context, MetricOptions, Statistics
 from gan_jax.models.lpips import STAGES
@@ -328,43 +327,6 @@ def test_the_best_metric_may_be_any_value_and_nothing_else(network, tmp_path):
     config.best.metric = "kidd"
     with pytest.raises(UserError, match=r"accepted are .*fid, sfid, kid, kid_rbf, is, precision"):
         training.train(config, tmp_path)
-
-
-def diverse(conditioning):
-    """The quality of a tiny run that measures MS-SSIM alone, on data in the order of the classes"""
-    config = configs.load_file("configs/dcgan_mnist.py", "tiny")
-    config.quality.update(metrics=("ms_ssim",))
-    config.data.resolution = 16
-    config.model.conditioning = conditioning
-    config.run.devices = 1
-    return Experiment(config)
-
-
-def test_similarity_compares_images_of_one_class_or_of_any(tmp_path, lines):
-    drawn = {k: diverse(k) for k in ("none", "concat")}
-    measures = {k: quality.Quality(made, None) for k, made in drawn.items()}
-    assert [measures[k].about["pairs"] for k in drawn] == ["of any class", "of one class"]
-    for name, made in drawn.items():
-        task = quality._task(made, None, made.last, None)
-        rows = np.random.default_rng(2020).permutation(len(task.rows)) if name == "none" else None
-        assert task.rows.tolist() == np.sort(task.rows)[rows if rows is not None else ...].tolist()
-        images = made.data.rows(task.split, task.rows)
-        labels = images["label"] if name == "concat" else np.zeros(len(task.rows))
-        of_class = [images["image"][labels == k] for k in np.unique(labels)]
-        expected = np.mean([diversity(part) for part in of_class if len(part) > 1])
-        found = measures[name](made.fresh().state, made.last)
-        assert found["ms_ssim_real"] == pytest.approx(expected, abs=1e-6)
-    # a run that an earlier revision began goes on, and says what has changed
-    about = measures["concat"].about
-    old = {key: value for key, value in about.items() if key != "pairs"}
-    quality.write_json(tmp_path / "quality.json", old)
-    lines.clear()
-    quality.remember(tmp_path, about)
-    assert [line for line in lines if "ms_ssim now compares images of one class" in line]
-    assert json.loads((tmp_path / "quality.json").read_text()) == json.loads(json.dumps(about))
-    lines.clear()
-    quality.remember(tmp_path, about)
-    assert lines == []
 
 
 def test_a_class_with_one_image_is_said_when_the_run_begins():

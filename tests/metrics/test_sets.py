@@ -291,7 +291,7 @@ def test_pairs_of_a_set_and_of_the_real_one(size):
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])
-def test_images_of_one_class_are_compared_where_there_are_classes(size):
+def test_images_of_one_class_are_compared_where_they_are_drawn_by_class(size):
     """Two classes in turn, as a generator draws them, each of which has collapsed."""
     real, fake, labels = squares(13), squares(10, seed=1) // 4, np.arange(13) % 2
     fake[::2], fake[1::2] = fake[0], fake[1]
@@ -314,11 +314,11 @@ def test_classes_of_which_only_one_set_has_two_images_do_not_count():
     expected = diversity(fake[[0, 4]]), diversity(real[:2])
     assert list(found.values()) == pytest.approx(expected, abs=1e-6)
     context = Context({}, MetricOptions())
-    notes = plan(["ms_ssim"], Counts(6, 5, labels[::-1]), context)
-    assert notes == ["ms_ssim: the mean over 1 classes, of pairs within each"]
+    notes = plan(["ms_ssim"], Counts(6, 5, labels[::-1], True), context)
+    assert notes == ["ms_ssim: images of one class are compared (classes: 1)"]
     labels = np.arange(5), labels[1]
     with pytest.raises(ValueError, match="no class of which both sets have two images or more"):
-        plan(["ms_ssim"], Counts(6, 5, labels[::-1]), context)
+        plan(["ms_ssim"], Counts(6, 5, labels[::-1], True), context)
     with pytest.raises(ValueError, match="of one class if there are any"):
         compare("ms_ssim", real, fake, {}, labels=labels, one_class=True)
 

@@ -76,6 +76,13 @@ def test_grey_photos_of_twelve_bits(tmp_path, lines):
     points = alignment.read_landmarks(str(tmp_path / "lines.txt"))["a.png"][0]
     grey = np.repeat((deep >> 4).astype(np.uint8)[:, :, None], 3, axis=2)
     assert np.array_equal(shown[12], alignment.align(grey, points, 24))
+    # also before none is found, as in photos that are too dark for that
+    lines.clear()
+    refused_argument(
+        "source", "none of 1 images", align.run, str(tmp_path / "photos"), tmp_path / "none",
+        detector=lambda image: [],
+    )  # fmt: skip
+    assert any("deep_bits=12 gives" in text for text in lines)
     refused_argument("deep_bits", "^=17", align.run, "a", "b", "c", deep_bits=17)
 
 

@@ -26,6 +26,7 @@ FIRST_VALIDATION_FOLDERS = ("val", "validation", "test")
 FIRST_EXTENSIONS = ("jpg", "jpeg", "png", "gif")
 SPLIT_FOLDERS = (*TRAINING_FOLDERS, *VALIDATION_FOLDERS)
 LARGEST_FILE = 2**30  # bytes of the file of one image
+DEPTH_KEY = "config.data.deep_bits"
 MAYBE_DEEP = ("png", "tif", "tiff")  # formats that may have 16 bits per channel
 MOST_LOOKED_AT = 16  # images that are decoded to see how many bits they use
 MOST_DARK_BITS = 14  # sets that use no more of 16 bits come from cameras with 10 to 14 bits
@@ -83,7 +84,7 @@ class FileSource:
     def _opener(self, i: int):
         return partial(self.files.open, self.names[i])
 
-    def remarks(self, key: str = "config.data.deep_bits") -> list[str]:
+    def remarks(self, key: str = DEPTH_KEY) -> list[str]:
         """Lines to show a person: which other files are left out, and whether grey values use fewer
         or more bits than the setting called `key` says."""
         left_out = listing.left_out(self.files, self.names)
@@ -123,7 +124,7 @@ class Splits(NamedTuple):
     said: str
 
 
-def open_folder(options: Options) -> Opened:
+def open_folder(options: Options, depth_key: str = DEPTH_KEY) -> Opened:
     """A directory or zip of images, with labels as config.data.labels says, and with the splits of
     `split_folders`."""
     files = listing.open_files(options.path, "config.data.path")
@@ -140,7 +141,7 @@ def open_folder(options: Options) -> Opened:
         class_names,
         origin,
         sorted_by_class=True,
-        remarks=remarks_of([found], sources),
+        remarks=remarks_of([found], sources, depth_key),
     )
 
 
@@ -151,10 +152,14 @@ def named(files: Files, options: Options) -> list[str]:
     return listing.image_names(files, f"config.data.path{more}", known)
 
 
-def remarks_of(splits: list[Splits], sources: list[FileSource]) -> tuple[str, ...]:
-    """Lines to show a person: which folders are which split, and remarks on their files."""
+def remarks_of(
+    splits: list[Splits], sources: list[FileSource], depth_key: str = DEPTH_KEY
+) -> tuple[str, ...]:
+    """Lines to show a person: which folders are which split, and remarks on their files.
+
+    `depth_key` is the name of the setting that says how deep grey files are."""
     said = [part.said for part in splits if part.said]
-    return tuple(dict.fromkeys([*said, *(line for s in sources for line in s.remarks())]))
+    return tuple(dict.fromkeys([*said, *(line for s in sources for line in s.remarks(depth_key))]))
 
 
 def split_folders(files: Files, options: Options) -> Splits:

@@ -19,8 +19,11 @@ class TfdsSource:
 
     work = IMAGES
 
-    def __init__(self, records, image_shape: tuple[int | None, ...], title: str) -> None:
-        self.records = records
+    def __init__(
+        self, records, image_shape: tuple[int | None, ...], title: str, bits: int = decode.DEEP_BITS
+    ) -> None:
+        """`bits` as config.data.deep_bits."""
+        self.records, self.bits = records, bits
         self.title = title
         self.known = tuple(size or 0 for size in image_shape)
         self.last = threading.local()  # image and label of one record, read once
@@ -37,7 +40,7 @@ class TfdsSource:
     def image(self, i: int) -> np.ndarray:
         image = self.record(i)["image"]
         if isinstance(image, bytes):
-            return decode.decode(lambda: io.BytesIO(image), self.name(i))
+            return decode.decode(lambda: io.BytesIO(image), self.name(i), self.bits)
         return np.asarray(image)
 
     def content(self, i: int) -> bytes:
@@ -50,7 +53,7 @@ class TfdsSource:
         image = self.record(i)["image"]
         if not isinstance(image, bytes):
             return None
-        return decode.reader(image, self.name(i))
+        return decode.reader(image, self.name(i), self.bits)
 
     def label(self, i: int) -> int:
         return int(self.record(i).get("label", 0))
@@ -129,4 +132,5 @@ def _open_tfds_split(options: Options, split: str) -> tuple[TfdsSource, tuple[st
     label = features.get("label")
     named = isinstance(label, tfds.features.ClassLabel)
     names = tuple(label.int2str(i) for i in range(label.num_classes)) if named else ()
-    return TfdsSource(records, image.shape, f"{options.name}/{split}"), names
+    source = TfdsSource(records, image.shape, f"{options.name}/{split}", options.deep_bits)
+    return source, names

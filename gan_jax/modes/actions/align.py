@@ -90,6 +90,8 @@ def run(
     _check_known(finder, names)
     if len(names) >= MANY:
         logger.info(f"looking for faces in {len(names):,} images")
+    for line in photos.remarks("deep_bits"):
+        logger.info(line)
     done = _align_all(finder, photos, targets, folder)
     _list(folder, done.left_out)
     if not done.made:
@@ -98,8 +100,6 @@ def run(
             "source",
             f"={source}: none of {len(names)} images could be aligned; the first, {name}: {reason}",
         )
-    for line in photos.remarks("deep_bits"):
-        logger.info(line)
     logger.info(_summary(finder, names, folder, done))
     for line in _scale_notes(done.places, finder.scale):
         logger.warning(line)
