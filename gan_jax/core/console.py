@@ -108,6 +108,10 @@ class Console:
         self._step, self._since, self._stalled = step, time.perf_counter(), 0.0
         self._waited = 0.0
 
+    def pass_over(self, steps: int) -> None:
+        """Leaves the next `steps` steps, which take no time of training, out of the rates."""
+        self._step += steps
+
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; the time until each of them is there counts as waiting for data."""
         batches = iter(batches)

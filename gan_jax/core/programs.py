@@ -81,6 +81,7 @@ class Programs:
         self._rehearsed.add(stage)
         with self.job.recorder.pause():  # steps that are made twice say nothing about others
             carry, metrics, alike = self._rehearsal(carry, batches, key, stage)
+        self.job.recorder.pass_over(len(batches))
         self.sharing.rehearsed(stage, alike)
         return carry, metrics
 

@@ -84,11 +84,18 @@ class Recorder:
         begun = time.perf_counter() - self._clock >= TIMED_SECONDS
         if self._foretold or not begun or step - self._begun <= TIMED_STEPS:
             return
+        if step <= self._logged and not self.console.steps_per_second:
+            return  # all steps so far were passed over
         self._foretold = True
         if not logged:
             self.log(step, metrics, row=False)
         if self._forecast:
             self._forecast(step, 1 / self.console.steps_per_second)
+
+    def pass_over(self, steps: int) -> None:
+        """The next `steps` steps are made outside the time of training, and so count in no rate."""
+        self._logged += steps
+        self.console.pass_over(steps)
 
     def log(self, step: int, metrics: Mapping[str, jax.Array], row: bool = True) -> None:
         """Records the metrics of a step with rates and the time left: as a line and, if `row` is

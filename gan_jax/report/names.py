@@ -82,10 +82,11 @@ def words(key: str, classes: Sequence[str] = ()) -> str:
     noun = {"rate": "learning rate", "grad_norm": "gradient norm", "loss_scale": "loss scale"}
     if group in noun:
         return f"{_plain(rest)} {noun[group]}"
-    if rest.isdecimal() and int(rest) < len(classes) and "class" in group:
-        rest = classes[int(rest)]
     if group == "class_fraction":
-        return f"share of class {rest}"
+        known = rest.isdecimal() and int(rest) < len(classes)
+        return f"share of class {classes[int(rest)] if known else rest}"
+    if "by_class" in group:  # these have the classes' own names already
+        return f"{words(group)}, {rest}"
     return f"{words(group)}, {f'{rest} px' if group == 'swd' else _plain(rest)}"
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gan_jax.report import names
-from gan_jax.report.series import Extreme, Points, means, strong_kind, thinned
+from gan_jax.report.series import COUNTED, Extreme, Points, means, strong_kind, thinned
 
 Series = Mapping[str, Mapping[str, Points]]  # metric → kind → points
 
@@ -31,6 +31,7 @@ GROUPS = {  # group of metrics → section, title and label of their common pane
     "loss_scale": (2, "Loss scales", "factor"),
     "time": (3, "Speed", "per second"),
 }
+OWN = ("time/data_wait",)  # a share, which has no place among rates
 # A panel whose values span a larger ratio starts with a logarithmic axis. For losses differences
 # matter more than ratios, so they have a linear axis for longer.
 LOG_RATIOS = {"learning rate": 50, "norm": 50, "factor": 50}
@@ -142,7 +143,7 @@ def _layout(series: Series, best: Best | None, classes: Sequence[str]) -> list[P
             whole = group == "val" or not slash
             scores.setdefault(key if whole else f"{group}/", []).append(key)
         else:
-            train.setdefault(group, []).append(key)
+            train.setdefault(key if key in OWN else group, []).append(key)
     chosen = best.metric if best else ""
     panels = [
         Panel(0, _score_title(key, keys, classes), "", keys)
@@ -220,7 +221,7 @@ def _line(line: Line, most: int) -> dict[str, Any]:
         if kind != strong and not (kind == "epoch" and strong == "train")
     ]
     averaged = 1
-    if strong == "train" and not line.key.startswith("rate/"):
+    if strong == "train" and not line.key.startswith(COUNTED):
         averaged = math.ceil(len(points[0]) / MOST_NOISY)
         if averaged > 1:
             faint, points = [points], means(points, averaged)

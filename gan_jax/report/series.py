@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 Points = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
 
 KINDS = ("eval", "epoch", "train")  # the first that a metric has is its strong line
+COUNTED = ("rate/", "progress/", "growth/")  # what a run prescribes, and does not measure
 NOT_METRICS = ("step", "kind", "wall_time")  # what every row has
 NOT_DRAWN = (*NOT_METRICS, "epoch", "time/eta_seconds", "time/steps_per_second")
 
@@ -84,7 +85,7 @@ def as_number(value: Any) -> float | None:
 
 def strong_kind(name: str, kinds: Mapping[str, Points]) -> str:
     """The kind of rows whose values are a metric's strong line."""
-    if name.startswith("rate/") and "train" in kinds:
+    if name.startswith(COUNTED) and "train" in kinds:
         return "train"  # an average over an epoch is not a rate that was ever used
     return next(kind for kind in (*KINDS, *kinds) if kind in kinds)
 

@@ -59,7 +59,8 @@ def view(
     about, summary = _read(folder / "config.json"), folders.read_summary(folder)
     config = _section(about, "config")
     status, progress = _status(folder, rows, summary, training)
-    start = stage_start(_numbers(about.get("stage_starts")), rows)
+    starts = _numbers(about.get("stage_starts"))
+    start = stage_start(starts, rows)
     best = _best(folder, rows, config, start)
     command = _words(about.get("command"))
     shown = shlex.join(command) or _call(folder, status)
@@ -75,7 +76,7 @@ def view(
         progress=progress + _total(config) if rows else progress,
         command=shown,
         advice=_advice(status) if shown else "",
-        facts=_facts(rows, summary, status),
+        facts=_facts(rows, summary, status, len(starts) > 1),
         times=_times(folder, about),
         best=best,
         directions={key: direction(key) for key in keys},
@@ -116,7 +117,7 @@ def _status(
     """The run's status and how far it has got, in words."""
     step = max((row["step"] for row in rows), default=0)
     place = f"step {step:,}" if rows else ""
-    if training:
+    if training or (training is None and claims.in_use(folder)):
         return "training", place
     reason, ended = summary.get("reason"), as_number(summary.get("step"))
     # a summary of an earlier process says nothing about the steps after it
@@ -124,8 +125,6 @@ def _status(
         named = {"terminated": "by a signal", "stopped early": "early, as its patience ran out"}
         status = "finished" if reason == "finished" else "stopped"
         return status, f"{named.get(reason, '')} at step {ended:,.0f}".strip()
-    if training is None and claims.in_use(folder):
-        return "training", place
     return ("interrupted", f"at {place}") if rows else ("empty", "")
 
 
@@ -209,12 +208,14 @@ def _config_file(command: Sequence[str]) -> str:
 
 
 def _data(facts: Mapping[str, Any], section: Mapping[str, Any]) -> str:
-    """Such as "10,000 grey images of 28 px in 10 classes (digits)"."""
+    """Such as "10,000 grey images of 28 px in 10 classes (digits)", or "126 people, in colour
+    images of 64 px"."""
     count, side = as_number(facts.get("train_size")), as_number(facts.get("resolution"))
     if not count or not side:
         return ""
     kind = CHANNELS.get(facts.get("channels"), "")
     pairs = "pairs of " if facts.get("input_channels") else ""
+    pairs = "people, in " if section.get("pairs") == "identities" else pairs
     classes = as_number(facts.get("num_classes")) or 0
     labelled = f" in {classes:.0f} classes" if classes > 1 else ""
     path = str(section.get("path") or section.get("name") or "")
@@ -252,7 +253,9 @@ def _advice(status: str) -> str:
     return "This command goes on where the run was left."
 
 
-def _facts(rows: Sequence[Row], summary: Mapping[str, Any], status: str) -> list[tuple[str, str]]:
+def _facts(
+    rows: Sequence[Row], summary: Mapping[str, Any], status: str, grows: bool
+) -> list[tuple[str, str]]:
     found = []
     last = next((row for row in reversed(rows) if "time/images_per_second" in row), {})
     rate = as_number(last.get("time/images_per_second"))
@@ -261,7 +264,8 @@ def _facts(rows: Sequence[Row], summary: Mapping[str, Any], status: str) -> list
         found.append(("Speed", f"{shown} images per second"))
     left = as_number(last.get("time/eta_seconds"))
     if status == "training" and left is not None:
-        found.append(("Time left at the last update", clock(left)))
+        until = " of this resolution" if grows else ""
+        found.append((f"Time left{until} at the last update", clock(left)))
     spent = as_number(summary.get("train_seconds"))
     if spent is not None and status in ("finished", "stopped"):
         found.append(("Time in training steps", clock(spent)))

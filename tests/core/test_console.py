@@ -6,11 +6,14 @@ import logging
 import math
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from gan_jax.core import console as console_file
 from gan_jax.core.console import Console, ProgressBar, clock
+from gan_jax.core.recorder import Recorder
+from gan_jax.core.system import Stage
 
 
 @pytest.fixture
@@ -55,6 +58,24 @@ def test_neither_compilation_nor_pauses_count(now):
         assert found["time/images_per_second"] == pytest.approx(128)
         assert found["time/steps_per_second"] == pytest.approx(2)
     assert console.trained_seconds == pytest.approx(15)
+
+
+def test_steps_that_take_no_time_of_training_are_in_no_rate(now):
+    """As a first call of several steps, which is made while the clock stands still."""
+    console = Console(0, 1000)
+    said = []
+    writer = SimpleNamespace(write_scalars=lambda *row, **_: said.append(row), flush=None)
+    recorder = Recorder(writer, console)
+    recorder.enter([Stage(8, 4, 0, 1000)], 0, 100, 0)
+    recorder.first_step(1, {})
+    for step, seconds in ((11, 5), (111, 0), (121, 5)):
+        now[0] += seconds
+        if step == 111:
+            recorder.pass_over(100)
+        recorder.log(step, {})
+    assert [row[1].get("time/images_per_second") for row in said] == [8, 8, 8]
+    assert recorder.images_per_second == 8
+    assert console.trained_seconds == 10
 
 
 def test_the_rate_is_a_moving_average(now):

@@ -128,6 +128,16 @@ def test_the_distance_of_each_class_and_their_mean(name):
     assert notes == []
 
 
+def test_two_classes_of_one_name_have_two_values():
+    """As the cranes of ImageNet, a bird and a machine."""
+    labels = np.arange(40) % 3, np.arange(60) % 3
+    plain, _ = by_class(labels)
+    found, _ = by_class(labels, ("crane", "heron", "crane"))
+    name = "fid_by_class"
+    assert list(found) == [name, f"{name}/crane (0)", f"{name}/heron", f"{name}/crane (2)"]
+    assert list(found.values()) == list(plain.values())
+
+
 def test_classes_that_do_not_fit():
     fake, real = np.arange(40) % 2, np.arange(60) // 20
     with pytest.raises(ValueError, match="second set has no image of class 2"):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from gan_jax.report import names, panels, scores, series
+from gan_jax.report import curves, names, panels, scores, series
 from gan_jax.report.panels import Best
 from gan_jax.report.series import Extreme
 from tests.helpers.run_folders import rows
@@ -87,6 +87,8 @@ def test_steps_that_are_none_and_numbers_too_large_are_left_out(tmp_path):
         ("swd/16", "sliced Wasserstein distance, 16 px"),
         ("class_fraction/1", "share of class dog"),
         ("class_fraction/9", "share of class 9"),
+        ("fid_by_class/1", "FID by class, 1"),  # the class's name, not its number
+        ("fid_by_class/fake", "FID by class, fake"),
         ("what_is/this", "what is, this"),
         ("", ""),
         ("/", "/"),
@@ -120,6 +122,27 @@ def test_panels_are_grouped_and_named_in_words():
     assert lines["loss/gen"]["colour"] == lines["val/gen"]["colour"] == panels.FIXED["gen"]
     assert lines["loss/gen"]["kind"] == "epoch"
     assert len(lines["loss/gen"]["faint"][0]["x"]) == 40  # single steps behind the averages
+
+
+def test_a_share_of_the_time_is_no_rate():
+    """Beside rates it would be a flat line, or give them a logarithmic axis."""
+    content = [{**row, "time/data_wait": 0.001} for row in rows() if row["kind"] == "train"]
+    *_, (section) = panels.of_run(series.by_name(content))
+    assert [(p["title"], p["log"]) for p in section["panels"]] == [
+        ("Speed", False), ("Share of the time waiting for data", False),
+    ]  # fmt: skip
+    assert ("share of the time waiting for data", "share", ["time/data_wait"]) in curves._panels(
+        series.by_name(content)
+    )
+
+
+def test_a_counter_is_drawn_as_it_is_and_not_as_an_average():
+    content = [{"step": 10 * s, "kind": "train", "progress/kimg": s} for s in range(1, 41)]
+    content += [
+        {"step": 100 * s, "kind": "epoch", "progress/kimg": 10 * s - 5} for s in (1, 2, 3, 4)
+    ]
+    line = lines_of(panels.of_run(series.by_name(content)))["progress/kimg"]
+    assert (line["kind"], line["strong"]["y"][-1]) == ("train", 40)
 
 
 def test_two_averages_make_no_line():

@@ -51,6 +51,8 @@ def test_a_run_whose_folder_is_held_is_training(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         assert view(run).status == "training"
         assert view(run, training=False).status == "interrupted"
+        write_summary(run, reason="finished", step=400)  # of the process before, as it goes on
+        assert view(run).status == "training"
     assert view(run, training=True).progress == "step 400 of 400"
 
 
@@ -69,6 +71,24 @@ def test_changed_settings_come_first_and_those_of_the_command_line_before_all(tm
     assert seen.settings["batch_size"] == 64
     assert seen.command == "python launch.py --config=configs/x.py:big --config.data.flip"
     assert "A GAN from configs/x.py (variant big), trained on" in seen.sentence
+
+
+def test_the_time_left_of_a_growing_run_is_that_of_a_resolution(tmp_path):
+    run = make(tmp_path / "a")
+    times = {"time/images_per_second": 8.0, "time/eta_seconds": 300.0}
+    write_rows(run, [{"step": 50, "kind": "train", **times}])
+    about = json.loads((run / "config.json").read_text())
+    for starts, of in (([], ""), ([0, 100], " of this resolution")):
+        (run / "config.json").write_text(json.dumps(about | {"stage_starts": starts}))
+        assert (f"Time left{of} at the last update", "5:00") in view(run, training=True).facts
+
+
+def test_people_are_not_pairs_of_images(tmp_path):
+    run = make(tmp_path / "a", data={"pairs": "identities"})
+    about = json.loads((run / "config.json").read_text())
+    data = about["data"] | {"train_size": 126, "input_channels": 3, "channels": 3}
+    (run / "config.json").write_text(json.dumps(about | {"data": data}))
+    assert "126 people, in colour images of" in view(run).sentence
 
 
 def test_the_best_value_is_that_of_the_last_stage(tmp_path):
