@@ -61,6 +61,13 @@ class Every:
         steps = self.steps(stage, epoch_steps)
         return bool(steps) and (step - self._origin(stage)) % steps == 0
 
+    def times(self, stage: Stage, epoch_steps: int) -> int:
+        """With how many steps of a stage the interval ends."""
+        if self.unit == "ticks":
+            return sum(1 for step in stage.ticks if self.due(step, stage, epoch_steps))
+        steps, origin = self.steps(stage, epoch_steps), self._origin(stage)
+        return (stage.end - origin) // steps - (stage.start - origin) // steps if steps else 0
+
     def next(self, step: int, stage: Stage, epoch_steps: int) -> float:
         """The first step after `step` with which the interval ends; infinity if there is none."""
         if self.unit == "ticks":

@@ -54,18 +54,22 @@ def _grids(experiment: Experiment) -> tuple[int, int]:
     # a picture is enlarged by whole pixels, which takes no space in a PNG
     pixels = experiment.config.run.sample_count * facts.resolution**2
     channels = 3 * 3 if facts.input_channels else facts.channels  # input, output and target
-    return weights * times(experiment, "sample_every"), pixels * channels
+    return weights * rounds(experiment, "sample_every"), pixels * channels
 
 
 def times(experiment: Experiment, key: str) -> int:
-    """How often something happens that config.run says the interval of."""
-    every, count = Every.parse(experiment.config.run[key], f"config.run.{key}"), 0
-    for stage in experiment.system.stages:
-        if every.unit == "ticks":
-            count += sum(1 for step in stage.ticks if every.due(step, stage, 1))
-        elif steps := every.steps(stage, experiment.data.epoch_steps(stage)):
-            count += stage.end // steps - stage.start // steps
-    return count
+    """How often an interval of config.run ends."""
+    every = Every.parse(experiment.config.run[key], f"config.run.{key}")
+    stages = experiment.system.stages
+    return sum(every.times(stage, experiment.data.epoch_steps(stage)) for stage in stages)
+
+
+def rounds(experiment: Experiment, key: str) -> int:
+    """How often images are drawn or measured: whenever the interval `key` of config.run ends, and
+    after the last step."""
+    every, last = Every.parse(experiment.config.run[key], f"config.run.{key}"), experiment.last
+    ends = every.due(last.end, last, experiment.data.epoch_steps(last))
+    return times(experiment, key) + (not ends)
 
 
 def validates(experiment: Experiment) -> bool:

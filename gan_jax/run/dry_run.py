@@ -12,7 +12,7 @@ from gan_jax.core.saved_states import named
 from gan_jax.core.system import Stage
 from gan_jax.run import described_data, disk_use, step_memory
 from gan_jax.run import topology as topologies
-from gan_jax.run.disk_use import times
+from gan_jax.run.disk_use import rounds
 from gan_jax.run.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -97,14 +97,14 @@ def _time(experiment: Experiment) -> str:
     run, asked = experiment.config.run, experiment.config.quality
     spent = [f"{experiment.last.end:,} training steps"]
     if disk_use.validates(experiment):
-        spent.append(f"{times(experiment, 'eval_every'):,} validations")
+        spent.append(f"{rounds(experiment, 'eval_every'):,} validations")
     if experiment.measures_quality:
         spent.append(
-            f"{times(experiment, 'quality_every'):,} measurements of {', '.join(asked.metrics)} "
+            f"{rounds(experiment, 'quality_every'):,} measurements of {', '.join(asked.metrics)} "
             f"on {asked.samples:,} images"
         )
     if experiment.system.sample_step is not None:
-        spent.append(f"{times(experiment, 'sample_every'):,} grids of {run.sample_count} images")
+        spent.append(f"{rounds(experiment, 'sample_every'):,} grids of {run.sample_count} images")
     return (
         f"time: goes into {', '.join(spent)}; the first steps of the run will tell how long it "
         "takes"

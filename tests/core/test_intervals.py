@@ -39,6 +39,16 @@ def test_a_signal_asks_for_a_line_and_a_save_but_for_no_row():
     assert names(at(11, stop=True)) == ["log", "save"]
 
 
+@pytest.mark.parametrize("every", [Every(3), Every(1, "epochs"), Every(16, "images"), Every(0),
+                                   Every(2, "ticks"), Every(0, "ticks")])  # fmt: skip
+@pytest.mark.parametrize("length", [4, 7, 12])
+def test_how_often_an_interval_ends_in_a_stage(every, length):
+    """Epochs are counted from the start of the stage, of which the first step is 11."""
+    for stage in (Stage(8, 4, start=10, steps=10, ticks={12: 1, 15: 2, 18: 3, 20: 4}), STAGE):
+        ends = [step for step in range(11, 21) if every.due(step, stage, length)]
+        assert every.times(stage, length) == len(ends)
+
+
 # step, last, stop, patience exhausted, minutes over → saved, end
 ENDS = {
     "goes on": (11, False, False, False, False, False, ""),

@@ -1,5 +1,7 @@
 """What a run is foretold to take, from the time of its first steps."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -33,6 +35,14 @@ def test_time_memory_and_disk(gan, lines):
     assert (found.grids, found.grid_bytes) == (4, 512)
     assert found.total == 3 * state + 4 * 512
     assert f"disk about {amount(found.total)}" in line
+
+
+@pytest.mark.parametrize(("every", "drawn"), [("2", 3), ("4", 2), ("0", 1), ("6", 1)])
+def test_the_last_step_draws_whatever_the_interval(gan, every, drawn):
+    made = copy.copy(gan)
+    made.config = gan.config.copy_and_resolve_references()
+    made.config.run.sample_every = every
+    assert disk_use.rounds(made, "sample_every") == drawn
 
 
 def test_a_run_of_days_names_what_makes_it_shorter(gan, lines):
