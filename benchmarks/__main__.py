@@ -40,6 +40,7 @@ from benchmarks.details import (
     warp,
 )
 from gan_jax.errors import UserError, near_miss
+from gan_jax.modes import streams
 
 Part = Callable[[step.Opened], dict[str, Any]]
 PARTS: dict[str, Part] = {
@@ -174,5 +175,6 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    streams.make_lasting()  # the list may be read by `head`
     logging.getLogger("jax").setLevel(logging.ERROR)
     sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from benchmarks.cases import CASES
 from gan_jax import config as configs
 from gan_jax.errors import UserError
 from gan_jax.modes import parsing
-from tests.helpers.shell import ROOT
+from tests.helpers.shell import ROOT, python
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -83,6 +84,17 @@ def test_all_that_can_be_measured_is_listed(capsys):
     assert bench.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [e.name for e in (*CASES, *bench.DETAILS)]
+
+
+def test_a_reader_of_the_list_may_leave():
+    """As `| head -1` does: here it is gone from the start."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import runpy, sys; sys.argv = ['benchmarks', '--list']; "
+    code += "runpy.run_module('benchmarks', run_name='__main__')"
+    done = python(code, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_pictures_are_as_their_configs_read_them(tmp_path):
