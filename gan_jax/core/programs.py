@@ -79,6 +79,7 @@ class Programs:
         if stage in self._rehearsed:
             return self._several(carry, self.job.mesh.put_several(batches), key, stage)
         self._rehearsed.add(stage)
+        jax.block_until_ready(carry)  # the steps before are timed
         with self.job.recorder.pause():  # steps that are made twice say nothing about others
             carry, metrics, alike = self._rehearsal(carry, batches, key, stage)
         self.job.recorder.pass_over(len(batches))

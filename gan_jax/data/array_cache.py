@@ -5,7 +5,6 @@ to write, or an entry is damaged, they are made again.
 """
 
 import contextlib
-import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,12 +44,11 @@ class Kind:
 
     def keep(self, key: Callable[[], str], array: np.ndarray) -> None:
         """Stores an entry, if there is a place for it."""
-        packed = io.BytesIO()
-        np.savez(packed, **{self.folder: array})
         with contextlib.suppress(OSError):
             path = self._path(key())
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(path, packed.getvalue())
+            with files.replacing(path) as unfinished, unfinished.open("wb") as file:
+                np.savez(file, **{self.folder: array})
             entries = path.parent.glob("*.npz")
             newest = sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)
             for entry in newest[self.most :]:

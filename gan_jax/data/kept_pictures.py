@@ -1,7 +1,7 @@
 """Pictures that a source computes, kept between runs, so that they are drawn once.
 
 A source whose pictures follow from numbers has a `recipe`, a text that is another one whenever a
-picture might be, such as after a change to the code that draws.
+picture might be, such as after a change to the code that draws. It is "" where that is not known.
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ class KeptPictures:
     """
 
     def __init__(self, source: Source):
-        self.source = source
+        self.source, self._recipe = source, source.recipe
         self._pictures = np.zeros((len(source), *source.known), np.uint8)
-        known = KIND.load(lambda: source.recipe, self._pictures)
+        known = KIND.load(lambda: self._recipe, self._pictures)
         self.found = known is not None
         self._pictures = known if self.found else self._pictures
         self._drawn = np.full(len(source), self.found)
@@ -40,12 +40,13 @@ class KeptPictures:
     def keep(self) -> None:
         """Stores them for later runs, if all have been drawn here."""
         if not self.found and self._drawn.all():
-            KIND.keep(lambda: self.source.recipe, self._pictures)
+            KIND.keep(lambda: self._recipe, self._pictures)
 
 
 def of(source: Source) -> KeptPictures | None:
-    """The pictures of a source that draws many; None for any other, and for too many bytes."""
-    if not hasattr(source, "recipe") or len(source) < LEAST:
+    """The pictures of a source that draws many; None for any other, for too many bytes, and where
+    the code that draws them is not known."""
+    if not getattr(source, "recipe", "") or len(source) < LEAST:
         return None
     if len(source) * int(np.prod(source.known)) > LARGEST:
         return None

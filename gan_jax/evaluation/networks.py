@@ -22,8 +22,7 @@ from gan_jax.models.lpips import lpips as lpips_network
 from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
-# images read, made and measured at a time on each device; even, since MS-SSIM takes them in pairs
-# where they have no classes
+# images read, made and measured at a time on each device
 CHUNK = 32
 
 

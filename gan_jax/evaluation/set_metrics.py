@@ -110,7 +110,8 @@ class SetMetrics(Measure):
             kept = Kept(task.folder, self._others, self.networks, about, len(task.rows))
             self._kept = kept if kept.useful else None
         side = task.stage.resolution
-        with reported(self._work(), len(task.rows), ProgressBar) as done:
+        count = len(task.rows if self._others else self._pair_rows())
+        with reported(self._work(), count, ProgressBar) as done:
             self._real = {side: self._accumulated(side, done=done)}
         self._check_classes(self._real[side])
         self.begin()

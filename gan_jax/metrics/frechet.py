@@ -64,14 +64,11 @@ class FrechetByClass(Frechet):
         if not counts[0]:
             raise ValueError(f"{self.name}: needs labels on both sides")
         context.notes += self._class_notes(*counts, context)
-        found, titles = {}, [_class_title(label, context) for label in counts[0]]
+        found = {}
         for label in sorted(counts[0]):
             ours, theirs = fake.moments[self.tap, label], real.moments[self.tap, label]
             distance = frechet_distance(theirs.mean, theirs.cov, ours.mean, ours.cov)
-            title = _class_title(label, context)
-            # two classes of ImageNet are called crane
-            title = title if titles.count(title) == 1 else f"{title} ({label})"
-            found[f"{self.name}/{title}"] = distance
+            found[f"{self.name}/{_class_title(label, context)}"] = distance
         return {self.name: float(np.mean(list(found.values())))} | found
 
     def _class_notes(
@@ -112,5 +109,9 @@ def few_images(name: str, images: int, width: int, options: MetricOptions) -> li
 
 
 def _class_title(label: int, context: Context) -> str | int:
+    """The name of a class, or its number without one; with both where a name is given twice, as
+    that of the two cranes of ImageNet."""
     names = context.class_names
-    return names[label] if label < len(names) else label
+    if label >= len(names):
+        return label
+    return names[label] if names.count(names[label]) == 1 else f"{names[label]} ({label})"

@@ -104,8 +104,8 @@ def extreme(points: Points, mode: str, after: float = -math.inf) -> Extreme | No
 
 def stage_start(starts: Iterable[float], rows: Iterable[Row]) -> float:
     """The step at which the stage of the last row begins, of those at which a run's stages begin;
-    0 if nothing is known of them. A best state is one of its stage, as images of other stages may
-    be smaller or half faded in."""
+    0 if nothing is known of them. Each stage has a best state of its own, since images of other
+    stages may be smaller, or half faded in."""
     last = max((row["step"] for row in rows), default=0)
     return max((start for start in starts if start < last), default=0)
 

@@ -264,7 +264,7 @@ def _facts(
         found.append(("Speed", f"{shown} images per second"))
     left = as_number(last.get("time/eta_seconds"))
     if status == "training" and left is not None:
-        until = " of this resolution" if grows else ""
+        until = " at this resolution," if grows else ""
         found.append((f"Time left{until} at the last update", clock(left)))
     spent = as_number(summary.get("train_seconds"))
     if spent is not None and status in ("finished", "stopped"):

@@ -13,6 +13,7 @@ from gan_jax.core import calls, programs, sharing
 from gan_jax.core.calls import Calls
 from gan_jax.core.intervals import Due, Every, Intervals
 from gan_jax.core.programs import Programs
+from gan_jax.core.recorder import Recorder
 from gan_jax.core.rehearsal import Rehearsal
 from gan_jax.core.system import Stage, new_state
 from gan_jax.core.train_step import NonFinite, TrainCarry, several_function
@@ -325,6 +326,15 @@ def test_a_signal_in_the_midst_of_a_call_saves_its_last_step(sizes):
     straight = Run(stages=((0, 40),), intervals={"save": Every(outcome.step)})
     straight.go()
     assert_same_bits(straight.saved[outcome.step][0], run.saved[outcome.step][0])
+
+
+def test_the_first_call_of_several_steps_is_in_no_rate(monkeypatch):
+    """It is made twice, while the clock stands still."""
+    passed = []
+    monkeypatch.setattr(Recorder, "pass_over", lambda self, steps: passed.append(steps))
+    run_of(4, intervals={"log": Every(8)}).go()
+    assert passed
+    assert all(steps > 1 for steps in passed)
 
 
 # what moves between the host and the devices

@@ -7,6 +7,7 @@ from PIL import Image
 from gan_jax import data
 from gan_jax.data import kept_pictures
 from gan_jax.data.array_cache import Kind
+from gan_jax.data.drawn_faces import source as drawing
 from gan_jax.data.drawn_faces.source import DrawnFaces
 from gan_jax.data.pipeline import Data
 from tests.helpers.data_sections import Section
@@ -71,9 +72,25 @@ def test_what_draws_is_part_of_the_recipe(drawn, monkeypatch, tmp_path):
     recipes.add(DrawnFaces(0, 3, 2, 2, 24, channels=1).recipe)
     monkeypatch.setattr("PIL.__version__", "0")
     recipes.add(source.recipe)
-    monkeypatch.setattr("gan_jax.data.drawn_faces.source.__file__", str(tmp_path / "source.py"))
+    monkeypatch.setattr(drawing, "CODE", "other")
     recipes.add(source.recipe)
     assert len(recipes) == 6
+    monkeypatch.setattr(drawing, "CODE", drawing._digest(tmp_path))  # as in a zip
+    assert kept_pictures.of(source) is None
+    (tmp_path / "a.py").write_text("a")
+    assert drawing._digest(tmp_path)
+
+
+def test_code_that_changes_meanwhile_did_not_draw_what_is_kept(drawn, monkeypatch):
+    source = DrawnFaces(0, 3, 2, 2, 24)
+    kept = kept_pictures.of(source)
+    for i in range(12):
+        kept.image(i)
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "CODE", "other")
+        kept.keep()
+        assert not kept_pictures.of(source).found
+    assert kept_pictures.of(source).found
 
 
 def test_a_damaged_entry_is_drawn_again(drawn, tmp_path):

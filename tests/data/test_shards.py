@@ -136,6 +136,13 @@ def test_grey_files_of_twelve_bits(tmp_path, lines):
     assert_same_data(
         photos, opened("shards", tmp_path / "shards", resize="none", **asked), ("train",)
     )
+    assert store(tmp_path / "photos", tmp_path / "a.zip", deep_bits=12) == {"converted": 4}
+    asked["resize"] = "crop"
+    assert_same_data(
+        opened("folder", tmp_path / "photos", deep_bits=12, **asked),
+        opened("folder", tmp_path / "a.zip", **asked), ("train",),
+    )  # fmt: skip
+    asked.pop("resize")
     dark = opened("shards", tmp_path / "dark", resize="none", **asked)
     assert dark.all("train")["image"].max() < 16
     refused_argument("deep_bits", "^=8", store, "photos", tmp_path / "more", 10, deep_bits=8)

@@ -136,6 +136,9 @@ def test_two_classes_of_one_name_have_two_values():
     name = "fid_by_class"
     assert list(found) == [name, f"{name}/crane (0)", f"{name}/heron", f"{name}/crane (2)"]
     assert list(found.values()) == list(plain.values())
+    context = Context({INCEPTION: network(features=TWO)}, MetricOptions(few=True), ("a", "a"))
+    few = plan([name], Counts(6, 6, ([0, 0, 0, 1, 1, 1],) * 2), context)
+    assert [note.partition(":")[0] for note in few] == [f"{name}/a (0)", f"{name}/a (1)"]
 
 
 def test_classes_that_do_not_fit():

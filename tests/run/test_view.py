@@ -78,7 +78,7 @@ def test_the_time_left_of_a_growing_run_is_that_of_a_resolution(tmp_path):
     times = {"time/images_per_second": 8.0, "time/eta_seconds": 300.0}
     write_rows(run, [{"step": 50, "kind": "train", **times}])
     about = json.loads((run / "config.json").read_text())
-    for starts, of in (([], ""), ([0, 100], " of this resolution")):
+    for starts, of in (([], ""), ([0, 100], " at this resolution,")):
         (run / "config.json").write_text(json.dumps(about | {"stage_starts": starts}))
         assert (f"Time left{of} at the last update", "5:00") in view(run, training=True).facts
 
