@@ -45,10 +45,16 @@ def on_disk(folder: Path, stage: int, rule: Best) -> tuple[int, float | None] | 
     there are none, a value of None if it cannot be read."""
     values = _values(states_in(Path(folder) / f"stage{stage}"))
     step = rule.among(values)
-    if step is None:
-        return None
-    value = values[step]
-    return step, value if value is not None and math.isfinite(value) else None
+    return None if step is None else (step, _finite(values[step]))
+
+
+def saved_value(state: Path) -> float | None:
+    """The value for which a state was saved as the best; None if it cannot be read."""
+    return _finite(_value(state))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 class BestStates:
@@ -110,9 +116,8 @@ class BestStates:
         for at in stages:
             states = states_in(self.folder / f"stage{at}")
             values = _values(states)  # read once: the disk may answer otherwise the next time
-            past = [step for step in values if resumable is not None and step <= resumable]
-            newest = {step: values[step] for step in past}
-            needed = {self.rule.among(values), self.rule.among(newest)}
+            past = {s: v for s, v in values.items() if resumable is not None and s <= resumable}
+            needed = {self.rule.among(values), self.rule.among(past)}
             # one that the disk does not give may be the best
             needed |= {step for step, value in values.items() if value is None}
             for step in states.keys() - needed:

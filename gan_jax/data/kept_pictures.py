@@ -22,8 +22,8 @@ class KeptPictures:
       found: whether an earlier run had drawn them.
     """
 
-    def __init__(self, source: Source):
-        self.source, self._recipe = source, source.recipe
+    def __init__(self, source: Source, recipe: str):
+        self.source, self._recipe = source, recipe
         self._pictures = np.zeros((len(source), *source.known), np.uint8)
         known = KIND.load(lambda: self._recipe, self._pictures)
         self.found = known is not None
@@ -46,8 +46,9 @@ class KeptPictures:
 def of(source: Source) -> KeptPictures | None:
     """The pictures of a source that draws many; None for any other, for too many bytes, and where
     the code that draws them is not known."""
-    if not getattr(source, "recipe", "") or len(source) < LEAST:
+    recipe = getattr(source, "recipe", "")
+    if not recipe or len(source) < LEAST:
         return None
     if len(source) * int(np.prod(source.known)) > LARGEST:
         return None
-    return KeptPictures(source)
+    return KeptPictures(source, recipe)

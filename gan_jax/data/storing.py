@@ -75,10 +75,11 @@ def stored(source: Any, i: int, wanted: Wanted) -> Stored:
     already is stored byte by byte."""
     try:
         read, content = _opened(source, i, wanted.deep_bits)
-        image, deep = read(), content and _is_scaled(source.name(i), content, wanted.deep_bits)
+        image = read()
+        made = _resized(image, wanted)
+        deep = made is None and _is_scaled(source.name(i), content, wanted.deep_bits)
     except decode.UnreadableError as error:
         return Stored(UNREADABLE, reason=str(error))
-    made = _resized(image, wanted)
     if made is None and content and not deep:
         return Stored(KEPT, content, image.shape)
     verdict = CHANGED if made is not None else CONVERTED if deep else KEPT
@@ -97,8 +98,10 @@ def _opened(source: Any, i: int, bits: int) -> tuple[Callable[[], np.ndarray], b
 
 
 def _is_scaled(name: str, content: bytes, bits: int) -> bool:
-    """Whether an image file is a grey one of 16 bits, of which only `bits` are used."""
-    return bits < decode.DEEP_BITS and decode.deepest(partial(io.BytesIO, content), name)[1]
+    """Whether an image file, if there is one, is a grey one of 16 bits that `bits` scales."""
+    if not content or bits == decode.DEEP_BITS:
+        return False
+    return decode.deepest(partial(io.BytesIO, content), name)[1]
 
 
 def _plain(source: Any, i: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from gan_jax import files
 from gan_jax.errors import one_line
 from gan_jax.report import grids
 from gan_jax.report.names import words
-from gan_jax.report.panels import OWN
+from gan_jax.report.panels import OWN, group_of
 from gan_jax.report.rates_plot import compact
 from gan_jax.report.series import Points, Row, by_name, extreme, read_rows, strong_kind
 
@@ -135,7 +135,7 @@ def _panels(series: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str, 
     evaluated: dict[str, list[str]] = {}
     for name, kinds in series.items():
         groups = evaluated if "eval" in kinds else train
-        groups.setdefault(name if name in OWN else name.split("/")[0], []).append(name)
+        groups.setdefault(group_of(name), []).append(name)
     panels = []
     for group in sorted(train, key=lambda g: ([*TITLES, g].index(g), g == "time", g)):
         title, label = TITLES.get(group, (group.replace("_", " "), "value"))

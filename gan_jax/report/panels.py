@@ -143,7 +143,7 @@ def _layout(series: Series, best: Best | None, classes: Sequence[str]) -> list[P
             whole = group == "val" or not slash
             scores.setdefault(key if whole else f"{group}/", []).append(key)
         else:
-            train.setdefault(key if key in OWN else group, []).append(key)
+            train.setdefault(group_of(key), []).append(key)
     chosen = best.metric if best else ""
     panels = [
         Panel(0, _score_title(key, keys, classes), "", keys)
@@ -154,6 +154,11 @@ def _layout(series: Series, best: Best | None, classes: Sequence[str]) -> list[P
         other = (3, names.title(keys[0]) if len(keys) == 1 else names.title(group), "")
         panels.append(Panel(*GROUPS.get(group, other), keys))
     return sorted(panels, key=lambda panel: panel.section)[:MOST_PANELS]
+
+
+def group_of(key: str) -> str:
+    """The metrics of training with the same one share a panel."""
+    return key if key in OWN else key.partition("/")[0]
 
 
 def _score_title(key: str, keys: Sequence[str], classes: Sequence[str]) -> str:

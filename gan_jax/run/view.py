@@ -158,19 +158,12 @@ def _best(
     return Best(metric, mode, extreme(points, mode, start) if points else None)
 
 
-def _best_value(state: Path) -> float | None:
-    try:
-        return as_number(saved_states.read_meta(state).get("best_value"))
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
 def _states(folder: Path, best: Best | None) -> tuple[list[SavedState], int]:
     """The saved states, those that are best first, then the newest; and how many are left out."""
     found = []
     stages = saved_states.best_states_in(folder / "best")
     for (stage, step), path in sorted(stages.items(), reverse=True):
-        value = _best_value(path)
+        value = best_states.saved_value(path)
         score = f": {words(best.metric)} {value:.6g}" if best and value is not None else ""
         several = f" of stage {stage}" if max(stages)[0] else ""
         found.append(SavedState(str(path.relative_to(folder)), step, f"best{several}{score}"))

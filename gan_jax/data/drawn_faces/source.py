@@ -41,6 +41,7 @@ PAPERS = [(1.0, 0.99, 0.96), (0.98, 0.93, 0.82), (0.90, 0.94, 0.97), (0.96, 0.90
 PAPERS += [(0.88, 0.85, 0.78)]
 BACKDROPS = [(0.98, 0.76, 0.32), (0.55, 0.80, 0.78), (0.95, 0.60, 0.50), (0.70, 0.72, 0.92)]
 BACKDROPS += [(0.72, 0.84, 0.50), (0.92, 0.72, 0.80)]
+INKS = [(0.07, 0.06, 0.07), (0.24, 0.13, 0.09), (0.10, 0.13, 0.30)]
 
 
 def _digest(folder: Path) -> str:
@@ -53,7 +54,6 @@ def _digest(folder: Path) -> str:
 
 
 CODE = _digest(Path(__file__).parent)  # now: the files may change while this process draws
-INKS = [(0.07, 0.06, 0.07), (0.24, 0.13, 0.09), (0.10, 0.13, 0.30)]
 
 
 def _rng(*numbers: int) -> np.random.Generator:
