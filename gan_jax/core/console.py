@@ -216,6 +216,11 @@ def shown(scores: Mapping[str, float]) -> dict[str, float]:
     return {k: v for k, v in scores.items() if not k.startswith("class_fraction/")}
 
 
+def brief(number: float) -> str:
+    """A positive number to two digits, or to the whole: "0.53", "12", "66,667"."""
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
+
+
 def clock(seconds: float) -> str:
     """75 → "1:15", 3700 → "1:01:40"."""
     if not math.isfinite(seconds):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.core.console import brief
 from gan_jax.errors import ArgumentError
 from gan_jax.run import disk_use, feasibility, trial
 from gan_jax.run import folder as folders
@@ -104,7 +105,7 @@ def choose(
     found = measure()
     left = USED * budget.seconds - trial.since(began, clock) - found.setup
     often = {
-        name: max(disk_use.times(experiment, key.removeprefix("run.")), 1)
+        name: disk_use.rounds(experiment, key.removeprefix("run."))
         for name, key in ROUNDS.items()
         if name in found.rounds
     }
@@ -165,7 +166,7 @@ def _too_little(experiment: Experiment, budget: Budget, found: Costs, left: floa
     return ArgumentError(
         "budget",
         f"={budget.text}: too short for this run here. Compiling takes {_about(found.setup)}, "
-        f"one evaluation with its pictures {_about(rounds)}, a step {each:.2g} s and more, and "
+        f"one evaluation with its pictures {_about(rounds)}, a step {brief(each)} s and more, and "
         f"{_about(max(left, 0))} of the budget are left for them; give more time, or smaller "
         f"values: {', '.join(feasibility.keys(experiment, length=False))}",
     )
@@ -180,7 +181,7 @@ def _say(
 ) -> None:
     """The line about a choice, and a hint where it leaves little of the recipe."""
     logger.info(
-        f"--budget={budget.text}: {made.last.end:,} steps, {100 * share:.2g} % of the recipe's "
+        f"--budget={budget.text}: {made.last.end:,} steps, {brief(100 * share)} % of the recipe's "
         f"{experiment.last.end:,}, with schedules, averages and intervals shortened alike; the "
         f"whole recipe would take about {takes} here"
     )

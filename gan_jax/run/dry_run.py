@@ -8,6 +8,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from gan_jax import config as configs
+from gan_jax.core.console import brief
 from gan_jax.core.saved_states import named
 from gan_jax.core.system import Stage
 from gan_jax.run import described_data, disk_use, step_memory
@@ -87,9 +88,8 @@ def forecast(config: ConfigDict, topology: str, facts: str = "") -> step_memory.
 def _epochs(experiment: Experiment, stage: Stage) -> str:
     """How often a stage goes through the training data: "about 66,667 epochs of 238 images"."""
     epochs = stage.steps / experiment.data.epoch_steps(stage)
-    shown = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     what = "identities" if experiment.data.identity_names else "images"
-    return f"about {shown} epochs of {experiment.data.sizes['train']:,} {what}"
+    return f"about {brief(epochs)} epochs of {experiment.data.sizes['train']:,} {what}"
 
 
 def _time(experiment: Experiment) -> str:

@@ -5,6 +5,7 @@ import logging
 import jax
 
 from gan_jax import npz
+from gan_jax.core.console import brief
 from gan_jax.files import amount
 from gan_jax.run import disk_use
 from gan_jax.run.experiment import Experiment
@@ -31,8 +32,8 @@ def foretell(experiment: Experiment, step: int, seconds: float) -> None:
     of = f" of {amount(there)}" if there else ""
     until = f" until {side} px are done" if end != stages[-1].end else ""
     logger.info(
-        f"{seconds:.2g} s a step x {end - step:,} steps = about {duration(left)}{until}, without "
-        f"sampling and evaluation; memory {amount(used)}{of}, disk about "
+        f"{brief(seconds)} s a step x {end - step:,} steps = about {duration(left)}{until}, "
+        f"without sampling and evaluation; memory {amount(used)}{of}, disk about "
         f"{amount(disk_use.of(experiment).total)}"
     )
     crowded = bool(there) and used > CROWDED * there

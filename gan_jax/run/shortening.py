@@ -98,8 +98,8 @@ def _intervals(
     run, found = experiment.config.run, {}
     for name, key in ROUNDS.items():
         own = key.removeprefix("run.")
-        every, often = Every.parse(run[own], f"config.{key}"), disk_use.times(experiment, own)
-        if not often or rounds.get(name, 0) in (0, math.ceil(often * share)):
+        every, often = Every.parse(run[own], f"config.{key}"), disk_use.rounds(experiment, own)
+        if rounds.get(name, 0) in (0, math.ceil(often * share)):
             continue
         if every.unit == "ticks":  # which become shorter themselves, see `growth.ticks`
             found[key] = f"{max(round(every.count), 1) * math.ceil(often / rounds[name])} ticks"
@@ -118,6 +118,7 @@ def _patience(experiment: Experiment, share: float, rounds: Mapping[str, int]) -
     """The changed keys that count evaluations, of which a shortened run may have fewer."""
     config, found = experiment.config, {}
     name = "eval" if config.best.metric.startswith("val/") else "quality"
+    # the evaluation after the last step, if no interval ends there, counts for no patience
     often = disk_use.times(experiment, ROUNDS[name].removeprefix("run."))
     if not often or rounds.get(name, often) >= often:
         return {}

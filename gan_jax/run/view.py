@@ -14,7 +14,7 @@ from typing import Any
 
 from gan_jax import config as configs
 from gan_jax.core import best_states, saved_states
-from gan_jax.core.console import clock
+from gan_jax.core.console import brief, clock
 from gan_jax.errors import UserError
 from gan_jax.files import read_json
 from gan_jax.metrics.directions import direction
@@ -253,8 +253,7 @@ def _facts(
     last = next((row for row in reversed(rows) if "time/images_per_second" in row), {})
     rate = as_number(last.get("time/images_per_second"))
     if rate:
-        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        found.append(("Speed", f"{shown} images per second"))
+        found.append(("Speed", f"{brief(rate)} images per second"))
     left = as_number(last.get("time/eta_seconds"))
     if status == "training" and left is not None:
         until = " at this resolution," if grows else ""

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from gan_jax.core import console as console_file
-from gan_jax.core.console import Console, ProgressBar, clock
+from gan_jax.core.console import Console, ProgressBar, brief, clock
 from gan_jax.core.recorder import Recorder
 from gan_jax.core.system import Stage
 
@@ -192,6 +192,14 @@ def test_a_loss_that_is_not_a_number_is_shown(now, capsys):
 )  # fmt: skip
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(130.4, "130"), (66666.67, "66,667"), (9.96, "10"), (9.94, "9.9"), (0.532, "0.53")],
+)
+def test_a_brief_number_has_two_digits_or_more_and_no_exponent(number, text):
+    assert brief(number) == text
 
 
 def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch, capsys):

@@ -80,7 +80,7 @@ def test_what_is_chosen_fits_with_compiling_and_evaluations(gan, lines):
     made, record = chosen(gan, 2000, found)
     steps = made.last.end
     rounds = {"sample_every": 10.0, "eval_every": 5.0, "save_every": 2.0}
-    spent = 100 + steps + sum(disk_use.times(made, key) * t for key, t in rounds.items())
+    spent = 100 + steps + sum(disk_use.rounds(made, key) * t for key, t in rounds.items())
     assert 0.95 * USED * 2000 < spent <= USED * 2000
     assert made.config.run.steps == str(steps)
     assert record["chosen"]["run.steps"] == ["10000", str(steps)]
@@ -90,11 +90,30 @@ def test_what_is_chosen_fits_with_compiling_and_evaluations(gan, lines):
 
 def test_evaluations_that_take_long_become_few(gan):
     made, _ = chosen(gan, 2000, costs(gan, sample=150.0, eval=10.0))
-    grids, validations = (disk_use.times(made, key) for key in ("sample_every", "eval_every"))
+    grids, validations = (disk_use.rounds(made, key) for key in ("sample_every", "eval_every"))
     assert 1 <= grids <= 2
     assert grids * 150 + validations * 10 <= 0.25 * USED * 2000
     assert made.last.end % int(made.config.run.sample_every) >= 0
     assert made.last.end > 1000
+
+
+@pytest.mark.parametrize("every", ["300 steps", "0", "20000 steps"])
+def test_the_pictures_and_scores_of_the_last_step_are_counted(gan, every):
+    """They are made whether an interval ends there or not."""
+    gan.config.run.sample_every = every
+    seconds = 1000 * disk_use.rounds(gan, "sample_every")
+    fitting = (10_010 + seconds + 1) / USED
+    assert chosen(gan, fitting, costs(gan, sample=1000.0))[0] is gan
+    whole = gan.config.to_json()
+    made, _ = chosen(gan, fitting - 500 / USED, costs(gan, sample=1000.0))
+    assert made.config.to_json() != whole
+    takes = 10 + made.last.end + 1000 * disk_use.rounds(made, "sample_every")
+    assert takes <= 1.01 * (seconds + 9_510)
+
+
+def test_almost_all_of_a_recipe_is_said_in_plain_digits(gan, lines):
+    chosen(gan, 10_005 / USED, costs(gan))
+    assert ", 100 % of the recipe's 10,000, with" in lines[0]
 
 
 def test_time_that_was_spent_before_is_gone(gan):
