@@ -98,7 +98,7 @@ def _train(
                 if due.row and not due.end:
                     programs.sharing.consider(index, step, recorder.seconds)
                 if due.epoch:
-                    carry = _end_epoch(job, watch, step, carry)
+                    carry = _end_epoch(job, watch, step, carry, length)
                 if due.sample and job.probes.draw:
                     recorder.images(step, job.probes.draw(carry.state, stage))
                 scores, counted = _measure(job, programs, due, carry.state, stage)
@@ -142,10 +142,10 @@ def _enter(job: Job, carry: TrainCarry, progress: Progress, index: int) -> Train
     return new_epoch(carry._replace(state=job.system.enter_stage(carry.state, stage)))
 
 
-def _end_epoch(job: Job, watch: Watch, step: int, carry: TrainCarry) -> TrainCarry:
-    """Records the averages of the epoch that `step` ends, and begins the next one."""
+def _end_epoch(job: Job, watch: Watch, step: int, carry: TrainCarry, length: int) -> TrainCarry:
+    """Records the averages of the epoch of `length` steps that `step` ends, and begins the next."""
     watch.check(carry)
-    job.recorder.epoch(step, epoch_means(carry), every=not job.intervals.log.count)
+    job.recorder.epoch(step, epoch_means(carry, length), every=not job.intervals.log.count)
     return new_epoch(carry)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gan_jax.core.system import Array, Metrics, Net, PyTree
@@ -15,6 +16,7 @@ from gan_jax.core.system import Array, Metrics, Net, PyTree
 # updates in a row that float16 may skip, in systems whose config has no key for it: a scale that
 # begins at 2^15 has then reached 1
 SKIP_LIMIT = 20
+FLAG = "skipped/"  # and a net's name: the metric that is 1 if its update was skipped
 
 
 class LossScaleState(NamedTuple):
@@ -156,5 +158,24 @@ def mask_nonfinite(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -
     hopeless = jnp.any(jnp.array([count > limit for count in skipped.values()]))
     return {
         name: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.zeros_like(v))
+        for name, v in metrics.items()
+    }
+
+
+def flags(names: Iterable[str]) -> list[str]:
+    """Those of the metrics' names that say whether an update was skipped: `skipped/<net>`."""
+    names = list(names)
+    return [n for n in names if n.startswith(FLAG) and f"grad_norm/{n[len(FLAG) :]}" in names]
+
+
+def unmasked(metrics: Mapping[str, np.generic]) -> dict[str, np.generic]:
+    """The metrics of a step as numbers of numpy, with NaN where `mask_nonfinite` has put zeros.
+
+    Only losses and gradient norms can have been masked, and only if an update was skipped.
+    """
+    if not any(metrics[flag] > 0 for flag in flags(metrics)):
+        return dict(metrics)
+    return {
+        name: np.float32(np.nan) if v == 0 and name.startswith(("loss/", "grad_norm/")) else v
         for name, v in metrics.items()
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
+from gan_jax.core import loss_scale
 from gan_jax.core.console import Console, shown, tell_first_step
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import Scores, Stage
@@ -103,7 +104,8 @@ class Recorder:
 
         `metrics` are arrays [], or [K] of the K steps of a call that ends with `step`.
         """
-        values = {name: value.reshape(-1)[-1] for name, value in fetch(metrics).items()}
+        last = {name: value.reshape(-1)[-1] for name, value in fetch(metrics).items()}
+        values = loss_scale.unmasked(last)
         seen = (step - self._logged) * self._stage.batch_size
         self._images, self._logged = self._images + seen, step
         values |= self.console.tick(step, seen, self._until)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import splitting
+from gan_jax.core import loss_scale
 from gan_jax.core.mesh import Mesh, fetch, is_here
 from gan_jax.core.system import Batch, Stage, System, TrainState
 from gan_jax.errors import UserError
@@ -40,7 +41,7 @@ class TrainCarry(NamedTuple):
 
     state: TrainState
     sums: dict[str, jax.Array]  # float32 [], by metric
-    steps: jax.Array  # how many steps have been summed, int32 []
+    steps: jax.Array  # how many steps have been summed, int32 []: none with a skipped update
     broken: dict[str, jax.Array]  # int32 []: the first step at which a metric was not finite, or −1
 
 
@@ -129,17 +130,34 @@ def _train_step(system: System, mesh: Mesh, skips: bool) -> Callable[..., tuple[
         key = jax.random.fold_in(root, carry.state.step)
         with mesh.splitting():
             state, metrics = system.train_step(carry.state, batch, key, stage)
-        sums = {n: carry.sums[n] + v.astype(jnp.float32) for n, v in metrics.items()}
+        sums, steps = _summed(carry, metrics)
         broken = {
             n: jnp.where((carry.broken[n] < 0) & ~jnp.isfinite(v), state.step, carry.broken[n])
             for n, v in metrics.items()
         }
-        new = TrainCarry(state, sums, carry.steps + 1, broken)
+        new = TrainCarry(state, sums, steps, broken)
         new, metrics = _unless_broken(carry, new, metrics) if skips else (new, metrics)
         with mesh.splitting():
             return splitting.placed(new), metrics
 
     return train
+
+
+def _summed(carry: TrainCarry, metrics: dict) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The sums of the epoch with those of one more step, and how many steps they are of.
+
+    A step in which an update was skipped has metrics that are not those of training, and only adds
+    to how often that was so.
+    """
+    new = {name: value.astype(jnp.float32) for name, value in metrics.items()}
+    flags = loss_scale.flags(metrics)
+    if not flags:
+        return {n: carry.sums[n] + value for n, value in new.items()}, carry.steps + 1
+    applied = ~jnp.any(jnp.array([new[flag] > 0 for flag in flags]))
+    sums = {
+        n: carry.sums[n] + (v if n in flags else jnp.where(applied, v, 0)) for n, v in new.items()
+    }
+    return sums, carry.steps + applied.astype(carry.steps.dtype)
 
 
 def _jitted(train: Callable, system: System, mesh: Mesh) -> Callable[..., tuple[TrainCarry, dict]]:
@@ -172,10 +190,17 @@ def _unless_broken(old: TrainCarry, new: TrainCarry, metrics: dict) -> tuple[Tra
     return carry, {**metrics, SKIPPED: jnp.where(finite, 0, step - first + 1)}
 
 
-def epoch_means(carry: TrainCarry) -> dict[str, float]:
-    """The average of each metric over the steps of the current epoch; NaN if all were skipped."""
+def epoch_means(carry: TrainCarry, length: int) -> dict[str, float]:
+    """The average of each metric over the steps of the current epoch, which has `length` steps.
+
+    It is that of the steps whose updates were all applied, NaN if there was none. `skipped/<net>`
+    is the share of all steps.
+    """
     sums, steps = fetch((carry.sums, carry.steps))
-    return {name: float(total) / (int(steps) or math.nan) for name, total in sums.items()}
+    count = dict.fromkeys(sums, int(steps) or math.nan) | dict.fromkeys(
+        loss_scale.flags(sums), length
+    )
+    return {name: float(total) / count[name] for name, total in sums.items()}
 
 
 def new_epoch(carry: TrainCarry) -> TrainCarry:

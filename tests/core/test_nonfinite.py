@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.core import train_step
+from gan_jax.core import loss_scale, train_step
 from gan_jax.core.intervals import Every
 from gan_jax.core.nonfinite import attempt_key
 from gan_jax.core.state_writer import SaveFailed
@@ -42,6 +42,38 @@ def test_a_step_that_is_skipped_changes_nothing_but_its_number(lines):
     assert {s: r["loss/b"] for s, r in run.of_kind("epoch").items()} == {4: 7 / 3, 8: 20 / 3}
     assert "step 3: loss/a is not finite; it is skipped (1 so far in this run)" in lines
     assert "skipped/in_a_row" not in rows[2]
+
+
+class Masking(Run):
+    """A system that skips updates itself, at steps 3 and 5 to 8, and masks their metrics."""
+
+    def step(self, state, batch, key, stage):
+        state, metrics = super().step(state, batch, key, stage)
+        broken = jnp.isin(state.step, jnp.array([3, 5, 6, 7, 8]))
+        norm = jnp.where(broken, jnp.inf, 2.0)
+        metrics |= {"loss/a": jnp.where(broken, jnp.nan, metrics["loss/a"]), "grad_norm/net": norm}
+        return state, loss_scale.mask_nonfinite(metrics, {"net": broken.astype(jnp.int32)}, 2)
+
+
+@pytest.mark.parametrize("options", [{}, SKIP], ids=["stop", "skip"])
+def test_updates_that_a_system_skips_are_no_zeros_in_rows_and_averages(options):
+    run = Masking(intervals={"log": Every(1)}, **options)
+    run.go()
+    rows = run.of_kind("train")
+    assert [step for step, row in rows.items() if np.isnan(row["loss/a"])] == [3, 5, 6, 7, 8]
+    assert [step for step, row in rows.items() if np.isnan(row["grad_norm/net"])] == [3, 5, 6, 7, 8]
+    assert [row["skipped/net"] for row in rows.values()] == [0, 0, 1, 0, 1, 1, 1, 1]
+    epochs = run.of_kind("epoch")
+    assert epochs[4]["loss/a"] == epochs[4]["loss/b"] == 7 / 3  # of steps 1, 2 and 4
+    assert (epochs[4]["grad_norm/net"], epochs[4]["skipped/net"]) == (2, 1 / 4)
+    assert np.isnan(epochs[8]["loss/a"])  # there was none
+    assert epochs[8]["skipped/net"] == 1
+
+
+def test_a_loss_of_zero_is_one_if_no_update_was_skipped():
+    run = Run(intervals={"log": Every(1)}, loss=lambda state, mean: 0 * mean, **SKIP)
+    run.go()
+    assert all(row["loss/a"] == 0 for row in run.of_kind("train").values())
 
 
 def test_a_step_whose_weights_break_is_skipped_too():
