@@ -212,7 +212,12 @@ def state(own: FlagValues) -> FlagHolder[str]:
 
 def weights(own: FlagValues) -> FlagHolder[str]:
     """--weights: the averaged weights or the raw ones."""
-    return string(own, "weights", "", "ema or raw; empty: ema where there is one.")
+    return string(
+        own,
+        "weights",
+        "",
+        "ema, raw, or a further average such as ema_0.999; empty: ema where there is one.",
+    )
 
 
 def seeds(own: FlagValues, default: str) -> FlagHolder[str]:

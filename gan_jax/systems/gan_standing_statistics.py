@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core import ema
+from gan_jax.core import ema, loss_scale
 from gan_jax.core.system import Net, PyTree
 from gan_jax.errors import ArgumentError
 from gan_jax.models.layers import BatchNorm
@@ -32,9 +32,13 @@ def standing(net: Net, forward: Forward, batches: PyTree) -> Net:
     if not any(_name(path) == "mean" for path in paths):
         raise ArgumentError("standing_stats", ": this model's generator has no batch statistics")
     opt = net.opt
-    if "ema" in opt:
-        averaged = _measured(*ema.averaged(net), forward, batches)
-        opt = {**opt, "ema": opt["ema"]._replace(stats=(averaged, *opt["ema"].stats[1:]))}
+    if ema.has_average(net):
+        average = loss_scale.links(opt)["ema"]
+        measured = tuple(
+            _measured(params, stats, forward, batches)
+            for params, stats in zip(average.params, average.stats, strict=True)
+        )
+        opt = loss_scale.with_links(opt, ema=average._replace(stats=measured))
     return net.replace(stats=_measured(net.params, net.stats, forward, batches), opt=opt)
 
 

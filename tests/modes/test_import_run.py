@@ -214,9 +214,17 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     config = config_of_the_file()
     config.model.class_cond = True
     config.run.steps = "1"
+    config.optim.unet.ema = (0.9, 0.5)
     training.train(config, tmp_path / "model")
     training.train(classifier_config(), tmp_path / "judge")
     model = load(tmp_path / "model")
+    export_file(tmp_path / "model", tmp_path / "second.pt", weights="ema_0.5")
+    second, _ = ema.averaged(model.state.nets["unet"], 1)
+    wanted, found = guided_diffusion.from_trees(fetch(second), {}), tmp_path / "second.pt"
+    for name, tensor in torch_file.state_dict(found).items():
+        np.testing.assert_array_equal(tensor, wanted[name])
+    accepted = "=ema_0.7: this model has raw, ema, ema_0.5"
+    refused_argument("weights", accepted, export_file, tmp_path / "model", found, weights="ema_0.7")
     plain = model.sample(range(2), (1,))
     guided = sampler_settings.adjusted(model, {}, str(tmp_path / "judge"), 50.0)
     by_run = guided.sample(range(2), (1,))

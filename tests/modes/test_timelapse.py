@@ -28,6 +28,17 @@ def shades(found) -> list[int]:
     return [round((240 - int(frame[90, frame.shape[1] // 2, 0])) / 40) for frame, _ in found]
 
 
+def test_grids_of_a_second_average_are_found(tmp_path):
+    run = grids_at(tmp_path / "run", [1, 2], "ema")
+    grids_at(run, [2, 4], "ema_0.99")
+    found = timelapse._pictures(run, "ema_0.99")
+    names = {step: path.name for step, path in found.items()}
+    assert names == {2: "000002_ema_0.99.png", 4: "000004_ema_0.99.png"}
+    assert sorted(timelapse._pictures(run, "")) == [1, 2]
+    accepted = "this run's grids are of ema, ema_0.99"
+    refused_argument("weights", accepted, timelapse._pictures, run, "raw")
+
+
 @pytest.mark.parametrize("warp", [0.5, 1.0, 1.5, 4.0])
 def test_schedule_is_in_order_and_as_long_as_asked(warp):
     steps = [0, 10, 20, 30, 50, 100]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax import config as configs
+from gan_jax.core import ema, loss_scale
 from gan_jax.core.system import Facts, Net
 from gan_jax.errors import UserError
 from gan_jax.models.layers import MOMENTUM
@@ -82,6 +83,25 @@ def test_standing_statistics_are_means_over_the_batches():
     assert found["conv"]["u"] == 5
     with pytest.raises(UserError, match="no batch statistics"):
         standing(net.replace(stats={"conv": stats["conv"]}), forward, batches)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_standing_statistics_of_every_average_in_every_precision(half):
+    """float16 keeps the links of a chain within its loss scale."""
+    stats = {"mean": jnp.zeros(1), "var": jnp.ones(1)}
+    params = {"w": jnp.full(1, 2.0)}
+    average = ema.EmaState(({"w": jnp.full(1, 3.0)}, {"w": jnp.full(1, 4.0)}), (stats, stats))
+    links = {"ema": average}
+    opt = loss_scale.LossScaleState(jnp.ones(()), jnp.zeros(()), links) if half else links
+
+    def forward(params, old, batch):
+        return {k: v + MOMENTUM * (params["w"] * batch - v) for k, v in old.items()}
+
+    net = standing(Net(params, stats, opt), forward, jnp.array([[1.0], [3.0]]))
+    found = loss_scale.links(net.opt)["ema"].stats
+    means = [float(s["mean"][0]) for s in (net.stats, *found)]
+    np.testing.assert_allclose(means, [4, 6, 8], rtol=1e-5)
+    assert isinstance(net.opt, loss_scale.LossScaleState) == half
 
 
 def test_distances_of_pix2pix():

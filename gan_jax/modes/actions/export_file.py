@@ -21,8 +21,9 @@ def export_file(
 ) -> Path:
     """Writes a run's network as a .pt file with guided-diffusion's names, and its config beside it.
 
-    `weights` is "ema" or "raw"; when empty, the average of the weights if there is one. Raises
-    UserError for a run of another system.
+    `weights` is "raw", "ema" or, of further averages, "ema_0.999"; when empty, the average of the
+    weights if there is one. Raises UserError for a run of another system, and for weights that the
+    run does not have.
     """
     path = check_file(out)
     if path.suffix not in (".pt", ".pth"):
@@ -34,11 +35,12 @@ def export_file(
             f"config.system={system!r} has no form in guided-diffusion's files; accepted are runs "
             f"of {', '.join(released.NETS)}"
         )
-    net = model.state.nets[released.NETS[system]]
-    if weights not in ("", "ema", "raw") or (weights == "ema" and not ema.has_average(net)):
-        accepted = "raw, ema" if ema.has_average(net) else "raw"
-        raise ArgumentError("weights", f"={weights}: this model has {accepted}")
-    params = net.params if weights == "raw" else ema.averaged(net)[0]
+    name = released.NETS[system]
+    found = ema.weights(model.state.nets[name], tuple(model.config.optim[name].ema))
+    weights = weights or ("ema" if "ema" in found else "raw")
+    if weights not in found:
+        raise ArgumentError("weights", f"={weights}: this model has {', '.join(found)}")
+    params, _ = found[weights]
     tensors = guided_diffusion.from_trees(fetch(params), {})
     about = {"config": configs.plain(model.config), "data": model.experiment.facts._asdict()}
     if cluster.is_first():

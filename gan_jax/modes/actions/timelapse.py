@@ -5,7 +5,6 @@ It follows generate_training_video in ProGAN's util_scripts.py (Karras et al. 20
 
 import logging
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.files import opened
 from gan_jax.modes.actions import video_file
-from gan_jax.report import video
+from gan_jax.report import frames, video
 from gan_jax.run import folder as folders
 
 logger = logging.getLogger(__name__)
@@ -73,10 +72,7 @@ def timelapse(
 
 def _pictures(folder: Path, weights: str) -> dict[int, Path]:
     """The grids of a run by step: `samples/NNNNNN_<weights>.png`."""
-    found: dict[str, dict[int, Path]] = {}
-    for path in (folder / "samples").glob("*.png"):
-        if match := re.fullmatch(r"(\d+)_(\w+)\.png", path.name):
-            found.setdefault(match[2], {})[int(match[1])] = path
+    found = frames.listed(folder / "samples")
     if not found:
         raise UserError(
             f"{folder}: no sample grids in samples/ yet; config.run.sample_every says when a run "
@@ -87,7 +83,7 @@ def _pictures(folder: Path, weights: str) -> dict[int, Path]:
         raise ArgumentError(
             "weights", f"={weights}: this run's grids are of {', '.join(sorted(found))}"
         )
-    return found[weights]
+    return dict(found[weights])
 
 
 def _schedule(
