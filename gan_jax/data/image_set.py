@@ -122,7 +122,7 @@ def open_set(word: str, key: str, limit: int = 0, bits: int = DEEP_BITS) -> Imag
     source = FileSource(place, names, labels, bits)
     remarks = (*source.remarks("deep_bits"), *([splits] if splits else []))
     found = _of_source(source, bool(class_names), class_names, str(place.root), key, limit)
-    chosen = tuple(names[row] for row in _spread(len(names), limit))
+    chosen = tuple(names[row] for row in spread(len(names), limit))
     stems = tuple(name.rpartition(".")[0] for name in chosen)
     return dataclasses.replace(
         found, files=chosen, names=stems, remarks=remarks, unlabelled=unlabelled
@@ -162,7 +162,7 @@ def _tfds(word: str, key: str, limit: int, bits: int) -> ImageSet:
 
 
 def _of_source(source, labelled: bool, class_names, title: str, key: str, limit: int) -> ImageSet:
-    rows = _spread(len(source), limit)
+    rows = spread(len(source), limit)
 
     def read(row: int) -> np.ndarray:
         try:
@@ -210,7 +210,7 @@ def _npz(path: Path, array: str, key: str, limit: int) -> ImageSet:
         )
     shape = (*shape, 1)[:4]
     depth = 1 if shape[3] < 3 else 3
-    rows = _spread(shape[0], limit)
+    rows = spread(shape[0], limit)
 
     def batches(size: int) -> Iterator[np.ndarray]:
         for part in _stream(path, name, shape, rows, size, key):
@@ -267,7 +267,7 @@ def _stream(path: Path, name: str, shape, rows: np.ndarray, size: int, key: str)
         ) from error
 
 
-def _spread(count: int, limit: int) -> np.ndarray:
+def spread(count: int, limit: int) -> np.ndarray:
     """`limit` of `count` rows at equal distances, or all of them: int [n], ascending."""
     if not 0 < limit < count:
         return np.arange(count)

@@ -1,5 +1,7 @@
 """Nearest training images by L2 distance, which show whether a sample is new or a copy."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 
@@ -28,13 +30,24 @@ def nearest(
     queries = np.asarray(queries, np.float64).reshape(len(queries), -1)  # [Q, D]
     if np.prod(bank.shape[1:], dtype=int) != queries.shape[1]:
         raise ValueError(f"queries have {queries.shape[1]} numbers, the bank's {bank.shape[1:]}")
+    return search(queries, (bank[at : at + block] for at in range(0, len(bank), block)), k)
+
+
+def search(
+    queries: np.ndarray, blocks: Iterable[np.ndarray], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` in a bank that comes in blocks [n, ...], of which one at a time is in memory.
+
+    There are at least k rows in all.
+    """
+    queries = np.asarray(queries, np.float64).reshape(len(queries), -1)  # [Q, D]
     # float32 would lose small distances in ‖q‖² + ‖b‖² - 2q·b
     norms = np.square(queries).sum(axis=1, keepdims=True)  # [Q, 1]
     best = np.full((len(queries), k), np.inf)
     indices = np.zeros((len(queries), k), np.int64)
-    for start in range(0, len(bank), block):
-        rows = np.asarray(bank[start : start + block], np.float64)
-        rows = rows.reshape(len(rows), -1)
+    start = 0
+    for block in blocks:
+        rows = np.asarray(block, np.float64).reshape(len(block), -1)
         squares = norms + np.square(rows).sum(axis=1) - 2 * queries @ rows.T  # [Q, rows]
         candidates = np.concatenate([best, squares], axis=1)
         places = np.broadcast_to(np.arange(start, start + len(rows)), squares.shape)
@@ -42,4 +55,5 @@ def nearest(
         order = np.argsort(candidates, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(candidates, order, axis=1)
         indices = np.take_along_axis(places, order, axis=1)
+        start += len(rows)
     return indices, np.sqrt(best.clip(0)).astype(np.float32)

@@ -88,7 +88,10 @@ def triples(input: np.ndarray, output: np.ndarray, target: np.ndarray | None) ->
 
 
 def neighbour_sheet(
-    samples: np.ndarray, neighbours: np.ndarray, distances: np.ndarray
+    samples: np.ndarray,
+    neighbours: np.ndarray,
+    distances: np.ndarray,
+    among: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Each sample beside its closest training images, which show whether a network copies.
 
@@ -96,6 +99,7 @@ def neighbour_sheet(
         samples: uint8 [Q, H, W, C].
         neighbours: uint8 [Q, k, H, W, C], nearest first.
         distances: float [Q, k], written below the neighbours.
+        among: how many training images were searched, and how many there are; () for all.
 
     Returns:
         uint8 [H', W', 3]: a row per sample, with a gap between the sample and its neighbours.
@@ -123,9 +127,12 @@ def neighbour_sheet(
     )
     _write(canvas, "sample", padding + cell_w / 2, TEXT_HEIGHT / 2, cell_w, background)
     room = canvas.shape[1] - first - padding
-    title = "closest training images and their distances"
+    title, short = "closest training images and their distances", "closest, distances"
+    if among:
+        short = f"closest of {among[0]:,}, distances"
+        title = f"closest of {among[0]:,} of {among[1]:,} training images and their distances"
     if _text_width([title]) > room:
-        title = "closest, distances"
+        title = short
     _write(canvas, title, first + room / 2, TEXT_HEIGHT / 2, room, background)
     for query in range(queries):
         y = TEXT_HEIGHT + padding + query * row_h

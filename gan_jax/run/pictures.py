@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from gan_jax.core.system import Stage, TrainState
+from gan_jax.data.image_set import spread
 from gan_jax.errors import UserError
 from gan_jax.files import write_bytes
 from gan_jax.growing import tolerated
@@ -27,7 +28,8 @@ FIRST_DRAWING = 20.0  # seconds after a run's start before curves are first draw
 DRAWING = 0.05  # the share of a run's time that drawing curves and the page may take
 SHRINKING = 1.0  # seconds in which grids are made small for a page; those left over wait
 LAST_SHRINKING = 30.0  # the same for the page at the end of training
-MOST_BYTES = 2**29  # of the real images among which neighbours are searched
+MOST_BYTES = 2**31  # of the real images among which neighbours are searched
+BLOCK_BYTES = 2**27  # of those that are in memory at a time
 
 
 def save_reals(experiment: Experiment, folder: Path) -> None:
@@ -74,16 +76,31 @@ class SampleGrid:
     def save_neighbours(
         self, folder: Path, state: TrainState, stage: Stage, rows: int = 10
     ) -> None:
-        """Writes neighbours.png: samples beside the training images that are closest to them."""
+        """Writes neighbours.png: samples beside the training images that are closest to them.
+
+        Of a set with more than MOST_BYTES of pixels a part is searched, evenly spaced. The sheet
+        and a line say so, since a copy of an image outside of it would look new.
+        """
         experiment, facts = self.experiment, self.experiment.facts
         made = self.sampler(state, experiment.sample_batch(range(rows)), stage)
         samples = made.get("ema", next(iter(made.values())))
         samples = grids.enlarged(samples, facts.resolution // stage.resolution)
-        most = max(MOST_BYTES // (facts.resolution**2 * facts.channels), 1)
-        bank = experiment.data.all("train", limit=most)["image"]
-        indices, distances = neighbours.nearest(samples, bank, k=min(7, len(bank)))
+        size, total = facts.resolution**2 * facts.channels, experiment.data.sizes["train"]
+        part = spread(total, max(MOST_BYTES // size, 1))
+        if len(part) < total:
+            logger.info(f"neighbours.png: searching {len(part):,} of the {total:,} training images")
+
+        def images(rows: np.ndarray) -> np.ndarray:
+            return experiment.data.rows("train", rows)["image"]
+
+        block = max(BLOCK_BYTES // size, 1)
+        blocks = (images(part[at : at + block]) for at in range(0, len(part), block))
+        indices, distances = neighbours.search(samples, blocks, k=min(7, len(part)))
+        closest = images(part[indices.reshape(-1)])
+        closest = closest.reshape(*indices.shape, *closest.shape[1:])
         distances /= np.sqrt(samples[0].size)  # root mean square difference in grey levels
-        sheet = grids.neighbour_sheet(samples, bank[indices], distances)
+        among = (len(part), total) if len(part) < total else ()
+        sheet = grids.neighbour_sheet(samples, closest, distances, among)
         if jax.process_index() == 0:  # all processes take part in sampling, one of them writes
             grids.save_sheet(folder / "neighbours.png", sheet)
 
