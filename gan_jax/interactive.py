@@ -80,7 +80,7 @@ class Interactive:
         self.experiment, self.config = experiment, experiment.config
         self._train = train_step.train_function(experiment.system, experiment.mesh)
         self._carry = experiment.fresh()
-        self._index, self._following = -1, -1  # present stage, and the step of the next batch
+        self._following: tuple = ()  # where the stage of the next batch begins, and its step
         self._batches: Iterator[Batch] = iter(())
         self._model = Model(experiment, self._carry.state, 0, experiment.system.stages[0])
 
@@ -98,7 +98,8 @@ class Interactive:
         """The model of the present state, as `gan_jax.load` gives that of a run."""
         model, stages = self._model, self.experiment.system.stages
         model.state, model.step = self.state, int(self.state.step)
-        model.stage = stages[max(self._index, 0)]
+        # that of the last step, which a state at the end of a stage is drawn by
+        model.stage = next((s for s in stages if model.step <= s.end), stages[-1])
         return model
 
     def step(self, batch: Batch | None = None) -> dict[str, float]:
@@ -110,9 +111,9 @@ class Interactive:
         experiment, number = self.experiment, int(self.state.step)
         stage = self._enter(number)
         if batch is None:
-            if number != self._following:
+            if (stage.start, number) != self._following:
                 self._batches = experiment.data("train", stage, number)
-            batch, self._following = next(self._batches), number + 1
+            batch, self._following = next(self._batches), (stage.start, number + 1)
         self._carry, metrics = self._train(
             self._carry, experiment.mesh.put(dict(batch)), experiment.key, stage
         )
@@ -151,12 +152,12 @@ class Interactive:
     def _enter(self, step: int) -> Stage:
         """The stage of the step after `step`, entered as the training loop does where it begins.
 
-        The last stage goes on for as long as it is asked to.
+        The last stage goes on for as long as it is asked to. A state that was put back in the
+        middle of a stage has entered it before.
         """
         stages = self.experiment.system.stages
-        index = next((i for i, s in enumerate(stages) if step < s.end), len(stages) - 1)
-        if index != self._index:
-            state = self.experiment.system.enter_stage(self.state, stages[index])
+        stage = next((s for s in stages if step < s.end), stages[-1])
+        if step == stage.start:
+            state = self.experiment.system.enter_stage(self.state, stage)
             self._carry = train_step.new_epoch(self._carry._replace(state=state))
-            self._index, self._following = index, -1
-        return stages[index]
+        return stage

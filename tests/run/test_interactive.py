@@ -82,6 +82,36 @@ def test_a_state_may_be_put_back():
     assert (exp.step(), arrays(exp.state)) == first
 
 
+@pytest.fixture(scope="module")
+def growing():
+    """(training, what it draws and its weights after each step from 0 on, its states as arrays)."""
+    exp = gan_jax.experiment("progan_mnist:tiny")
+    drawn, states = [], []
+    for number in range(exp.experiment.last.end + 1):
+        drawn.append(exp.sample(2, weights="raw"))
+        states.append(jax.tree.map(np.array, exp.state))
+        if number < exp.experiment.last.end:
+            exp.step()
+    return exp, drawn, states
+
+
+def test_a_state_of_a_growing_network_is_drawn_at_its_own_stage(growing):
+    exp, drawn, states = growing
+    assert len({images.shape for images in drawn}) > 1
+    for number in (*reversed(range(len(states))), len(states) - 1):
+        exp.state = states[number]
+        np.testing.assert_array_equal(exp.sample(2, weights="raw"), drawn[number])
+
+
+def test_a_state_of_a_growing_network_goes_on_as_it_did(growing):
+    """From the middle of a stage with its moments, from its beginning without them."""
+    exp, _, states = growing
+    for number in (7, 6, 5, 7, 2, 9, 0):
+        exp.state = states[number]
+        exp.step()
+        assert arrays(exp.state) == arrays(states[number + 1]), number
+
+
 def test_a_batch_of_ones_own():
     exp, other = gan_jax.experiment(DCGAN), gan_jax.experiment(DCGAN)
     batch = next(iter(exp.experiment.data("train", exp.experiment.last, 0)))
