@@ -47,6 +47,7 @@ from gan_jax.core.system import (
     changed,
     new_state,
 )
+from gan_jax.errors import ArgumentError
 from gan_jax.models import convolution
 from gan_jax.models import progan as networks
 from gan_jax.ops import images, progressive_growing
@@ -118,6 +119,7 @@ class ProGan:
     channels: int  # of an image
     classes: int  # 0: without labels
     latents: int
+    normalized: bool  # whether the generator brings all latents to one length
     group: int  # of the minibatch standard deviation
     half: bool  # float16: the loss is scaled
     microbatches: int  # parts of a batch, one after the other
@@ -170,6 +172,7 @@ def build(config, facts: Facts) -> ProGan:
         stages=stages,
         channels=facts.channels,
         classes=classes,
+        normalized=model.normalize_latents,
         latents=networks.latent_size(model),
         group=model.minibatch_stddev,
         half=half,
@@ -332,7 +335,9 @@ def eval_step(
 
 def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage: Stage) -> Images:
     """One image [side, side, C] in [-1, 1] per seed (and class), with the raw weights and, if there
-    is one, with their average."""
+    is one, with their average. Raises ArgumentError for truncated latents that are normalised."""
+    if "truncation" in batch and gan.normalized:
+        raise ArgumentError("truncation", ": leave it out, normalize_latents undoes it here")
     level = scheduled_level(gan, state, stage)
     z, net = latents_of(batch, key, gan.latents), state.nets["gen"]
     label = one_hot(gan, batch["label"])

@@ -319,6 +319,23 @@ def test_every_variant_makes_its_stages_at_its_own_size(name):
         assert group == (16 if config.growth.preset == "v1-1gpu" else 4)
 
 
+@pytest.mark.parametrize("normalised", [True, False])
+def test_truncation_is_refused_where_latents_are_normalised(normalised):
+    """They would lie on the same sphere, and images vary as much."""
+    experiment = Experiment(changed(model__normalize_latents=normalised))
+    batch = {"seed": np.arange(2), "label": np.zeros(2, int), "truncation": np.ones(2, np.float32)}
+    state, stage = experiment.carry.state, experiment.last
+
+    def draw(state, key):
+        return experiment.system.sample_step(state, batch, key, stage)
+
+    if normalised:
+        with pytest.raises(UserError, match=r"^truncation: leave it out, normalize_latents"):
+            jax.eval_shape(draw, state, experiment.key)
+    else:
+        assert "ema" in jax.eval_shape(draw, state, experiment.key)
+
+
 def test_beyond_the_end_nothing_fades_whatever_the_length_of_the_run():
     config = changed(run__steps="4")  # ends in the fade to 8 px
     growth, run = progan_schedule.plan(config, FACTS)
