@@ -31,6 +31,8 @@ class Inputs:
             .npz its number ("000000").
         remarks: lines to show a person: which files are left out, and why.
         labels: int32 [N], the class numbers in an .npz; None if it has none, and for files.
+        wide: how many images that are wider than high were read as inputs alone, by a model of
+            pairs beside each other and a layout of `auto`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Inputs:
         self._make_ready(input_channels, channels)
         self.labels: np.ndarray | None = None
         self.remarks: list[str] = []
+        self.wide = 0
         self._paths: list[str] = []
         image_set.refuse_npy(path, key)
         if image_set.is_npz(path):
@@ -158,6 +161,8 @@ class Inputs:
             stack = self._pair.square(self._pair.base(image, name), name)
             inputs = self._pair.parts[0]
             return stack[..., :inputs], stack[..., inputs:]
+        if trained and self.layout == "auto":
+            self.wide += image.shape[1] > image.shape[0]
         square = self._input.square(self._input.base(image, name), name)
         if self._steps:
             square = preprocess.run(self._steps, square[None], np.random.default_rng(0))[0]

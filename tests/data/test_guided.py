@@ -311,7 +311,7 @@ def test_upsampling_a_file_of_samples(model, tmp_path):
     assert all(batch["label"].dtype == np.int32 for batch in seen)
     picture = np.asarray(Image.open(out / "000017.png"))
     np.testing.assert_array_equal(picture, grids.enlarged(squares(18, SMALL), FACTOR)[17])
-    assert np.asarray(Image.open(out / "sheets/contact_sheet.png")).shape[1] == 2 * SIDE + 3 * 2
+    assert np.asarray(Image.open(out / "sheets/contact_sheet.png")).shape[1] == 2 * 3 * SIDE + 3 * 2
     del seen[:]
     folder_task.run(
         "upsample",

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 16  # images read and translated at a time
 MANY = 100  # images that may take long, so that a line is logged first
 MOST_SHOWN = 40  # rows of the contact sheet
+LEAST_WIDTH = 48  # of its images in pixels, which the titles of its columns need
 RUNS = {  # the runs that have a task
     "translate": "a run of pix2pix or warpgan",
     "upsample": "a diffusion run with config.data.pairs=upscale",
@@ -112,6 +113,12 @@ def run(
             shown.append(result)
         if result.target is not None:
             scores.append(_scores(result.image, result.target))
+    if inputs.wide:
+        logger.warning(
+            f"of the {len(inputs):,} images, {inputs.wide:,} wider than high, but not twice as "
+            "wide, were taken as inputs alone; if they are pairs beside each other, set "
+            "layout=side_by_side"
+        )
     files.append(save_sheet(folder, "contact_sheet.png", _sheet(shown)))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"
     logger.info(f"{len(inputs)} images by step {model.step} in {folder}, {most} on {files[-1]}")
@@ -179,6 +186,8 @@ def _sheet(shown: list[Result]) -> np.ndarray:
     """Input, output and, where known, target of every image beside each other, titled."""
     with_targets = any(result.target is not None for result in shown)
     titles = ("input", "output", "target")[: 2 + with_targets]
+    # small images are enlarged until their titles can be read
+    scale = max(1, -(-LEAST_WIDTH // shown[0].image.shape[1]))
     blank = np.full_like(shown[0].image, 255)
     targets = [blank if result.target is None else result.target for result in shown]
     rows = grids.triples(
@@ -186,7 +195,7 @@ def _sheet(shown: list[Result]) -> np.ndarray:
         np.stack([result.image for result in shown]),
         np.stack(targets) if with_targets else None,
     )
-    return grids.grid(rows, columns=len(titles), column_titles=titles, scale=1)
+    return grids.grid(rows, columns=len(titles), column_titles=titles, scale=scale)
 
 
 def find(system: System, name: str) -> Task:
