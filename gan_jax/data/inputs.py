@@ -164,9 +164,7 @@ class Inputs:
         if trained and self.layout == "auto":
             self.wide += image.shape[1] > image.shape[0]
         square = self._input.square(self._input.base(image, name), name)
-        if self._steps:
-            square = preprocess.run(self._steps, square[None], np.random.default_rng(0))[0]
-        return square, None
+        return preprocess.run_fixed(self._steps, square), None
 
     def _upscaled(self, image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """(input, target or None) of a model that enlarges.

@@ -226,6 +226,11 @@ def run(pipeline: Pipeline, images: np.ndarray, rng: np.random.Generator) -> np.
     return images
 
 
+def run_fixed(pipeline: Pipeline, image: np.ndarray) -> np.ndarray:
+    """One image [H, W, C] through a pipeline without random operations."""
+    return run(pipeline, image[None], np.random.default_rng(0))[0]
+
+
 def delivered(text: str, key: str, resolution: int, training: bool) -> Pipeline:
     """The pipeline of `config.data.preprocess_train` or `preprocess_validation`, called `key`.
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from gan_jax import config as configs
 from gan_jax.core.mesh import fetch
-from gan_jax.data import alignment
+from gan_jax.data import alignment, preprocess
+from gan_jax.data.inputs import Inputs
 from gan_jax.errors import UserError
 from gan_jax.modes.actions import caricature
 from gan_jax.modes.actions.caricature import Alignment, Styles
@@ -177,14 +178,43 @@ def test_faces_are_as_large_as_those_the_run_was_trained_on(run, tmp_path, monke
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
-def test_a_grey_photo_has_the_depth_of_the_runs_images(run, tmp_path):
-    """Alone and in a folder."""
-    model = caricature.load(run, "newest")
+def with_data(model: Model, **values) -> Model:
+    """The model with other values in its section `config.data`."""
     stored = configs.plain(model.config)
-    stored["data"]["deep_bits"] = 12
+    stored["data"].update(values)
     experiment = copy.copy(model.experiment)
     experiment.config = configs.typed(stored)
-    other = Model(experiment, model.state, model.step, model.stage)
+    return Model(experiment, model.state, model.step, model.stage)
+
+
+def test_photos_are_prepared_as_those_of_validation(run, photos, tmp_path):
+    """In every way of reading them, and as translating prepares them."""
+    steps = "center_crop 24; resize 32"
+    model = with_data(caricature.load(run, "newest"), preprocess_validation=steps)
+    inputs = Inputs(str(photos), model.config.data, 3, 3, "single", "source")
+    expected = {name: inputs.read(i)[0] for i, name in enumerate(inputs.names)}
+    plain = pixels(photos / "ann.png")
+    assert np.abs(expected["ann"].astype(int) - plain).mean() > 5
+    reader = caricature.Photos(model, Alignment())
+    for found in (reader.read(str(photos), "source"), reader.read_aligned(str(photos), "source")):
+        for name, image in found:
+            np.testing.assert_array_equal(image, expected[name])
+    photo(2, 90, 120).save(tmp_path / "street.png")
+    points = tmp_path / "points.txt"
+    points.write_text("street.png 45 40 75 40 60 52 48 66 72 66\n")
+    cut = [
+        dict(caricature.Photos(m, Alignment(str(points))).read(str(tmp_path / "street.png"), "x"))
+        for m in (caricature.load(run, "newest"), model)
+    ]
+    by_hand = preprocess.run(preprocess.parse(steps), cut[0]["street"][None], None)[0]
+    np.testing.assert_array_equal(cut[1]["street"], by_hand)
+    with pytest.raises(UserError, match=r"^free_size: this run's .* is for one size"):
+        caricature.Photos(model, Alignment(free_size=True))
+
+
+def test_a_grey_photo_has_the_depth_of_the_runs_images(run, tmp_path):
+    """Alone and in a folder."""
+    other = with_data(caricature.load(run, "newest"), deep_bits=12)
     (tmp_path / "in").mkdir()
     ramp = np.linspace(0, 4095, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
     Image.fromarray(ramp).save(tmp_path / "in" / "deep.png")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_jax.core.console import ProgressBar
+from gan_jax.data import preprocess
 from gan_jax.data.inputs import Inputs
 from gan_jax.data.sources import decode
 from gan_jax.data.sources.listing import EXTENSIONS
@@ -194,12 +195,21 @@ def _sheets(painter: Painter, drawing: Drawing, scales: Sequence[float]) -> dict
 
 
 class Photos:
-    """Reads faces from images, in sizes that the model accepts."""
+    """Reads faces from images, in sizes that the model accepts, and prepares them as those on which
+    the run was validated."""
 
     def __init__(self, model: Model, alignment: Alignment):
         """Raises UserError for an alignment that is not possible."""
         self.model, self.facts = model, model.experiment.facts
         self.free_size = alignment.free_size
+        text = model.config.data.get("preprocess_validation", "")  # earlier runs lack it
+        if self.free_size and text:
+            raise ArgumentError(
+                "free_size",
+                f": this run's config.data.preprocess_validation={text!r} is for one size; leave "
+                "free_size out",
+            )
+        self.steps = preprocess.parse(text)
         self.faces = None
         if alignment.landmarks or alignment.detector:
             # faces fill their crops as much as in the run's training images
@@ -217,12 +227,14 @@ class Photos:
             crops = self.faces.crops(decode.to_channels(image, 3), path)
             for i, crop in enumerate(crops):
                 shown = f"{name}_{i + 1}" if len(crops) > 1 else name
-                yield shown, decode.to_channels(crop, self.facts.channels)
+                crop = decode.to_channels(crop, self.facts.channels)
+                yield shown, preprocess.run_fixed(self.steps, crop)
 
     def read_aligned(self, source: str, key: str) -> Iterator[tuple[str, np.ndarray]]:
         """`read` for images that are aligned faces already."""
         for name, path, image in self._images(source, key):
-            yield name, self._fitting(decode.to_channels(image, self.facts.channels), path, key)
+            face = self._fitting(decode.to_channels(image, self.facts.channels), path, key)
+            yield name, preprocess.run_fixed(self.steps, face)
 
     def _images(self, source: str, key: str) -> Iterator[tuple[str, str, np.ndarray]]:
         """(output name, name, image as it is) of every image of a source."""
