@@ -113,6 +113,16 @@ def deep_png(path, values, colour):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
 
 
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_pngs_of_sixteen_bits_have_the_channels_of_their_colours(tmp_path, colour, channels):
+    """Grey with alpha is grey, as it is with 8 bits."""
+    values = np.random.default_rng(0).integers(0, 2**16, (5, 7, channels)).astype(np.uint16)
+    deep_png(tmp_path / "a.png", values, colour)
+    shown, shape = read(tmp_path / "a.png")
+    assert shown.shape == shape == (5, 7, {1: 1, 2: 1, 3: 3, 4: 3}[channels])
+    np.testing.assert_array_equal(shown, values[:, :, : shape[2]] >> 8)
+
+
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2)])
 def test_twelve_bits_in_colour_are_announced(tmp_path, colour, channels):
     deep_png(tmp_path / "a.png", np.full((6, 6, channels), 4000, np.uint16), colour)

@@ -47,6 +47,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+GREY_ALPHA_16 = "LA;16B"  # Pillow's name for raw pixels of a PNG
 SIXTEEN = ";16"  # part of Pillow's names for raw pixels of 16 bits, which it reduces to 8
 # Pillow warns about odd tags and large photographs, which do no harm
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -74,7 +75,7 @@ def shape_of(open_file: OpenFile, name: str) -> tuple[int, int, int]:
             _orientation(image) >= 5
         ):
             width, height = height, width
-        return height, width, 1 if image.mode in GREY_MODES else 3
+        return height, width, 1 if _is_grey(image) else 3
 
 
 def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
@@ -85,10 +86,12 @@ def decode(open_file: OpenFile, name: str, bits: int = DEEP_BITS) -> np.ndarray:
     Raises an UnreadableError that names the image if the file is damaged or not an image.
     """
     with _opened(open_file, name) as image:
+        grey = _is_grey(image)  # which is not known any more once it is loaded
         image.load()
         turned = _turned(image)
         if turned.mode not in GREY_MODES:
-            return np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
+            colours = np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
+            return colours[:, :, :1] if grey else colours
         if turned.mode == "F":
             raise ValueError("floating-point pixels are not read: save it with 8 or 16 bits")
         if _is_deep(turned):
@@ -118,7 +121,7 @@ def deepest(open_file: OpenFile, name: str) -> tuple[int, bool]:
             return int(np.asarray(image).max()), True
         if not any(SIXTEEN in str(tile.args) for tile in image.tile):
             return 0, False
-        colours = np.asarray(image)[..., : 1 if image.mode in GREY_MODES else 3]
+        colours = np.asarray(image)[..., : 1 if _is_grey(image) else 3]
         return 256 * int(colours.max()) + 255, False
 
 
@@ -161,6 +164,13 @@ def _orientation(image: Image.Image) -> int:
 def _turned(image: Image.Image) -> Image.Image:
     turn = TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether an image that has been opened and not yet loaded is grey, with alpha or without."""
+    # Pillow reads a PNG of grey and alpha with 16 bits as RGBA
+    with_alpha = any(tile.args == GREY_ALPHA_16 for tile in image.tile)
+    return image.mode in GREY_MODES or (image.format == "PNG" and with_alpha)
 
 
 def _is_deep(image: Image.Image) -> bool:
