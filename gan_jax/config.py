@@ -301,10 +301,10 @@ def may_change(key: str) -> bool:
     Keys under `run` may: they say how long the run is and what it writes. So may the devices'
     `mesh`, and what saves memory at the cost of time, because a step computes the same (only what
     is drawn at random, such as masks of dropout, is drawn for each part of a batch by itself); and
-    the places of the data, because the sizes of the data are compared instead.
+    the places and the channels of the data, because what comes of them is compared instead.
     """
-    places = {f"data.{name}" for name in DATA_PATHS}
-    return key.startswith(("run.", "mesh.")) or key in places or key in MEMORY
+    compared = {f"data.{name}" for name in (*DATA_PATHS, "channels", "input_channels")}
+    return key.startswith(("run.", "mesh.")) or key in compared or key in MEMORY
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:

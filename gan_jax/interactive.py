@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from gan_jax import config as configs
-from gan_jax.core import train_step
+from gan_jax.core import loss_scale, train_step
 from gan_jax.core.mesh import fetch
 from gan_jax.core.system import UNCHANGED, Batch, Changes, Stage, TrainState
 from gan_jax.errors import UserError
@@ -95,15 +95,18 @@ class Interactive:
 
     @property
     def model(self) -> Model:
-        """The model of the present state, as `gan_jax.load` gives that of a run."""
+        """The model of the present state, as `gan_jax.load` gives that of a run.
+
+        At the step between two stages of a growing network it is that of the stage that is over.
+        """
         model, stages = self._model, self.experiment.system.stages
         model.state, model.step = self.state, int(self.state.step)
-        # that of the last step, which a state at the end of a stage is drawn by
         model.stage = next((s for s in stages if model.step <= s.end), stages[-1])
         return model
 
     def step(self, batch: Batch | None = None) -> dict[str, float]:
-        """One training step; its metrics by name, such as "loss/gen".
+        """One training step; its metrics by name, such as "loss/gen". Of a step whose
+        update was skipped, those that are not finite are NaN.
 
         The batch is the one that a run of the same config would see at this step, or else the given
         one: numpy arrays of the same names and shapes.
@@ -117,7 +120,8 @@ class Interactive:
         self._carry, metrics = self._train(
             self._carry, experiment.mesh.put(dict(batch)), experiment.key, stage
         )
-        return {name: float(value) for name, value in fetch(metrics).items()}
+        found = loss_scale.unmasked(fetch(metrics))
+        return {name: float(value) for name, value in found.items()}
 
     def steps(self, count: int | None = None) -> Iterator[dict[str, float]]:
         """The metrics of `count` steps, each made when it is asked for.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
@@ -218,7 +219,9 @@ def shown(scores: Mapping[str, float]) -> dict[str, float]:
 
 def brief(number: float) -> str:
     """A positive number to two digits, or to the whole: "0.53", "12", "66,667"."""
-    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
+    if number >= 9.95:
+        return f"{number:,.0f}"
+    return np.format_float_positional(number, 2, fractional=False, trim="-")
 
 
 def clock(seconds: float) -> str:

@@ -150,14 +150,15 @@ def count_skipped(before: Mapping[str, Array], metrics: Metrics) -> dict[str, Ar
 def mask_nonfinite(metrics: Metrics, skipped: Mapping[str, Array], limit: int) -> Metrics:
     """The metrics of a step with `skipped/<net>`, 0 or 1, and zeros in place of NaN and infinities.
 
-    The loop ends a run as soon as a metric is not finite, and a single skipped update should not
-    end it. If any net has skipped more than `limit` updates in a row, the metrics stay as they are,
-    so that the loop does end the run.
+    The zeros are negative, so that `unmasked` can tell them from values that are 0. The loop ends a
+    run as soon as a metric is not finite, and a single skipped update should not end it. If any net
+    has skipped more than `limit` updates in a row, the metrics stay as they are, so that the loop
+    does end the run.
     """
     metrics = metrics | {f"skipped/{n}": (c > 0).astype(jnp.float32) for n, c in skipped.items()}
     hopeless = jnp.any(jnp.array([count > limit for count in skipped.values()]))
     return {
-        name: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.zeros_like(v))
+        name: jnp.where(jnp.isfinite(v) | hopeless, v, jnp.full_like(v, -0.0))
         for name, v in metrics.items()
     }
 
@@ -169,13 +170,9 @@ def flags(names: Iterable[str]) -> list[str]:
 
 
 def unmasked(metrics: Mapping[str, np.generic]) -> dict[str, np.generic]:
-    """The metrics of a step as numbers of numpy, with NaN where `mask_nonfinite` has put zeros.
-
-    Only losses and gradient norms can have been masked, and only if an update was skipped.
-    """
+    """The metrics of a step as numbers of numpy, with NaN where `mask_nonfinite` has put zeros."""
     if not any(metrics[flag] > 0 for flag in flags(metrics)):
         return dict(metrics)
     return {
-        name: np.float32(np.nan) if v == 0 and name.startswith(("loss/", "grad_norm/")) else v
-        for name, v in metrics.items()
+        name: np.float32(np.nan) if v == 0 and np.signbit(v) else v for name, v in metrics.items()
     }

@@ -41,7 +41,7 @@ class TrainCarry(NamedTuple):
 
     state: TrainState
     sums: dict[str, jax.Array]  # float32 [], by metric
-    steps: jax.Array  # how many steps have been summed, int32 []: none with a skipped update
+    steps: jax.Array  # how many steps have been summed, int32 []; not those with a skipped update
     broken: dict[str, jax.Array]  # int32 []: the first step at which a metric was not finite, or −1
 
 
@@ -146,8 +146,7 @@ def _train_step(system: System, mesh: Mesh, skips: bool) -> Callable[..., tuple[
 def _summed(carry: TrainCarry, metrics: dict) -> tuple[dict[str, jax.Array], jax.Array]:
     """The sums of the epoch with those of one more step, and how many steps they are of.
 
-    A step in which an update was skipped has metrics that are not those of training, and only adds
-    to how often that was so.
+    A step in which an update was skipped is left out of all sums but those of `skipped/<net>`.
     """
     new = {name: value.astype(jnp.float32) for name, value in metrics.items()}
     flags = loss_scale.flags(metrics)

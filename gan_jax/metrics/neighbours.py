@@ -36,9 +36,8 @@ def nearest(
 def search(
     queries: np.ndarray, blocks: Iterable[np.ndarray], k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest` in a bank that comes in blocks [n, ...], of which one at a time is in memory.
-
-    There are at least k rows in all.
+    """`nearest` in a bank that comes in blocks [n, ...], with at least k rows in all. One block is
+    in memory at a time.
     """
     queries = np.asarray(queries, np.float64).reshape(len(queries), -1)  # [Q, D]
     # float32 would lose small distances in ‖q‖² + ‖b‖² - 2q·b
@@ -48,7 +47,7 @@ def search(
     start = 0
     for block in blocks:
         rows = np.asarray(block, np.float64).reshape(len(block), -1)
-        squares = norms + np.square(rows).sum(axis=1) - 2 * queries @ rows.T  # [Q, rows]
+        squares = norms + np.einsum("nd,nd->n", rows, rows) - 2 * queries @ rows.T  # [Q, rows]
         candidates = np.concatenate([best, squares], axis=1)
         places = np.broadcast_to(np.arange(start, start + len(rows)), squares.shape)
         places = np.concatenate([indices, places], axis=1)

@@ -211,7 +211,7 @@ def state(own: FlagValues) -> FlagHolder[str]:
 
 
 def weights(own: FlagValues) -> FlagHolder[str]:
-    """--weights: the averaged weights or the raw ones."""
+    """--weights: averaged weights or the raw ones."""
     return string(
         own,
         "weights",

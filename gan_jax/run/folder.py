@@ -106,14 +106,12 @@ def _check_schedules(config: ConfigDict, old_steps: str) -> None:
             )
 
 
-def check_facts(
-    folder: Path, facts: Facts, remedy: str = "restore it, or name another folder"
-) -> None:
+def check_facts(folder: Path, facts: Facts, remedy: str = "") -> None:
     """Raises ArgumentError if the data are not those that the run began with.
 
     With other data, images would move between training and validation, and epochs would change in
     length. An imported run has seen no data yet, so unknown facts are not compared. `remedy` ends
-    the message.
+    the message; "" for what helps a run that is to go on.
     """
     stored = read_config(folder).get("data", facts._asdict())
     old = Facts.read(stored)._asdict()
@@ -122,16 +120,25 @@ def check_facts(
     unknown = [name for name in classes if name not in stored]
     if not old["train_size"]:
         unknown += [name for name in (*sizes, "num_classes", *classes) if not old[name]]
-    changed = [
-        f"{k} was {old.get(k)}, is {v}"
-        for k, v in facts._asdict().items()
+    new = facts._asdict()
+    changed = {
+        k: f"{k} was {old.get(k)}, is {v}"
+        for k, v in new.items()
         if old[k] != v and k not in unknown
-    ]
+    }
     if changed:
+        said, remedy = "; ".join(changed.values()), remedy or _remedy(old, list(changed))
         raise ArgumentError(
-            "workdir",
-            f"={folder}: the data has changed since the run began ({'; '.join(changed)}); {remedy}",
+            "workdir", f"={folder}: the data has changed since the run began ({said}); {remedy}"
         )
+
+
+def _remedy(old: dict[str, Any], changed: list[str]) -> str:
+    """What helps a run to go on, of whose data these facts have changed from the `old` ones."""
+    if all(name in ("channels", "input_channels") and old[name] for name in changed):
+        keys = (f"config.data.{name}={'grey' if old[name] == 1 else 'rgb'}" for name in changed)
+        return f"{' and '.join(keys)} reads the images as before"
+    return "restore it, or name another folder"
 
 
 def _listed(changed: dict[str, tuple[Any, Any]]) -> str:

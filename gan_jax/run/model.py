@@ -69,7 +69,7 @@ class Model:
           classes: class of each image, by number or name, cycled over the seeds; when empty, seed n
             has the class n modulo the number of classes.
           truncation: latents beyond ± this value are sampled again; 0 for no truncation.
-          weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+          weights: "ema", "raw" or such as "ema_0.999"; when empty, the average if there is one.
           z: latents [N, length] in place of those that the seeds draw; `latents` says how many
             numbers one has.
           progress: if there are many images, it is called now and then with the number of those

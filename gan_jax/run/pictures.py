@@ -29,7 +29,7 @@ DRAWING = 0.05  # the share of a run's time that drawing curves and the page may
 SHRINKING = 1.0  # seconds in which grids are made small for a page; those left over wait
 LAST_SHRINKING = 30.0  # the same for the page at the end of training
 MOST_BYTES = 2**31  # of the real images among which neighbours are searched
-BLOCK_BYTES = 2**27  # of those that are in memory at a time
+BLOCK_BYTES = 2**24  # of those that are compared at a time, in float64
 
 
 def save_reals(experiment: Experiment, folder: Path) -> None:
@@ -79,7 +79,7 @@ class SampleGrid:
         """Writes neighbours.png: samples beside the training images that are closest to them.
 
         Of a set with more than MOST_BYTES of pixels a part is searched, evenly spaced. The sheet
-        and a line say so, since a copy of an image outside of it would look new.
+        and a line say so, since a copy of an image that was not searched would look new.
         """
         experiment, facts = self.experiment, self.experiment.facts
         made = self.sampler(state, experiment.sample_batch(range(rows)), stage)

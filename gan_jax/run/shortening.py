@@ -118,7 +118,7 @@ def _patience(experiment: Experiment, share: float, rounds: Mapping[str, int]) -
     """The changed keys that count evaluations, of which a shortened run may have fewer."""
     config, found = experiment.config, {}
     name = "eval" if config.best.metric.startswith("val/") else "quality"
-    # the evaluation after the last step, if no interval ends there, counts for no patience
+    # an evaluation after the last step alone, where no interval ends, does not count there
     often = disk_use.times(experiment, ROUNDS[name].removeprefix("run."))
     if not often or rounds.get(name, often) >= often:
         return {}

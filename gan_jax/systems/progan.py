@@ -337,7 +337,7 @@ def sample_step(gan: ProGan, state: TrainState, batch: Batch, key: Array, stage:
     """One image [side, side, C] in [-1, 1] per seed (and class), with the raw weights and, if there
     is one, with their average. Raises ArgumentError for truncated latents that are normalised."""
     if "truncation" in batch and gan.normalized:
-        raise ArgumentError("truncation", ": leave it out, normalize_latents undoes it here")
+        raise ArgumentError("truncation", ": leave it out; model.normalize_latents undoes it")
     level = scheduled_level(gan, state, stage)
     z, net = latents_of(batch, key, gan.latents), state.nets["gen"]
     label = one_hot(gan, batch["label"])

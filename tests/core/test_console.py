@@ -196,7 +196,7 @@ def test_clock(seconds, text):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(130.4, "130"), (66666.67, "66,667"), (9.96, "10"), (9.94, "9.9"), (0.532, "0.53")],
+    [(130.4, "130"), (66666.67, "66,667"), (9.96, "10"), (9.94, "9.9"), (5e-5, "0.00005")],
 )
 def test_a_brief_number_has_two_digits_or_more_and_no_exponent(number, text):
     assert brief(number) == text

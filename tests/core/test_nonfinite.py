@@ -52,6 +52,7 @@ class Masking(Run):
         broken = jnp.isin(state.step, jnp.array([3, 5, 6, 7, 8]))
         norm = jnp.where(broken, jnp.inf, 2.0)
         metrics |= {"loss/a": jnp.where(broken, jnp.nan, metrics["loss/a"]), "grad_norm/net": norm}
+        metrics |= {"score/real": jnp.where(broken, -jnp.inf, 1.0), "loss/zero": jnp.zeros(())}
         return state, loss_scale.mask_nonfinite(metrics, {"net": broken.astype(jnp.int32)}, 2)
 
 
@@ -61,7 +62,9 @@ def test_updates_that_a_system_skips_are_no_zeros_in_rows_and_averages(options):
     run.go()
     rows = run.of_kind("train")
     assert [step for step, row in rows.items() if np.isnan(row["loss/a"])] == [3, 5, 6, 7, 8]
-    assert [step for step, row in rows.items() if np.isnan(row["grad_norm/net"])] == [3, 5, 6, 7, 8]
+    for name in ("grad_norm/net", "score/real"):
+        assert [step for step, row in rows.items() if np.isnan(row[name])] == [3, 5, 6, 7, 8]
+    assert all(row["loss/zero"] == 0 for row in rows.values())
     assert [row["skipped/net"] for row in rows.values()] == [0, 0, 1, 0, 1, 1, 1, 1]
     epochs = run.of_kind("epoch")
     assert epochs[4]["loss/a"] == epochs[4]["loss/b"] == 7 / 3  # of steps 1, 2 and 4

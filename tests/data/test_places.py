@@ -140,16 +140,18 @@ def test_sheets_are_left_out_by_every_reader(tmp_path):
     for name in ("a.png", "000001_ema.png", "sheets/mine.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         grids.save_png(tmp_path / name, pixels)
-    for name in ("sheets/contact_sheet.png", "000002_ema.png", "reals.png"):
+    for name in (
+        "sheets/contact_sheet.png", "000002_ema.png", "000002_ema_0.99.png", "reals.png",
+    ):  # fmt: skip
         grids.save_sheet(tmp_path / name, pixels)
     for name in ("contact_sheet.png", "grid.png"):
         grids.save_png(tmp_path / name, pixels)
     found = image_set.open_set(str(tmp_path), "--real")
     assert found.names == ("000001_ema", "a", "sheets/mine")
-    assert "contact sheets (5)" in found.remarks[0]
+    assert "contact sheets (6)" in found.remarks[0]
     made = make(**section(tmp_path, labels="none"))
     assert sum(made.sizes.values()) == 3
-    assert "contact sheets (5)" in made.description
+    assert "contact sheets (6)" in made.description
     assert places.SHEET_FOLDER == grids.SHEET_FOLDER
     assert decode.MARK == grids.MARK
 

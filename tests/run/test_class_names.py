@@ -135,6 +135,13 @@ def test_runs_without_names_still_load(run, tmp_path):
     assert workdir.check(target, again)
     assert again.data.reading == "first"
     workdir.check_facts(target, Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "eve"), (1,)))
+    grey = Facts(8, 1, 3, 16, 1, 0, ("cat", "dog", "eve"), (1,))
+    key = r"\(channels was 3, is 1\); config\.data\.channels=rgb reads the images as before$"
+    refused_argument("workdir", key, workdir.check_facts, target, grey)
+    more = r"\(channels was 3, is 1; train_size .*\); restore it, or name another folder$"
+    refused_argument("workdir", more, workdir.check_facts, target, grey._replace(train_size=9))
+    again.data.channels = "rgb"
+    assert workdir.check(target, again)
     other = Facts(8, 3, 3, 16, 1, 0, ("cat", "dog", "fox"), (1,))
     refused_argument("workdir", r"class_names was .*'eve'", workdir.check_facts, folder, other)
 

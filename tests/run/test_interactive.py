@@ -112,6 +112,20 @@ def test_a_state_of_a_growing_network_goes_on_as_it_did(growing):
         assert arrays(exp.state) == arrays(states[number + 1]), number
 
 
+def test_what_was_not_finite_in_a_skipped_step_is_nan():
+    """As in the rows of a run, in which it is no zero either."""
+    exp = gan_jax.experiment(DCGAN, model__dtype="float16")
+    huge = {
+        name: net.replace(opt=net.opt._replace(scale=np.float32(2.0**120)))
+        for name, net in exp.state.nets.items()
+    }
+    exp.state = exp.state.replace(nets=huge)
+    metrics = exp.step()
+    assert metrics["skipped/gen"] == metrics["skipped/disc"] == 1
+    assert np.isnan(metrics["grad_norm/gen"])
+    assert np.isnan(metrics["grad_norm/disc"])
+
+
 def test_a_batch_of_ones_own():
     exp, other = gan_jax.experiment(DCGAN), gan_jax.experiment(DCGAN)
     batch = next(iter(exp.experiment.data("train", exp.experiment.last, 0)))

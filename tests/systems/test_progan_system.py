@@ -330,7 +330,7 @@ def test_truncation_is_refused_where_latents_are_normalised(normalised):
         return experiment.system.sample_step(state, batch, key, stage)
 
     if normalised:
-        with pytest.raises(UserError, match=r"^truncation: leave it out, normalize_latents"):
+        with pytest.raises(UserError, match=r"^truncation: leave it out; model\.normalize_latents"):
             jax.eval_shape(draw, state, experiment.key)
     else:
         assert "ema" in jax.eval_shape(draw, state, experiment.key)

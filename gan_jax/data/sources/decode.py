@@ -121,7 +121,8 @@ def deepest(open_file: OpenFile, name: str) -> tuple[int, bool]:
             return int(np.asarray(image).max()), True
         if not any(SIXTEEN in str(tile.args) for tile in image.tile):
             return 0, False
-        colours = np.asarray(image)[..., : 1 if _is_grey(image) else 3]
+        depth = 1 if _is_grey(image) else 3  # before the pixels are loaded
+        colours = np.asarray(image)[..., :depth]
         return 256 * int(colours.max()) + 255, False
 
 

@@ -42,7 +42,7 @@ UNMARKED_SHEETS = (
 SHEET_FOLDER = "sheets"
 # the names of sheets with a mark; only files with such names are opened to look for the mark
 MARKED_SHEETS = re.compile(
-    rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema\w*))\.png"
+    rf"(.*/)?({SHEET_FOLDER}/.*|reals|neighbours|curves|bound|sweep|styles|overlay|\d+_(raw|ema[\w.+-]*))\.png"
 )
 UNIX = 3  # the code in a zip for a system whose attributes of a member hold a file's mode
 

@@ -40,7 +40,8 @@ class Options:
     """How the images of a folder are read and processed.
 
     Attributes:
-      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+      weights: "ema", "raw" or a further average such as "ema_0.999"; when empty, "ema" if the run
+        keeps an average.
       layout: what an image holds: "single", "side_by_side" (input and target) or "auto".
       first_seed: image i has the seed `first_seed` + i.
       classes: for a labelled model, the classes of the images, in turn; when empty, those that an
@@ -115,9 +116,9 @@ def run(
             scores.append(_scores(result.image, result.target))
     if inputs.wide:
         logger.warning(
-            f"of the {len(inputs):,} images, {inputs.wide:,} wider than high, but not twice as "
-            "wide, were taken as inputs alone; if they are pairs beside each other, set "
-            "layout=side_by_side"
+            "images that are wider than high, but not exactly twice as wide as high, were read as "
+            f"inputs without a target: {inputs.wide:,} of {len(inputs):,}; if they are pairs "
+            "beside each other, set layout=side_by_side"
         )
     files.append(save_sheet(folder, "contact_sheet.png", _sheet(shown)))
     most = "all" if len(shown) == len(inputs) else f"the first {len(shown)}"

@@ -76,7 +76,8 @@ def interpolate(
       seeds: one for each cell of the grid; how a cell moves does not depend on the other cells.
       classes: class of each cell, cycled over them; when empty, each seed has its own class, as in
         `Model.sample`.
-      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+      weights: "ema", "raw" or a further average such as "ema_0.999"; when empty, "ema" if the run
+        keeps an average.
       motion: length and speed.
       columns: cells in a row; 0 for a square.
 

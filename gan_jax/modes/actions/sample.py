@@ -47,7 +47,8 @@ class Drawing:
     """How images are sampled.
 
     Attributes:
-      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+      weights: "ema", "raw" or a further average such as "ema_0.999"; when empty, "ema" if the run
+        keeps an average.
       truncation: latents beyond ± this are sampled again; 0 for no truncation.
       standing_stats: over how many batches batch statistics are measured first; 0 for none.
     """

@@ -39,7 +39,8 @@ def timelapse(
       fps: frames per second, at most 90.
       time_warp: after a share t of the time, training is at t ** time_warp of its steps; above 1
         the beginning gets more time, 1 keeps an even pace.
-      weights: "ema" or "raw"; when empty, the average of the weights if there is one.
+      weights: "ema", "raw" or a further average such as "ema_0.999"; when empty, "ema" if the run
+        keeps an average.
 
     Returns the file. Raises UserError if there are no pictures, and for values that are not
     accepted.
