@@ -8,7 +8,6 @@ counted (`core.liveness`).
 
 import dataclasses
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import backend
 from gan_jax import config as configs
-from gan_jax.core import grads, liveness, train_step
+from gan_jax.core import grads, liveness, tiles, train_step
 from gan_jax.core.mesh import DATA, FSDP, Mesh, devices_wanted
 from gan_jax.core.system import Facts, PyTree, Stage
 from gan_jax.errors import UserError, is_full_memory
@@ -114,20 +113,24 @@ def counted(experiment: Experiment, topology: Topology) -> Forecast:
         program = jax.make_jaxpr(_of_stage(system.train_step, own))(state, batch, key)
     donated = range(len(jax.tree.leaves(state)))
     found = liveness.peak(program.jaxpr, donated, fuses_products=topology.kind == "tpu")
-    apart = _elsewhere(experiment.mesh, state)
-    gathered = _elsewhere(experiment.mesh, [net.params for net in state.nets.values()], whole=True)
-    return Forecast(found.arguments - apart, found.weights + gathered, found.examples)
+    # what lies between arguments and results the compiler lays out with fewer gaps
+    given = [v.aval for v in program.jaxpr.invars]
+    held = sum(tiles.stored(topology.kind, x.shape, x.dtype.itemsize) for x in given)
+    of_weights = [net.params for net in state.nets.values()]
+    apart = _elsewhere(experiment.mesh, state, topology.kind)
+    gathered = _elsewhere(experiment.mesh, of_weights, topology.kind, whole=True)
+    return Forecast(held - apart, found.weights + gathered, found.examples)
 
 
-def _elsewhere(mesh: Mesh, tree: PyTree, whole: bool = False) -> int:
+def _elsewhere(mesh: Mesh, tree: PyTree, kind: str, whole: bool = False) -> int:
     """The bytes of a state that a device does not hold, because they are split over several; with
     `whole` all bytes of the arrays that are split. A step gathers the weights among these."""
     total = 0
     for x in jax.tree.leaves(tree):
         shape = mesh.place(x).shard_shape(x.shape)
         if shape != x.shape:
-            kept = 0 if whole else math.prod(shape)
-            total += (math.prod(x.shape) - kept) * x.dtype.itemsize
+            kept = 0 if whole else tiles.stored(kind, shape, x.dtype.itemsize)
+            total += tiles.stored(kind, x.shape, x.dtype.itemsize) - kept
     return total
 
 

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from gan_jax import config as configs
+from gan_jax.core import tiles
 from gan_jax.errors import ArgumentError, UserError
 from gan_jax.modes import parsing, train
 from gan_jax.run import described_data, memory, step_memory, topology
@@ -114,9 +115,11 @@ def test_a_step_of_every_system_is_counted(name):
     made = step_memory.described(chosen, topology.parse("v5e-1"), described_data.facts(chosen))
     last = made.last
     state = jax.eval_shape(lambda k: made.system.init(k, made.batch(last), last), jax.random.key(0))
-    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    batch = sum(x.nbytes for x in made.batch(last).values())
-    assert one.state == pytest.approx(held + batch, abs=64)
+    arrays = [*jax.tree.leaves(state), *made.batch(last).values()]
+    held = sum(x.size * x.dtype.itemsize for x in arrays)
+    assert counted(f"{name}:tiny", "1xL4").state == pytest.approx(held, abs=64)
+    padded = sum(tiles.tiled(x.shape, x.dtype.itemsize) for x in arrays)
+    assert one.state == pytest.approx(padded, abs=1024)  # with the key of the step
     assert two.total < one.total
 
 
@@ -216,8 +219,9 @@ def test_as_many_devices_as_a_run_would_use(lines):
 def test_a_split_state_takes_a_share_of_each_device():
     """All but small arrays; the weights are gathered for the step."""
     keys = SHALLOW | {"mesh.least_mb": 0.0001}
-    whole = counted("diffusion_imagenet64", "v5e-4", "classes=10", **keys)
-    split = counted("diffusion_imagenet64", "v5e-4", "classes=10", **keys, **{"mesh.fsdp": 4})
+    # a TPU pads each share of arrays as small as these
+    whole = counted("diffusion_imagenet64", "4xL4", "classes=10", **keys)
+    split = counted("diffusion_imagenet64", "4xL4", "classes=10", **keys, **{"mesh.fsdp": 4})
     assert split.examples == whole.examples
     assert split.state == pytest.approx(whole.state / 4, rel=0.05)
     weights = whole.state / 4  # beside them their average and two moments
