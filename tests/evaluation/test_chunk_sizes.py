@@ -317,5 +317,9 @@ def test_bits_do_not_depend_on_the_chunk(tmp_path, monkeypatch):
         monkeypatch.setattr(likelihood, "load", lambda *_, model=model: model)
         told = likelihood.run("run", tmp_path / f"{chunk}", count=5)
         bits = np.load(tmp_path / f"{chunk}" / "bits.npz")["total"]
+        error = np.sqrt(np.sum((bits - bits.mean()) ** 2) / (5 - 1) / 5)
+        assert told["standard_error"] == pytest.approx(error, rel=1e-5)
         figures.append(told | {f"image {n}": float(value) for n, value in enumerate(bits)})
     alike(figures[1], figures[0], rel=1e-4)
+    one = likelihood.run("run", tmp_path / "one", count=1)
+    assert one["standard_error"] is None  # an image says nothing of how others differ

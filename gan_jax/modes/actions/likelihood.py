@@ -55,7 +55,8 @@ def run(chosen: str | Path | ModelChoice, out: str | Path, count: int = 0) -> di
     total, steps = terms["t"].shape
     scores = {
         "bits_per_dim": float(np.mean(terms["total"])),
-        "standard_error": float(np.std(terms["total"]) / np.sqrt(total)),
+        # one image says nothing about how far images differ
+        "standard_error": float(np.std(terms["total"], ddof=1) / total**0.5) if total > 1 else None,
         "prior": float(np.mean(terms["prior"])),
         **{f"mean_{name}": float(np.mean(terms[name])) for name in TERMS[1:]},
     }
@@ -66,8 +67,10 @@ def run(chosen: str | Path | ModelChoice, out: str | Path, count: int = 0) -> di
         "images": total,
         "steps": steps,
     }
+    error = scores["standard_error"]
+    shown = f"{scores['bits_per_dim']:.4f}" + ("" if error is None else f" ± {error:.4f}")
     logger.info(
-        f"{scores['bits_per_dim']:.4f} ± {scores['standard_error']:.4f} bits per dimension over "
+        f"{shown} bits per dimension over "
         f"{total} {split} images and {steps} steps, step {model.step}, in {folder}"
     )
     logger.info(json.dumps(scores))

@@ -75,9 +75,10 @@ class Samples:
     classes: Sequence[int | str]
 
     @property
-    def labels(self) -> np.ndarray:
-        """The class of each image, integers [N]; zeros for a model without classes."""
-        return self.batch.get("label", np.zeros(len(self.images), np.int32))
+    def labels(self) -> np.ndarray | None:
+        """The class of each image, int32 [N]; None for a model without classes, whatever classes
+        its data have."""
+        return self.batch["label"] if self.model.experiment.system.labelled else None
 
 
 def sample(
@@ -94,7 +95,8 @@ def sample(
       chosen: a run's folder, or a choice of one of its states.
       seeds, classes: see `Model.sample`.
       formats: `grid` (sheets/grid.png), `png` (seed<NNNNNN>.png, with the class if it has one),
-        `npz` (images uint8 [N, H, W, C], seeds, labels; for translations also input and target),
+        `npz` (images uint8 [N, H, W, C], seeds, labels if images are made for a class; for
+        translations also input and target),
         `adm` (samples_NxHxWxC.npz as guided-diffusion writes it: arr_0, and int64 labels as arr_1
         if images are made for a class).
       drawing: how images are sampled.
@@ -133,7 +135,7 @@ def _write_grid(samples: Samples, folder: Path) -> list[Path]:
     else:
         columns = _columns(samples)
         experiment = samples.model.experiment
-        titles = [experiment.class_title(label) for label in samples.labels[:columns]]
+        titles = [experiment.class_title(samples.labels[column]) for column in range(columns)]
         picture = grids.grid(images, columns=columns, column_titles=titles)
     return [save_sheet(folder, "grid.png", picture)]
 
@@ -143,7 +145,7 @@ def _columns(samples: Samples) -> int:
     the grid is as nearly square as that allows; else 0."""
     experiment, labels, count = samples.model.experiment, samples.labels, len(samples.images)
     kinds = len(experiment.chosen(samples.classes)) or len(experiment.drawn_classes)
-    if not experiment.system.labelled or not 1 < kinds <= MOST_COLUMNS or count % kinds:
+    if labels is None or not 1 < kinds <= MOST_COLUMNS or count % kinds:
         return 0
     if not (labels.reshape(-1, kinds) == labels[:kinds]).all():
         return 0
@@ -153,10 +155,11 @@ def _columns(samples: Samples) -> int:
 def _write_png(samples: Samples, folder: Path) -> list[Path]:
     experiment, files = samples.model.experiment, []
     progress = ProgressBar(len(samples.images), "file")
-    for seed, label, image in zip(samples.seeds, samples.labels, samples.images, strict=True):
+    labels = samples.labels
+    for k, (seed, image) in enumerate(zip(samples.seeds, samples.images, strict=True)):
         suffix = ""
-        if experiment.system.labelled:
-            suffix = class_names.file_suffix(int(label), experiment.facts.class_names)
+        if labels is not None:
+            suffix = class_names.file_suffix(int(labels[k]), experiment.facts.class_names)
         files.append(folder / f"seed{seed:06d}{suffix}.png")
         save_png(files[-1], image)
         if len(samples.images) >= MANY:
@@ -172,7 +175,7 @@ def _write_npz(samples: Samples, folder: Path) -> list[Path]:
         compressed=True,
         images=samples.images,
         seeds=np.asarray(samples.seeds),
-        labels=samples.labels,
+        **({} if samples.labels is None else {"labels": samples.labels}),
         **pairs,
     )
     return [folder / "samples.npz"]
@@ -180,10 +183,8 @@ def _write_npz(samples: Samples, folder: Path) -> list[Path]:
 
 def _write_adm(samples: Samples, folder: Path) -> list[Path]:
     path = folder / f"samples_{'x'.join(map(str, samples.images.shape))}.npz"
-    arrays = [samples.images]
-    if samples.model.experiment.system.labelled:
-        arrays.append(samples.labels.astype(np.int64))
-    save_arrays(path, *arrays)
+    labels = [] if samples.labels is None else [samples.labels.astype(np.int64)]
+    save_arrays(path, samples.images, *labels)
     return [path]
 
 
