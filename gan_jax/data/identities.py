@@ -133,6 +133,11 @@ class IdentityExamples:
         pairs = zip(images, draws, strict=True)
         return np.concatenate([preprocess.run(pipeline, image[None], rng) for image, rng in pairs])
 
+    def distinct(self, rows: np.ndarray) -> np.ndarray:
+        """Those of rows [n] whose first caricature is not that of an earlier one: int [m]."""
+        own = np.array([self.caricatures[row][0] for row in rows], np.int64)
+        return rows[np.sort(np.unique(own, return_index=True)[1])]
+
     def truth(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """{"landmarks", "displacement"}, float32 [n, L, 2], (y, x) in pixels, of the photos that
         `gather` returns for these rows [n] without seeds: where each landmark lies, and how far it

@@ -163,6 +163,11 @@ class Data:
             return self._batch(empty, np.zeros(0, np.int32))
         return self._batch(*self._splits[split].gather(rows, self._decoder))
 
+    def distinct(self, split: str, rows: np.ndarray) -> np.ndarray:
+        """Those of the numbers [n] whose targets are other images than those of all before them:
+        int [m]. Photos of one person share caricatures where there are fewer of these."""
+        return self._splits[split].distinct(rows) if self.identity_names else rows
+
     def truth(self, split: str, rows: np.ndarray) -> Batch:
         """Where the landmarks of the inputs in `rows` [n] lie, and how far they move in a
         caricature: "landmarks" and "displacement", float32 [n, L, 2], (y, x) in pixels.

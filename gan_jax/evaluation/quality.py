@@ -29,7 +29,12 @@ from gan_jax.run.experiment import Experiment
 from gan_jax.run.model import Model
 
 MOST_LISTED = 8  # differences in a message
-SIMILAR = "ms_ssim_pairs"  # which images MS-SSIM compares; earlier revisions did not say
+# what earlier revisions did not write, because they measured in another way: a key of quality.json,
+# the metric whose values it changed ("": all of the set), and how
+SINCE = {
+    "ms_ssim_pairs": ("ms_ssim", "ms_ssim compares images of one class now; its"),
+    "distinct_real": ("", "images that several pairs share count once now;"),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -207,13 +212,14 @@ def remember(folder: Path, about: dict[str, Any], write: bool = True) -> None:
     path = folder / "quality.json"
     if path.exists():
         old = _stored(path)
-        if SIMILAR in about and SIMILAR not in old and _has_values(folder, "ms_ssim"):
-            logger.warning(
-                "note: ms_ssim compares images of one class now; its earlier values, and a best "
-                "state that was chosen by them, cannot be compared with those from here on"
-            )
-        about = {SIMILAR: old[SIMILAR], **about} if SIMILAR in old else about
-        changed = [k for k in {*old, *about} - {SIMILAR} if old.get(k) != about.get(k)]
+        for key, (metric, what) in SINCE.items():
+            if key in about and key not in old and (not metric or _has_values(folder, metric)):
+                logger.warning(
+                    f"note: {what} earlier values, and a best state that was chosen by them, "
+                    "cannot be compared with those from here on"
+                )
+        about = {k: old[k] for k in SINCE if k in old} | about
+        changed = [k for k in {*old, *about} - {*SINCE} if old.get(k) != about.get(k)]
         if changed:
             listed = [
                 f"{short(k)} ({short(old.get(k))}, now {about.get(k)})" for k in sorted(changed)

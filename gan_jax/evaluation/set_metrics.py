@@ -78,6 +78,8 @@ class SetMetrics(Measure):
     def __init__(self, task: Task):
         self.task = task
         self.experiment = task.experiment
+        # an image that several pairs share counts once, or its neighbours would be its copies
+        self._rows = self.experiment.data.distinct(task.split, task.rows)
         self.names = [name for name in task.names if name in METRICS]
         self.networks = networks.feature_networks(
             self.names,
@@ -86,7 +88,7 @@ class SetMetrics(Measure):
             "config.quality.inception",
             self.experiment.config.quality.resize,
             lambda: networks.of_classifier(task.classifier()),
-            max(task.count, len(task.rows)),
+            max(task.count, len(self._rows)),
         )
         self._context = Context(
             self.networks, task.options, tuple(self.experiment.data.class_names)
@@ -100,17 +102,19 @@ class SetMetrics(Measure):
         self._one_class = by_class and task.count > len(drawn)
         self.about: dict[str, Any] = {
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
-            "notes": plan(self.names, Counts(len(task.rows), task.count), self._context),
+            "notes": plan(self.names, Counts(len(self._rows), task.count), self._context),
         }
         if self._pairs and self._one_class:
             self.about["ms_ssim_pairs"] = "of one class"
+        if len(self._rows) < len(task.rows):
+            self.about["distinct_real"] = len(self._rows)
         self._kept = None
         if task.folder is not None:
             about = self.about["networks"]
-            kept = Kept(task.folder, self._others, self.networks, about, len(task.rows))
+            kept = Kept(task.folder, self._others, self.networks, about, len(self._rows))
             self._kept = kept if kept.useful else None
         side = task.stage.resolution
-        count = len(task.rows if self._others else self._pair_rows())
+        count = len(self._rows if self._others else self._pair_rows())
         with reported(self._work(), count, ProgressBar) as done:
             self._real = {side: self._accumulated(side, done=done)}
         self._check_classes(self._real[side])
@@ -177,10 +181,10 @@ class SetMetrics(Measure):
         """The same without MS-SSIM."""
         found = self._from_kept(side, until, done) if self._others else {}
         if found is None:
-            digest, batches = Digest(), until(self._real_batches(side, self.task.rows))
+            digest, batches = Digest(), until(self._real_batches(side, self._rows))
             batches = digest.passing(batches) if self._kept else batches
             found = self._statistics(batches, self._others, real=True, done=done)
-            if self._kept and digest.count == len(self.task.rows):
+            if self._kept and digest.count == len(self._rows):
                 found[INCEPTION] = self._kept.keep(side, digest.mark(), found[INCEPTION])
         return found
 
@@ -190,7 +194,7 @@ class SetMetrics(Measure):
         Neighbouring images may be alike, as those of a class in a sorted folder are, or the frames
         of a film; sampled ones are independent. Translations are compared as their targets are.
         """
-        rows = self.task.rows
+        rows = self._rows
         if self.experiment.facts.input_channels:
             return rows
         return np.random.default_rng(self.task.options.seed).permutation(rows)[:MOST_COMPARED]
@@ -204,7 +208,7 @@ class SetMetrics(Measure):
         if not mark:
             return None
         digest = Digest()
-        batches = digest.passing(until(self._real_batches(side, self.task.rows)))
+        batches = digest.passing(until(self._real_batches(side, self._rows)))
         found = self._statistics(batches, self._kept.others, real=True, done=done)
         if not cluster.all_agree("the real images", digest.mark() == mark):
             return None
@@ -224,7 +228,7 @@ class SetMetrics(Measure):
 
     def _patch_rows(self, real: bool) -> np.ndarray:
         """The images of a set that SWD takes patches from."""
-        n_real, n_fake = len(self.task.rows), self.task.count
+        n_real, n_fake = len(self._rows), self.task.count
         return spread(n_real if real else n_fake, patched(n_real, n_fake))
 
     def prepare(self, stage: Stage, stopped: Callable[[], bool]) -> None:
@@ -240,7 +244,7 @@ class SetMetrics(Measure):
             return itertools.takewhile(lambda _: not stopped(), batches)
 
         real = self._accumulated(side, until)
-        rows = np.resize(self.task.rows, self.task.count)
+        rows = np.resize(self._rows, self.task.count)
         stand_ins = self._statistics(until(self._real_batches(side, rows)), self.names, real=False)
         if not stopped():
             compute(self.names, real, stand_ins, self._context)
