@@ -49,7 +49,8 @@ class Painter:
         """One photo uint8 [H, W, C] in every style [N, S] at every scale [M].
 
         Returns "image", "texture" and "warped" uint8 [N, M, H, W, C], "points" and "displacements"
-        [P, 2] in pixels (y, x), the latter for scale 1, and "flow" [M, H, W, 2].
+        [P, 2] in pixels (y, x), the latter for scale 1, "regularization", which is λ of the spline
+        in square pixels, and "flow" [M, H, W, 2].
         """
         count, many = len(styles), len(scales)
         made = self._call(
@@ -64,12 +65,16 @@ class Painter:
             name: np.asarray(to_uint8(made[name])).reshape(count, many, *image.shape)
             for name in ("image", "texture", "warped")
         }
-        moved = {name: made[name][0] for name in ("points", "displacements")}
+        moved = {name: made[name][0] for name in ("points", "displacements", "regularization")}
         return pictures | moved | {"flow": made["flow"][:many]}
 
 
 def warp(
-    image: np.ndarray, points: np.ndarray, displacements: np.ndarray, scale: float = 1.0
+    image: np.ndarray,
+    points: np.ndarray,
+    displacements: np.ndarray,
+    scale: float = 1.0,
+    regularization: float = 1e-6,
 ) -> np.ndarray:
     """Warps any image with a thin-plate spline, which moves each control point by its displacement
     times `scale`.
@@ -79,6 +84,8 @@ def warp(
       points: [P, 2], (y, x) in pixels.
       displacements: [P, 2], (y, x) in pixels.
       scale: factor of the displacements.
+      regularization: λ of the spline in square pixels, at least 0: larger values smooth the flow
+        between points that are close together. warp.json has that of a caricature.
 
     Returns:
       uint8 [H, W, C].
@@ -94,5 +101,6 @@ def warp(
         )
     points, moves = (np.asarray(x, np.float32)[None] for x in (points, displacements))
     pixels = np.asarray(image, np.float32)[None]
-    found, _ = warping.warp(pixels, points, points + np.float32(scale) * moves)
+    goal = points + np.float32(scale) * moves
+    found, _ = warping.warp(pixels, points, goal, regularization=regularization)
     return np.asarray(np.clip(np.round(found[0]), 0, 255), np.uint8)

@@ -78,7 +78,7 @@ def defaults() -> dict:
             patch_weight=2.0,  # of the 3 classes of patches
             reconstruction_weight=10.0,  # of images rendered in their own style, not warped
             style_reconstruction=0.0,  # of random styles, recovered from their textures
-            scale=1.0,  # of the displacements in training
+            scale=1.0,  # of the predicted displacements
             regularization=1e-6,  # λ of the spline: 0 passes through the points
         ),
         optim=dict(gen=optimizer(), disc=optimizer()),
@@ -221,16 +221,27 @@ def render(gan: WarpGan, params: PyTree, a: Array, b: Array, z: Array, key) -> t
         interleaved(own_a, own_b, z.astype(own_a.dtype)),
     )
     again_a, again_b, ba = parted(texture, 3)
-    points, displacements = gan.gen.controls(params, content_b, train=True, key=key)
-    scale = jnp.full(len(b), gan.loss.scale, b.dtype)
-    warped, _ = warp(gan, ba, points, displacements, scale)
+    points, displacements = controls(gan, params, content_b, train=True, key=key)
+    warped, _ = warp(gan, ba, points, displacements, jnp.ones(len(b), b.dtype))
     return terms.Rendered(again_a, again_b, ba, warped, displacements)
 
 
 def warp(gan: WarpGan, image: Array, points: Array, displacements: Array, scale: Array):
     """(image warped by displacements times scale [B], flow [B, H, W, 2])."""
     goal = points + scale[:, None, None] * displacements
-    return warping.warp(image, points, goal, regularization=gan.loss.regularization)
+    return warping.warp(image, points, goal, regularization=smoothing(gan, image))
+
+
+def smoothing(gan: WarpGan, image: Array) -> float:
+    """λ of the spline for images [B, H, W, C]. It is in square pixels, so it grows with their area:
+    the same face is warped alike at another size than the trained one."""
+    return gan.loss.regularization * image.shape[1] * image.shape[2] / gan.resolution**2
+
+
+def controls(gan: WarpGan, params: PyTree, content: Array, **how: Any) -> tuple[Array, Array]:
+    """Points, and displacements as they were trained, times config.loss.scale: [B, P, 2] each."""
+    points, displacements = gan.gen.controls(params, content, **how)
+    return points, gan.loss.scale * displacements
 
 
 def losses(
@@ -304,7 +315,7 @@ def textured(gan: WarpGan, params: PyTree, x: Array, z: Array) -> tuple[Array, A
     """(texture [N, H, W, C], points, displacements [N, P, 2]) of photos and styles."""
     content = gan.gen.content(params, x)
     texture = gan.gen.texture(params, content, z.astype(x.dtype))
-    return texture, *gan.gen.controls(params, content)
+    return texture, *controls(gan, params, content)
 
 
 def tasks(gan: WarpGan) -> dict[str, Task]:
@@ -332,7 +343,8 @@ def caricature(
     gan: WarpGan, state: TrainState, batch: Batch, key: Array, stage: Stage
 ) -> dict[str, Array]:
     """Everything that one pass makes from photos `input`, with styles `style` [N, style_size] and
-    displacements times `scale` [N]: images [N, H, W, C] in [-1, 1], points and flow."""
+    displacements times `scale` [N]: images [N, H, W, C] in [-1, 1], points, displacements at scale
+    1, flow, and λ of the spline."""
     x, (params, _) = standardised(batch["input"]), ema.averaged(state.nets["gen"])
     texture, points, displacements = textured(gan, params, x, batch["style"])
     # texture and photo are warped in the same way, so they are warped as one image
@@ -340,7 +352,8 @@ def caricature(
     image, warped = jnp.split(both, 2, -1)
     pictures = {"image": image, "texture": texture, "warped": warped}
     unit = {name: unit_of(picture) for name, picture in pictures.items()}
-    return unit | {"points": points, "displacements": displacements, "flow": flow}
+    moved = {"points": points, "displacements": displacements, "flow": flow}
+    return unit | moved | {"regularization": jnp.full(len(x), smoothing(gan, x))}
 
 
 def style(

@@ -89,6 +89,12 @@ def test_files_of_a_folder(run, photos, tmp_path, lines):
     told = json.loads((folder / "warp.json").read_text())
     assert told["size"] == [SIDE, SIDE]
     assert np.shape(told["points"]) == np.shape(told["displacements"]) == (16, 2)
+    # with which the same warp is made of any picture
+    moves = {k: np.array(told[k]) for k in ("points", "displacements")}
+    again = caricaturist.warp(
+        pixels(photos / "ann.png"), **moves, regularization=told["regularization"]
+    )
+    assert np.abs(again.astype(int) - pixels(folder / "warped_scale1.png")).max() <= 1
 
 
 def test_one_image_with_the_style_of_another(run, photos, painter, tmp_path):

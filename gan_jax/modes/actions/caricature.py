@@ -85,7 +85,7 @@ def run(
 
     Writes for each photo a folder of its name with style<i>_scale<s>.png, style<i>_texture.png (not
     warped), the same two for "reference" (the style of `style_from`), warped_scale<s>.png (the
-    photo's own texture) and warp.json (points and displacements). The folder sheets/ gets
+    photo's own texture) and warp.json (points, displacements and λ). The folder sheets/ gets
     contact_sheet.png and for each photo a folder with overlay.png (control points and arrows for
     scale 1), sweep.png (a row for each style, a column for each scale) and styles.png (from the
     first style to the last).
@@ -160,7 +160,7 @@ def _write(
         files.append(folder / f"{name}.png")
         save_png(files[-1], picture)
     files.append(folder / "warp.json")
-    moves = {name: made[name].tolist() for name in ("points", "displacements")}
+    moves = {name: made[name].tolist() for name in ("points", "displacements", "regularization")}
     size = list(drawing.photo.shape[:2])
     save(files[-1], (json.dumps({"size": size, **moves}) + "\n").encode())
     return files
