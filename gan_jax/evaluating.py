@@ -14,7 +14,8 @@ from gan_jax.errors import ArgumentError
 from gan_jax.evaluation import table
 from gan_jax.files import write_json
 from gan_jax.run import memory
-from gan_jax.run.model import Adjust, Model, as_it_is, load, measured
+from gan_jax.run.imported import measured
+from gan_jax.run.model import Adjust, Model, as_it_is, load
 from gan_jax.training import quality_of
 
 logger = logging.getLogger(__name__)

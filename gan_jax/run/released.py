@@ -23,8 +23,11 @@ SYSTEMS = {CLASSIFIER: "noisy_classifier"}  # by kind, as `identify` says; all o
 NETS = {"diffusion": "unet", "noisy_classifier": "classifier"}
 
 
-def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: int = 0) -> Facts:
-    """The facts of a network's data, as far as they follow from its shapes and its config.
+def facts_of(
+    path: Path, config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: int = 0
+) -> Facts:
+    """The facts of a network's data, as far as they follow from its shapes and its config, and from
+    the .json file beside the file at `path`: the names of its classes.
 
     The number of images is not known, so it is 0. `resolution` is used if neither the shapes nor
     the config give the resolution of the images. Raises UserError if nothing gives it.
@@ -39,7 +42,14 @@ def facts_of(config: ConfigDict, tensors: Mapping[str, np.ndarray], resolution: 
     if told["network"] == UPSAMPLER:
         images = inputs = images // 2
     classes = told.get("num_classes", 0)
-    return Facts(side, images, classes or told.get("outputs", 0) or 0, 0, 0, inputs)
+    found = Facts(side, images, classes or told.get("outputs", 0) or 0, 0, 0, inputs)
+    try:
+        known = Facts.read(read_json(beside(path))["data"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return found  # another config was named, and this one may be absent or damaged
+    if known.num_classes != found.num_classes:
+        return found  # such as of a network that was not told the classes of its data
+    return found._replace(class_names=known.class_names, empty_classes=known.empty_classes)
 
 
 def check_fits(tensors: Mapping[str, np.ndarray], params: PyTree, key: str) -> None:

@@ -119,7 +119,7 @@ class _Guide:
             raise UserError(f"classifier={source}: no such run or file")
         tensors = guided_diffusion.state_dict(path)
         config = released.config_of(path, tensors, "classifier")
-        return cls(source, config, released.facts_of(config, tensors, resolution), tensors)
+        return cls(source, config, released.facts_of(path, config, tensors, resolution), tensors)
 
     @property
     def key(self) -> str:

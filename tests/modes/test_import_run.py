@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from gan_jax.modes.actions.export_file import export_file
 from gan_jax.modes.actions.import_file import import_file
 from gan_jax.run import released as released_files
 from gan_jax.run import sampler_settings
+from gan_jax.run.imported import measured
 from gan_jax.run.model import load
 from tests.helpers.golden_rule import GOLDEN
 from tests.helpers.hostile import Call
@@ -210,6 +212,26 @@ def classifier_config() -> ConfigDict:
     return config
 
 
+def _classes_go_with_a_file(folder: Path, model) -> None:
+    """The names of an exported classifier's classes are those of its run, which guidance compares
+    with the model's, and which an import keeps."""
+    names = load(folder / "judge").experiment.facts.class_names
+    assert len(names) == 4
+    told = json.loads((folder / "judge.pt.json").read_text())
+    shutil.copy(folder / "judge.pt", folder / "turned.pt")
+    told["data"]["class_names"] = [*reversed(names)]
+    (folder / "turned.pt.json").write_text(json.dumps(told))
+    place = str(folder / "turned.pt")
+    turned = f"has learnt other classes: class 0 is '{names[-1]}' and '{names[0]}' of the model"
+    refused_argument("classifier", turned, sampler_settings.adjusted, model, {}, place)
+    again = import_file(folder / "judge.pt", folder / "judge_again")
+    assert load(again).experiment.facts.class_names == names
+    refused = f"its data have other classes: class 0 is '{names[0]}' and '{names[-1]}' of the model"
+    config = classifier_config()
+    turned = load(import_file(folder / "turned.pt", folder / "turned"))
+    refused_argument("config", refused, measured, turned, config)
+
+
 def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
     config = config_of_the_file()
     config.model.class_cond = True
@@ -234,6 +256,7 @@ def test_a_classifiers_run_or_file_guides_a_model(imported, tmp_path):
         range(2), (1,)
     )
     np.testing.assert_array_equal(by_file, by_run)
+    _classes_go_with_a_file(tmp_path, model)
     # a model without classes is guided to those of the classifier
     free = sampler_settings.adjusted(load(imported), {}, str(tmp_path / "judge"), 50.0)
     assert free.experiment.facts.num_classes == 4

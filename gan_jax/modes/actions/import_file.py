@@ -77,7 +77,7 @@ def _written(path: Path, tensors, workdir: str | Path, config: ConfigDict) -> Pa
     try:
         if cluster.decided("whether the folder is free", holds_a_run):
             raise ArgumentError("workdir", f"={workdir} holds a run already; name another folder")
-        experiment = Experiment(config, released.facts_of(config, tensors))
+        experiment = Experiment(config, released.facts_of(path, config, tensors))
         with argument("source"):
             carry = _begun(experiment, released.NETS[config.system], tensors, key)
         states = checkpoint.Checkpoints(folder / "checkpoints", config.run.keep)

@@ -16,7 +16,8 @@ from gan_jax.modes.actions.model_choice import ModelChoice
 from gan_jax.modes.actions.output import save_arrays
 from gan_jax.report import bound_plot
 from gan_jax.run.experiment import MOST_PIXELS
-from gan_jax.run.model import Model, load, measured
+from gan_jax.run.imported import measured
+from gan_jax.run.model import Model, load
 
 logger = logging.getLogger(__name__)
 
