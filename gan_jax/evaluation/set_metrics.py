@@ -29,6 +29,7 @@ from gan_jax.metrics.pixels import patched
 from gan_jax.metrics.registry import METRICS, chosen, describe
 from gan_jax.metrics.sets import compute, plan, spread
 from gan_jax.report import grids
+from gan_jax.run import class_names
 from gan_jax.run.experiment import Experiment
 
 MOST_COMPARED = 20_000  # real images of which MS-SSIM compares pairs
@@ -54,6 +55,10 @@ def check(experiment: Experiment) -> None:
         raise UserError(
             f"config.quality.metrics: {by_class[0]} needs a generator that draws a class on demand"
         )
+    if by_class and (other := _other_classes(experiment)):
+        raise UserError(
+            f"config.quality.metrics: {by_class[0]} compares images of one class, and {other}"
+        )
     of_classifier = [*chosen(section.metrics, CLASSIFIER)]
     if of_classifier and not experiment.facts.num_classes:
         raise UserError(
@@ -61,6 +66,18 @@ def check(experiment: Experiment) -> None:
             "labels; name other config.quality.metrics, such as \"('fid',)\", or set it to 0 and "
             "config.best.metric to a validation value"
         )
+
+
+def _other_classes(experiment: Experiment) -> str:
+    """How the classes of the data differ from those that images are made for, which are a
+    classifier's where it guides a model without classes; "" if they do not."""
+    data, facts = experiment.data, experiment.facts
+    if not data.num_classes:
+        return "this data has no classes"
+    if data.num_classes != facts.num_classes:
+        return f"this data has {data.num_classes} classes, of {facts.num_classes} that are drawn"
+    other = class_names.disagree(data.class_names, facts.class_names)
+    return other and f"this data has other classes than those that are drawn: {other}"
 
 
 def make(task: Task) -> Measure | None:
@@ -99,7 +116,9 @@ class SetMetrics(Measure):
         # of one class where images are drawn by class, and often enough
         drawn, translates = self.experiment.drawn_classes, self.experiment.facts.input_channels
         by_class = self.experiment.system.labelled and not translates
-        self._one_class = by_class and task.count > len(drawn)
+        self._one_class = (
+            by_class and task.count > len(drawn) and not _other_classes(self.experiment)
+        )
         self.about: dict[str, Any] = {
             "networks": {k: describe(v, self.names) for k, v in self.networks.items()},
             "notes": plan(self.names, Counts(len(self._rows), task.count), self._context),

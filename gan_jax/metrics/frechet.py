@@ -13,6 +13,7 @@ from gan_jax.metrics.metric import Context, Counts, Metric, MetricOptions, Stati
 from gan_jax.ops.frechet import frechet_distance
 
 FEW = "biased by few images"
+MOST_NAMED = 5  # classes in a note
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class FrechetByClass(Frechet):
     def _class_notes(
         self, real: Mapping[int, int], fake: Mapping[int, int], context: Context
     ) -> list[str]:
-        """Notes on classes with few images, from {class: number of images} of both sets.
+        """Notes on classes with few images and on those left out, from {class: number of images} of
+        both sets.
 
         Raises ValueError for a class with too few images, or one that only the real set has.
         """
@@ -92,6 +94,12 @@ class FrechetByClass(Frechet):
                     "out"
                 )
             notes += few_images(title, fewest, self.width(context), context.options)
+        extra = [str(_class_title(label, context)) for label in sorted(set(fake) - set(real))]
+        if extra:
+            shown = ", ".join(extra[:MOST_NAMED]) + (", …" if len(extra) > MOST_NAMED else "")
+            notes.append(
+                f"{self.name}: classes that the first set does not have are left out ({shown})"
+            )
         return notes
 
 

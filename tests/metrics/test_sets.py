@@ -155,6 +155,10 @@ def test_classes_that_do_not_fit():
     found, notes = by_class((fake, few), settings=MetricOptions(few=True))
     assert notes == [f"fid_by_class/0: {FEW} (4 for 4 features)"]
     assert found["fid_by_class"] > 0
+    # a class of the second set alone is left out, and said to be
+    found, notes = by_class((np.arange(40) % 3, np.arange(60) % 2), ("a", "b", "c"))
+    assert list(found) == ["fid_by_class", "fid_by_class/a", "fid_by_class/b"]
+    assert notes == ["fid_by_class: classes that the first set does not have are left out (c)"]
 
 
 # ---------------------------------------------------------------- features of every image
