@@ -10,6 +10,7 @@ from typing import Any
 from gan_jax.core import ema
 from gan_jax.core.system import Facts, Net
 from gan_jax.errors import UserError
+from gan_jax.systems.diffusion_config import settings
 
 GUIDE = "classifier"
 """The net whose gradient guides sampling, and the section of the config that describes it."""
@@ -24,8 +25,8 @@ def resample(config: Any, changes: Mapping[str, Any], nets: Mapping[str, Net]) -
       nets: the nets of the model's state. If there is no average of the weights, progress="ema"
         becomes "raw", since progress can only be shown for weights that are sampled from.
 
-    Raises UserError for a key that the section does not have, and for a value that cannot be
-    converted.
+    Raises UserError for a key that the section does not have, for a value that cannot be converted
+    or is not accepted, and for a key that the chosen sampler does not read.
     """
     for name, value in changes.items():
         if name not in config.sampling:
@@ -40,6 +41,14 @@ def resample(config: Any, changes: Mapping[str, Any], nets: Mapping[str, Net]) -
             raise UserError(
                 f"config.sampling.{name}={value!r}: must be of type {wanted.__name__}"
             ) from None
+    how = settings(config)
+    unread = how.unread(config.diffusion.process)
+    for name in changes:
+        if name in unread:
+            raise UserError(
+                f"config.sampling.{name}={config.sampling[name]!r}: changes nothing with "
+                f"sampler={how.sampler}, it is for {unread[name]}"
+            )
 
 
 def is_guided(config: Any) -> bool:

@@ -191,6 +191,8 @@ def test_systems_without_such_files_are_not_exported(tmp_path):
 def test_sampling_keys_are_checked_and_brought_to_their_types(imported):
     model = load(imported)
     changes = sampler_settings.parse("clip=dynamic, churn=40,percentile=0.9")
+    assert_refused("churn=40.0: changes nothing", sampler_settings.adjusted, model, changes)
+    changes |= {"sampler": "heun"}
     changed = sampler_settings.adjusted(model, changes).config.sampling
     assert (changed.clip, changed.churn, changed.percentile) == ("dynamic", 40.0, 0.9)
     refused_argument(

@@ -27,6 +27,10 @@ Draw = Callable[..., Array]
 """(network, z [B, H, W, C], noise_at, score or None) → images [B, H, W, C] in [-1, 1]."""
 
 
+CHURN = ("churn", "churn_min", "churn_max", "churn_noise")
+SIGMAS = ("sigma_min", "sigma_max", "rho")
+
+
 class Settings(NamedTuple):
     """The section `sampling` of a config, as systems/diffusion.py describes it."""
 
@@ -86,6 +90,25 @@ class Settings(NamedTuple):
     def walks_chain(self, process: str) -> bool:
         """Whether `steps` says which steps of a chain are kept; otherwise it is a number."""
         return process == "discrete" and self.sampler != "heun"
+
+    def unread(self, process: str) -> dict[str, str]:
+        """The settings that do not change what is drawn, and what each of them is for."""
+        chain, found = self.walks_chain(process), {}
+        if self.sampler != "ddim":
+            found["eta"] = "sampler=ddim"
+        if self.clip != "dynamic":
+            found["percentile"] = "clip=dynamic"
+        if self.sampler != "heun":
+            found |= dict.fromkeys(CHURN, "sampler=heun")
+        elif not self.churn:
+            found |= dict.fromkeys(CHURN[1:], "churn above 0")
+        if not (chain and self.sampler == "dpm++"):
+            found["spacing"] = "sampler=dpm++ with config.diffusion.process=discrete"
+        if process == "flow":
+            found |= dict.fromkeys(SIGMAS, "other processes than flow")
+        elif chain and (self.sampler != "dpm++" or self.spacing == "time"):
+            found |= dict.fromkeys(SIGMAS, "sampler=heun, and sampler=dpm++ with spacing=sigma")
+        return found
 
     def count(self) -> int:
         """`steps` as a number. Raises UserError if it is not one."""
